@@ -1,0 +1,167 @@
+"""The network as an ONNX graph, built node by node from the table (no paddle2onnx).
+
+Contract, as OpenCV, DeepStream and ONNX Runtime examples for YOLOv5 expect: input `images` float `[batch, 3, height, width]`, RGB 0..1;
+output `output0` float `[batch, boxes, 5 + classes]` (cx, cy, w, h in pixels, objectness, class scores); metadata `names`, `stride`, `task`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from octrim.errors import InputError
+from octrim.network.folding import folded_conv
+from octrim.network.model import Model
+from octrim.network.rows import Network, Row, ShapeOps, walk
+
+# Old enough for OpenCV, TensorRT 8 and every ONNX Runtime in use; nothing in YOLOv5 needs a newer one.
+OPSET, IR_VERSION = 13, 8
+
+PRECISIONS = ("fp32", "fp16")
+
+
+def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What turns the sigmoids s of one level into boxes: xy = s * scale + offset, wh = s * s * size.
+
+    scale: scalar; offset: `[1, 1, 2, cells]`; size: `[1, anchors, 2, 1]`; float32, for s of `[batch, anchors, 2, cells]`.
+    """
+    stride = network.strides[level]
+    cells = np.stack(np.meshgrid(np.arange(width), np.arange(height))).reshape(1, 1, 2, height * width)
+    size = 4 * np.asarray(network.anchors[level])[None, :, :, None]
+    return np.float32(2 * stride), ((cells - 0.5) * stride).astype(np.float32), size.astype(np.float32)
+
+
+class OnnxOps:
+    """`Ops` over value names; collects nodes and initializers. Feature maps are float32 or float16, decoding is always float32."""
+
+    def __init__(self, model: Model, height: int, width: int, precision: str = "fp32", decode: bool = True) -> None:
+        self.model, self.decode = model, decode
+        self.dtype = np.float16 if precision == "fp16" else np.float32
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        shapes = ShapeOps()
+        walk(model.network, shapes, (model.network.rows[0].channels, height, width))
+        self.shapes = shapes.shapes
+
+    def constant(self, name: str, values: np.ndarray) -> str:
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def conv(self, row: Row, x: str) -> str:
+        weight, bias = (part.astype(self.dtype) for part in folded_conv(self.model, row))
+        inputs = [x, self.constant(f"{row.name}.weight", weight), self.constant(f"{row.name}.bias", bias)]
+        window = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4, "group": row.groups}
+        if row.activation is None:
+            return self.node("Conv", inputs, row.name, **window)
+        y = self.node("Conv", inputs, f"{row.name}/conv", **window)
+        return self.activate(row, y)
+
+    def activate(self, row: Row, x: str) -> str:
+        name = (row.activation or "").partition(":")[0]
+        gate = f"{row.name}/{name}"
+        if name == "silu":
+            return self.node("Mul", [x, self.node("Sigmoid", [x], gate)], row.name)
+        if name == "hardswish":
+            return self.node("Mul", [x, self.node("HardSigmoid", [x], gate, alpha=1 / 6, beta=0.5)], row.name)
+        if name == "mish":
+            return self.node("Mul", [x, self.node("Tanh", [self.node("Softplus", [x], f"{gate}/softplus")], gate)], row.name)
+        if name == "relu6":
+            limits = [self.constant(f"{gate}/{limit}", np.asarray(limit, self.dtype)) for limit in (0, 6)]
+            return self.node("Clip", [x, *limits], row.name)
+        if name == "leaky_relu":
+            return self.node("LeakyRelu", [x], row.name, alpha=row.slope)
+        return self.node({"relu": "Relu", "sigmoid": "Sigmoid"}[name], [x], row.name)
+
+    def add(self, row: Row, a: str, b: str) -> str:
+        return self.node("Add", [a, b], row.name)
+
+    def concat(self, row: Row, xs: Sequence[str]) -> str:
+        return self.node("Concat", xs, row.name, axis=1)
+
+    def maxpool(self, row: Row, x: str) -> str:
+        return self.node("MaxPool", [x], row.name, kernel_shape=[row.kernel] * 2, strides=[row.stride] * 2, pads=[row.padding] * 4)
+
+    def upsample(self, row: Row, x: str) -> str:
+        scales = self.constant(f"{row.name}/scales", np.asarray([1, 1, row.stride, row.stride], np.float32))
+        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.node("Resize", [x, "", scales], row.name, **modes)
+
+    def detect(self, row: Row, heads: Sequence[str]) -> list[str]:
+        if self.dtype == np.float16:  # a float16 cannot tell pixels beyond 2048 apart, nor halves beyond 1024
+            heads = [self.node("Cast", [x], f"{x}/float32", to=TensorProto.FLOAT) for x in heads]
+        if not self.decode:
+            return [self.node("Identity", [x], f"head{level}") for level, x in enumerate(heads)]
+        levels = [self.level(row, level, x) for level, x in enumerate(heads)]
+        return [self.node("Concat", levels, "output0", axis=1)]
+
+    def level(self, row: Row, level: int, x: str) -> str:
+        network = self.model.network
+        name = f"{row.name}/{level}"
+        channels, height, width = self.shapes[row.inputs[level]]
+        anchors = len(network.anchors[level])
+        scale, offset, size = level_constants(network, level, height, width)
+        # 0 keeps the batch, whatever it is.
+        shape = self.constant(f"{name}/shape", np.asarray([0, anchors, channels // anchors, height * width], np.int64))
+        s = self.node("Reshape", [self.node("Sigmoid", [x], f"{name}/sigmoid"), shape], f"{name}/anchors")
+        parts = [f"{name}/xy", f"{name}/wh", f"{name}/scores"]
+        lengths = self.constant(f"{name}/lengths", np.asarray([2, 2, channels // anchors - 4], np.int64))
+        self.nodes.append(helper.make_node("Split", [s, lengths], parts, name=f"{name}/split", axis=2))
+        scaled = self.node("Mul", [parts[0], self.constant(f"{name}/scale", scale)], f"{name}/xy_scaled")
+        centre = self.node("Add", [scaled, self.constant(f"{name}/offset", offset)], f"{name}/centre")
+        squared = self.node("Mul", [parts[1], parts[1]], f"{name}/wh_squared")
+        extent = self.node("Mul", [squared, self.constant(f"{name}/size", size)], f"{name}/extent")
+        boxes = self.node("Concat", [centre, extent, parts[2]], f"{name}/boxes", axis=2)
+        rows = self.node("Transpose", [boxes], f"{name}/rows", perm=[0, 1, 3, 2])
+        flat = self.constant(f"{name}/flat", np.asarray([0, anchors * height * width, channels // anchors], np.int64))
+        return self.node("Reshape", [rows, flat], f"{name}/flat_rows")
+
+
+def onnx_model(model: Model, height: int, width: int, batch: int | None = 1, precision: str = "fp32", decode: bool = True) -> onnx.ModelProto:
+    """The ONNX model for pictures of height x width pixels, multiples of the stride.
+
+    batch: None makes it dynamic. precision: "fp32", or "fp16" for float16 weights and feature maps between float32 input and output.
+    decode: False gives the logits `head0`, `head1`, .. `[batch, anchors x (5 + classes), h, w]` instead of `output0`.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} for ONNX; expected one of {', '.join(PRECISIONS)}")
+    network = model.network
+    size = "batch" if batch is None else batch
+    ops = OnnxOps(model, height, width, precision, decode)
+    image = network.rows[0].name
+    if precision == "fp16":
+        image = ops.node("Cast", [image], f"{image}/float16", to=TensorProto.FLOAT16)
+    outputs = walk(network, ops, image)
+    if decode:
+        boxes = sum(len(network.anchors[0]) * ops.shapes[name][1] * ops.shapes[name][2] for name in network.rows[-1].inputs)
+        shapes: list[list[int]] = [[boxes, 5 + network.classes]]
+    else:
+        shapes = [list(ops.shapes[name]) for name in network.rows[-1].inputs]
+    graph = helper.make_graph(
+        ops.nodes,
+        "yolov5",
+        [helper.make_tensor_value_info(network.rows[0].name, TensorProto.FLOAT, [size, network.rows[0].channels, height, width])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, *shape]) for name, shape in zip(outputs, shapes, strict=True)],
+        ops.initializers,
+    )
+    result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="octrim")
+    helper.set_model_props(result, export_metadata(model))
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def export_metadata(model: Model) -> dict[str, str]:
+    """What travels in every deployable. names: a Python dict as text, which is how YOLOv5's own exports spell it."""
+    return {
+        "names": str(dict(enumerate(model.names))),
+        "stride": str(model.network.stride),
+        "task": "detect",
+        "octrim": json.dumps({"lineage": model.lineage, "anchors": model.network.anchors}, sort_keys=True),
+    }

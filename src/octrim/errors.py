@@ -1,0 +1,23 @@
+"""The one exception that OcTrim raises for input it cannot use."""
+
+from __future__ import annotations
+
+import reprlib
+
+
+class InputError(ValueError):
+    """Bad input, told in one line: which file, which line or tensor, what was found, what was expected.
+
+    The command line prints it on standard error and exits with 2; a program can catch it as a `ValueError`.
+    """
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlist = _short.maxtuple = _short.maxdict = 6
+_short.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """`repr(value)` cut to a length that fits an error line; hostile files nest and repeat without end."""
+    return " ".join(_short.repr(value).split())

@@ -1,0 +1,35 @@
+"""Batch norm folded into the convolution before it, in float64: what every deployable is built from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from octrim.network.model import Model
+from octrim.network.rows import BATCH_NORM_EPS, Network, Row
+
+
+def folded(model: Model) -> Model:
+    """The same function without batch norm: every convolution carries a bias. A folded model folds to itself."""
+    rows: list[Row] = []
+    tensors: dict[str, np.ndarray] = {}
+    for row in model.network.rows:
+        if row.op != "conv":
+            rows.append(row)
+            continue
+        plain = replace(row, norm=False, bias=True)
+        weight, bias = folded_conv(model, row)
+        tensors[plain.weight_name], tensors[f"{row.name}.bias"] = weight.astype(np.float32), bias.astype(np.float32)
+        rows.append(plain)
+    return replace(model, network=Network(tuple(rows), model.network.anchors), tensors=tensors)
+
+
+def folded_conv(model: Model, row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Weight `[out, in / groups, kernel, kernel]` and bias `[out]` of one convolution, float64, batch norm included."""
+    weight = model.tensors[row.weight_name].astype(np.float64)
+    if not row.norm:
+        return weight, model.tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(row.channels)
+    gamma, beta, mean, variance = (model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))
+    scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
+    return weight * scale[:, None, None, None], beta - mean * scale

@@ -1,0 +1,45 @@
+"""Fresh weights, distributed as YOLOv5 starts training from scratch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from octrim.network.cost import tensor_shapes
+from octrim.network.model import Model
+from octrim.network.rows import Network
+from octrim.network.yolov5 import read_layout, yolov5_network
+
+
+def fresh_model(cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0) -> Model:
+    """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights."""
+    network = yolov5_network(cfg, classes)
+    names = tuple(f"class{index}" for index in range(network.classes)) if names is None else names
+    lineage = ({"action": "initialise", "layout": read_layout(cfg).name, "seed": seed, "licence": "none: no trained weights"},)
+    return Model(network, fresh_tensors(network, seed), names, 1280 if len(network.strides) == 4 else 640, lineage)
+
+
+def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
+    """Convolutions U(-b, b), b = 1 / sqrt(fan_in); batch norm 1 and 0; Detect's biases from expected object and class rates.
+
+    Each convolution draws from its own stream, so that its values do not depend on what stands before it.
+    """
+    shapes = tensor_shapes(network)
+    tensors: dict[str, np.ndarray] = {}
+    for index, row in enumerate(network.convs):
+        generator = np.random.default_rng((seed, index))
+        shape = shapes[row.weight_name]
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        tensors[row.weight_name] = generator.uniform(-bound, bound, shape).astype(np.float32)
+        if row.bias:
+            tensors[f"{row.name}.bias"] = generator.uniform(-bound, bound, row.channels).astype(np.float32)
+        if row.norm:
+            tensors |= {f"{row.name}.bn.{part}": np.ones(row.channels, np.float32) for part in ("weight", "running_var")}
+            tensors |= {f"{row.name}.bn.{part}": np.zeros(row.channels, np.float32) for part in ("bias", "running_mean")}
+    for name, stride in zip(network.rows[-1].inputs, network.strides, strict=True):
+        bias = tensors[f"{name}.bias"].reshape(len(network.anchors[0]), -1)
+        bias[:, 4] += math.log(8 / (640 / stride) ** 2)  # 8 objects in a 640 px picture
+        bias[:, 5:] += math.log(0.6 / (network.classes - 0.99999))
+    return tensors

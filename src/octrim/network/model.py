@@ -1,0 +1,155 @@
+"""A model is a network and its tensors. One `.safetensors` file holds both, and is enough to train on, prune, export and run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.atomic import replacing
+from octrim.errors import InputError, shown
+from octrim.network.cost import tensor_shapes
+from octrim.network.rows import Network
+
+FORMAT = 1
+"""Version of the model file. A reader refuses newer ones."""
+
+_KEY = "octrim"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights.
+
+    tensors: float32, by the names that `tensor_shapes(network)` asks for; treated as read-only.
+    names: one per class. image_size: the side in pixels that the network was made for.
+    lineage: what was done, oldest first, as JSON objects with at least `action`; the first says where the weights come from.
+    """
+
+    network: Network
+    tensors: Mapping[str, np.ndarray]
+    names: tuple[str, ...]
+    image_size: int = 640
+    lineage: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.names) != self.network.classes:
+            raise InputError(f"{len(self.names)} class names for a network of {self.network.classes} classes")
+        expected = tensor_shapes(self.network)
+        for name, shape in expected.items():
+            tensor = self.tensors.get(name)
+            if tensor is None:
+                raise InputError(f"tensor {name} is missing; the table expects it with shape {list(shape)}")
+            if tensor.shape != shape or tensor.dtype != np.float32:
+                raise InputError(f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; the table expects float32 {list(shape)}")
+        unknown = self.tensors.keys() - expected.keys()
+        if unknown:
+            raise InputError(f"tensor {min(unknown)} belongs to no row of the table")
+
+    def predict(self, source: Any, **options: Any) -> list[Any]:
+        """Detections in `source`, one `Detections` per picture or frame: see `octrim.Detector.predict` for the options.
+
+        The network is prepared on every call; keep an `octrim.Detector` where that matters.
+        """
+        from octrim.detector import predict_once  # the one import that points up: users expect `load(..).predict(..)`
+
+        return predict_once(self, source, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file, whole or not at all. The same model gives the same bytes on every run.
+
+        Raises InputError when `path` does not end in `.safetensors`.
+        """
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise InputError(f"{path}: a model file's name ends in .safetensors")
+        header = {
+            "format": FORMAT,
+            "table": self.network.to_json(),
+            "anchors": self.network.anchors,
+            "strides": self.network.strides,
+            "names": self.names,
+            "image_size": self.image_size,
+            "lineage": self.lineage,
+        }
+        # One key: with several, safetensors writes them in random order and the file's hash changes from run to run.
+        metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))}
+        with replacing(path) as temporary:
+            save_file({name: np.ascontiguousarray(self.tensors[name]) for name in tensor_shapes(self.network)}, temporary, metadata)
+
+
+def load(path: str | Path) -> Model:
+    """Read a model file (`.safetensors`) or an official YOLOv5 v6/v7 detection checkpoint (`.pt`).
+
+    Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    if path.suffix == ".safetensors":
+        read = load_model_file
+    elif path.suffix in (".pt", ".pth"):
+        from octrim.network.checkpoint import load_checkpoint as read
+    else:
+        raise InputError(f"{path}: expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)")
+    try:
+        return read(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def load_model_file(path: Path) -> Model:
+    """Read a `.safetensors` model file. Errors do not name the file; `load` adds that."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise InputError("no network table in this safetensors file; OcTrim reads model files that it has written")
+            header = _header(metadata[_KEY])
+            network = Network.from_json(header["table"], header["anchors"])
+            if list(network.strides) != header["strides"]:
+                raise InputError(f"strides {shown(header['strides'])} do not match the table's {list(network.strides)}")
+            tensors: dict[str, np.ndarray] = {}
+            expected = tensor_shapes(network)
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                part = file.get_slice(name)
+                if name in expected and (tuple(part.get_shape()) != expected[name] or part.get_dtype() != "F32"):
+                    raise InputError(f"tensor {name} is {part.get_dtype()} {part.get_shape()}; the table expects F32 {list(expected[name])}")
+                tensors[name] = file.get_tensor(name)
+    except SafetensorError as error:
+        raise InputError(f"not a readable safetensors file: {error}") from None
+    return Model(network, tensors, tuple(header["names"]), header["image_size"], tuple(header["lineage"]))
+
+
+def _header(text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the network table is not JSON: {shown(str(error))}") from None
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        raise InputError("the network table has no format number")
+    if header["format"] > FORMAT:
+        raise InputError(f"written by a newer OcTrim (format {header['format']}, this one reads up to {FORMAT}); upgrade octrim")
+    kinds = {"table": list, "anchors": list, "strides": list, "names": list, "image_size": int, "lineage": list}
+    for key, kind in kinds.items():
+        if not isinstance(header.get(key), kind):
+            raise InputError(f"{key} is {shown(header.get(key))}, expected {kind.__name__}")
+    if not all(isinstance(name, str) for name in header["names"]) or not all(isinstance(step, dict) for step in header["lineage"]):
+        raise InputError("names must be text and lineage objects")
+    if not 1 <= header["image_size"] <= 65536:
+        raise InputError(f"image_size is {header['image_size']}, expected pixels")
+    return header
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
