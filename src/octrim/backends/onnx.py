@@ -163,5 +163,5 @@ def export_metadata(model: Model) -> dict[str, str]:
         "names": str(dict(enumerate(model.names))),
         "stride": str(model.network.stride),
         "task": "detect",
-        "octrim": json.dumps({"lineage": model.lineage, "anchors": model.network.anchors}, sort_keys=True),
+        "octrim": json.dumps({"lineage": model.lineage, "anchors": model.network.anchors, "table": model.network.to_json()}, sort_keys=True),
     }

@@ -12,14 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from octrim.backends.session import usable_cores
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which a container or `taskset` can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _import_paddle() -> Any:

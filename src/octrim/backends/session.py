@@ -11,6 +11,8 @@ cx, cy, w, h in pixels of the batch, objectness, class scores.
 from __future__ import annotations
 
 import ast
+import json
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ import numpy as np
 
 from octrim.errors import InputError, shown
 from octrim.network.model import Model, load
-from octrim.network.rows import walk
+from octrim.network.rows import Network, walk
 
 RUNTIMES = ("openvino", "onnxruntime", "paddle", "numpy")
 
@@ -34,6 +36,7 @@ class SessionInfo:
     """What a session knows of itself.
 
     size: (height, width) where the graph fixes it, else None. batch: likewise. image_size: the side the network was made for.
+    network: the table, where the file carries it.
     """
 
     runtime: str
@@ -44,12 +47,22 @@ class SessionInfo:
     image_size: int = 640
     size: tuple[int, int] | None = None
     batch: int | None = None
+    network: Network | None = None
 
 
 class Session(Protocol):
     info: SessionInfo
 
+    def prepare(self, height: int, width: int) -> None:
+        """Compile whatever pictures of this size need; otherwise the first call does."""
+        ...
+
     def __call__(self, batch: np.ndarray) -> np.ndarray: ...
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container or `taskset` can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:
@@ -95,7 +108,7 @@ def _model_session(model: Model, runtime: str, precision: str, threads: int | No
 
 
 def _model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
-    return SessionInfo(runtime, version, precision, model.names, model.network.stride, model.image_size)
+    return SessionInfo(runtime, version, precision, model.names, model.network.stride, model.image_size, network=model.network)
 
 
 def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
@@ -117,6 +130,13 @@ def float_batch(batch: np.ndarray) -> np.ndarray:
 
 
 C = TypeVar("C")
+
+
+class _NothingToPrepare:
+    """For sessions whose graph is ready when it is opened."""
+
+    def prepare(self, height: int, width: int) -> None:
+        pass
 
 
 class _PerShape(Generic[C]):
@@ -173,6 +193,9 @@ class OpenvinoSession:
 
         self.requests = _PerShape(build)
 
+    def prepare(self, height: int, width: int) -> None:
+        self.requests(height, width)
+
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
         request = self.requests(batch.shape[1], batch.shape[2])
@@ -180,7 +203,7 @@ class OpenvinoSession:
         return request.get_output_tensor(0).data.copy()
 
 
-class OpenvinoFileSession:
+class OpenvinoFileSession(_NothingToPrepare):
     """Runs OpenVINO IR, or an ONNX file, in OpenVINO."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
@@ -239,12 +262,15 @@ class OnnxruntimeSession:
 
         self.sessions = _PerShape(build)
 
+    def prepare(self, height: int, width: int) -> None:
+        self.sessions(height, width)
+
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
         return self.sessions(batch.shape[1], batch.shape[2]).run(None, {"images": float_batch(batch)})[0]
 
 
-class OnnxruntimeFileSession:
+class OnnxruntimeFileSession(_NothingToPrepare):
     """Runs an ONNX file of the YOLOv5 contract: OcTrim's own, or one that YOLOv5 exported."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
@@ -285,17 +311,24 @@ def _file_info(
         raise InputError(f"{path}: {len(names)} names for {last - 5} classes")
     batch, _, height, width = dimensions
     size = (height, width) if height and width else None
-    return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch)
+    network = None
+    if "octrim" in metadata:
+        try:
+            described = json.loads(metadata["octrim"])
+            network = Network.from_json(described["table"], described["anchors"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}: its octrim metadata is damaged: {shown(str(error))}") from None
+    return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch, network)
 
 
-class PaddleSession:
+class PaddleSession(_NothingToPrepare):
     """Runs the trainable network in evaluation mode, batch norm unfolded."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
+        if threads:  # read once, when Paddle is first imported
+            os.environ["OMP_NUM_THREADS"] = str(threads)
         from octrim.backends import paddle as backend
 
-        if threads:
-            backend.set_threads(threads)
         self.info = _model_info(model, "paddle", str(backend.paddle.__version__), precision)
         self.backend, self.model = backend, model
         self.network = backend.PaddleNetwork(model)
@@ -307,7 +340,7 @@ class PaddleSession:
             return self.backend.decode(self.model.network, heads).numpy()
 
 
-class NumpySession:
+class NumpySession(_NothingToPrepare):
     """Runs the NumPy reference."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:

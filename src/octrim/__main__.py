@@ -1,0 +1,5 @@
+import sys
+
+from octrim.cli import main
+
+sys.exit(main())

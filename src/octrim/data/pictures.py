@@ -1,0 +1,107 @@
+"""Pictures in: decoding whatever users have, and letterboxing for the network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from octrim.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo")
+
+PADDING = 114  # the grey that YOLOv5 is trained with around a picture
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its reports of damaged files would stand beside our own line
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """A picture as uint8 BGR `[height, width, 3]`, upright by its EXIF orientation.
+
+    Grey, CMYK, 16-bit (scaled to 8) and transparent (alpha dropped) pictures come out the same way; of an animation, the first frame.
+    Raises InputError for a file that is missing, empty, truncated or no picture.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, expected a picture") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, name: str) -> np.ndarray:
+    """`read_picture` for a file's contents; `name` stands in error messages."""
+    if not data:
+        raise InputError(f"{name}: the file is empty")
+    # Some versions of OpenCV fill what is missing of a JPEG with grey and say nothing. After the scan has started, the end marker
+    # cannot occur inside the data.
+    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", max(data.find(b"\xff\xda"), 2)) < 0:
+        raise InputError(f"{name}: truncated JPEG (no end marker)")
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-4096:]:
+        raise InputError(f"{name}: truncated PNG (no end chunk)")
+    try:
+        with _quiet_stderr():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InputError(f"{name}: not a readable picture ({error.err or 'unknown damage'})") from None
+    if image is None or image.size == 0:
+        raise InputError(f"{name}: not a readable picture (damaged, truncated, or of an unknown format)")
+    return image
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """libpng and libjpeg print straight to the process's standard error."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # the process has none
+        yield
+        return
+    silence = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silence, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(silence)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How a picture was fitted: scaled by (x, y), then moved by `left`, `top` pixels of padding."""
+
+    scale: tuple[float, float]
+    left: int
+    top: int
+
+    def to_picture(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Boxes `[n, 4]` in pixels of the letterboxed picture to pixels of the original, clipped to its height and width."""
+        boxes = (boxes_xyxy - (self.left, self.top, self.left, self.top)) / (*self.scale, *self.scale)
+        return np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
+
+
+def letterbox(image: np.ndarray, height: int, width: int, stride: int | None = None) -> tuple[np.ndarray, Letterbox]:
+    """Fit a picture into height x width, keeping its aspect, on grey 114.
+
+    stride: pad only to the smallest multiple of it that holds the picture (a rectangle), instead of to the whole height x width.
+    """
+    rows, columns = image.shape[:2]
+    ratio = min(height / rows, width / columns)
+    inner_width, inner_height = max(round(columns * ratio), 1), max(round(rows * ratio), 1)
+    if (inner_height, inner_width) != (rows, columns):
+        image = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+    if stride is not None:
+        height, width = (-(-side // stride) * stride for side in (inner_height, inner_width))
+    pad_y, pad_x = (height - inner_height) / 2, (width - inner_width) / 2
+    # As published: an odd pixel of padding goes to the right and to the bottom.
+    top, bottom, left, right = round(pad_y - 0.1), round(pad_y + 0.1), round(pad_x - 0.1), round(pad_x + 0.1)
+    if top or bottom or left or right:
+        image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    return image, Letterbox((inner_width / columns, inner_height / rows), left, top)

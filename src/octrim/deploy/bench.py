@@ -1,0 +1,181 @@
+"""Networks side by side: interleaved in one process, so that a busy moment of the machine hits all of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import track
+from rich.table import Table
+
+from octrim.atomic import write_text
+from octrim.backends.session import usable_cores
+from octrim.data.pictures import read_picture
+from octrim.data.scenes import drawn_scene
+from octrim.detector import Detector
+from octrim.errors import InputError
+from octrim.evaluate.nms import non_max_suppression
+from octrim.network.cost import Cost, network_cost
+from octrim.network.initialize import fresh_model
+from octrim.network.model import Model
+from octrim.runs import Run, new_run
+
+if TYPE_CHECKING:
+    from octrim.cli import Bench
+
+STAGES = ("pre", "network", "post", "total")
+
+
+@dataclass
+class Contestant:
+    """One network in the comparison. seconds: per stage, one entry per round."""
+
+    name: str
+    detector: Detector
+    cost: Cost | None
+    file_bytes: int | None
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+
+    def round(self, image: np.ndarray, batch: int, keep: bool) -> None:
+        """Run one batch of equal pictures; its times per stage are kept where `keep`."""
+        start = perf_counter()
+        pictures = np.concatenate([self.detector.prepare(image)[0] for _ in range(batch)])
+        prepared = perf_counter()
+        predictions = self.detector.session(pictures)
+        run = perf_counter()
+        for picture in predictions:
+            non_max_suppression(picture, **self.detector.options)
+        end = perf_counter()
+        if keep:
+            for stage, value in zip(STAGES, (prepared - start, run - prepared, end - run, end - start), strict=True):
+                self.seconds[stage].append(value)
+
+
+def bench(contestants: Sequence[Contestant], image: np.ndarray, iterations: int = 100, warmup: int = 10, batch: int = 1) -> None:
+    """Fill in the contestants' times. Each round runs all of them, starting with another one each time."""
+    for index in track(range(-warmup, iterations), description="bench", transient=True):
+        shift = index % len(contestants)
+        for contestant in (*contestants[shift:], *contestants[:shift]):
+            contestant.round(image, batch, keep=index >= 0)
+
+
+def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any]]:
+    """One dictionary per network: sizes, milliseconds per batch (p50, p90, p99 per stage), speed-up against the first network.
+
+    `speedup_per_mac_reduction` is 1 where all that was cut became speed.
+    """
+    first = contestants[0]
+    rows: list[dict[str, Any]] = []
+    for contestant in contestants:
+        row: dict[str, Any] = {"name": contestant.name, "file_bytes": contestant.file_bytes}
+        row |= {key: getattr(contestant.cost, key, None) for key in ("parameters", "macs", "channels")}
+        for stage in STAGES:
+            values = 1000 * np.percentile(contestant.seconds[stage], (50, 90, 99))
+            row |= {f"{stage}_{label}_ms": round(float(value), 4) for label, value in zip(("p50", "p90", "p99"), values, strict=True)}
+        row["pictures_per_second"] = round(1000 * batch / row["total_p50_ms"], 2)
+        for stage in ("network", "total"):
+            row[f"{stage}_speedup"] = round(float(np.median(first.seconds[stage]) / np.median(contestant.seconds[stage])), 4)
+        reduction = first.cost.macs / contestant.cost.macs if first.cost and contestant.cost else None
+        row["mac_reduction"] = round(reduction, 4) if reduction else None
+        row["speedup_per_mac_reduction"] = round(row["network_speedup"] / reduction, 4) if reduction else None
+        rows.append(row)
+    return rows
+
+
+def processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
+            if line.startswith(("model name", "Model\t")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def bench_command(config: Bench) -> None:
+    """`octrim bench`."""
+    if config.iterations < 1 or config.warmup < 0 or not 1 <= config.batch <= 4096:
+        raise InputError(f"iterations {config.iterations}, warmup {config.warmup} and batch {config.batch} must be at least 1, 0 and 1")
+    weights: list[tuple[str, str | Model]] = [(name, name) for name in config.weights]
+    if config.cfg is not None:
+        weights.insert(0, (config.cfg, fresh_model(config.cfg, seed=config.seed)))
+    if not weights:
+        raise InputError("give --weights (one or more networks) or --cfg")
+    image = read_picture(config.source) if config.source else drawn_scene(0)
+    contestants = []
+    size = config.imgsz
+    for name, source in weights:
+        detector = Detector(
+            source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads
+        )
+        if detector.info.batch not in (None, config.batch):
+            raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
+        size = size or (detector.height, detector.width)
+        detector.rectangular = False
+        cost = network_cost(detector.info.network, detector.height, detector.width) if detector.info.network else None
+        contestants.append(Contestant(name, detector, cost, _file_bytes(source)))
+    bench(contestants, image, config.iterations, config.warmup, config.batch)
+    height, width = contestants[0].detector.height, contestants[0].detector.width
+    info = [contestant.detector.info for contestant in contestants]
+    header = {
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "threads": config.threads or usable_cores(),
+        "runtime": ", ".join(dict.fromkeys(f"{one.runtime} {one.version}" for one in info)),
+        "precision": config.precision,
+        "system": platform.platform(),
+        "height": height,
+        "width": width,
+        "batch": config.batch,
+        "iterations": config.iterations,
+    }
+    rows = results(contestants, config.batch)
+    run = new_run("bench", config)
+    _print(run, header, rows)
+    write_text(run.path / "bench.json", json.dumps({"header": header, "networks": rows}, indent=1))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [*header, *rows[0]])
+    writer.writeheader()
+    writer.writerows({**header, **row} for row in rows)
+    write_text(run.path / "bench.csv", buffer.getvalue())
+    run.print(f"results: {run.path}")
+
+
+def _file_bytes(weights: str | Model) -> int | None:
+    if isinstance(weights, Model):
+        return None
+    path = Path(weights)
+    if path.suffix == ".xml":
+        path = path.parent
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _print(run: Run, header: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A column per network, so that paths and many networks still fit a terminal."""
+    run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")
+    run.print(f"{header['height']}x{header['width']}, batch {header['batch']}, {header['iterations']} rounds, milliseconds per batch")
+    table = Table(caption="per MAC cut: speed-up / MAC reduction; 1 where every cut MAC became speed")
+    table.add_column("")
+    for row in rows:
+        table.add_column("/".join(Path(row["name"]).parts[-2:]), justify="right", overflow="fold")
+    lines: list[tuple[str, str, str, float]] = [
+        ("parameters", "parameters", "{:,.0f}", 1),
+        ("MACs, M", "macs", "{:,.1f}", 1e-6),
+        ("file, MB", "file_bytes", "{:.2f}", 1e-6),
+        *((f"{stage} {label}", f"{stage}_{label}_ms", "{:.2f}", 1) for stage in STAGES for label in ("p50", "p90", "p99")),
+        ("pictures/s", "pictures_per_second", "{:.1f}", 1),
+        ("speed-up, network", "network_speedup", "{:.2f}x", 1),
+        ("speed-up, total", "total_speedup", "{:.2f}x", 1),
+        ("MAC reduction", "mac_reduction", "{:.2f}x", 1),
+        ("speed-up per MAC cut", "speedup_per_mac_reduction", "{:.2f}", 1),
+    ]
+    for label, key, style, factor in lines:
+        table.add_row(label, *("" if row[key] is None else style.format(row[key] * factor) for row in rows), end_section=label.endswith(("MB", "p99")))
+    run.print(table)

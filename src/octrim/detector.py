@@ -1,0 +1,117 @@
+"""`Detector`: weights in, detections out.
+
+    detector = octrim.Detector("yolov5n.pt")
+    for detections in detector.predict("pictures/"):
+        print(detections.source, detections.summary())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from octrim.backends.session import open_session
+from octrim.data.pictures import letterbox
+from octrim.data.sources import Frame, open_source
+from octrim.errors import InputError
+from octrim.evaluate.detections import Detections
+from octrim.evaluate.nms import non_max_suppression
+from octrim.network.options import image_size
+from octrim.network.model import Model
+
+Picture = str | Path | np.ndarray
+
+
+class Detector:
+    """A network in a runtime, with what stands before and behind it.
+
+    weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width); what the network was made
+    for by default; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | Model,
+        imgsz: int | Sequence[int] | None = None,
+        conf: float = 0.25,
+        iou: float = 0.45,
+        classes: Collection[int] | None = None,
+        agnostic: bool = False,
+        max_det: int = 300,
+        runtime: str | None = None,
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("conf", conf), ("iou", iou)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}, expected 0 to 1")
+        if max_det < 1:
+            raise InputError(f"max_det is {max_det}, expected 1 or more")
+        self.session = open_session(weights, runtime, precision, threads)
+        self.info = self.session.info
+        for label in classes or ():
+            if not 0 <= label < len(self.info.names):
+                raise InputError(f"class {label} was asked for; this network has classes 0 to {len(self.info.names) - 1}")
+        self.height, self.width = self.info.size or image_size(imgsz, self.info.image_size, self.info.stride)
+        self.rectangular = self.info.size is None
+        if imgsz is not None and (self.height, self.width) != image_size(imgsz, self.info.image_size, self.info.stride):
+            raise InputError(f"this graph was built for {self.height}x{self.width} pixels; imgsz cannot change that")
+        self.options: dict[str, Any] = {"conf": conf, "iou": iou, "classes": classes, "agnostic": agnostic, "max_det": max_det}
+
+    def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:
+        """Detections of every picture or frame of `source`, in order.
+
+        source: a picture (path, or uint8 BGR array as OpenCV reads it), a sequence of them, a folder, glob, video, stream address or
+        camera number. Raises InputError for whatever cannot be read.
+        """
+        return list(self.stream(source))
+
+    def stream(self, source: Picture | Sequence[Picture]) -> Iterator[Detections]:
+        """As `predict`, one at a time: for long videos and cameras."""
+        for frame in _frames(source):
+            if frame.image is None:
+                raise InputError(frame.error or f"{frame.source}: cannot be read")
+            yield self.detect(frame.image, frame.source, frame.index)
+
+    def detect(self, image: np.ndarray, source: str = "array", frame: int | None = None) -> Detections:
+        """Detections in one picture, uint8 BGR `[height, width, 3]`."""
+        start = perf_counter()
+        batch, box = self.prepare(image)
+        prepared = perf_counter() - start
+        self.session.prepare(*batch.shape[1:3])  # outside the times: only the first picture of a shape pays for it
+        start = perf_counter()
+        predictions = self.session(batch)
+        run = perf_counter()
+        found = non_max_suppression(predictions[0], **self.options)
+        height, width = image.shape[:2]
+        xyxy = box.to_picture(found[:, :4], height, width)
+        speed = {"pre": prepared, "network": run - start, "post": perf_counter() - run}
+        milliseconds = {stage: 1000 * seconds for stage, seconds in speed.items()}
+        return Detections(xyxy, found[:, 4], found[:, 5].astype(int), self.info.names, source, height, width, frame, milliseconds)
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
+        """A picture as the session's batch of one, and the letterbox that leads back. Raises InputError for an array that is no picture."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(f"a picture is uint8 [height, width, 3] (BGR); found {found}")
+        fitted, box = letterbox(image, self.height, self.width, self.info.stride if self.rectangular else None)
+        return cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None], box
+
+
+def predict_once(model: Model, source: Any, **options: Any) -> list[Detections]:
+    return Detector(model, **options).predict(source)
+
+
+def _frames(source: Picture | Sequence[Picture]) -> Iterator[Frame]:
+    if isinstance(source, np.ndarray):
+        yield Frame("array", source)
+    elif isinstance(source, str | Path):
+        yield from open_source(source)
+    else:
+        for item in source:
+            yield from _frames(item)

@@ -1,0 +1,100 @@
+"""What a detector found in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, as BGR; classes take them in turn.
+COLOURS = ((0, 159, 230), (178, 114, 0), (115, 158, 0), (0, 94, 213), (167, 121, 204), (233, 180, 86), (66, 228, 240))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box: corners in pixels of the picture, confidence 0..1, class number and name."""
+
+    xyxy: tuple[float, float, float, float]
+    confidence: float
+    class_id: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The boxes of one picture or frame, most confident first.
+
+    xyxy: float32 `[n, 4]`, pixels of the original picture. confidence: float32 `[n]`, 0..1. class_id: int `[n]`.
+    names: all class names. source, frame: where the picture came from. height, width: of the original picture.
+    speed_ms: milliseconds spent on it in `pre`, `network` and `post`.
+    """
+
+    xyxy: np.ndarray
+    confidence: np.ndarray
+    class_id: np.ndarray
+    names: tuple[str, ...]
+    source: str
+    height: int
+    width: int
+    frame: int | None = None
+    speed_ms: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __iter__(self) -> Iterator[Detection]:
+        for box, confidence, label in zip(self.xyxy.tolist(), self.confidence.tolist(), self.class_id.tolist(), strict=True):
+            yield Detection(tuple(box), confidence, label, self.names[label])
+
+    def summary(self) -> str:
+        """For people: `4 person, 1 bus`."""
+        counts = {self.names[label]: int((self.class_id == label).sum()) for label in np.unique(self.class_id).tolist()}
+        return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+    def to_yolo(self, confidence: bool = False) -> str:
+        """Lines `class cx cy w h`, normalised to the picture, with the confidence behind them where asked."""
+        lines = []
+        for found in self:
+            x1, y1, x2, y2 = found.xyxy
+            values = [(x1 + x2) / 2 / self.width, (y1 + y2) / 2 / self.height, (x2 - x1) / self.width, (y2 - y1) / self.height]
+            lines.append(" ".join([str(found.class_id), *(f"{value:.6g}" for value in values + [found.confidence] * confidence)]) + "\n")
+        return "".join(lines)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """COCO results (`bbox` is x, y, width, height in pixels), with the source and the class name besides."""
+        results = []
+        for found in self:
+            x1, y1, x2, y2 = (round(side, 2) for side in found.xyxy)
+            entry = {"file": self.source, "category_id": found.class_id, "name": found.name, "score": round(found.confidence, 5)}
+            entry["bbox"] = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
+            results.append(entry if self.frame is None else {**entry, "frame": self.frame})
+        return results
+
+    def to_supervision(self) -> Any:
+        """As `supervision.Detections` (extra `octrim[supervision]`)."""
+        import supervision
+
+        names = np.asarray([self.names[label] for label in self.class_id], dtype=str)
+        return supervision.Detections(self.xyxy, confidence=self.confidence, class_id=self.class_id, data={"class_name": names})
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A copy of the picture (uint8 BGR) with boxes and labels on it."""
+        image = image.copy()
+        line = max(round((image.shape[0] + image.shape[1]) * 0.0015), 1)
+        scale = line / 3
+        for found in reversed(list(self)):  # the most confident last, so on top
+            x1, y1, x2, y2 = (round(side) for side in found.xyxy)
+            colour = COLOURS[found.class_id % len(COLOURS)]
+            cv2.rectangle(image, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+            # OpenCV's font has ASCII only; other characters would each become question marks.
+            text = f"{found.name.encode('ascii', 'replace').decode()} {found.confidence:.2f}"
+            (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(line - 1, 1))
+            top = y1 - height - base if y1 - height - base >= 0 else y1
+            left = max(min(x1, image.shape[1] - width), 0)
+            cv2.rectangle(image, (left, top), (left + width, top + height + base), colour, cv2.FILLED)
+            ink = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+            cv2.putText(image, text, (left, top + height), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, max(line - 1, 1), cv2.LINE_AA)
+        return image

@@ -1,0 +1,51 @@
+"""From a network's predictions to boxes: confidence, classes, non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+
+MAX_CANDIDATES = 30_000
+"""Boxes that enter suppression at most, the most confident ones."""
+
+# Moving each class's boxes by more than any picture is wide keeps classes apart in one suppression; in float64 nothing is rounded.
+_CLASS_OFFSET = 7680.0
+
+
+def non_max_suppression(
+    predictions: np.ndarray,
+    conf: float = 0.25,
+    iou: float = 0.45,
+    classes: Collection[int] | None = None,
+    agnostic: bool = False,
+    max_det: int = 300,
+    multi_label: bool = False,
+) -> np.ndarray:
+    """Boxes of one picture, float32 `[n, 6]`: x1, y1, x2, y2 in the predictions' pixels, confidence, class; most confident first.
+
+    predictions: `[boxes, 5 + classes]` as sessions return them. A box's confidence is objectness times class score and must exceed
+    `conf`; of two boxes of one class (of any class where `agnostic`) with IoU above `iou`, the more confident stays.
+    classes: keep only these. multi_label: every class above `conf` makes a box of its own (as in evaluation), not only the best one.
+    """
+    candidates = predictions[predictions[:, 4] > conf]
+    scores = candidates[:, 5:] * candidates[:, 4:5]
+    if multi_label and scores.shape[1] > 1:
+        index, label = np.nonzero(scores > conf)
+        score = scores[index, label]
+    else:
+        label = scores.argmax(1) if len(scores) else np.zeros(0, np.intp)
+        score = scores[np.arange(len(scores)), label]
+        index = np.flatnonzero(score > conf)
+        label, score = label[index], score[index]
+    if classes is not None:
+        chosen = np.isin(label, list(classes))
+        index, label, score = index[chosen], label[chosen], score[chosen]
+    order = np.argsort(-score, kind="stable")[:MAX_CANDIDATES]
+    index, label, score = index[order], label[order], score[order]
+    centre, size = candidates[index, :2].astype(np.float64), candidates[index, 2:4].astype(np.float64)
+    corner = centre - size / 2
+    moved = corner if agnostic else corner + _CLASS_OFFSET * label[:, None]
+    kept = np.asarray(cv2.dnn.NMSBoxes(np.hstack([moved, size]), score, 0.0, iou, top_k=0), np.intp).ravel()[:max_det] if len(score) else order
+    return np.column_stack([corner[kept], (corner + size)[kept], score[kept], label[kept]]).astype(np.float32)

@@ -1,0 +1,28 @@
+"""What users say of a network on the command line: which one, and the picture size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
+from octrim.network.model import Model, load
+
+if TYPE_CHECKING:
+    from octrim.cli import Weights
+
+
+def model_from(config: Weights) -> Model:
+    """What `--weights` or `--cfg` names. Raises InputError unless exactly one of them is given."""
+    if (config.weights is None) == (config.cfg is None):
+        raise InputError("give either --weights (a model file or a checkpoint) or --cfg (a layout to initialise)")
+    return load(config.weights) if config.weights is not None else fresh_model(config.cfg or "", seed=config.seed)
+
+
+def image_size(imgsz: int | Sequence[int] | None, default: int, stride: int) -> tuple[int, int]:
+    """(height, width) from what users give, rounded up to multiples of the stride."""
+    sides = (default,) if imgsz is None else (imgsz,) if isinstance(imgsz, int) else tuple(imgsz)
+    if len(sides) not in (1, 2) or not all(1 <= side <= 16384 for side in sides):
+        raise InputError(f"imgsz is {' '.join(map(str, sides)) or 'empty'}, expected a side, or height and width, of 1 to 16384 pixels")
+    return -(-sides[0] // stride) * stride, -(-sides[-1] // stride) * stride

@@ -1,0 +1,144 @@
+"""Which channels must be cut together: one integer label per channel, carried through the table.
+
+`conv` makes new labels (a depthwise convolution passes its input's on), `concat` concatenates, `maxpool` and `upsample` pass on, and
+`add` declares its inputs' labels equal. Channels whose labels end up equal are kept or cut together. Residuals, C3, SPPF, the PAN
+concatenations and Detect's inputs follow from that without special cases.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from octrim.network.rows import Network, Row, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Labels that the same convolutions produce: the unit in which channels are counted, ranked and cut.
+
+    convs: the coupled convolutions, in the table's order. labels: in the order of the first convolution's channels.
+    reason: why the group is kept whole, or None where it may be cut.
+    """
+
+    name: str
+    convs: tuple[str, ...]
+    labels: np.ndarray
+    reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelLabels:
+    """labels: per row, int64 `[channels]`; equal numbers are coupled. count: one more than the largest label."""
+
+    labels: dict[str, np.ndarray]
+    groups: tuple[Group, ...]
+    count: int
+
+    def gathered(self, group: Group, conv: str, values: np.ndarray) -> np.ndarray:
+        """Values per channel of one convolution, summed per label of the group: float64 `[len(group)]`."""
+        sums = np.bincount(self.labels[conv], weights=values, minlength=self.count)
+        return sums[group.labels]
+
+
+def is_depthwise(row: Row, input_channels: int) -> bool:
+    return row.groups == row.channels == input_channels and row.groups > 1
+
+
+def channel_labels(network: Network) -> ChannelLabels:
+    """Labels of every row's output, and the groups they form."""
+    ops = _LabelOps()
+    image = ops.new(network.rows[0])
+    ops.protect(image, "the picture's own channels")
+    walk(network, ops, image)
+    roots = ops.roots()
+    labels = {name: roots[values] for name, values in ops.labels.items()}
+    reasons = {int(roots[label]): reason for label, reason in ops.protected.items()}
+    return ChannelLabels(labels, _groups(network, labels, reasons), len(roots))
+
+
+class _LabelOps:
+    """`Ops` over label arrays, with a union-find forest over the labels."""
+
+    def __init__(self) -> None:
+        self.parent: list[int] = []
+        self.labels: dict[str, np.ndarray] = {}
+        self.protected: dict[int, str] = {}
+
+    def new(self, row: Row) -> np.ndarray:
+        first = len(self.parent)
+        self.parent.extend(range(first, first + row.channels))
+        self.labels[row.name] = np.arange(first, first + row.channels)
+        return self.labels[row.name]
+
+    def protect(self, labels: np.ndarray, reason: str) -> None:
+        for label in labels.tolist():
+            self.protected.setdefault(label, reason)
+
+    def find(self, label: int) -> int:
+        while self.parent[label] != label:
+            self.parent[label] = self.parent[self.parent[label]]  # halve the path on the way
+            label = self.parent[label]
+        return label
+
+    def roots(self) -> np.ndarray:
+        return np.asarray([self.find(label) for label in range(len(self.parent))], np.int64)
+
+    def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
+        if is_depthwise(row, len(x)):
+            return self._pass_on(row, x)
+        made = self.new(row)
+        if row.groups > 1:
+            reason = f"{row.name} has {row.groups} groups"
+            self.protect(x, reason)
+            self.protect(made, reason)
+        return made
+
+    def add(self, row: Row, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        for one, other in zip(a.tolist(), b.tolist(), strict=True):
+            # The older label is the root, so that roots stand in the order of the table.
+            low, high = sorted((self.find(one), self.find(other)))
+            self.parent[high] = low
+        return self._pass_on(row, a)
+
+    def concat(self, row: Row, xs: Sequence[np.ndarray]) -> np.ndarray:
+        return self._pass_on(row, np.concatenate(xs))
+
+    def maxpool(self, row: Row, x: np.ndarray) -> np.ndarray:
+        return self._pass_on(row, x)
+
+    def upsample(self, row: Row, x: np.ndarray) -> np.ndarray:
+        return self._pass_on(row, x)
+
+    def detect(self, row: Row, heads: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for labels in heads:
+            self.protect(labels, "Detect's outputs have a meaning")
+        return list(heads)
+
+    def _pass_on(self, row: Row, x: np.ndarray) -> np.ndarray:
+        self.labels[row.name] = x
+        return x
+
+
+def _groups(network: Network, labels: dict[str, np.ndarray], reasons: dict[int, str]) -> tuple[Group, ...]:
+    producers: dict[int, list[str]] = {}
+    for row in network.convs:
+        for label in labels[row.name].tolist():
+            producers.setdefault(label, []).append(row.name)
+    members: dict[tuple[tuple[str, ...], str | None], list[int]] = {}
+    for label, convs in producers.items():
+        members.setdefault((tuple(convs), reasons.get(label)), []).append(label)
+    groups: list[Group] = []
+    started: Counter[str] = Counter()  # groups that begin with the same convolution are numbered
+    for (convs, reason), found in members.items():
+        name = f"{convs[0]}~{started[convs[0]]}" if started[convs[0]] else convs[0]
+        started[convs[0]] += 1
+        # A label may stand twice in one convolution (a concat of a map with itself, added to something); it is named once here.
+        groups.append(Group(name, tuple(dict.fromkeys(convs)), np.asarray(found), reason))
+    return tuple(groups)

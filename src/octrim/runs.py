@@ -1,0 +1,63 @@
+"""Run folders: `runs/<command>/exp`, `exp2`, .., each with the resolved configuration and a log beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from octrim.atomic import write_text
+from octrim.errors import InputError
+
+
+def wide_console() -> Console:
+    """Standard output; 150 columns wide where it is no terminal, because files and pipes do not wrap at 80."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+
+
+class Run:
+    """A run's folder. What is printed through it appears on standard output and in `log.txt`."""
+
+    def __init__(self, path: Path, config: Any) -> None:
+        self.path = path
+        self.console = wide_console()
+        write_text(path / "config.yaml", yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+        (path / "log.txt").write_text("", "utf-8")
+
+    def print(self, *items: Any) -> None:
+        self.console.print(*items, highlight=False)
+        with (self.path / "log.txt").open("a", encoding="utf-8") as log:
+            Console(file=log, width=150).print(*items, highlight=False)
+
+
+def new_run(command: str, config: Any) -> Run:
+    """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, numbered where it exists already.
+
+    Raises InputError where it cannot be made.
+    """
+    project = Path(config.project or f"runs/{command}")
+    try:
+        for number in itertools.count(1):
+            path = project / (config.name if number == 1 else f"{config.name}{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if not (config.exist_ok and path.is_dir()):
+                    continue
+            return Run(path, config)
+    except OSError as error:
+        raise InputError(f"{error.filename or project}: cannot make the run folder: {error.strerror}") from None
+    raise AssertionError("unreachable: count() does not end")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
