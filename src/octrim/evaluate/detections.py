@@ -89,8 +89,7 @@ class Detections:
             x1, y1, x2, y2 = (round(side) for side in found.xyxy)
             colour = COLOURS[found.class_id % len(COLOURS)]
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
-            # OpenCV's font has ASCII only; other characters would each become question marks.
-            text = f"{found.name.encode('ascii', 'replace').decode()} {found.confidence:.2f}"
+            text = f"{found.name} {found.confidence:.2f}"
             (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(line - 1, 1))
             top = y1 - height - base if y1 - height - base >= 0 else y1
             left = max(min(x1, image.shape[1] - width), 0)

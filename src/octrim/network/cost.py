@@ -43,7 +43,7 @@ class Cost:
 
 def tensor_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that the table asks for, in its order."""
-    channels = {name: shape[0] for name, shape in shapes(network, network.stride, network.stride).items()}
+    channels = network.channels
     result: dict[str, tuple[int, ...]] = {}
     for row in network.convs:
         result[row.weight_name] = (row.channels, channels[row.inputs[0]] // row.groups, row.kernel, row.kernel)

@@ -8,6 +8,7 @@ Paddle, NumPy, ONNX, OpenVINO, cost, shapes and channel labels are each a small 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,11 @@ from octrim.errors import InputError, shown
 T = TypeVar("T")
 
 BATCH_NORM_EPS = 1e-3  # YOLOv5's, not the 1e-5 that PyTorch and Paddle default to
+
+_PROBE_SIDE = 1024
+
+# Backends derive names of their own with a slash in them, and name the results `output0` or `head0`, `head1`, ..
+_NAME = re.compile(r"(?!(output0|head\d+)$)[\w.]{1,200}")
 
 INPUTS = {"image": (0, 0), "conv": (1, 1), "add": (2, 2), "concat": (1, 64), "maxpool": (1, 1), "upsample": (1, 1), "detect": (1, 16)}
 """Every op, with the fewest and the most inputs it takes."""
@@ -86,7 +92,7 @@ class Network:
     def __post_init__(self) -> None:
         _check_rows(self.rows)
         _check_anchors(self)
-        _ = self.strides  # shapes are inferred once here, so that a table which loads also runs
+        _ = self.strides  # infers all shapes, so that a table which loads also runs
 
     @cached_property
     def dying(self) -> tuple[tuple[str, ...], ...]:
@@ -108,21 +114,31 @@ class Network:
         return next(row.channels for row in self.convs if row.name == self.rows[-1].inputs[0]) // len(self.anchors[0]) - 5
 
     @cached_property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels per cell of each detection level, found by sending a square picture through the table."""
-        side = 1024
-        shapes = walk(self, ShapeOps(), (self.rows[0].channels, side, side))
-        for channels, height, width in shapes:
-            if not height or side % height or height != width:
-                raise InputError(f"{self.rows[-1].name}: a level of {height}x{width} cells for a {side}x{side} picture has no whole stride")
-            if channels != len(self.anchors[0]) * (5 + self.classes):
-                raise InputError(f"{self.rows[-1].name}: levels of different channel counts")
-        return tuple(side // height for _, height, _ in shapes)
+    def _probe(self) -> tuple[dict[str, Shape], list[Shape]]:
+        """Shapes of every row and of the levels for a square picture that any sensible stride divides."""
+        ops = ShapeOps()
+        ops.shapes[self.rows[0].name] = image = (self.rows[0].channels, _PROBE_SIDE, _PROBE_SIDE)
+        return ops.shapes, walk(self, ops, image)
 
     @property
+    def channels(self) -> dict[str, int]:
+        """Output channels of every row but the last."""
+        return {name: shape[0] for name, shape in self._probe[0].items()}
+
+    @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell of each detection level."""
+        for channels, height, width in self._probe[1]:
+            if _PROBE_SIDE % height or height != width:
+                raise InputError(f"{self.rows[-1].name}: a level of {height}x{width} cells for {_PROBE_SIDE}x{_PROBE_SIDE} pixels has no whole stride")
+            if channels != len(self.anchors[0]) * (5 + self.classes):
+                raise InputError(f"{self.rows[-1].name}: levels of different channel counts")
+        return tuple(_PROBE_SIDE // height for _, height, _ in self._probe[1])
+
+    @cached_property
     def stride(self) -> int:
-        """The largest stride: the network's input sides are multiples of it."""
-        return max(self.strides)
+        """What the sides of a picture must be multiples of: the largest stride inside the network, in YOLOv5 that of its last level."""
+        return max(*self.strides, *(_PROBE_SIDE // shape[1] for shape in self._probe[0].values()))
 
     def to_json(self) -> list[dict[str, Any]]:
         return [row.to_json() for row in self.rows]
@@ -273,8 +289,8 @@ def _check_rows(rows: tuple[Row, ...]) -> None:
         for name in row.inputs:
             if name not in seen:
                 raise InputError(f"{row.name}: input {shown(name)} is not an earlier row")
-        if row.name in seen or not row.name:
-            raise InputError(f"row {index}: the name {shown(row.name)} is empty or used twice")
+        if row.name in seen or not _NAME.fullmatch(row.name):
+            raise InputError(f"row {index}: the name {shown(row.name)} is reserved, used twice, or not made of letters, digits, dots and underscores")
         for field, (low, high) in _LIMITS.items():
             value = getattr(row, field)
             if not low <= value <= high:

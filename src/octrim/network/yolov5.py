@@ -141,7 +141,8 @@ def expand(layout: Layout) -> Network:
     try:
         return Network(tuple(table.rows), anchors)
     except InputError as error:
-        raise InputError(f"{layout.name}: {error}") from None
+        row = re.match(r"model\.(\d+)", str(error))
+        raise InputError(f"{layout.place(int(row[1])) if row else layout.name}: {error}") from None
 
 
 def _modules(layout: Layout, section: str) -> list[list[Any]]:

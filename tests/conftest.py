@@ -1,0 +1,47 @@
+"""Material for the tests: real data where it is at hand, networks with lively weights, random networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+# The machines that run the tests are noisy: a slow example says nothing.
+settings.register_profile("octrim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.load_profile("octrim")
+
+_ROOT = Path(__file__).parents[1]
+_DATA = Path(os.environ.get("OCTRIM_REAL_DATA", _ROOT.parent / "shared" / "data"))
+
+
+def _real(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"no {path.name}: real data is looked for in the folder that OCTRIM_REAL_DATA names")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    return _real(_DATA / "weights" / "yolov5n.pt")
+
+
+@pytest.fixture(scope="session")
+def real_pictures() -> Path:
+    return _real(_DATA / "pictures")
+
+
+@pytest.fixture(scope="session")
+def real_video() -> Path:
+    return _real(_DATA / "video" / "traffic.mp4")
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, np.ndarray]:
+    """Outputs of the official implementation."""
+    with np.load(_real(_DATA.parent / "reference" / "yolov5n_forward.npz")) as stored:
+        return dict(stored)

@@ -1,0 +1,348 @@
+"""Official checkpoints in, hostile ones refused; the files are made by `tests.checkpoints`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octrim.errors import InputError
+from octrim.network.folding import folded
+from octrim.network.model import Model, load
+from octrim.network.rows import Network
+from octrim.network.yolov5 import yolov5_network
+from tests.checkpoints import CheckpointWriter, official_names, layout_of, save_checkpoint, write_archive
+from tests.networks import lively_model
+
+
+def made(cfg: str = "yolov5n", classes: int = 3) -> Model:
+    return lively_model(yolov5_network(cfg, classes))
+
+
+def same(found: Model, expected: Model, half: bool) -> None:
+    assert found.network == expected.network
+    for name, tensor in expected.tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], tensor.astype(np.float16).astype(np.float32) if half else tensor, err_msg=name)
+
+
+def test_the_official_file(real_weights: Path) -> None:
+    model = load(real_weights)
+    assert model.network == yolov5_network("yolov5n")
+    assert (len(model.names), model.names[0], model.names[79], model.image_size) == (80, "person", "toothbrush", 640)
+    # tests of the backends compare its outputs; here only that values arrive in the right place and type
+    assert all(tensor.dtype == np.float32 and tensor.flags.c_contiguous for tensor in model.tensors.values())
+    assert all((model.tensors[f"{row.name}.bn.running_var"] > 0).all() for row in model.network.convs if row.norm)
+    assert model.lineage[0]["sha256"] == "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3"
+
+
+@pytest.mark.parametrize(("cfg", "classes"), [("yolov5n", 1), ("yolov5s", 80), ("yolov5m", 3), ("yolov5n6", 7)])
+def test_scales_and_class_counts(tmp_path: Path, cfg: str, classes: int) -> None:
+    model = made(cfg, classes)
+    save_checkpoint(tmp_path / "best.pt", model, cfg)
+    found = load(tmp_path / "best.pt")
+    same(found, model, half=True)
+    assert found.image_size == (1280 if cfg.endswith("6") else 640)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_unstripped_with_optimizer_and_options(tmp_path: Path, protocol: int) -> None:
+    model = made()
+    save_checkpoint(tmp_path / "last.pt", model, "yolov5n", stripped=False, dtype="f4", protocol=protocol, names=dict(enumerate("abc")))
+    found = load(tmp_path / "last.pt")
+    same(found, model, half=False)
+    assert (found.names, found.image_size) == (("a", "b", "c"), 416)
+
+
+def test_channels_last_tensors(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", made(), "yolov5n", dtype="f4", channels_last=True)
+    same(load(tmp_path / "a.pt"), made(), half=False)
+
+
+def test_learned_anchors_and_changed_activation(tmp_path: Path) -> None:
+    """AutoAnchor changes Detect's buffer, not the layout; in v6 users changed the activation in the code."""
+    model = made()
+    rows = tuple(replace(row, activation="leaky_relu:0.1") if row.activation else row for row in model.network.rows)
+    anchors = tuple(tuple((width + 8, height + 16) for width, height in level) for level in model.network.anchors)
+    changed = replace(model, network=Network(rows, anchors))
+    save_checkpoint(tmp_path / "a.pt", changed, "yolov5n")
+    assert load(tmp_path / "a.pt").network == changed.network
+
+
+def big_endian(path: Path, model: Model) -> None:
+    with official_names() as name:
+        writer = CheckpointWriter(name, "f4")
+        tree = writer.tree(model, layout=layout_of("yolov5n"))
+        # every record holds float32, but for batch norm's counters, which are one int64 each
+        writer.records = {key: np.frombuffer(data, "<f4" if len(data) != 8 else "<i8").byteswap().tobytes() for key, data in writer.records.items()}
+        writer.save(path, {"model": tree, "ema": None}, extra={"byteorder": b"big"})
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    big_endian(tmp_path / "a.pt", made())
+    same(load(tmp_path / "a.pt"), made(), half=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("ultralytics.nn.tasks.DetectionModel", "anchor-free checkpoint of the ultralytics package"),
+        ("models.yolo.SegmentationModel", "YOLOv5 segmentation checkpoint"),
+        ("models.common.Classify", "YOLOv5 classification checkpoint"),
+        ("models.common.Focus", "YOLOv5 v5.0 or older"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_other_families_are_recognised(tmp_path: Path, path: str, told: str, protocol: int) -> None:
+    with official_names() as name:
+        writer = CheckpointWriter(name)
+        writer.save(tmp_path / "a.pt", {"model": writer.module(path), "ema": None}, protocol)
+    with pytest.raises(InputError, match=told):
+        load(tmp_path / "a.pt")
+
+
+class Calls:
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.parts = (function, arguments)
+
+    def __reduce__(self) -> object:
+        return self.parts
+
+
+MARKER = "octrim-was-executed"
+HOSTILE = {
+    "os.system": Calls(os.system, f"touch {MARKER}"),
+    "eval": Calls(eval, f"open('{MARKER}', 'w')"),
+    "exec": Calls(exec, f"open('{MARKER}', 'w')"),
+    "getattr": Calls(getattr, os, "system"),
+    "import": Calls(__import__, "subprocess"),
+    "open": Calls(open, MARKER, "w"),
+    "bytearray": Calls(bytearray, 10**12),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
+def test_pickles_that_call(tmp_path: Path, kind: str, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        data = pickle.dumps({"model": HOSTILE[kind]}, protocol)
+    except (pickle.PicklingError, TypeError):
+        data = pickle.dumps({"model": Calls(os.system, f"touch {MARKER}")}, protocol)  # a module cannot be pickled
+    write_archive(tmp_path / "a.pt", data)
+    with pytest.raises(InputError, match="nothing was executed"):
+        load(tmp_path / "a.pt")
+    assert not (tmp_path / MARKER).exists()
+
+
+def raw(*parts: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(parts) + b"."
+
+
+BOMBS = {
+    "nested tuples as a dictionary key": raw(b"}", b")", b"2\x86" * 200, b"Ns"),  # hashing it would take 2^200 steps
+    "nested tuples": raw(b")", b"2\x86" * 100_000),
+    "huge memo index": raw(b"N", b"r\xff\xff\xff\xff"),
+    "huge byte string": raw(b"B" + struct.pack("<I", 2**32 - 1) + b"x"),
+    "huge text": raw(b"X" + struct.pack("<I", 2**32 - 1) + b"x"),
+    "huge byte string, 64 bit": raw(b"\x8e" + struct.pack("<Q", 2**60) + b"x"),
+    "huge number": raw(b"\x8b" + struct.pack("<i", 2**31 - 1) + b"x"),
+    "long decimal": raw(b"L" + b"9" * 100_000 + b"L\n"),
+    "stack underflow": raw(b"0" * 10),
+    "no mark": raw(b"t"),
+    "missing memo": raw(b"h\x07"),
+    "persistent id of nonsense": raw(b"NQ"),
+    "build on nothing": raw(b"K\x01Nb"),
+    "reduce of a number": raw(b"K\x01)R"),
+    "extension registry": raw(b"\x82\x01"),
+    "old-style instance": raw(b"(ios\nsystem\n"),
+    "endless stack": b"\x80\x02" + b"N" * 5_000_000 + b".",
+    "not a pickle": b"hello",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_pickle_bombs_and_nonsense(tmp_path: Path, kind: str) -> None:
+    write_archive(tmp_path / "a.pt", BOMBS[kind])
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.pt")
+    assert len(str(caught.value)) < 500
+
+
+def tampered(tmp_path: Path, **changes: object) -> Path:
+    """A good checkpoint in which the first convolution's weight lies about itself."""
+    model = made()
+    with official_names() as name:
+        writer = CheckpointWriter(name, "f4")
+        tree = writer.tree(model, layout=layout_of("yolov5n"))
+        conv = tree._modules["model"]._modules["0"]._modules["conv"]
+        tensor = conv._parameters["weight"].tensor
+        storage, offset, shape, strides, *rest = tensor.parts
+        if "count" in changes:
+            storage.count = changes.pop("count")
+        if "key" in changes:
+            storage.key = changes.pop("key")
+        found = {"offset": offset, "shape": shape, "strides": strides} | changes
+        tensor.parts = (storage, found["offset"], found["shape"], found["strides"], *rest)
+        writer.save(tmp_path / "a.pt", {"model": tree, "ema": None})
+    return tmp_path / "a.pt"
+
+
+WEIGHTS = 16 * 3 * 6 * 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"shape": (16, 3, 6, 7)}, "does not fit into its storage"),
+        ({"shape": (10**6, 10**6, 6, 6), "strides": (0, 0, 6, 1)}, "does not fit into its storage"),
+        ({"shape": (8, 3, 6, 6)}, r"tensor model.0.conv.weight has shape \[8, 3, 6, 6\]; the layout expects \[16, 3, 6, 6\]"),
+        ({"strides": (10**9, 36, 6, 1)}, "does not fit into its storage"),
+        ({"strides": (-108, 36, 6, 1)}, "makes no sense"),
+        ({"strides": (108, 36, 6)}, "makes no sense"),
+        ({"offset": 1}, "does not fit into its storage"),
+        ({"offset": -1}, "makes no sense"),
+        ({"shape": (16.0, 3, 6, 6)}, "makes no sense"),
+        ({"shape": [16, 3, 6, 6]}, "makes no sense"),
+        ({"count": 10**15}, f"has {4 * WEIGHTS} bytes, expected 1000000000000000 values of 4"),
+        ({"count": 100}, "does not fit into its storage"),
+        ({"key": "nowhere"}, "record 'data/nowhere' is missing"),
+        ({"key": "../data.pkl"}, r"record 'data/../data.pkl' is missing"),
+    ],
+)
+def test_tensors_that_lie(tmp_path: Path, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load(tampered(tmp_path, **changes))
+
+
+def test_truncated_anywhere(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", made(), "yolov5n")
+    data = (tmp_path / "a.pt").read_bytes()
+    for length in (0, 1, 3, 4, 100, len(data) // 2, len(data) - 1):
+        (tmp_path / "b.pt").write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"b\.pt: "):
+            load(tmp_path / "b.pt")
+
+
+def test_flipped_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", made(classes=1), "yolov5n")
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        pickled = archive.read("archive/data.pkl")
+        records = {name.removeprefix("archive/data/"): archive.read(name) for name in archive.namelist() if "/data/" in name}
+    generator = np.random.default_rng(5)
+    for _ in range(60):
+        damaged = bytearray(pickled)
+        for _ in range(generator.integers(1, 4)):
+            damaged[generator.integers(len(damaged))] = generator.integers(256)
+        write_archive(tmp_path / "b.pt", bytes(damaged), records)
+        try:
+            load(tmp_path / "b.pt")
+        except InputError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "the file is empty"),
+        (b"these are not the weights", "not a PyTorch checkpoint"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a bare pickle, as PyTorch before 1.6 wrote it"),
+        (b"PK\x03\x04 and then nothing", "truncated or damaged zip"),
+    ],
+)
+def test_files_that_are_no_checkpoint(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "a.pt").write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        load(tmp_path / "a.pt")
+
+
+def test_archives_that_are_no_checkpoint(tmp_path: Path) -> None:
+    def archive(**records: bytes) -> Path:
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as made:
+            for name, data in records.items():
+                made.writestr(name.replace("__", "/"), data)
+        return tmp_path / "a.pt"
+
+    with pytest.raises(InputError, match=r"without one data\.pkl"):
+        load(archive(readme=b"hello"))
+    with pytest.raises(InputError, match="TorchScript"):
+        load(archive(**{"x__data.pkl": b"", "x__code__a.py": b""}))
+    with pytest.raises(InputError, match="bare state dict"), official_names() as name:
+        writer = CheckpointWriter(name)
+        writer.save(tmp_path / "a.pt", {"model.0.conv.weight": writer.tensor(np.ones(3))})
+        load(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="the checkpoint has no model; it holds"):
+        write_archive(tmp_path / "a.pt", pickle.dumps({"weights": 3}, 2))
+        load(tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as made_:
+        made_.writestr("x/data.pkl", b"\x80\x02" + b"N" * 10**7 + b".")
+    with pytest.raises(InputError, match="compressed"):
+        load(tmp_path / "a.pt")
+
+
+def test_what_the_tree_says_must_agree_with_the_layout(tmp_path: Path) -> None:
+    def refused(change: object, told: str) -> None:
+        with official_names() as name:
+            writer = CheckpointWriter(name)
+            tree = writer.tree(made(), layout=layout_of("yolov5n"))
+            change(tree, writer)  # type: ignore[operator]
+            writer.save(tmp_path / "a.pt", {"model": tree, "ema": None})
+        with pytest.raises(InputError, match=told):
+            load(tmp_path / "a.pt")
+
+    def inner(tree: object, *path: str) -> object:
+        for name in path:
+            tree = tree._modules[name]  # type: ignore[attr-defined]
+        return tree
+
+    refused(lambda tree, _: inner(tree, "model", "1", "conv").__dict__.update(stride=(1, 1)), r"model\.1\.conv: stride is \(1, 1\), the layout says \(2, 2\)")
+    refused(lambda tree, _: inner(tree, "model", "1", "bn").__dict__.update(eps=1e-5), r"model\.1\.bn has eps 1e-05")
+    refused(lambda tree, _: tree.__dict__.update(names=["one"]), "names are .*, expected 3 class names")
+    refused(lambda tree, _: tree.__dict__.update(yaml=None), "carries no YOLOv5 layout")
+    refused(lambda tree, _: inner(tree, "model", "1")._modules.pop("conv"), r"model\.1\.conv: expected a Conv2d module, found none")  # type: ignore[attr-defined]
+    refused(lambda tree, _: inner(tree, "model", "1", "bn")._parameters.pop("weight"), r"tensor model\.1\.bn\.weight is missing")  # type: ignore[attr-defined]
+    refused(
+        lambda tree, writer: inner(tree, "model", "2")._parameters.update(attention=writer.tensor(np.ones(3))),  # type: ignore[attr-defined]
+        r"tensor model\.2\.attention belongs to no layer",
+    )
+    refused(lambda tree, _: tree.yaml["backbone"].__setitem__(2, [-1, 3, "CBAM", [128]]), r"the layout in the checkpoint: module 2: module 'CBAM' is not supported")
+
+
+def test_fused_batch_norm(tmp_path: Path) -> None:
+    """`model.fuse()` before saving leaves convolutions with a bias and no batch norm."""
+    model = made()
+    flat = folded(model)
+    with official_names() as name:
+        writer = CheckpointWriter(name, "f4")
+        tree = writer.tree(model, layout=layout_of("yolov5n"))
+        for row in model.network.convs:
+            if row.norm:
+                module = tree._modules["model"]
+                for part in row.name.split(".")[1:]:
+                    module = module._modules[part]
+                del module._modules["bn"]
+                parameters = module._modules["conv"]._parameters
+                parameters["weight"] = writer.parameter(flat.tensors[f"{row.name}.weight"])
+                parameters["bias"] = writer.parameter(flat.tensors[f"{row.name}.bias"])
+        writer.save(tmp_path / "a.pt", {"model": tree, "ema": None})
+    same(load(tmp_path / "a.pt"), flat, half=False)
+
+
+def test_errors_do_not_need_the_file_name_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"x")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.pt")
+    assert str(caught.value).count("a.pt") == 1
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "b.pt")
+    with pytest.raises(InputError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "a.weights").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"expected a model file \(\.safetensors\) or a YOLOv5 checkpoint"):
+        load(tmp_path / "a.weights")

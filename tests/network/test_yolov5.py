@@ -1,0 +1,168 @@
+"""Layouts against the published sizes, and errors that name the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octrim.errors import InputError
+from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.rows import Row
+from octrim.network.yolov5 import VARIANTS, read_layout, yolov5_network
+
+# parameters with batch norm, convolution MACs at 640x640, convolutions, sum of their output channels; 80 classes (published networks)
+SIZES = {
+    "yolov5n": (1_872_157, 2_234_060_800, 60, 5_517),
+    "yolov5s": (7_235_389, 8_216_780_800, 60, 10_269),
+    "yolov5m": (21_190_557, 24_436_224_000, 82, 19_149),
+    "yolov5l": (46_563_709, 54_496_870_400, 104, 30_781),
+    "yolov5x": (86_749_405, 102_724_096_000, 126, 45_165),
+    "yolov5n6": (3_246_940, 2_279_526_400, 79, 8_076),
+    "yolov5s6": (12_626_620, 8_398_643_200, 79, 15_132),
+    "yolov5m6": (35_731_932, 24_956_006_400, 107, 28_044),
+    "yolov5l6": (76_770_172, 55_617_536_000, 135, 44_860),
+    "yolov5x6": (140_794_780, 104_782_336_000, 163, 65_580),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_published_sizes(name: str) -> None:
+    network = yolov5_network(name)
+    cost = network_cost(network, 640)
+    assert (cost.parameters, cost.macs, len(cost.convs), cost.channels) == SIZES[name]
+    assert network.strides == ((8, 16, 32, 64) if name.endswith("6") else (8, 16, 32))
+    assert sum(name.endswith("running_var") for name in tensor_shapes(network)) == len(cost.convs) - len(network.strides)
+
+
+def test_yaml_suffix_and_class_count() -> None:
+    assert yolov5_network("yolov5s.yaml") == yolov5_network("yolov5s")
+    # 3 anchors x (5 + classes) outputs on 64, 128 and 256 channels, each with a bias
+    assert network_cost(yolov5_network("yolov5n", 3)).parameters == SIZES["yolov5n"][0] - 3 * 77 * (64 + 128 + 256 + 3)
+
+
+LAYOUT = """\
+nc: 4
+depth_multiple: 0.5
+width_multiple: 0.5
+activation: nn.LeakyReLU(0.1)
+anchors:
+  - [10, 13, 16, 30]
+  - [30, 61, 62, 45]
+backbone:
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2, None, 2]]
+  - [-1, 3, Bottleneck, [64, True]]
+  - [-1, 1, Conv, [64, 3, 2, act=nn.ReLU()]]
+  - [-1, 1, SPP, [64, [3, 5]]]
+  - [-1, 1, Conv, [64, 3, 2, None, 1, 1, False]]
+head:
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]
+  - [[-1, 4], 1, Concat, [1]]
+  - [-1, 2, C3, [48, False, 1, 1.0]]
+  - [-1, 1, Conv, [64, 3, 2, None, 1, nn.Hardswish()]]
+  - [[8, 9], 1, Detect, [nc, anchors]]
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_users_layout(tmp_path: Path) -> None:
+    network = yolov5_network(write(tmp_path, LAYOUT))
+    rows = {row.name: row for row in network.rows}
+    assert rows["model.0"] == Row("model.0", "conv", ("images",), 16, 3, 2, 1, norm=True, activation="leaky_relu:0.1")
+    assert (rows["model.1"].channels, rows["model.1"].groups) == (32, 2)
+    # 3 repeats at depth 0.5 are round(1.5) = 2, in a sequence; hidden channels are half
+    assert rows["model.2.1.cv1"].inputs == ("model.2.0.add",)
+    assert (rows["model.2.0.cv1"].channels, rows["model.2.1.cv2"].channels) == (16, 32)
+    assert rows["model.3"].activation == "relu"
+    assert [rows[f"model.4.m.{index}"].kernel for index in (0, 1)] == [3, 5]
+    assert rows["model.4.concat"].inputs == ("model.4.cv1", "model.4.m.0", "model.4.m.1")
+    assert rows["model.5"].activation is None
+    # 2 repeats at depth 0.5 are 1; no shortcut; expansion 1
+    assert (rows["model.8.cv1"].channels, "model.8.m.0.add" in rows, "model.8.m.1.cv1" in rows) == (24, False, False)
+    assert rows["model.9"].activation == "hardswish"
+    assert (rows["model.10.m.0"].channels, rows["model.10.m.0"].bias, rows["model.10.m.0"].norm) == (18, True, False)
+    assert network.strides == (8, 16)
+    assert network.anchors == (((10.0, 13.0), (16.0, 30.0)), ((30.0, 61.0), (62.0, 45.0)))
+
+
+def test_channels_that_equal_detects_output_are_not_scaled(tmp_path: Path) -> None:
+    # 2 anchors x (5 + 27 classes) = 64
+    network = yolov5_network(write(tmp_path, LAYOUT.replace("nc: 4", "nc: 27")))
+    assert next(row.channels for row in network.rows if row.name == "model.1") == 64
+
+
+def test_number_of_anchors_means_the_published_ones(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "src/octrim/network/layouts/p5.yaml").read_text("utf-8")
+    head, _, rest = text.partition("anchors:\n")
+    rest = rest[rest.index("\n\n") :]
+    network = yolov5_network(write(tmp_path, f"{head}anchors: 3\n{rest}"))
+    assert network.anchors == yolov5_network("yolov5l").anchors
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("SPP, [64, [3, 5]]", "GhostConv, [64]", "mine.yaml:13: module 'GhostConv' is not supported"),
+        ("SPP, [64, [3, 5]]", "SPP, [64, [4]]", "mine.yaml:13: a pooling window of 4"),
+        ("nn.ReLU()", "nn.GELU()", "mine.yaml:12: activation 'nn.GELU()' is not supported"),
+        ("nn.ReLU()", "__import__('os').system('true')", "mine.yaml:12: activation"),
+        ("act=nn.ReLU()", "colour=3", "mine.yaml:12: unknown argument 'colour'"),
+        ("nn.LeakyReLU(0.1)", "nn.Tanh()", "mine.yaml: activation 'nn.Tanh()'"),
+        ("[32, 3, 2]", "[32, 3, 2, 1, 1, 1, True, 9]", "mine.yaml:9: 8 arguments"),
+        ("[32, 3, 2]", "[many, 3, 2]", "mine.yaml:9: channels is 'many'"),
+        ("[32, 3, 2]", "[]", "mine.yaml:9: argument c2 is missing"),
+        ("None, 2]]", "None, 3]]", "mine.yaml:10: 3 groups do not divide 16 input and 32 output"),
+        ("None, 1, 1, False", "None, 1, 2", "mine.yaml:14: dilation 2 is not supported"),
+        ("[-1, 4], 1, Concat", "[-1, 99], 1, Concat", "mine.yaml:17: reads layer 99"),
+        ("[-1, 4], 1, Concat", "[-1, 0], 1, Concat", "mine.yaml:17: model.7: cannot concatenate maps"),
+        ("-1, 1, Conv, [32", "-1, 0, Conv, [32", "mine.yaml:9: repeats is 0"),
+        ("[-1, 1, Conv, [32, 3, 2]]", "[-1, 1, Conv]", "mine.yaml:9: expected [from, repeats, module, arguments]"),
+        ("Detect, [nc, anchors]", "Conv, [64]", "mine.yaml:20: the last module must be Detect"),
+        ("Detect, [nc, anchors]", "Detect, [7, anchors]", "mine.yaml:20: Detect has 7 classes, nc is 4"),
+        ("[30, 61, 62, 45]", "[30, 61, 62]", "anchors must be width, height"),
+        ("  - [30, 61, 62, 45]\n", "", "2 levels need a list of 2 anchor lists"),
+        ("nc: 4", "nc: none", "nc is 'none'"),
+        ("nc: 4", "scales: {n: [1, 1]}", "mine.yaml:1: unknown key 'scales'; that is a YOLOv8 layout"),
+        ("nc: 4", "nc: [", "mine.yaml:3: not YAML"),
+        ("depth_multiple: 0.5", "depth_multiple: -1", "depth_multiple is -1"),
+        ("nn.Upsample, [None, 2, nearest]", "nn.Upsample, [None, 2, bilinear]", "mine.yaml:16: nn.Upsample is supported as"),
+    ],
+)
+def test_errors_name_the_line(tmp_path: Path, old: str, new: str, told: str) -> None:
+    assert old in LAYOUT
+    with pytest.raises(InputError) as caught:
+        yolov5_network(write(tmp_path, LAYOUT.replace(old, new, 1)))
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected a mapping"),
+        ("- 1\n- 2\n", "expected a mapping"),
+        ("nc: 3\n", "no backbone"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n", "unknown key 'a'"),
+        ("[" * 5000, "not"),
+        ("nc: !!python/object/apply:os.system ['true']\n", "not YAML"),
+        ("nc: 2026-99-99\nbackbone: 1\nhead: 1\n", "mine.yaml"),
+    ],
+)
+def test_text_that_is_no_layout(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        yolov5_network(write(tmp_path, text))
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00nc")
+    with pytest.raises(InputError, match="not a UTF-8 text file"):
+        read_layout(path)
+    with pytest.raises(InputError, match="no such YAML file, and not one of yolov5n"):
+        read_layout("yolov5q")
