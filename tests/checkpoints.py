@@ -97,21 +97,29 @@ class CheckpointWriter:
     def parameter(self, values: np.ndarray, **options: Any) -> _Parameter:
         return _Parameter(self.name("torch._utils._rebuild_parameter", True), self.tensor(values, **options))
 
-    def module(self, path: str, children: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None, buffers: Any = None, **state: Any) -> Any:
+    def module(
+        self, path: str, children: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None, buffers: Any = None, **state: Any
+    ) -> Any:
         made = self.name(path)()
         made.__dict__.update(training=False, _parameters=OrderedDict(parameters or {}), _buffers=OrderedDict(buffers or {}))
         made.__dict__.update(_non_persistent_buffers_set=set(), _forward_hooks=OrderedDict(), _modules=OrderedDict(children or {}), **state)
         return made
 
-    def tree(self, model: Model, root: str = "models.yolo.DetectionModel", layout: dict[str, Any] | None = None, names: Any = None, **options: Any) -> Any:
+    def tree(
+        self, model: Model, root: str = "models.yolo.DetectionModel", layout: dict[str, Any] | None = None, names: Any = None, **options: Any
+    ) -> Any:
         """The module tree of a model whose rows came from a YOLOv5 layout."""
         network = model.network
         tree: dict[str, Any] = {}
         for row in network.convs:
-            conv: dict[str, Any] = {key: (getattr(row, field),) * 2 for key, field in (("kernel_size", "kernel"), ("stride", "stride"), ("padding", "padding"))}
+            conv: dict[str, Any] = {
+                key: (getattr(row, field),) * 2 for key, field in (("kernel_size", "kernel"), ("stride", "stride"), ("padding", "padding"))
+            }
             weight = self.parameter(model.tensors[row.weight_name], **options)
             bias = self.parameter(model.tensors[f"{row.name}.bias"]) if row.bias else None
-            plain = self.module("torch.nn.modules.conv.Conv2d", parameters={"weight": weight, "bias": bias}, **conv, dilation=(1, 1), groups=row.groups)
+            plain = self.module(
+                "torch.nn.modules.conv.Conv2d", parameters={"weight": weight, "bias": bias}, **conv, dilation=(1, 1), groups=row.groups
+            )
             if not row.norm:
                 self._place(tree, row.name, plain)
                 continue
@@ -119,19 +127,26 @@ class CheckpointWriter:
             bn = self.module(
                 "torch.nn.modules.batchnorm.BatchNorm2d",
                 parameters={key: self.parameter(parts[key]) for key in ("weight", "bias")},
-                buffers={key: self.tensor(parts[key]) for key in ("running_mean", "running_var")} | {"num_batches_tracked": self.tensor(np.asarray(7), dtype="i8")},
+                buffers={key: self.tensor(parts[key]) for key in ("running_mean", "running_var")}
+                | {"num_batches_tracked": self.tensor(np.asarray(7), dtype="i8")},
                 eps=0.001,
             )
             act = {"silu": "SiLU", "relu": "ReLU", None: "Identity"}.get(row.activation, "LeakyReLU")
             extra = {"negative_slope": row.slope} if act == "LeakyReLU" else {}
-            self._place(tree, row.name, self.module("models.common.Conv", {"conv": plain, "bn": bn, "act": self.module(f"torch.nn.modules.activation.{act}", **extra)}))
+            self._place(
+                tree,
+                row.name,
+                self.module("models.common.Conv", {"conv": plain, "bn": bn, "act": self.module(f"torch.nn.modules.activation.{act}", **extra)}),
+            )
         anchors = np.asarray(network.anchors) / np.asarray(network.strides)[:, None, None]
         stride = self.tensor(np.asarray(network.strides), dtype="f4")
         modules = self._nested(tree["model"], network.rows[-1].name.split(".")[1])
         detect = modules[network.rows[-1].name.split(".")[1]]
         detect.__dict__.update(nc=network.classes, stride=stride, _buffers=OrderedDict(anchors=self.tensor(anchors)))
         sequence = self.module("torch.nn.modules.container.Sequential", modules)
-        return self.module(root, {"model": sequence}, yaml=layout, names=list(model.names) if names is None else names, stride=stride, nc=network.classes)
+        return self.module(
+            root, {"model": sequence}, yaml=layout, names=list(model.names) if names is None else names, stride=stride, nc=network.classes
+        )
 
     @staticmethod
     def _place(tree: dict[str, Any], path: str, module: Any) -> None:
@@ -170,7 +185,9 @@ def layout_of(cfg: str) -> dict[str, Any]:
     return yaml.safe_load(yaml.safe_dump(read_layout(cfg).values))
 
 
-def save_checkpoint(path: Path, model: Model, cfg: str, stripped: bool = True, dtype: str = "f2", protocol: int = 2, names: Any = None, **options: Any) -> None:
+def save_checkpoint(
+    path: Path, model: Model, cfg: str, stripped: bool = True, dtype: str = "f2", protocol: int = 2, names: Any = None, **options: Any
+) -> None:
     """A checkpoint of `model`, whose rows came from `cfg`; unstripped, with what training leaves in it."""
     with official_names() as name:
         writer = CheckpointWriter(name, dtype)

@@ -1,10 +1,10 @@
 """OcTrim makes a YOLOv5 detector small enough for the edge.
 
-    model = octrim.load("yolov5n.pt")
-    small = octrim.prune(model, octrim.plan(model, keep="1/2", align=8))
-    small.save("small.safetensors")
-    for detections in small.predict("bus.jpg"):
-        print(detections.summary())
+model = octrim.load("yolov5n.pt")
+small = octrim.prune(model, octrim.plan(model, keep="1/2", align=8))
+small.save("small.safetensors")
+for detections in small.predict("bus.jpg"):
+    print(detections.summary())
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ from tyro.conf import arg
 ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Number = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
-Runtime = Annotated[Literal["openvino", "onnxruntime", "paddle", "numpy"] | None, arg(metavar="{openvino,onnxruntime,paddle,numpy}", help_behavior_hint="")]
+Runtime = Annotated[
+    Literal["openvino", "onnxruntime", "paddle", "numpy"] | None, arg(metavar="{openvino,onnxruntime,paddle,numpy}", help_behavior_hint="")
+]
 Conf = Annotated[float, arg(aliases=["--conf-thres"])]
 Iou = Annotated[float, arg(aliases=["--iou-thres"])]
 Batch = Annotated[int, arg(aliases=["--batch-size"])]

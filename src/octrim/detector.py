@@ -1,8 +1,8 @@
 """`Detector`: weights in, detections out.
 
-    detector = octrim.Detector("yolov5n.pt")
-    for detections in detector.predict("pictures/"):
-        print(detections.source, detections.summary())
+detector = octrim.Detector("yolov5n.pt")
+for detections in detector.predict("pictures/"):
+    print(detections.source, detections.summary())
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
 from octrim.evaluate.nms import non_max_suppression
-from octrim.network.options import image_size
 from octrim.network.model import Model
+from octrim.network.options import image_size
 
 Picture = str | Path | np.ndarray
 

@@ -119,7 +119,9 @@ def test_paddle_starts_from_the_model_and_gives_it_back() -> None:
     model = lively_model(yolov5_network("yolov5n", 3))
     layer = PaddleNetwork(model)
     assert not layer.training
-    assert {name: tensor.numpy().tobytes() for name, tensor in layer.named_tensors().items()} == {name: tensor.tobytes() for name, tensor in model.tensors.items()}
+    assert {name: tensor.numpy().tobytes() for name, tensor in layer.named_tensors().items()} == {
+        name: tensor.tobytes() for name, tensor in model.tensors.items()
+    }
     trainable = sum(parameter.size for parameter in layer.parameters() if not parameter.stop_gradient)
     from octrim.network.cost import network_cost
 

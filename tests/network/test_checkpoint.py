@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import struct
@@ -17,7 +18,7 @@ from octrim.network.folding import folded
 from octrim.network.model import Model, load
 from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
-from tests.checkpoints import CheckpointWriter, official_names, layout_of, save_checkpoint, write_archive
+from tests.checkpoints import CheckpointWriter, layout_of, official_names, save_checkpoint, write_archive
 from tests.networks import lively_model
 
 
@@ -241,10 +242,8 @@ def test_flipped_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
         for _ in range(generator.integers(1, 4)):
             damaged[generator.integers(len(damaged))] = generator.integers(256)
         write_archive(tmp_path / "b.pt", bytes(damaged), records)
-        try:
+        with contextlib.suppress(InputError):
             load(tmp_path / "b.pt")
-        except InputError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,10 @@ def test_what_the_tree_says_must_agree_with_the_layout(tmp_path: Path) -> None:
             tree = tree._modules[name]  # type: ignore[attr-defined]
         return tree
 
-    refused(lambda tree, _: inner(tree, "model", "1", "conv").__dict__.update(stride=(1, 1)), r"model\.1\.conv: stride is \(1, 1\), the layout says \(2, 2\)")
+    refused(
+        lambda tree, _: inner(tree, "model", "1", "conv").__dict__.update(stride=(1, 1)),
+        r"model\.1\.conv: stride is \(1, 1\), the layout says \(2, 2\)",
+    )
     refused(lambda tree, _: inner(tree, "model", "1", "bn").__dict__.update(eps=1e-5), r"model\.1\.bn has eps 1e-05")
     refused(lambda tree, _: tree.__dict__.update(names=["one"]), "names are .*, expected 3 class names")
     refused(lambda tree, _: tree.__dict__.update(yaml=None), "carries no YOLOv5 layout")
@@ -311,7 +313,10 @@ def test_what_the_tree_says_must_agree_with_the_layout(tmp_path: Path) -> None:
         lambda tree, writer: inner(tree, "model", "2")._parameters.update(attention=writer.tensor(np.ones(3))),  # type: ignore[attr-defined]
         r"tensor model\.2\.attention belongs to no layer",
     )
-    refused(lambda tree, _: tree.yaml["backbone"].__setitem__(2, [-1, 3, "CBAM", [128]]), r"the layout in the checkpoint: module 2: module 'CBAM' is not supported")
+    refused(
+        lambda tree, _: tree.yaml["backbone"].__setitem__(2, [-1, 3, "CBAM", [128]]),
+        r"the layout in the checkpoint: module 2: module 'CBAM' is not supported",
+    )
 
 
 def test_fused_batch_norm(tmp_path: Path) -> None:

@@ -111,7 +111,14 @@ def test_tables_that_do_not_match_the_tensors(tmp_path: Path) -> None:
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    for data in (b"", b"short", b"text that is no model file at all", struct.pack("<Q", 2**60) + b"{}", struct.pack("<Q", 10**6) + b"{}", struct.pack("<Q", 2) + b"[]"):
+    for data in (
+        b"",
+        b"short",
+        b"text that is no model file at all",
+        struct.pack("<Q", 2**60) + b"{}",
+        struct.pack("<Q", 10**6) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+    ):
         path.write_bytes(data)
         with pytest.raises(InputError, match="not a readable safetensors file"):
             load(path)
@@ -165,13 +172,16 @@ def test_folding_keeps_the_function(network: Network) -> None:
                 self.weights[row.name] = (weight, model.tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(row.channels))
             self.model = model
 
-        def conv(self, row, x):  # noqa: ANN001, ANN202
+        def conv(self, row, x):
             from octrim.backends.numpy import activate, convolution
 
             weight, bias = self.weights[row.name]
             y = convolution(x, weight, row.stride, row.padding, row.groups) + bias[:, None, None]
             if row.norm:
-                gamma, beta, mean, var = (self.model.tensors[f"{row.name}.bn.{p}"].astype(np.float64)[:, None, None] for p in ("weight", "bias", "running_mean", "running_var"))
+                gamma, beta, mean, var = (
+                    self.model.tensors[f"{row.name}.bn.{p}"].astype(np.float64)[:, None, None]
+                    for p in ("weight", "bias", "running_mean", "running_var")
+                )
                 y = (y - mean) / np.sqrt(var + 1e-3) * gamma + beta
             return activate(row, y)
 
@@ -179,7 +189,9 @@ def test_folding_keeps_the_function(network: Network) -> None:
     flat = folded(model)
     assert not any(row.norm for row in flat.network.convs)
     expected = walk(network, Unfolded(model), image)
-    for one, two, three in zip(expected, walk(network, NumpyOps(model, np.float64), image), walk(flat.network, NumpyOps(flat, np.float64), image), strict=True):
+    for one, two, three in zip(
+        expected, walk(network, NumpyOps(model, np.float64), image), walk(flat.network, NumpyOps(flat, np.float64), image), strict=True
+    ):
         np.testing.assert_allclose(two, one, rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(three, one, rtol=1e-4, atol=1e-4)  # folded weights are stored in float32
     again = folded(flat)

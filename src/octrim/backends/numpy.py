@@ -70,8 +70,7 @@ def convolution(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, gr
     view = windows(x, weight.shape[-1], stride, padding, 0)
     inputs, outputs = weight.shape[1], len(weight) // groups
     parts = [
-        np.tensordot(view[:, g * inputs : (g + 1) * inputs], weight[g * outputs : (g + 1) * outputs], ((1, 4, 5), (1, 2, 3)))
-        for g in range(groups)
+        np.tensordot(view[:, g * inputs : (g + 1) * inputs], weight[g * outputs : (g + 1) * outputs], ((1, 4, 5), (1, 2, 3))) for g in range(groups)
     ]
     return np.concatenate(parts, axis=-1).transpose(0, 3, 1, 2)
 

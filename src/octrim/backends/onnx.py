@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ OPSET, IR_VERSION = 13, 8
 PRECISIONS = ("fp32", "fp16")
 
 
-def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.float32, np.ndarray, np.ndarray]:
     """What turns the sigmoids s of one level into boxes: xy = s * scale + offset, wh = s * s * size.
 
     scale: scalar; offset: `[1, 1, 2, cells]`; size: `[1, anchors, 2, 1]`; float32, for s of `[batch, anchors, 2, cells]`.
@@ -51,14 +52,14 @@ class OnnxOps:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
     def conv(self, row: Row, x: str) -> str:
         weight, bias = (part.astype(self.dtype) for part in folded_conv(self.model, row))
         inputs = [x, self.constant(f"{row.name}.weight", weight), self.constant(f"{row.name}.bias", bias)]
-        window = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4, "group": row.groups}
+        window: dict[str, Any] = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4, "group": row.groups}
         if row.activation is None:
             return self.node("Conv", inputs, row.name, **window)
         y = self.node("Conv", inputs, f"{row.name}/conv", **window)
@@ -114,7 +115,7 @@ class OnnxOps:
         parts = [f"{name}/xy", f"{name}/wh", f"{name}/scores"]
         lengths = self.constant(f"{name}/lengths", np.asarray([2, 2, channels // anchors - 4], np.int64))
         self.nodes.append(helper.make_node("Split", [s, lengths], parts, name=f"{name}/split", axis=2))
-        scaled = self.node("Mul", [parts[0], self.constant(f"{name}/scale", scale)], f"{name}/xy_scaled")
+        scaled = self.node("Mul", [parts[0], self.constant(f"{name}/scale", np.asarray(scale))], f"{name}/xy_scaled")
         centre = self.node("Add", [scaled, self.constant(f"{name}/offset", offset)], f"{name}/centre")
         squared = self.node("Mul", [parts[1], parts[1]], f"{name}/wh_squared")
         extent = self.node("Mul", [squared, self.constant(f"{name}/size", size)], f"{name}/extent")

@@ -92,7 +92,7 @@ def openvino_model(model: Model, height: int, width: int, batch: int | None = 1,
         result = op.result(output)
         result.output(0).set_names({"output0" if decode else f"head{index}"})
         results.append(result)
-    built = ov.Model(results, [image], "yolov5")
+    built = ov.Model(results, [image], "yolov5")  # pyright: ignore[reportGeneralTypeIssues] (its stubs disagree with themselves)
     for key, value in export_metadata(model).items():
         built.set_rt_info(value, ["octrim", key])
     return built

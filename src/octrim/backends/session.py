@@ -214,7 +214,11 @@ class OpenvinoFileSession(_NothingToPrepare):
         try:
             graph = ov.Core().read_model(path)
             if path.suffix == ".xml":
-                metadata = {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()} if graph.has_rt_info("octrim") else {}
+                metadata = (
+                    {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()}
+                    if graph.has_rt_info("octrim")
+                    else {}
+                )
             else:
                 import onnx
 

@@ -112,9 +112,7 @@ def bench_command(config: Bench) -> None:
     contestants = []
     size = config.imgsz
     for name, source in weights:
-        detector = Detector(
-            source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads
-        )
+        detector = Detector(source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads)
         if detector.info.batch not in (None, config.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
         size = size or (detector.height, detector.width)
@@ -177,5 +175,7 @@ def _print(run: Run, header: dict[str, Any], rows: list[dict[str, Any]]) -> None
         ("speed-up per MAC cut", "speedup_per_mac_reduction", "{:.2f}", 1),
     ]
     for label, key, style, factor in lines:
-        table.add_row(label, *("" if row[key] is None else style.format(row[key] * factor) for row in rows), end_section=label.endswith(("MB", "p99")))
+        table.add_row(
+            label, *("" if row[key] is None else style.format(row[key] * factor) for row in rows), end_section=label.endswith(("MB", "p99"))
+        )
     run.print(table)

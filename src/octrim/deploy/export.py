@@ -171,7 +171,8 @@ def export_command(config: Export) -> None:
     batch = None if config.dynamic else config.batch
     report = export(model, path, config.format, config.precision, config.imgsz, batch, pictures)
     write_text(run.path / "export.json", json.dumps(asdict(report), indent=1))
-    run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {report.batch or 'any'} x 3 x {report.height} x {report.width}")
+    shape = f"{report.batch or 'any'} x 3 x {report.height} x {report.width}"
+    run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {shape}")
     run.print(
         f"compared with Paddle on {report.pictures} pictures in {report.runtime}: "
         f"largest difference {report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"

@@ -75,7 +75,7 @@ class Detections:
 
     def to_supervision(self) -> Any:
         """As `supervision.Detections` (extra `octrim[supervision]`)."""
-        import supervision
+        import supervision  # pyright: ignore[reportMissingImports]
 
         names = np.asarray([self.names[label] for label in self.class_id], dtype=str)
         return supervision.Detections(self.xyxy, confidence=self.confidence, class_id=self.class_id, data={"class_name": names})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,5 +48,6 @@ def non_max_suppression(
     centre, size = candidates[index, :2].astype(np.float64), candidates[index, 2:4].astype(np.float64)
     corner = centre - size / 2
     moved = corner if agnostic else corner + _CLASS_OFFSET * label[:, None]
-    kept = np.asarray(cv2.dnn.NMSBoxes(np.hstack([moved, size]), score, 0.0, iou, top_k=0), np.intp).ravel()[:max_det] if len(score) else order
+    suppress: Any = cv2.dnn.NMSBoxes  # its stubs ask for lists, where arrays are read faster
+    kept = np.asarray(suppress(np.hstack([moved, size]), score, 0.0, iou, top_k=0), np.intp).ravel()[:max_det] if len(score) else order
     return np.column_stack([corner[kept], (corner + size)[kept], score[kept], label[kept]]).astype(np.float32)

@@ -33,7 +33,16 @@ def predict(config: Predict) -> None:
     if config.device != "cpu":
         raise InputError(f"device is {config.device!r}; only cpu is supported so far")
     detector = Detector(
-        config.weights, config.imgsz, config.conf, config.iou, config.classes, config.agnostic, config.max_det, config.runtime, config.precision, config.threads
+        config.weights,
+        config.imgsz,
+        config.conf,
+        config.iou,
+        config.classes,
+        config.agnostic,
+        config.max_det,
+        config.runtime,
+        config.precision,
+        config.threads,
     )
     source = open_source(config.source)
     if len(source.pictures) == 1:  # nothing to lose yet: fail before a run folder exists

@@ -52,7 +52,9 @@ def load_checkpoint(path: Path) -> Model:
         network = _network(root, tree, archive)
         stored = _tensors(tree)
         network, sources = _rows_from_tree(network, tree, stored)
-        tensors = {name: archive.tensor(stored[source], name, shape) for (name, shape), source in zip(tensor_shapes(network).items(), sources, strict=True)}
+        tensors = {
+            name: archive.tensor(stored[source], name, shape) for (name, shape), source in zip(tensor_shapes(network).items(), sources, strict=True)
+        }
     lineage = {"action": "read", "file": path.name, "sha256": sha256(path), "licence": "YOLOv5 checkpoint: AGPL-3.0 where Ultralytics published it"}
     return Model(network, tensors, _names(root.state.get("names"), network.classes), _image_size(options, network), (lineage,))
 
@@ -72,9 +74,7 @@ class _Archive:
         if any(name.startswith(f"{self.folder}code/") for name in entries):
             self.zip.close()
             raise InputError("this is a TorchScript export; OcTrim reads the checkpoint it was made from")
-        self.order = "<"
-        if f"{self.folder}byteorder" in entries and self.read("byteorder") == b"big":
-            self.order = ">"
+        self.big_endian = f"{self.folder}byteorder" in entries and self.read("byteorder") == b"big"
 
     def __enter__(self) -> _Archive:
         return self
@@ -100,8 +100,10 @@ class _Archive:
         storage = stored.storage
         raw = self.read(f"data/{storage.key}")
         if len(raw) != storage.count * storage.dtype.itemsize:
-            raise InputError(f"tensor {name}: storage {storage.key} has {len(raw)} bytes, expected {storage.count} values of {storage.dtype.itemsize}")
-        values = np.frombuffer(raw, storage.dtype.newbyteorder(self.order))
+            raise InputError(
+                f"tensor {name}: storage {storage.key} has {len(raw)} bytes, expected {storage.count} values of {storage.dtype.itemsize}"
+            )
+        values = np.frombuffer(raw, storage.dtype.newbyteorder(">" if self.big_endian else "<"))
         strides = [stride * storage.dtype.itemsize for stride in stored.strides]
         view = np.lib.stride_tricks.as_strided(values[stored.offset :], stored.shape, strides, writeable=False)
         if storage.kind == "bf16":
@@ -234,7 +236,13 @@ def _rows_from_tree(network: Network, tree: dict[str, Instance], stored: dict[st
 def _check_conv(row: Row, module: Instance | None, path: str) -> None:
     if module is None or module.name != "torch.nn.modules.conv.Conv2d":
         raise InputError(f"{path}: expected a Conv2d module, found {module or 'none'}")
-    expected = {"kernel_size": (row.kernel,) * 2, "stride": (row.stride,) * 2, "padding": (row.padding,) * 2, "dilation": (1, 1), "groups": row.groups}
+    expected = {
+        "kernel_size": (row.kernel,) * 2,
+        "stride": (row.stride,) * 2,
+        "padding": (row.padding,) * 2,
+        "dilation": (1, 1),
+        "groups": row.groups,
+    }
     for key, value in expected.items():
         if module.state.get(key) != value:
             raise InputError(f"{path}: {key} is {shown(module.state.get(key))}, the layout says {value}")

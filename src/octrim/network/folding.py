@@ -30,6 +30,8 @@ def folded_conv(model: Model, row: Row) -> tuple[np.ndarray, np.ndarray]:
     weight = model.tensors[row.weight_name].astype(np.float64)
     if not row.norm:
         return weight, model.tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(row.channels)
-    gamma, beta, mean, variance = (model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var"))
+    gamma, beta, mean, variance = (
+        model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+    )
     scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
     return weight * scale[:, None, None, None], beta - mean * scale

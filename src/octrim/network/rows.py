@@ -130,7 +130,9 @@ class Network:
         """Pixels per cell of each detection level."""
         for channels, height, width in self._probe[1]:
             if _PROBE_SIDE % height or height != width:
-                raise InputError(f"{self.rows[-1].name}: a level of {height}x{width} cells for {_PROBE_SIDE}x{_PROBE_SIDE} pixels has no whole stride")
+                raise InputError(
+                    f"{self.rows[-1].name}: a level of {height}x{width} cells for {_PROBE_SIDE}x{_PROBE_SIDE} pixels has no whole stride"
+                )
             if channels != len(self.anchors[0]) * (5 + self.classes):
                 raise InputError(f"{self.rows[-1].name}: levels of different channel counts")
         return tuple(_PROBE_SIDE // height for _, height, _ in self._probe[1])

@@ -59,7 +59,7 @@ def read_layout(cfg: str | Path) -> Layout:
     path, variant = Path(cfg), str(cfg).removesuffix(".yaml")
     if not path.is_file() and variant in VARIANTS:
         family = "p6" if variant.endswith("6") else "p5"
-        text = resources.files("octrim.network").joinpath("layouts", f"{family}.yaml").read_text("utf-8")
+        text = resources.files("octrim.network").joinpath("layouts").joinpath(f"{family}.yaml").read_text("utf-8")
         depth, width = MULTIPLES[variant.removeprefix("yolov5")[0]]
         layout = parse_layout(text, variant)
         return replace(layout, values={**layout.values, "depth_multiple": depth, "width_multiple": width})
@@ -195,7 +195,15 @@ def _anchors(layout: Layout, detect: list[Any], place: str) -> tuple[tuple[tuple
     return tuple(tuple((float(level[i]), float(level[i + 1])) for i in range(0, len(level), 2)) for level in anchors)
 
 
-TORCH_ACTIVATIONS = {"SiLU": "silu", "ReLU": "relu", "ReLU6": "relu6", "Hardswish": "hardswish", "Mish": "mish", "Sigmoid": "sigmoid", "Identity": None}
+TORCH_ACTIVATIONS = {
+    "SiLU": "silu",
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "Hardswish": "hardswish",
+    "Mish": "mish",
+    "Sigmoid": "sigmoid",
+    "Identity": None,
+}
 """PyTorch's class names of the activations that take no argument, and what rows call them."""
 
 
@@ -235,7 +243,9 @@ class _Table:
         self.rows.append(row)
         return row.name
 
-    def conv(self, name: str, x: str, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None, groups: int = 1, act: Any = True) -> str:
+    def conv(
+        self, name: str, x: str, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None, groups: int = 1, act: Any = True
+    ) -> str:
         activation = self.activation if act is True else act
         padding = kernel // 2 if padding is None else padding
         return self.add(Row(name, "conv", (x,), channels, kernel, stride, padding, groups, norm=True, activation=activation))

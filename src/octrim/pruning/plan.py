@@ -53,9 +53,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         totals = {key: {"before": getattr(self.before, key), "after": getattr(self.after, key)} for key in ("parameters", "macs", "channels")}
         groups = [{**vars(group), "convs": list(group.convs), "removed": round(group.removed, 6)} for group in self.groups]
-        convs = {
-            name: {"before": self.before.convs[name].channels, "after": len(kept), "kept": kept.tolist()} for name, kept in self.kept.items()
-        }
+        convs = {name: {"before": self.before.convs[name].channels, "after": len(kept), "kept": kept.tolist()} for name, kept in self.kept.items()}
         size = [self.before.height, self.before.width]
         return {"settings": dict(self.settings), "image_size": size, **totals, "groups": groups, "convs": convs}
 

@@ -1,0 +1,101 @@
+"""Suppression against brute force, and what becomes of the boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octrim.evaluate.detections import Detections
+from octrim.evaluate.nms import non_max_suppression
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(width, 0) * max(height, 0)
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+def brute_force(
+    predictions: np.ndarray, conf: float, limit: float, classes: list[int] | None, agnostic: bool, max_det: int, multi: bool
+) -> list[tuple]:
+    boxes = []
+    for cx, cy, w, h, objectness, *scores in predictions.tolist():
+        if not objectness > conf:
+            continue
+        confidences = [float(np.float32(objectness) * np.float32(score)) for score in scores]
+        chosen = range(len(scores)) if multi else [int(np.argmax(np.float32(scores) * np.float32(objectness)))]
+        allowed = [label for label in chosen if confidences[label] > conf and (classes is None or label in classes)]
+        boxes += [(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, confidences[label], label) for label in allowed]
+    boxes.sort(key=lambda box: -box[4])
+    kept: list[tuple] = []
+    for box in boxes:
+        if all(iou(np.asarray(box), np.asarray(other)) <= limit or (not agnostic and box[5] != other[5]) for other in kept):
+            kept.append(box)
+    return kept[:max_det]
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 4), st.sampled_from([0.001, 0.25, 0.6]), st.sampled_from([0.3, 0.45, 0.7]),
+    st.sampled_from([None, [0], [1, 2]]), st.booleans(), st.sampled_from([3, 300]), st.booleans(),
+)  # fmt: skip
+def test_against_brute_force(
+    seed: int, count: int, labels: int, conf: float, limit: float, classes: list[int] | None, agnostic: bool, max_det: int, multi: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    centres, sizes = generator.uniform(0, 100, (count, 2)), generator.uniform(5, 60, (count, 2))
+    predictions = np.hstack([centres, sizes, generator.random((count, 1 + labels))]).astype(np.float32)
+    found = non_max_suppression(predictions, conf, limit, classes, agnostic, max_det, multi)
+    expected = brute_force(predictions, conf, limit, classes, agnostic, max_det, multi)
+    assert found.shape == (len(expected), 6)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.asarray(expected).reshape(-1, 6), rtol=1e-5, atol=1e-4)
+
+
+def test_far_classes_do_not_meet() -> None:
+    """Class offsets must not cost precision: two equal boxes of the last of many classes, moved by half a pixel."""
+    predictions = np.zeros((2, 5 + 1000), np.float32)
+    predictions[:, :4] = [[100, 100, 2, 2], [100.5, 100, 2, 2]]
+    predictions[:, 4] = 1
+    predictions[0, -1], predictions[1, -1] = 0.9, 0.8
+    # intersection 1.5 x 2 = 3, union 5: IoU 0.6
+    assert len(non_max_suppression(predictions, iou=0.601)) == 2
+    assert len(non_max_suppression(predictions, iou=0.599)) == 1
+
+
+def test_thresholds_are_exclusive() -> None:
+    predictions = np.asarray([[10, 10, 4, 4, 0.5, 0.5]], np.float32)
+    assert len(non_max_suppression(predictions, conf=0.25)) == 0
+    assert len(non_max_suppression(predictions, conf=0.2499)) == 1
+
+
+def detections() -> Detections:
+    boxes = np.asarray([[10, 20, 30, 60], [0, 0, 100, 50]], np.float32)
+    return Detections(boxes, np.asarray([0.9, 0.5], np.float32), np.asarray([1, 0]), ("cat", "dog"), "a.jpg", 100, 200)
+
+
+def test_detections_as_text_and_json() -> None:
+    found = detections()
+    assert found.to_yolo() == "1 0.1 0.4 0.1 0.4\n0 0.25 0.25 0.5 0.5\n"
+    assert found.to_yolo(confidence=True).splitlines()[0] == "1 0.1 0.4 0.1 0.4 0.9"
+    assert found.to_json()[0] == {"file": "a.jpg", "category_id": 1, "name": "dog", "score": 0.9, "bbox": [10, 20, 20, 40]}
+    assert [(one.name, one.class_id, one.xyxy) for one in found] == [("dog", 1, (10, 20, 30, 60)), ("cat", 0, (0, 0, 100, 50))]
+    assert found.summary() == "1 cat, 1 dog"
+    assert len(found) == 2
+
+
+def test_drawing_marks_the_boxes_and_leaves_the_picture_alone() -> None:
+    image = np.zeros((100, 200, 3), np.uint8)
+    drawn = detections().draw(image)
+    assert not image.any()
+    assert drawn[40, 10].any() and drawn[40, 30].any() and drawn[60, 20].any()
+    assert not drawn[90, 150].any()
+
+
+def test_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed (extra octrim[supervision])")
+    found = detections().to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert found.data["class_name"].tolist() == ["dog", "cat"]

@@ -1,0 +1,304 @@
+"""The commands as users type them: what they leave, and what they say of bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from octrim.cli import COMMANDS, main, parse
+from octrim.data.scenes import drawn_scene
+from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
+from octrim.network.model import load
+from octrim.network.yolov5 import yolov5_network
+from tests.data.test_pictures import make_video, write
+from tests.networks import lively_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small model and three pictures."""
+    monkeypatch.chdir(tmp_path)
+    model = fresh_model("yolov5n", classes=3)
+    tensors = dict(model.tensors)
+    for level in range(3):  # enough confidence for boxes to appear
+        bias = tensors[f"model.24.m.{level}.bias"].copy()
+        bias.reshape(3, 8)[:, 4:] += 4.5
+        tensors[f"model.24.m.{level}.bias"] = bias
+    type(model)(model.network, tensors, ("a", "b/c", "ü"), 64).save("small.safetensors")
+    (tmp_path / "pictures").mkdir()
+    for index in range(3):
+        write(tmp_path / "pictures" / f"{index}.png", drawn_scene(index, 60, 90))
+    return tmp_path
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a refused command leaves on standard error."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys; from octrim.cli import main; code = main(sys.argv[1:]); "
+        "print('HEAVY', [m for m in ('numpy', 'cv2', 'paddle', 'openvino', 'onnx', 'onnxruntime', 'matplotlib') if m in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
+    assert "octrim" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["prune", "--bogus"], "Unrecognized options: --bogus"),
+        (["predict", "--conf", "high"], "conf"),
+        (["fly"], "fly"),
+        ([], "predict"),
+        (["export", "--format", "tflite"], "tflite"),
+        (["prune"], "give either --weights"),
+        (["prune", "--weights", "a.pt", "--cfg", "yolov5n"], "give either --weights"),
+        (["prune", "--cfg", "yolov5q"], "yolov5q: no such YAML file"),
+        (["bench"], "give --weights"),
+    ],
+)
+def test_arguments_that_make_no_sense(capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    assert told in failed(capsys, *arguments)
+
+
+def test_assignments() -> None:
+    config = parse(
+        ["predict", "weights=a.pt", "conf-thres=0.5", "classes=0,2", "save_txt=True", "agnostic=0", "imgsz=[480, 640]", "--source", "conf=1.jpg"]
+    )
+    assert (config.weights, config.conf, config.classes, config.imgsz) == ("a.pt", 0.5, (0, 2), (480, 640))
+    assert (config.save_txt, config.agnostic) == (True, False)
+    assert config.source == "conf=1.jpg"  # a value stands here, whatever it looks like
+    assert parse(["prune", "--cfg", "yolov5n", "--exclude", "model.0", "model.1", "keep=1/2"]).exclude == ("model.0", "model.1")
+    config = parse(["predict", "--img", "480", "640", "--conf-thres", "0.1", "--iou-thres", "0.2", "--save-txt", "source=x.jpg", "--exist-ok"])
+    assert (config.imgsz, config.conf, config.iou, config.source) == ((480, 640), 0.1, 0.2, "x.jpg")
+    with pytest.raises(InputError):
+        parse(["predict", "speed=3"])
+
+
+def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "map.json").write_text('{"model.0": 1}')
+    assert main(["prune", "--weights", "small.safetensors", "--keep", "1/2", "--align", "8", "--keep-map", "map.json", "--exclude", "model.1"]) == 0
+    run = folder / "runs/prune/exp"
+    assert {path.name for path in run.iterdir()} == {"model.safetensors", "plan.json", "plan.txt", "channels.png", "config.yaml", "log.txt"}
+    convs = {row.name: row.channels for row in load(run / "model.safetensors").network.convs}
+    assert (convs["model.0"], convs["model.1"], convs["model.3"]) == (16, 32, 32)
+    assert json.loads((run / "plan.json").read_text())["convs"]["model.3"]["after"] == 32
+    assert cv2.imread(str(run / "channels.png")).shape[1] > 800
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["keep"], config["align"], config["exclude"]) == ("1/2", 8, ["model.1"])
+    assert "model.safetensors" in capsys.readouterr().out
+    assert "model.safetensors" in (run / "log.txt").read_text()
+    # names are numbered; a dry run leaves the plan only
+    assert main(["prune", "--weights", "small.safetensors", "--dry-run"]) == 0
+    assert {path.name for path in (folder / "runs/prune/exp2").iterdir()} == {"plan.json", "plan.txt", "channels.png", "config.yaml", "log.txt"}
+    assert main(["prune", "--cfg", "yolov5n", "--project", "here", "--name", "there"]) == 0
+    assert (folder / "here/there/model.safetensors").is_file()
+
+
+def test_results_do_not_depend_on_the_run(folder: Path) -> None:
+    for _ in range(2):
+        assert main(["prune", "--weights", "small.safetensors", "--criterion", "random", "--seed", "3"]) == 0
+    for name in ("model.safetensors", "plan.json", "plan.txt", "channels.png"):
+        assert (folder / "runs/prune/exp" / name).read_bytes() == (folder / "runs/prune/exp2" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--keep", "0"], "keep is 0, expected more than 0 and at most 1"),
+        (["--keep", "2"], "keep is 2"),
+        (["--align", "0"], "align is 0"),
+        (["--exclude", "nothing"], "'nothing' matches no convolution"),
+        (["--keep-map", "none.json"], "none.json: no such file"),
+        (["--keep-map", "pictures/0.png"], "pictures/0.png: not JSON or YAML"),
+        (["--imgsz", "0"], "imgsz is 0"),
+        (["--imgsz", "1", "2", "3"], "imgsz is 1 2 3"),
+        (["--weights", "none.pt"], "none.pt: no such file"),
+        (["--weights", "pictures"], "pictures: is a folder"),
+        (["--project", "small.safetensors"], "cannot make the run folder"),
+    ],
+)
+def test_prune_refuses(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    weights = [] if "--weights" in arguments else ["--weights", "small.safetensors"]
+    assert told in failed(capsys, "prune", *weights, *arguments)
+    assert not (folder / "runs").exists()
+
+
+def test_predict_on_pictures(folder: Path) -> None:
+    assert main(["predict", "--weights", "small.safetensors", "--source", "pictures", "--save-txt", "--save-conf", "--save-json", "--save-crop"]) == 0
+    run = folder / "runs/predict/exp"
+    results = json.loads((run / "predictions.json").read_text())
+    for index in range(3):
+        assert cv2.imread(str(run / f"{index}.png")).shape == (60, 90, 3)
+        lines = [line.split() for line in (run / f"labels/{index}.txt").read_text().splitlines()]
+        mine = [entry for entry in results if entry["image_id"] == str(index)]
+        assert len(lines) == len(mine) > 0
+        for (label, cx, cy, w, h, confidence), entry in zip(lines, mine, strict=True):
+            x, y, width, height = entry["bbox"]
+            assert int(label) == entry["category_id"]
+            expected = [(x + width / 2) / 90, (y + height / 2) / 60, width / 90, height / 60]
+            np.testing.assert_allclose([float(value) for value in (cx, cy, w, h)], expected, atol=3e-4)
+            assert float(confidence) == pytest.approx(entry["score"], abs=1e-4)
+    crops = list((run / "crops").rglob("*.jpg"))
+    assert 0 < len(crops) <= len(results)
+    assert all(path.parent.parent == run / "crops" for path in crops)  # the class b/c is one folder
+    assert main(["predict", "--weights", "small.safetensors", "--source", "pictures/0.png", "--classes", "1", "--save-json", "--nosave"]) == 0
+    run = folder / "runs/predict/exp2"
+    assert {entry["category_id"] for entry in json.loads((run / "predictions.json").read_text())} <= {1}
+    assert not list(run.glob("*.png"))
+
+
+def test_predict_on_a_video(folder: Path) -> None:
+    make_video(folder / "a.avi", 9)
+    assert main(["predict", "--weights", "small.safetensors", "--source", "a.avi", "--save-txt"]) == 0
+    run = folder / "runs/predict/exp"
+    capture = cv2.VideoCapture(str(run / "a.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (9, 25)
+    assert len(list((run / "labels").iterdir())) == 9
+    assert not list(run.glob(".*"))  # no temporary file is left
+
+
+def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pictures/1.png").write_bytes(b"broken")
+    error = failed(capsys, "predict", "--weights", "small.safetensors", "--source", "pictures", "--save-txt")
+    assert "1 of 3 pictures could not be read: pictures/1.png: not a readable picture" in error
+    assert {path.name for path in (folder / "runs/predict/exp/labels").iterdir()} == {"0.txt", "2.txt"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--source", "none.jpg"], "none.jpg: no such file or folder"),
+        (["--source", "empty.jpg"], "empty.jpg: the file is empty"),
+        (["--source", "text.jpg"], "text.jpg: not a readable picture"),
+        (["--source", "text.mp4"], "text.mp4: not a readable video"),
+        (["--source", "pictures", "--conf", "2"], "conf is 2"),
+        (["--source", "pictures", "--classes", "3"], "class 3 was asked for; this network has classes 0 to 2"),
+        (["--source", "pictures", "--max-det", "0"], "max_det is 0"),
+        (["--source", "pictures", "--device", "0"], "only cpu is supported"),
+        (["--source", "97"], "camera 97: cannot be opened"),
+    ],
+)
+def test_predict_refuses(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.mp4").write_text("no video")
+    assert told in failed(capsys, "predict", "--weights", "small.safetensors", *arguments)
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("options", [[], ["--dynamic"], ["--batch", "2", "--precision", "fp16"], ["--imgsz", "64", "96"]])
+def test_export_and_what_runs_on_it(folder: Path, format: str, options: list[str]) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    assert main(["export", "--weights", "small.safetensors", "--format", format, *options]) == 0
+    run = folder / "runs/export/exp"
+    report = json.loads((run / "export.json").read_text())
+    path = run / ("model.onnx" if format == "onnx" else "openvino")
+    assert report["path"] == str(path.relative_to(folder))
+    assert report["bytes"] == sum(file.stat().st_size for file in ([path] if format == "onnx" else path.iterdir()))
+    assert report["score_error"] < (0.05 if "fp16" in options else 1e-4)
+    assert report["batch"] == (None if "--dynamic" in options else 2 if "--batch" in options else 1)
+    if "--batch" in options:
+        assert main(["bench", "--weights", str(path), "--iterations", "2", "--batch", "2"]) == 0
+        return
+    arguments = ["--source", "pictures", "--save-json", "--nosave"]
+    assert main(["predict", "--weights", str(path), *arguments]) == 0
+    size = ["--imgsz", "64", "96"] if "--imgsz" in options else []
+    assert main(["predict", "--weights", "small.safetensors", *arguments, *size]) == 0
+    found, expected = (json.loads((folder / f"runs/predict/{name}/predictions.json").read_text()) for name in ("exp", "exp2"))
+    assert abs(len(found) - len(expected)) <= max(3, len(expected) // 2)  # square against rectangular letterbox
+    assert {entry["name"] for entry in found} <= {"a", "b/c", "ü"}
+
+
+def test_the_onnx_contract(folder: Path) -> None:
+    """As OpenCV, ONNX Runtime and DeepStream examples for YOLOv5 expect it."""
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    import onnx
+
+    assert main(["export", "--weights", "small.safetensors"]) == 0
+    graph = onnx.load("runs/export/exp/model.onnx")
+    (image,), (output,) = graph.graph.input, graph.graph.output
+    shape = [dimension.dim_value for dimension in image.type.tensor_type.shape.dim]
+    assert (image.name, output.name, shape) == ("images", "output0", [1, 3, 64, 64])
+    assert [dimension.dim_value for dimension in output.type.tensor_type.shape.dim] == [1, 3 * (64 + 16 + 4), 8]
+    metadata = {item.key: item.value for item in graph.metadata_props}
+    assert (metadata["names"], metadata["stride"], metadata["task"]) == ("{0: 'a', 1: 'b/c', 2: 'ü'}", "32", "detect")
+    blob = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    network = cv2.dnn.readNetFromONNX("runs/export/exp/model.onnx")
+    network.setInput(blob)
+    import onnxruntime
+
+    expected = onnxruntime.InferenceSession("runs/export/exp/model.onnx").run(["output0"], {"images": blob})[0]
+    np.testing.assert_allclose(network.forward(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_wrong_export_is_not_called_done(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    from octrim.backends.onnx import OnnxOps
+
+    # fresh weights let so little through that a missing layer would not show
+    lively_model(yolov5_network("yolov5n", 3)).save("lively.safetensors")
+    right = OnnxOps.maxpool
+    monkeypatch.setattr(OnnxOps, "maxpool", lambda self, row, x: x if row.name.endswith("m.0") else right(self, row, x))
+    assert "differs from Paddle" in failed(capsys, "export", "--weights", "lively.safetensors", "--imgsz", "128")
+    assert {path.name for path in (folder / "runs/export/exp").iterdir()} == {"config.yaml", "log.txt"}
+
+
+def test_bench(folder: Path) -> None:
+    assert main(["prune", "--weights", "small.safetensors"]) == 0
+    small = "runs/prune/exp/model.safetensors"
+    assert main(["bench", "--weights", "small.safetensors", small, "--imgsz", "64", "--iterations", "3", "--warmup", "1", "--threads", "1"]) == 0
+    written = json.loads(Path("runs/bench/exp/bench.json").read_text())
+    first, second = written["networks"]
+    assert (written["header"]["precision"], written["header"]["threads"], written["header"]["height"]) == ("fp32", 1, 64)
+    assert first["network_speedup"] == first["mac_reduction"] == first["speedup_per_mac_reduction"] == 1
+    assert second["file_bytes"] == Path(small).stat().st_size
+    assert second["mac_reduction"] == pytest.approx(first["macs"] / second["macs"], abs=1e-4)
+    assert second["network_speedup"] == pytest.approx(first["network_p50_ms"] / second["network_p50_ms"], abs=1e-3)
+    assert second["speedup_per_mac_reduction"] == pytest.approx(second["network_speedup"] / second["mac_reduction"], abs=1e-3)
+    for row in (first, second):
+        assert row["network_p50_ms"] <= row["network_p90_ms"] <= row["network_p99_ms"]
+        assert row["pictures_per_second"] == pytest.approx(1000 / row["total_p50_ms"], rel=1e-2)
+    with Path("runs/bench/exp/bench.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["small.safetensors", small]
+
+
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--cfg", "yolov5s"]) == 0
+    out = capsys.readouterr().out
+    assert "7,235,389" in out
+    assert "8,216,780,800" in out
+    assert "model.24.m.2" in out
+
+
+def test_full_disks_and_closed_pipes(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "model.safetensors")
+
+    monkeypatch.setattr("octrim.network.model.Model.save", full)
+    assert "model.safetensors: No space left on device" in failed(capsys, "prune", "--weights", "small.safetensors")
+    if os.geteuid() != 0:  # root may write anywhere
+        folder.chmod(0o500)
+        try:
+            assert "cannot make the run folder" in failed(capsys, "predict", "--weights", "small.safetensors", "--source", "pictures")
+        finally:
+            folder.chmod(0o700)
