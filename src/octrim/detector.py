@@ -83,7 +83,7 @@ class Detector:
         start = perf_counter()
         batch, box = self.prepare(image)
         prepared = perf_counter() - start
-        self.session.prepare(*batch.shape[1:3])  # outside the times: only the first picture of a shape pays for it
+        self.session.prepare(*batch.shape[:3])  # outside the times: only the first picture of a shape pays for it
         start = perf_counter()
         predictions = self.session(batch)
         run = perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +83,18 @@ def test_random_networks(runtime: str, network: Network, batch: int) -> None:
 def test_sessions_decode_alike(runtime: str, cfg: str) -> None:
     """Rectangles and batches; boxes by the formula, in float64."""
     model = lively_model(yolov5_network(cfg, 3))
+    # Logits of a few units, as trained networks have, so that no sigmoid is saturated and every error shows.
+    tensors = {name: tensor / 10 if name.removesuffix(".weight") in model.network.heads else tensor for name, tensor in model.tensors.items()}
+    model = replace(model, tensors=tensors)
     batch = np.random.default_rng(0).integers(0, 256, (2, 128, 192, 3), np.uint8)
     expected = decode(model.network, walk(model.network, NumpyOps(model, np.float64), float_batch(batch).astype(np.float64)))
     session = open_session(model, runtime)
     for _ in range(2):  # the second call reuses what the first compiled
         found = session(batch)
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-2)
+        assert 0.2 < np.median(np.abs(expected[..., 4:] - 0.5)) < 0.4
+        np.testing.assert_allclose(found[..., 4:], expected[..., 4:], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found[..., :4], expected[..., :4], rtol=1e-4, atol=1e-3)
 
 
 def test_decoding_by_hand() -> None:

@@ -53,8 +53,8 @@ class SessionInfo:
 class Session(Protocol):
     info: SessionInfo
 
-    def prepare(self, height: int, width: int) -> None:
-        """Compile whatever pictures of this size need; otherwise the first call does."""
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        """Compile whatever batches of this shape need; otherwise the first call does."""
         ...
 
     def __call__(self, batch: np.ndarray) -> np.ndarray: ...
@@ -135,21 +135,21 @@ C = TypeVar("C")
 class _NothingToPrepare:
     """For sessions whose graph is ready when it is opened."""
 
-    def prepare(self, height: int, width: int) -> None:
+    def prepare(self, batch: int, height: int, width: int) -> None:
         pass
 
 
 class _PerShape(Generic[C]):
-    """Keeps what `build(height, width)` gives for the shapes used last."""
+    """Keeps what `build(batch, height, width)` gives for the shapes used last."""
 
-    def __init__(self, build: Callable[[int, int], C]) -> None:
+    def __init__(self, build: Callable[[int, int, int], C]) -> None:
         self.build = build
-        self.kept: OrderedDict[tuple[int, int], C] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, int, int], C] = OrderedDict()
 
-    def __call__(self, height: int, width: int) -> C:
-        key = (height, width)
+    def __call__(self, batch: int, height: int, width: int) -> C:
+        key = (batch, height, width)
         if key not in self.kept:
-            self.kept[key] = self.build(height, width)
+            self.kept[key] = self.build(*key)
             if len(self.kept) > _SHAPES_KEPT:
                 self.kept.popitem(last=False)
         self.kept.move_to_end(key)
@@ -180,25 +180,25 @@ def _openvino_version() -> str:
 
 
 class OpenvinoSession:
-    """Builds the graph from the table, one per shape, with /255 and the change of layout inside it."""
+    """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         self.info = _model_info(model, "openvino", _openvino_version(), precision)
 
-        def build(height: int, width: int) -> Any:
-            from octrim.backends.openvino import openvino_model, with_uint8_input
+        def build(batch: int, height: int, width: int) -> Any:
+            from octrim.backends.openvino import openvino_model
 
-            graph = with_uint8_input(openvino_model(model, height, width, batch=None))
+            graph = openvino_model(model, height, width, batch, pixels=True)
             return _openvino_compile(graph, precision, threads).create_infer_request()
 
         self.requests = _PerShape(build)
 
-    def prepare(self, height: int, width: int) -> None:
-        self.requests(height, width)
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        self.requests(batch, height, width)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        request = self.requests(batch.shape[1], batch.shape[2])
+        request = self.requests(*batch.shape[:3])
         request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         return request.get_output_tensor(0).data.copy()
 
@@ -259,19 +259,19 @@ class OnnxruntimeSession:
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         self.info = _model_info(model, "onnxruntime", _onnxruntime_version(), precision)
 
-        def build(height: int, width: int) -> Any:
+        def build(batch: int, height: int, width: int) -> Any:
             from octrim.backends.onnx import onnx_model
 
-            return _onnxruntime_session(onnx_model(model, height, width, None, precision).SerializeToString(), threads)
+            return _onnxruntime_session(onnx_model(model, height, width, batch, precision).SerializeToString(), threads)
 
         self.sessions = _PerShape(build)
 
-    def prepare(self, height: int, width: int) -> None:
-        self.sessions(height, width)
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        self.sessions(batch, height, width)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        return self.sessions(batch.shape[1], batch.shape[2]).run(None, {"images": float_batch(batch)})[0]
+        return self.sessions(*batch.shape[:3]).run(None, {"images": float_batch(batch)})[0]
 
 
 class OnnxruntimeFileSession(_NothingToPrepare):

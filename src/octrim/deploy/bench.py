@@ -1,4 +1,4 @@
-"""Networks side by side: interleaved in one process, so that a busy moment of the machine hits all of them."""
+"""Networks side by side, interleaved in one process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -59,12 +60,27 @@ class Contestant:
                 self.seconds[stage].append(value)
 
 
+def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bool]]:
+    """The order in which `count` candidates take turns: (which one, whether its run is timed), `iterations` timed runs each.
+
+    Candidates alternate in short bursts, so that a busy moment of the machine hits all of them. The first run of a burst is not timed:
+    it finds the caches, and perhaps still spinning threads, of the candidate before it.
+    """
+    for number, start in enumerate(range(0, iterations, burst)):
+        for offset in range(count):
+            which = (number + offset) % count
+            yield which, False
+            yield from [(which, True)] * min(burst, iterations - start)
+
+
 def bench(contestants: Sequence[Contestant], image: np.ndarray, iterations: int = 100, warmup: int = 10, batch: int = 1) -> None:
-    """Fill in the contestants' times. Each round runs all of them, starting with another one each time."""
-    for index in track(range(-warmup, iterations), description="bench", transient=True):
-        shift = index % len(contestants)
-        for contestant in (*contestants[shift:], *contestants[:shift]):
-            contestant.round(image, batch, keep=index >= 0)
+    """Fill in the contestants' times: `iterations` timed rounds each, after `warmup` untimed ones."""
+    order = list(turns(len(contestants), iterations))
+    for contestant in contestants:
+        for _ in range(warmup):
+            contestant.round(image, batch, keep=False)
+    for which, timed in track(order, description="bench", transient=True, disable=not sys.stdout.isatty()):
+        contestants[which].round(image, batch, keep=timed)
 
 
 def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any]]:

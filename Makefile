@@ -1,0 +1,29 @@
+# make demo: the main job, from nothing. make test: the tests and checks, from nothing.
+PYTHON ?= python3
+ENV := .venv
+
+.PHONY: demo test clean
+
+demo: $(ENV)/.demo
+	$(ENV)/bin/octrim prune --cfg yolov5n --keep 1/8 --align 8 --project runs/demo --name prune --exist-ok
+	$(ENV)/bin/octrim bench --cfg yolov5n --weights runs/demo/prune/model.safetensors --project runs/demo --name bench --exist-ok
+
+test: $(ENV)/.test
+	$(ENV)/bin/ruff check .
+	$(ENV)/bin/ruff format --check .
+	$(ENV)/bin/basedpyright
+	$(ENV)/bin/python -m pytest
+
+$(ENV)/bin/python:
+	$(PYTHON) -m venv $(ENV)
+
+$(ENV)/.demo: $(ENV)/bin/python pyproject.toml
+	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu]'
+	touch $@
+
+$(ENV)/.test: $(ENV)/bin/python pyproject.toml
+	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu,dev]'
+	touch $@
+
+clean:
+	rm -rf $(ENV) runs build dist

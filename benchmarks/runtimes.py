@@ -1,0 +1,100 @@
+"""How fast are the runtimes beside PyTorch eager, and what do pre-processing and suppression add?
+
+    pip install torch==2.13.0
+    python benchmarks/runtimes.py --weights yolov5n.pt --picture bus.jpg [--side 640 --rounds 50]
+
+All run the same table, batch 1, one picture, all cores. PyTorch walks it too (`TorchOps` below): batch norm folded, as YOLOv5 does before
+inference, decoding left out in its favour.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from interleave import interleaved, table
+from octrim.backends.session import float_batch, open_session, usable_cores
+from octrim.data.pictures import letterbox, read_picture
+from octrim.evaluate.nms import non_max_suppression
+from octrim.network.folding import folded_conv
+from octrim.network.model import load
+from octrim.network.rows import walk
+
+
+class TorchOps:
+    """`Ops` over PyTorch tensors, for SiLU networks."""
+
+    def __init__(self, model) -> None:
+        self.weights = {row.name: [torch.from_numpy(part.astype(np.float32)) for part in folded_conv(model, row)] for row in model.network.convs}
+
+    def conv(self, row, x):
+        y = F.conv2d(x, *self.weights[row.name], row.stride, row.padding, 1, row.groups)
+        return F.silu(y, inplace=True) if row.activation else y
+
+    def add(self, row, a, b):
+        return a + b
+
+    def concat(self, row, xs):
+        return torch.cat(list(xs), 1)
+
+    def maxpool(self, row, x):
+        return F.max_pool2d(x, row.kernel, row.stride, row.padding)
+
+    def upsample(self, row, x):
+        return F.interpolate(x, scale_factor=row.stride, mode="nearest")
+
+    def detect(self, row, heads):
+        return list(heads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--picture", required=True)
+    parser.add_argument("--side", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=50)
+    options = parser.parse_args()
+    torch.set_num_threads(usable_cores())
+    model, image = load(options.weights), read_picture(options.picture)
+
+    def prepare():
+        return cv2.cvtColor(letterbox(image, options.side, options.side)[0], cv2.COLOR_BGR2RGB)[None]
+
+    batch = prepare()
+    images = torch.from_numpy(float_batch(batch))
+    ops = TorchOps(model)
+    wide_ops, wide = TorchOps(model), images.contiguous(memory_format=torch.channels_last)
+    for parts in wide_ops.weights.values():
+        parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+
+    def eager(ops, images):
+        with torch.inference_mode():
+            return walk(model.network, ops, images)
+
+    sessions = {name: open_session(model, *name.split()) for name in ("openvino fp32", "openvino bf16", "onnxruntime fp32")}
+    predictions = sessions["openvino fp32"](batch)
+    expected = walk(model.network, ops, images)
+    versions = f"PyTorch {torch.__version__}, OpenVINO {sessions['openvino fp32'].info.version}"
+    print(f"{options.weights}, {options.side} px, batch 1, {usable_cores()} cores, {versions}")
+    print(f"PyTorch agrees with NumPy: largest logit difference {_difference(model, images.numpy(), expected):.1e}\n")
+    candidates = {"torch eager": lambda: eager(ops, images), "torch eager, channels last": lambda: eager(wide_ops, wide)}
+    candidates |= {name: (lambda session=session: session(batch)) for name, session in sessions.items()}
+    candidates |= {"pre-process": prepare, "suppression": lambda: non_max_suppression(predictions[0])}
+    times = interleaved(candidates, options.rounds)
+    table(times, "torch eager")
+    share = np.median((times["pre-process"] + times["suppression"]) / times["openvino fp32"])
+    print(f"\npre-process and suppression together: {share:.3f} of OpenVINO's float32 network time")
+
+
+def _difference(model, images, expected) -> float:
+    from octrim.backends.numpy import NumpyOps
+
+    return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(walk(model.network, NumpyOps(model), images), expected, strict=True))
+
+
+if __name__ == "__main__":
+    main()
