@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
+from octrim.backends.session import open_session
 from octrim.cli import COMMANDS, main, parse
 from octrim.data.scenes import drawn_scene
+from octrim.deploy.export import export
 from octrim.errors import InputError
+from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
-from octrim.network.model import load
+from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
 from tests.data.test_pictures import make_video, write
 from tests.networks import lively_model
@@ -91,6 +94,13 @@ def test_assignments() -> None:
     assert (config.imgsz, config.conf, config.iou, config.source) == ((480, 640), 0.1, 0.2, "x.jpg")
     with pytest.raises(InputError):
         parse(["predict", "speed=3"])
+    with pytest.raises(InputError, match="expected save_txt=True or save_txt=False"):
+        parse(["predict", "save_txt=maybe"])
+    # text is taken as it is: patterns and paths have brackets, commas and spaces
+    assert parse(["prune", "--cfg", "yolov5n", "exclude=model.[02]"]).exclude == ("model.[02]",)
+    assert parse(["bench", "weights=my files/a,b.pt"]).weights == ("my files/a,b.pt",)
+    assert parse(["prune", "--budget", "macs=0.1"]).budget == "macs=0.1"
+    assert parse(["prune", "budget=macs=0.1"]).budget == "macs=0.1"
 
 
 def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +144,10 @@ def test_results_do_not_depend_on_the_run(folder: Path) -> None:
         (["--weights", "none.pt"], "none.pt: no such file"),
         (["--weights", "pictures"], "pictures: is a folder"),
         (["--project", "small.safetensors"], "cannot make the run folder"),
+        (["--name", ""], "name is ''"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--budget", "macs=0.001"], "budget macs=0.001 cannot be met: the least possible is macs=0."),
+        (["--reconstruct", "nowhere"], "nowhere"),
     ],
 )
 def test_prune_refuses(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
@@ -166,6 +180,28 @@ def test_predict_on_pictures(folder: Path) -> None:
     assert not list(run.glob("*.png"))
 
 
+def test_names_that_collide_lose_nothing(folder: Path) -> None:
+    (folder / "same").mkdir()
+    for index, name in enumerate(("bus-2.png", "bus.jpg", "bus.png")):
+        write(folder / "same" / name, drawn_scene(index, 60, 90))
+    assert main(["predict", "--weights", "small.safetensors", "--source", "same", "--save-txt", "--save-json", "--save-crop"]) == 0
+    run = folder / "runs/predict/exp"
+    results = json.loads((run / "predictions.json").read_text())
+    assert len(list((run / "labels").iterdir())) == len({entry["image_id"] for entry in results}) == 3
+    assert sum(len(path.read_text().splitlines()) for path in (run / "labels").iterdir()) == len(results)
+    drawn = [entry for entry in results if round(entry["bbox"][2]) and round(entry["bbox"][3])]
+    assert abs(len(list((run / "crops").rglob("*.jpg"))) - len(drawn)) <= len(results) - len(drawn) + 2
+
+
+def test_names_are_not_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a[bold]x[").mkdir()
+    write(folder / "a[bold]x[/y].png", drawn_scene(0, 60, 90))
+    assert main(["predict", "--weights", "small.safetensors", "--source", "a[bold]x[/y].png"]) == 0
+    assert "a[bold]x[/y].png: " in capsys.readouterr().out
+    assert main(["prune", "--weights", "small.safetensors", "--exclude", "model.[0-1]", "--dry-run"]) == 0
+    assert "excluded by model.[0-1]" in (folder / "runs/prune/exp/plan.txt").read_text()
+
+
 def test_predict_on_a_video(folder: Path) -> None:
     make_video(folder / "a.avi", 9)
     assert main(["predict", "--weights", "small.safetensors", "--source", "a.avi", "--save-txt"]) == 0
@@ -195,12 +231,18 @@ def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys
         (["--source", "pictures", "--max-det", "0"], "max_det is 0"),
         (["--source", "pictures", "--device", "0"], "only cpu is supported"),
         (["--source", "97"], "camera 97: cannot be opened"),
+        (["--source", "²"], "²: no such file or folder"),
+        (["--source", "pictures", "--threads", "-3"], "threads is -3"),
+        (["--source", "broken"], "2 of 2 pictures could not be read"),
     ],
 )
 def test_predict_refuses(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("no picture")
     (folder / "text.mp4").write_text("no video")
+    (folder / "broken").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / "broken" / name).write_text("no picture")
     assert told in failed(capsys, "predict", "--weights", "small.safetensors", *arguments)
     assert not (folder / "runs").exists()
 
@@ -260,7 +302,51 @@ def test_a_wrong_export_is_not_called_done(folder: Path, capsys: pytest.CaptureF
     right = OnnxOps.maxpool
     monkeypatch.setattr(OnnxOps, "maxpool", lambda self, row, x: x if row.name.endswith("m.0") else right(self, row, x))
     assert "differs from Paddle" in failed(capsys, "export", "--weights", "lively.safetensors", "--imgsz", "128")
-    assert {path.name for path in (folder / "runs/export/exp").iterdir()} == {"config.yaml", "log.txt"}
+    assert not (folder / "runs").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["lively.safetensors", "pictures", "small.safetensors"]
+
+
+def test_export_leaves_other_files_alone(folder: Path) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    model = load("small.safetensors")
+    (folder / "mine").mkdir()
+    (folder / "mine/precious.txt").write_text("x")
+    export(model, "mine", "openvino", imgsz=64)
+    assert sorted(path.name for path in (folder / "mine").iterdir()) == ["model.bin", "model.xml", "precious.txt"]
+    for path, format, told in (
+        ("none/a.onnx", "onnx", "folder does not exist"),
+        ("small.safetensors", "openvino", "folder name"),
+        ("mine", "onnx", "ends in .onnx"),
+    ):
+        with pytest.raises(InputError, match=told):
+            export(model, path, format, imgsz=64)
+    with pytest.raises(InputError, match="no pictures"):
+        export(model, "a.onnx", imgsz=64, pictures=[])
+
+
+def test_bench_compares_equal_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--cfg", "yolov5n6", "--weights", "small.safetensors", "--imgsz", "96", "--iterations", "1", "--warmup", "0"]) == 0
+    written = json.loads((folder / "runs/bench/exp/bench.json").read_text())
+    assert written["header"]["height"] == 128
+    assert written["networks"][1]["macs"] == network_cost(load("small.safetensors").network, 128).macs
+    assert "runs at 128x128 where small.safetensors runs at 96x96" in failed(
+        capsys, "bench", "--weights", "small.safetensors", save(fresh_model("yolov5n6", 3), "six.safetensors"), "--imgsz", "96"
+    )
+
+
+def save(model: Model, path: str) -> str:
+    model.save(path)
+    return path
+
+
+def test_precision_of_an_onnx_file_is_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    assert main(["export", "--weights", "small.safetensors", "--precision", "fp16"]) == 0
+    path = "runs/export/exp/model.onnx"
+    assert open_session(path).info.precision == "fp16"
+    assert "was exported in fp16; ONNX Runtime cannot run it in bf16" in failed(
+        capsys, "predict", "--weights", path, "--source", "pictures", "--precision", "bf16"
+    )
 
 
 def test_bench(folder: Path) -> None:

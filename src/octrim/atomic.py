@@ -34,7 +34,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_text(text, "utf-8", errors="backslashreplace")  # file names need not be text
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

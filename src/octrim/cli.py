@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from octrim.errors import InputError
+
 ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Number = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
@@ -112,14 +114,70 @@ class Predict(Folder):
 
 
 @dataclass(frozen=True)
+class Data(Folder):
+    """Look at a data set: counts, class balance, box sizes, what is broken, and a contact sheet of labelled pictures."""
+
+    check: Annotated[str | None, arg(metavar="DATA", aliases=["--data"], help_behavior_hint="")] = None
+    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    split: str = "train"
+    """Which part of it."""
+    names: Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = ()
+    """Class names, where the format has none."""
+
+    def run(self) -> None:
+        from octrim.data.check import check
+
+        check(self)
+
+
+@dataclass(frozen=True)
+class Val(Folder):
+    """Evaluate a network on labelled pictures: COCO mAP, per class, curves."""
+
+    weights: str = "best.safetensors"
+    """Model file, checkpoint (.pt), .onnx file, or OpenVINO IR (.xml or its folder)."""
+    data: Text = None
+    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    split: str = "val"
+    """Which part of it."""
+    imgsz: ImageSize = None
+    """Side, or height and width, in pixels (default: what the network was made for)."""
+    batch: Batch = 8
+    """Pictures per batch."""
+    conf: Conf = 0.001
+    """Least confidence."""
+    iou: Iou = 0.6
+    """IoU above which boxes of one class suppress each other."""
+    max_det: int = 300
+    """Boxes per picture at most."""
+    bootstrap: int = 1000
+    """Resamplings for the confidence interval of mAP; 0 leaves it out."""
+    seed: int = 0
+    """Of the resampling."""
+    runtime: Runtime = None
+    """What runs the network (default: openvino; onnxruntime for an .onnx file)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What it computes in."""
+    threads: Number = None
+    """Processor threads (default: all)."""
+
+    def run(self) -> None:
+        from octrim.evaluate.val import val
+
+        val(self)
+
+
+@dataclass(frozen=True)
 class Prune(Weights, Folder):
     """Cut channels: plan, show the plan, cut, and write one model file."""
 
-    keep: str = "1/8"
-    """Fraction of its channels that every convolution keeps."""
+    keep: Text = None
+    """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
     align: int = 8
     """Channel counts are multiples of this, and at least this."""
-    criterion: Literal["bn", "l1", "l2", "random"] = "bn"
+    budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
+    """Instead of the same fraction everywhere: cut the least important channels anywhere until this fraction of the whole is left."""
+    criterion: Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "random"] = "bn"
     """What ranks the channels."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
@@ -127,6 +185,14 @@ class Prune(Weights, Folder):
     """JSON or YAML file: pattern to fraction, where it differs from --keep."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
+    compensate: bool = False
+    """Put the constant that each cut channel stood for into its consumers."""
+    reconstruct: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """Pictures (folder, glob, data set): fit the consumers' weights to what the original computes on them."""
+    recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """Pictures: take batch-norm statistics anew on them."""
+    pictures: int = 200
+    """How many of them are used at most."""
     dry_run: bool = False
     """Stop after the plan."""
 
@@ -196,13 +262,16 @@ class Bench(Folder):
         bench_command(self)
 
 
-COMMANDS: dict[str, Any] = {command.__name__.lower(): command for command in (Info, Predict, Prune, Export, Bench)}
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+COMMANDS: dict[str, Any] = {command.__name__.lower(): command for command in (Info, Data, Predict, Val, Prune, Export, Bench)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 on success, 2 for bad input (one line on standard error), 130 when interrupted."""
-    from octrim.errors import InputError
-
+    for stream in (sys.stdout, sys.stderr):  # file names and pipes need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
         from importlib.metadata import version
@@ -219,9 +288,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"octrim {name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `octrim info .. | head`
-        sys.stderr.close()
-        return 141
     except OSError as error:  # a full disk, a folder without permission
         where = f"{error.filename}: " if error.filename else ""
         return _fail(name, f"{where}{error.strerror or error}")
@@ -237,8 +303,6 @@ def _fail(name: str, message: str) -> int:
 
 def parse(arguments: Sequence[str]) -> Any:
     """The command's dataclass from its arguments. Raises InputError in one line where tyro would print a box."""
-    from octrim.errors import InputError
-
     arguments = list(arguments)
     if arguments and arguments[0] in COMMANDS:
         arguments[1:] = _assignments(COMMANDS[arguments[0]], arguments[1:])
@@ -283,9 +347,12 @@ def _assignments(command: Any, arguments: list[str]) -> list[str]:
         if match is None or field is None or awaited:
             result.append(token)
         elif _is_flag(field):
-            result += [f"--{field.name.replace('_', '-')}"] * (match[2].lower() in ("true", "1", "yes"))
+            if match[2].lower() not in _SWITCH:
+                raise InputError(f"{token}: expected {field.name}=True or {field.name}=False")
+            result += [f"--{field.name.replace('_', '-')}"] * _SWITCH[match[2].lower()]
         else:
-            values = re.split(r"[,\s]+", match[2].strip("[]() ")) if "tuple" in str(field.type) or "ImageSize" in str(field.type) else [match[2]]
+            # Several numbers may stand in one value, as `imgsz=480,640` or `classes=[0, 2]`; text is taken as it is.
+            values = re.findall(r"[^,\s]+", match[2].strip("[]() ")) if field.name in ("imgsz", "classes") else [match[2]]
             result += [f"--{field.name.replace('_', '-')}", *values]
     return result
 

@@ -60,7 +60,8 @@ class Detector:
         self.height, self.width = self.info.size or image_size(imgsz, self.info.image_size, self.info.stride)
         self.rectangular = self.info.size is None
         if imgsz is not None and (self.height, self.width) != image_size(imgsz, self.info.image_size, self.info.stride):
-            raise InputError(f"this graph was built for {self.height}x{self.width} pixels; imgsz cannot change that")
+            name = "the model" if isinstance(weights, Model) else weights
+            raise InputError(f"{name}: was built for {self.height}x{self.width} pixels; imgsz cannot change that")
         self.options: dict[str, Any] = {"conf": conf, "iou": iou, "classes": classes, "agnostic": agnostic, "max_det": max_det}
 
     def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:

@@ -20,4 +20,8 @@ _short.maxlevel = 3
 
 def shown(value: object) -> str:
     """`repr(value)` cut to a length that fits an error line; hostile files nest and repeat without end."""
-    return " ".join(_short.repr(value).split())
+    try:
+        text = _short.repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to print
+        text = f"a {type(value).__name__}"
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

@@ -18,7 +18,7 @@ from octrim.errors import InputError
 
 def wide_console() -> Console:
     """Standard output; 150 columns wide where it is no terminal, because files and pipes do not wrap at 80."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, markup=False, highlight=False)
 
 
 class Run:
@@ -31,9 +31,11 @@ class Run:
         (path / "log.txt").write_text("", "utf-8")
 
     def print(self, *items: Any) -> None:
-        self.console.print(*items, highlight=False)
-        with (self.path / "log.txt").open("a", encoding="utf-8") as log:
-            Console(file=log, width=150).print(*items, highlight=False)
+        # Text is never wrapped: programs read paths from it.
+        wrap = not isinstance(items[0], str)
+        self.console.print(*items, soft_wrap=not wrap)
+        with (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
+            Console(file=log, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
 
 
 def new_run(command: str, config: Any) -> Run:
@@ -42,6 +44,8 @@ def new_run(command: str, config: Any) -> Run:
     Raises InputError where it cannot be made.
     """
     project = Path(config.project or f"runs/{command}")
+    if not config.name or Path(config.name).name != config.name:
+        raise InputError(f"name is {config.name!r}, expected the name of a folder")
     try:
         for number in itertools.count(1):
             path = project / (config.name if number == 1 else f"{config.name}{number}")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octrim.data.pictures import letterbox, read_picture
+from octrim.data.pictures import decode_picture, letterbox, read_picture
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.errors import InputError
@@ -75,6 +75,16 @@ def test_truncated(tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str
         with pytest.raises(InputError, match=rf"b\{suffix}: "):
             read_picture(tmp_path / f"b{suffix}")
     assert capfd.readouterr().err == ""
+
+
+def test_truncated_with_a_thumbnail(tmp_path: Path) -> None:
+    """A camera's JPEG holds a whole small JPEG in its EXIF segment, end marker and all."""
+    inner = write(tmp_path / "small.jpg", drawn_scene(1, 24, 32)).read_bytes()
+    data = write(tmp_path / "a.jpg", drawn_scene(3, 200, 300)).read_bytes()
+    whole = data[:2] + b"\xff\xe1" + struct.pack(">H", len(inner) + 2) + inner + data[2:]
+    assert decode_picture(whole, "whole").shape == (200, 300, 3)
+    with pytest.raises(InputError, match="truncated JPEG"):
+        decode_picture(whole[: len(whole) // 2], "half")
 
 
 def test_no_pictures(tmp_path: Path) -> None:

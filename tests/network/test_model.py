@@ -80,6 +80,9 @@ def changed(tmp_path: Path, **changes: object) -> Path:
         ({"table": [{"name": "a"}] * 20_000}, "longer than any network"),
         ({"image_size": -5}, "image_size is -5"),
         ({"lineage": ["x"]}, "lineage objects"),
+        ({"anchors": [[[10**400, 2]]]}, "anchors must be pairs of numbers"),
+        ({"names": ["\ud800", "b"]}, "unprintable"),
+        ({"names": ["a\nb", "b"]}, "unprintable"),
     ],
 )
 def test_headers_that_lie(tmp_path: Path, changes: dict[str, object], told: str) -> None:
@@ -102,7 +105,7 @@ def test_tables_that_do_not_match_the_tensors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tensor model\.1\.conv\.weight is missing"):
         load(tmp_path / "a.safetensors")
     save_file({**model.tensors, "more": np.ones(3, np.float32)}, tmp_path / "a.safetensors", metadata)
-    with pytest.raises(InputError, match="tensor more belongs to no row"):
+    with pytest.raises(InputError, match="tensor 'more' belongs to no row"):
         load(tmp_path / "a.safetensors")
     save_file({**tensors, "model.1.conv.weight": removed.astype(np.float16)}, tmp_path / "a.safetensors", metadata)
     with pytest.raises(InputError, match=r"model\.1\.conv\.weight is F16"):

@@ -128,6 +128,7 @@ def test_number_of_anchors_means_the_published_ones(tmp_path: Path) -> None:
         ("[30, 61, 62, 45]", "[30, 61, 62]", "anchors must be width, height"),
         ("  - [30, 61, 62, 45]\n", "", "2 levels need a list of 2 anchor lists"),
         ("nc: 4", "nc: none", "nc is 'none'"),
+        ("nc: 4", "nc: 4\nch: 1", "ch is 1"),
         ("nc: 4", "scales: {n: [1, 1]}", "mine.yaml:1: unknown key 'scales'; that is a YOLOv8 layout"),
         ("nc: 4", "nc: [", "mine.yaml:3: not YAML"),
         ("depth_multiple: 0.5", "depth_multiple: -1", "depth_multiple is -1"),
@@ -157,6 +158,14 @@ def test_errors_name_the_line(tmp_path: Path, old: str, new: str, told: str) -> 
 def test_text_that_is_no_layout(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         yolov5_network(write(tmp_path, text))
+
+
+def test_a_small_file_cannot_ask_for_endless_rows(tmp_path: Path) -> None:
+    modules = "  - [-1, 1000, C3, [8]]\n" * 50
+    with pytest.raises(InputError, match="more than 10000 rows"):
+        yolov5_network(
+            write(tmp_path, f"nc: 1\ndepth_multiple: 100\nanchors: [[1, 2]]\nbackbone:\n{modules}head:\n  - [[-1], 1, Detect, [nc, anchors]]\n")
+        )
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -171,13 +172,16 @@ def test_criteria_by_hand() -> None:
     labels = channel_labels(COUPLED)
     group = labels.groups[0]
     assert group.convs == ("a", "b")
-    np.testing.assert_allclose(CRITERIA["bn"](model, labels, group, 0), np.sqrt([12.5, 0.5, 1, 4]))
+
+    def scores(criterion: str) -> np.ndarray:
+        return CRITERIA[criterion](model, labels, 0)[group.labels]
+
+    gamma = np.sqrt([12.5, 0.5, 1, 4])
+    np.testing.assert_allclose(scores("bn"), gamma / gamma.mean())
     # L1 norms 5 3 0 3 (mean 11/4) and 4 4 2 0 (mean 10/4)
-    np.testing.assert_allclose(CRITERIA["l1"](model, labels, group, 0), (np.asarray([5, 3, 0, 3]) / 2.75 + np.asarray([4, 4, 2, 0]) / 2.5) / 2)
+    np.testing.assert_allclose(scores("l1"), (np.asarray([5, 3, 0, 3]) / 2.75 + np.asarray([4, 4, 2, 0]) / 2.5) / 2)
     # L2 norms 3 3 0 sqrt3 and 2 4 2 0
-    np.testing.assert_allclose(
-        CRITERIA["l2"](model, labels, group, 0), (np.asarray([3, 3, 0, 3**0.5]) / ((6 + 3**0.5) / 4) + np.asarray([2, 4, 2, 0]) / 2) / 2
-    )
+    np.testing.assert_allclose(scores("l2"), (np.asarray([3, 3, 0, 3**0.5]) / ((6 + 3**0.5) / 4) + np.asarray([2, 4, 2, 0]) / 2) / 2)
     made = plan(model, "1/2", align=1, criterion="bn")
     assert made.kept["a"].tolist() == made.kept["b"].tolist() == [0, 3]
     assert made.groups[0].removed == pytest.approx((0.5**0.5 + 1) / (12.5**0.5 + 0.5**0.5 + 1 + 2))
@@ -210,10 +214,13 @@ def test_keep_map_and_exclude() -> None:
         ({"keep": "1/0"}, "keep is '1/0'"),
         ({"keep": "most"}, "keep is 'most'"),
         ({"keep": "nan"}, "keep is 'nan'"),
+        ({"keep": "1e-99999999"}, "keep is '1e-99999999'"),
+        ({"keep": [["x"] * 9] * 9}, "keep is"),
+        ({"seed": -1}, "seed is -1"),
         ({"align": 0}, "align is 0"),
         ({"align": -8}, "align is -8"),
         ({"align": 2.5}, "align is 2.5"),
-        ({"criterion": "magic"}, "criterion 'magic' is unknown; known are bn, l1, l2, random"),
+        ({"criterion": "magic"}, "criterion 'magic' is unknown; known are bn, l1, l2, group-l2, fpgm, scale, signal, random"),
         ({"exclude": ["model.99"]}, "exclude: 'model.99' matches no convolution"),
         ({"keep_map": {"model.99": 1}}, "keep-map: 'model.99' matches no convolution"),
         ({"keep_map": {"model.0": 3}}, "keep-map: model.0 is 3"),
@@ -230,7 +237,7 @@ def test_plans_that_make_no_sense(options: dict[str, object], told: str) -> None
 def test_bn_needs_batch_norm() -> None:
     from octrim.network.folding import folded
 
-    with pytest.raises(InputError, match=r"model\.0 has no batch norm, which the criterion bn needs"):
+    with pytest.raises(InputError, match=r"model\.0 has no batch norm, which this criterion needs"):
         plan(folded(variant("yolov5n")))
     assert plan(folded(variant("yolov5n")), criterion="l2").after.channels == 3 * 24 + sum(
         group.after * len(group.convs) for group in plan(variant("yolov5n")).groups if group.reason is None
@@ -245,10 +252,10 @@ def test_plans_for_another_network_are_refused() -> None:
     made = plan(model, "1/2", align=1)
     parted = {**made.kept, "b": np.asarray([0, 1, 2])}
     with pytest.raises(InputError, match="keeps a channel here that it cuts in a coupled convolution"):
-        prune(model, Plan(made.groups, parted, made.network, made.before, made.after, made.settings))
+        prune(model, replace(made, kept=parted))
     beyond = {**made.kept, "c": np.asarray([0, 9])}
     with pytest.raises(InputError, match="c: the plan keeps channels 0 to 9 of 4"):
-        prune(model, Plan(made.groups, beyond, made.network, made.before, made.after, made.settings))
+        prune(model, replace(made, kept=beyond))
 
 
 @given(st.integers(1, 4096), st.fractions(min_value=Fraction(1, 100), max_value=1), st.integers(1, 64))

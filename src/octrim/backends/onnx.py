@@ -153,7 +153,7 @@ def onnx_model(model: Model, height: int, width: int, batch: int | None = 1, pre
         ops.initializers,
     )
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="octrim")
-    helper.set_model_props(result, export_metadata(model))
+    helper.set_model_props(result, export_metadata(model) | {"precision": precision})
     onnx.checker.check_model(result, full_check=True)
     return result
 

@@ -67,6 +67,13 @@ ACTIVATIONS: Mapping[str, Any] = {
 }
 
 
+def activate(row: Row, x: Any) -> Any:
+    if row.activation is None:
+        return x
+    name = row.activation.partition(":")[0]
+    return F.leaky_relu(x, row.slope) if name == "leaky_relu" else ACTIVATIONS[name](x)
+
+
 class PaddleNetwork(nn.Layer):
     """The network as a Paddle layer; itself the `Ops` that walks its table.
 
@@ -104,11 +111,7 @@ class PaddleNetwork(nn.Layer):
         return walk(self.network, self, images)
 
     def conv(self, row: Row, x: Any) -> Any:
-        x = self._sub_layers[row.name](x)
-        if row.activation is None:
-            return x
-        name = row.activation.partition(":")[0]
-        return F.leaky_relu(x, row.slope) if name == "leaky_relu" else ACTIVATIONS[name](x)
+        return activate(row, self._sub_layers[row.name](x))
 
     def add(self, row: Row, a: Any, b: Any) -> Any:
         return a + b

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -61,19 +62,27 @@ class Session(Protocol):
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which a container or `taskset` can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which `taskset` or a container's quota can make fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return max(min(cores, math.ceil(int(quota) / int(period))), 1)
+    except (OSError, ValueError):  # no quota ("max"), or no such file
+        return cores
 
 
 def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:
     """A session over a model, a model file, a checkpoint, an `.onnx` file, or OpenVINO IR (`.xml`, or the folder that holds it).
 
     runtime: one of RUNTIMES; by default OpenVINO, and ONNX Runtime for an `.onnx` file that OpenVINO is not asked to run.
-    precision: "fp32" is float32 whatever the runtime would choose; OpenVINO also offers "bf16" and "fp16", ONNX Runtime "fp16".
+    precision: "fp32" is float32 whatever the runtime would choose; OpenVINO also offers "bf16" and "fp16", ONNX Runtime "fp16". An ONNX file
+    runs in ONNX Runtime as it was exported.
     threads: of the runtime, all usable cores by default. Raises InputError for what cannot be read or does not go together.
     """
     if runtime is not None and runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise InputError(f"threads is {threads}, expected 1 to 1024")
     if isinstance(weights, Model):
         return _model_session(weights, runtime or "openvino", precision, threads)
     path = Path(weights)
@@ -98,6 +107,8 @@ def _model_session(model: Model, runtime: str, precision: str, threads: int | No
     offered = {"openvino": ("fp32", "bf16", "fp16"), "onnxruntime": ("fp32", "fp16")}.get(runtime, ("fp32",))
     if precision not in offered:
         raise InputError(f"{runtime} runs in {', '.join(offered)}; {precision} was asked for")
+    if threads is not None and runtime == "numpy":
+        raise InputError("numpy's threads are set by the environment (OMP_NUM_THREADS), not by --threads")
     kinds: dict[str, Callable[..., Session]] = {
         "openvino": OpenvinoSession,
         "onnxruntime": OnnxruntimeSession,
@@ -223,18 +234,24 @@ class OpenvinoFileSession(_NothingToPrepare):
                 import onnx
 
                 metadata = {item.key: item.value for item in onnx.load(str(path), load_external_data=False).metadata_props}
-            shape = graph.input(0).get_partial_shape()
+            shape = graph.input().get_partial_shape()  # raises where there is not exactly one
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
-            outputs = graph.output(0).get_partial_shape()
-            last = outputs[-1].get_length() if len(outputs) == 3 and outputs[-1].is_static else None
+            output = [dimension.get_length() if dimension.is_static else None for dimension in graph.output(0).get_partial_shape()]
         except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
             raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
-        self.info = _file_info(path, metadata, dimensions, last, "openvino", _openvino_version(), precision)
-        self.request = _openvino_compile(with_uint8_input(graph), precision, threads).create_infer_request()
+        self.path = path
+        self.info = _file_info(path, metadata, dimensions, output, "openvino", _openvino_version(), precision)
+        try:
+            self.request = _openvino_compile(with_uint8_input(graph), precision, threads).create_infer_request()
+        except RuntimeError as error:
+            raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        try:
+            self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
         return self.request.get_output_tensor(0).data.copy()
 
 
@@ -242,7 +259,7 @@ def _onnxruntime_session(graph: bytes | str, threads: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it would print, we say
     options.intra_op_num_threads = threads or 0
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
@@ -283,33 +300,41 @@ class OnnxruntimeFileSession(_NothingToPrepare):
         except Exception as error:  # onnxruntime raises its own classes for files it cannot read
             raise InputError(f"{path}: ONNX Runtime cannot read it: {shown(str(error))}") from None
         taken, given = self.session.get_inputs(), self.session.get_outputs()
-        dimensions = [side if isinstance(side, int) else None for side in taken[0].shape]
-        last = given[0].shape[-1] if len(given[0].shape) == 3 and isinstance(given[0].shape[-1], int) else None
+        kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
+        if kind is None or not given:
+            raise InputError(f"{path}: takes {[one.type for one in taken]}, expected one float picture")
+        dimensions, output = ([side if isinstance(side, int) else None for side in one.shape] for one in (taken[0], given[0]))
         metadata = dict(self.session.get_modelmeta().custom_metadata_map)
-        kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type)
-        if len(taken) != 1 or kind is None:
-            raise InputError(f"{path}: takes {[t.type for t in taken]}, expected one float picture")
-        self.info = _file_info(path, metadata, dimensions, last, "onnxruntime", _onnxruntime_version(), precision)
+        actual = metadata.get("precision", kind)
+        if precision not in ("fp32", actual):  # fp32 is the default and says nothing
+            raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
+        self.path = path
+        self.info = _file_info(path, metadata, dimensions, output, "onnxruntime", _onnxruntime_version(), actual)
         self.input = taken[0].name
         self.dtype = np.float16 if kind == "fp16" else np.float32
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
         images = float_batch(batch).astype(self.dtype, copy=False)
-        return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)
+        try:
+            return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)
+        except Exception as error:  # its own classes again
+            raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
 
 
 def _file_info(
-    path: Path, metadata: dict[str, str], dimensions: Sequence[int | None], last: int | None, runtime: str, version: str, precision: str
+    path: Path, metadata: dict[str, str], dimensions: Sequence[int | None], output: Sequence[int | None], runtime: str, version: str, precision: str
 ) -> SessionInfo:
     """A deployable's own description. Raises InputError when it is not a detector of the YOLOv5 contract."""
-    if len(dimensions) != 4 or dimensions[1] != 3 or last is None or last < 6:
+    boxes, last = output[1:] if len(output) == 3 else (None, None)
+    # Newer YOLOs give [batch, 4 + classes, boxes]: more columns than rows.
+    if len(dimensions) != 4 or dimensions[1] != 3 or last is None or last < 6 or (boxes is not None and last > boxes):
         raise InputError(f"{path}: expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]")
     try:
         names = ast.literal_eval(metadata["names"])
         names = tuple(str(names[index]) for index in range(len(names)))
         stride = int(float(metadata["stride"]))
-    except (KeyError, ValueError, SyntaxError, TypeError, IndexError, RecursionError, MemoryError):
+    except (KeyError, ValueError, SyntaxError, TypeError, IndexError, OverflowError, RecursionError, MemoryError):
         names, stride = tuple(f"class{index}" for index in range(last - 5)), 32
     if len(names) != last - 5 or stride < 1:
         raise InputError(f"{path}: {len(names)} names for {last - 5} classes")

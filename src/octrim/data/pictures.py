@@ -39,9 +39,8 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     """`read_picture` for a file's contents; `name` stands in error messages."""
     if not data:
         raise InputError(f"{name}: the file is empty")
-    # Some versions of OpenCV fill what is missing of a JPEG with grey and say nothing. After the scan has started, the end marker
-    # cannot occur inside the data.
-    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", max(data.find(b"\xff\xda"), 2)) < 0:
+    # Some versions of OpenCV fill what is missing of a JPEG with grey and say nothing.
+    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan_start(data)) < 0:
         raise InputError(f"{name}: truncated JPEG (no end marker)")
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-4096:]:
         raise InputError(f"{name}: truncated PNG (no end chunk)")
@@ -53,6 +52,14 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     if image is None or image.size == 0:
         raise InputError(f"{name}: not a readable picture (damaged, truncated, or of an unknown format)")
     return image
+
+
+def _scan_start(data: bytes) -> int:
+    """Where a JPEG's first scan begins: behind it the end marker cannot occur inside the data; before it, an EXIF thumbnail has its own."""
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda" and position + 4 <= len(data):
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return position
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when OpenCV opens its first video; damage is reported by us
@@ -31,10 +31,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened `--source`. pictures: their paths; video: what OpenCV opens (path, address or camera number)."""
+    """An opened `--source`, to be read once. pictures: their paths; video: its path, address or camera number, and OpenCV's capture of it."""
 
     pictures: tuple[Path, ...] = ()
     video: str | int | None = None
+    capture: cv2.VideoCapture | None = field(default=None, repr=False)
     frames: int | None = None  # as the container claims; None where unknown
     fps: float = 30.0
 
@@ -43,17 +44,16 @@ class Source:
         return self.frames if self.video is not None else len(self.pictures)
 
     def __iter__(self) -> Iterator[Frame]:
-        if self.video is not None:
-            yield from self._video_frames(self.video)
+        if self.capture is not None:
+            yield from self._video_frames(self.capture)
         for path in self.pictures:
             try:
                 yield Frame(str(path), read_picture(path))
             except InputError as error:
                 yield Frame(str(path), None, error=str(error))
 
-    def _video_frames(self, video: str | int) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(video)
-        name = f"camera{video}" if isinstance(video, int) else video
+    def _video_frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+        name = f"camera{self.video}" if isinstance(self.video, int) else str(self.video)
         try:
             index = 0
             while True:
@@ -69,7 +69,7 @@ class Source:
 def open_source(source: str | Path) -> Source:
     """Find out what `source` names. Raises InputError where there is nothing to read."""
     text = str(source)
-    if text.isdigit() and not Path(text).exists():
+    if text.isdecimal() and text.isascii() and not Path(text).exists():
         return _open_video(int(text))
     if "://" in text:
         return _open_video(text)
@@ -93,12 +93,7 @@ def _open_video(video: str | int) -> Source:
     if isinstance(video, str) and "://" not in video and Path(video).stat().st_size == 0:
         raise InputError(f"{video}: the file is empty")
     capture = cv2.VideoCapture(video)
-    try:
-        if not capture.isOpened():
-            what = f"camera {video}: cannot be opened" if isinstance(video, int) else f"{video}: not a readable video"
-            raise InputError(what)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
-    return Source(video=video, frames=count if 0 < count < 10**9 else None, fps=fps if 0 < fps < 1000 else 30.0)
+    if not capture.isOpened():
+        raise InputError(f"camera {video}: cannot be opened" if isinstance(video, int) else f"{video}: not a readable video")
+    count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    return Source((), video, capture, int(count) if 0 < count < 10**9 else None, fps if 0 < fps < 1000 else 30.0)

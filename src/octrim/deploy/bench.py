@@ -131,7 +131,13 @@ def bench_command(config: Bench) -> None:
         detector = Detector(source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads)
         if detector.info.batch not in (None, config.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
-        size = size or (detector.height, detector.width)
+        first = contestants[0].detector if contestants else detector
+        if (detector.height, detector.width) != (first.height, first.width):
+            raise InputError(
+                f"{name}: runs at {detector.height}x{detector.width} where {contestants[0].name} runs at {first.height}x{first.width}; "
+                f"choose an --imgsz that all can take"
+            )
+        size = (first.height, first.width)
         detector.rectangular = False
         cost = network_cost(detector.info.network, detector.height, detector.width) if detector.info.network else None
         contestants.append(Contestant(name, detector, cost, _file_bytes(source)))
@@ -167,7 +173,7 @@ def _file_bytes(weights: str | Model) -> int | None:
         return None
     path = Path(weights)
     if path.suffix == ".xml":
-        path = path.parent
+        return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
     return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +80,11 @@ def export(
         raise InputError(f"batch is {batch}, expected 1 to 4096 pictures")
     if path.suffix != (".onnx" if format == "onnx" else ""):
         raise InputError(f"{path}: expected {'a file name that ends in .onnx' if format == 'onnx' else 'a folder name'}")
+    if not path.parent.is_dir() or (path.exists() and path.is_dir() != (format == "openvino")):
+        raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
     height, width = image_size(imgsz, model.image_size, model.network.stride)
+    if pictures is not None and not len(pictures):
+        raise InputError("no pictures to compare on")
     if pictures is None:
         pictures = [drawn_scene(seed, *size) for seed, size in enumerate([(720, 1280), (480, 640), (900, 600)])]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -89,10 +92,13 @@ def export(
         session = open_session(written)
         errors = _compare(model, session, pictures, height, width, batch, precision)
         if format == "onnx":
+            files = [path]
             write_bytes(path, written.read_bytes())
         else:
-            _replace_folder(written.parent, path)
-    files = [path] if format == "onnx" else sorted(path.iterdir())
+            files = [path / "model.bin", path / "model.xml"]
+            path.mkdir(exist_ok=True)
+            for file in files:
+                write_bytes(file, (written.parent / file.name).read_bytes())
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     size = sum(file.stat().st_size for file in files)
     runtime = f"{session.info.runtime} {session.info.version}"
@@ -114,18 +120,6 @@ def _write(model: Model, folder: Path, format: str, precision: str, height: int,
     file.parent.mkdir()
     ov.save_model(openvino_model(model, height, width, batch), file, compress_to_fp16=precision == "fp16")
     return file
-
-
-def _replace_folder(new: Path, path: Path) -> None:
-    """Put a finished folder in place; an old one steps aside first and goes when the new one stands."""
-    if path.exists():
-        with contextlib.ExitStack() as cleanup:
-            old = new.parent / "old"
-            path.rename(old)
-            cleanup.callback(shutil.rmtree, old)
-            new.rename(path)
-    else:
-        new.rename(path)
 
 
 def _compare(
@@ -166,10 +160,16 @@ def export_command(config: Export) -> None:
         if broken is not None:
             raise InputError(broken.error or broken.source)
         pictures = [frame.image for frame in frames if frame.image is not None]
-    run = new_run("export", config)
-    path = run.path / ("model.onnx" if config.format == "onnx" else config.format)
+    name = "model.onnx" if config.format == "onnx" else config.format
     batch = None if config.dynamic else config.batch
-    report = export(model, path, config.format, config.precision, config.imgsz, batch, pictures)
+    with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison
+        report = export(model, Path(folder) / name, config.format, config.precision, config.imgsz, batch, pictures)
+        run = new_run("export", config)
+        target = run.path / name
+        if target.is_dir():  # --exist-ok
+            shutil.rmtree(target)
+        shutil.move(report.path, target)
+    report = replace(report, path=str(target))
     write_text(run.path / "export.json", json.dumps(asdict(report), indent=1))
     shape = f"{report.batch or 'any'} x 3 x {report.height} x {report.width}"
     run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {shape}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,7 @@ from octrim.runs import Run, new_run
 if TYPE_CHECKING:
     from octrim.cli import Predict
 
-STAGES = ("read", "pre", "network", "post")
+STAGES = ("read", "pre", "network", "post", "write")
 
 
 def predict(config: Predict) -> None:
@@ -44,20 +45,25 @@ def predict(config: Predict) -> None:
         config.precision,
         config.threads,
     )
+    if detector.info.batch not in (None, 1):
+        raise InputError(f"{config.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
     source = open_source(config.source)
-    if len(source.pictures) == 1:  # nothing to lose yet: fail before a run folder exists
-        frame = next(iter(source))
-        if frame.image is None:
-            raise InputError(frame.error or f"{frame.source}: cannot be read")
+    frames = iter(source)
+    failures: list[str] = []
+    first = next(frames, None)
+    while first is not None and first.image is None:
+        failures.append(first.error or first.source)
+        first = next(frames, None)
+    if first is None:  # nothing to lose yet: fail before a run folder exists
+        raise InputError(f"{source.video}: no frame could be read" if source.video is not None else _failed(failures, len(failures)))
     run = new_run("predict", config)
     output = _Output(config, run, source)
     milliseconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    failures: list[str] = []
+    frames = itertools.chain([first], frames)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
             task = progress.add_task("predict", total=source.total)
-            frames = iter(source)
             while True:
                 start = perf_counter()
                 frame = next(frames, None)
@@ -70,7 +76,9 @@ def predict(config: Predict) -> None:
                     found = detector.detect(frame.image, frame.source, frame.index)
                     for stage, value in found.speed_ms.items():
                         milliseconds[stage].append(value)
+                    start = perf_counter()
                     output.write(frame, found)
+                    milliseconds["write"].append(1000 * (perf_counter() - start))
                     if frame.index is None:
                         run.print(f"{frame.source}: {found.summary()}")
                 progress.advance(task)
@@ -78,9 +86,11 @@ def predict(config: Predict) -> None:
         output.close()
     _report(run, source, output, milliseconds)
     if failures:
-        read = output.count
-        others = f"; the other {read} are in {run.path}" if read else ""
-        raise InputError(f"{len(failures)} of {len(failures) + read} pictures could not be read: {'; '.join(failures[:5])}{others}")
+        raise InputError(f"{_failed(failures, len(failures) + output.count)}; the other {output.count} are in {run.path}")
+
+
+def _failed(failures: list[str], count: int) -> str:
+    return failures[0] if count == 1 else f"{len(failures)} of {count} pictures could not be read: {'; '.join(failures[:5])}"
 
 
 def _report(run: Run, source: Source, output: _Output, milliseconds: dict[str, list[float]]) -> None:
@@ -89,14 +99,11 @@ def _report(run: Run, source: Source, output: _Output, milliseconds: dict[str, l
         run.print(f"{source.video}: {count} frames, {sum(output.objects.values())} boxes: {_counts(output.objects)}")
         if source.frames is not None and count < source.frames:
             run.print(f"{source.video}: ended after {count} of the {source.frames} frames that its header claims")
-        if not count:
-            raise InputError(f"{source.video}: no frame could be read")
-    if count:
-        per_picture = {stage: float(np.median(values)) for stage, values in milliseconds.items()}
-        stages = ", ".join(f"{stage} {value:.1f}" for stage, value in per_picture.items())
-        total = sum(per_picture.values())
-        run.print(f"{count} pictures; median milliseconds each: {stages}; {1000 / total:.1f} pictures/s")
-        write_text(run.path / "speed.json", json.dumps({"pictures": count, "median_ms": per_picture, "pictures_per_second": 1000 / total}, indent=1))
+    per_picture = {stage: float(np.median(values)) for stage, values in milliseconds.items()}
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in per_picture.items())
+    total = sum(per_picture.values())
+    run.print(f"{count} pictures; median milliseconds each: {stages}; {1000 / total:.1f} pictures/s")
+    write_text(run.path / "speed.json", json.dumps({"pictures": count, "median_ms": per_picture, "pictures_per_second": 1000 / total}, indent=1))
     run.print(f"results: {run.path}")
 
 
@@ -111,9 +118,8 @@ class _Output:
         self.config, self.run, self.source = config, run, source
         self.count = 0
         self.objects: Counter[str] = Counter()
-        self.stems: Counter[str] = Counter()
+        self.taken: set[tuple[str, str]] = set()
         self.results: list[dict[str, Any]] = []
-        self.crops: Counter[tuple[str, str]] = Counter()
         self.video: _Video | None = None
 
     def write(self, frame: Frame, found: Detections) -> None:
@@ -146,9 +152,16 @@ class _Output:
         """The source's name; numbered where pictures of one name come from different folders or formats."""
         if frame.index is not None:
             return Path(str(frame.source).partition("?")[0]).stem or "video"
-        stem = Path(frame.source).stem
-        self.stems[stem] += 1
-        return stem if self.stems[stem] == 1 else f"{stem}-{self.stems[stem]}"
+        return self.free("", Path(frame.source).stem)
+
+    def free(self, folder: str, stem: str) -> str:
+        """`stem`, or `stem-2`, .. where that is taken already."""
+        for number in itertools.count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            if (folder, name) not in self.taken:
+                self.taken.add((folder, name))
+                return name
+        raise AssertionError("unreachable: count() does not end")
 
     def picture(self, folder: Path, stem: str, suffix: str, image: np.ndarray) -> None:
         # OpenCV cannot write every format that it reads, and writes no file names that it cannot spell: encode, then write bytes.
@@ -168,9 +181,7 @@ class _Output:
                 label = "".join(c if c.isalnum() or c in " -_." else "_" for c in box.name).strip(". ") or "class"
                 folder = self.run.path / "crops" / label
                 folder.mkdir(parents=True, exist_ok=True)
-                self.crops[label, name] += 1
-                number = self.crops[label, name]
-                self.picture(folder, name if number == 1 else f"{name}-{number}", ".jpg", part)
+                self.picture(folder, self.free(label, name), ".jpg", part)
 
     def close(self) -> None:
         if self.video is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,8 @@ def load_checkpoint(path: Path) -> Model:
         tree = _modules(root)
         network = _network(root, tree, archive)
         stored = _tensors(tree)
-        network, sources = _rows_from_tree(network, tree, stored)
-        tensors = {
-            name: archive.tensor(stored[source], name, shape) for (name, shape), source in zip(tensor_shapes(network).items(), sources, strict=True)
-        }
+        network = _rows_from_tree(network, tree, stored)
+        tensors = {name: archive.tensor(stored[name], name, shape) for name, shape in tensor_shapes(network).items()}
     lineage = {"action": "read", "file": path.name, "sha256": sha256(path), "licence": "YOLOv5 checkpoint: AGPL-3.0 where Ultralytics published it"}
     return Model(network, tensors, _names(root.state.get("names"), network.classes), _image_size(options, network), (lineage,))
 
@@ -74,7 +73,11 @@ class _Archive:
         if any(name.startswith(f"{self.folder}code/") for name in entries):
             self.zip.close()
             raise InputError("this is a TorchScript export; OcTrim reads the checkpoint it was made from")
-        self.big_endian = f"{self.folder}byteorder" in entries and self.read("byteorder") == b"big"
+        self.entries = set(entries)
+
+    @cached_property
+    def big_endian(self) -> bool:
+        return f"{self.folder}byteorder" in self.entries and self.read("byteorder") == b"big"
 
     def __enter__(self) -> _Archive:
         return self
@@ -200,37 +203,27 @@ def _network(root: Instance, tree: dict[str, Instance], archive: _Archive) -> Ne
     return network
 
 
-def _rows_from_tree(network: Network, tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> tuple[Network, list[str]]:
-    """Compare every convolution with its module and take over its activation.
-
-    Returns the network and, in the order of `tensor_shapes`, the tree's names of the tensors (they differ where batch norm is fused).
-    """
+def _rows_from_tree(network: Network, tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> Network:
+    """Compare every convolution with its module, and all tensors with what the rows ask for; take over the activations."""
     rows: list[Row] = []
-    sources: list[str] = []
     for row in network.rows:
         if row.op != "conv":
             rows.append(row)
             continue
         inner = f"{row.name}.conv" if row.norm else row.name
         _check_conv(row, tree.get(inner), inner)
-        if row.norm and f"{row.name}.bn" not in tree and f"{inner}.bias" in stored:
-            found = replace(row, norm=False, bias=True, activation=_activation(row, tree))
-            sources += [f"{inner}.weight", f"{inner}.bias"]
-        else:
-            found = replace(row, activation=_activation(row, tree)) if row.norm else row
-            sources.append(row.weight_name)
-            sources += [f"{row.name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")] if row.norm else [f"{row.name}.bias"]
-            eps = tree[f"{row.name}.bn"].state.get("eps") if f"{row.name}.bn" in tree else BATCH_NORM_EPS
-            if eps != BATCH_NORM_EPS:
-                raise InputError(f"{row.name}.bn has eps {shown(eps)}, YOLOv5's is {BATCH_NORM_EPS}")
-        rows.append(found)
-    for source in sources:
-        if source not in stored:
-            raise InputError(f"tensor {source} is missing")
-    extra = stored.keys() - set(sources)
+        eps = tree[f"{row.name}.bn"].state.get("eps") if f"{row.name}.bn" in tree else BATCH_NORM_EPS
+        if eps != BATCH_NORM_EPS:
+            raise InputError(f"{row.name}.bn has eps {shown(eps)}, YOLOv5's is {BATCH_NORM_EPS}")
+        rows.append(replace(row, activation=_activation(row, tree)) if row.norm else row)
+    expected = tensor_shapes(network)
+    for name in expected:
+        if name not in stored:
+            raise InputError(f"tensor {name} is missing")
+    extra = stored.keys() - expected.keys()
     if extra:
-        raise InputError(f"tensor {min(extra)} belongs to no layer that the layout describes; was the network's code changed?")
-    return Network(tuple(rows), network.anchors), sources
+        raise InputError(f"tensor {shown(min(extra))} belongs to no layer that the layout describes; was the network's code changed?")
+    return Network(tuple(rows), network.anchors)
 
 
 def _check_conv(row: Row, module: Instance | None, path: str) -> None:

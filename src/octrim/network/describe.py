@@ -46,4 +46,4 @@ def info(config: Info) -> None:
         *(f"lineage       {', '.join(f'{key} {value}' for key, value in step.items())}" for step in model.lineage),
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, soft_wrap=True)

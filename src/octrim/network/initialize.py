@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -15,6 +16,8 @@ from octrim.network.yolov5 import read_layout, yolov5_network
 
 def fresh_model(cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0) -> Model:
     """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights."""
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
     network = yolov5_network(cfg, classes)
     names = tuple(f"class{index}" for index in range(network.classes)) if names is None else names
     lineage = ({"action": "initialise", "layout": read_layout(cfg).name, "seed": seed, "licence": "none: no trained weights"},)

@@ -40,6 +40,9 @@ class Model:
     def __post_init__(self) -> None:
         if len(self.names) != self.network.classes:
             raise InputError(f"{len(self.names)} class names for a network of {self.network.classes} classes")
+        for name in self.names:
+            if not name.isprintable():  # nor could every file carry it
+                raise InputError(f"class name {shown(name)} has unprintable characters")
         expected = tensor_shapes(self.network)
         for name, shape in expected.items():
             tensor = self.tensors.get(name)
@@ -70,6 +73,8 @@ class Model:
         path = Path(path)
         if path.suffix != ".safetensors":
             raise InputError(f"{path}: a model file's name ends in .safetensors")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: its folder does not exist")
         header = {
             "format": FORMAT,
             "table": self.network.to_json(),
@@ -121,8 +126,10 @@ def load_model_file(path: Path) -> Model:
             tensors: dict[str, np.ndarray] = {}
             expected = tensor_shapes(network)
             for name in file.keys():  # noqa: SIM118 (not a dict)
+                if name not in expected:
+                    raise InputError(f"tensor {shown(name)} belongs to no row of the table")
                 part = file.get_slice(name)
-                if name in expected and (tuple(part.get_shape()) != expected[name] or part.get_dtype() != "F32"):
+                if tuple(part.get_shape()) != expected[name] or part.get_dtype() != "F32":
                     raise InputError(f"tensor {name} is {part.get_dtype()} {part.get_shape()}; the table expects F32 {list(expected[name])}")
                 tensors[name] = file.get_tensor(name)
     except SafetensorError as error:

@@ -223,6 +223,8 @@ class _Machine:
         if opcode in _CONSTANTS:
             self.stack.append(_CONSTANTS[opcode])
         elif opcode in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > 64:
+                raise InputError(f"its pickle holds an integer of {argument.bit_length()} bits; no checkpoint needs that")
             self.stack.append(argument)
         elif opcode in _EMPTY:
             self.stack.append(_EMPTY[opcode]())

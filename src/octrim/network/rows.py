@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BATCH_NORM_EPS = 1e-3  # YOLOv5's, not the 1e-5 that PyTorch and Paddle default to
 
+MAX_ROWS = 10_000
+
 _PROBE_SIDE = 1024
 
 # Backends derive names of their own with a slash in them, and name the results `output0` or `head0`, `head1`, ..
@@ -150,12 +152,12 @@ class Network:
         """The network from parsed JSON. Raises InputError for anything that `to_json` would not have written."""
         if not isinstance(table, list) or not isinstance(anchors, list):
             raise InputError("the table and the anchors must be lists")
-        if len(table) > 10_000:
-            raise InputError(f"a table of {len(table)} rows is longer than any network (10,000)")
+        if len(table) > MAX_ROWS:
+            raise InputError(f"a table of {len(table)} rows is longer than any network ({MAX_ROWS})")
         rows = tuple(_row_from_json(index, entry) for index, entry in enumerate(table))
         try:
             levels = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"anchors must be pairs of numbers per level, found {shown(anchors)}") from None
         return cls(rows, levels)
 
@@ -281,6 +283,8 @@ _LIMITS: Mapping[str, tuple[int, int]] = {
 def _check_rows(rows: tuple[Row, ...]) -> None:
     if len(rows) < 3 or rows[0].op != "image" or rows[-1].op != "detect":
         raise InputError("a network starts with an image row, ends with a detect row and has rows between them")
+    if (rows[0].name, rows[0].channels) != ("images", 3):
+        raise InputError(f"the image row is {shown(rows[0].name)} with {rows[0].channels} channels, expected images with 3")
     seen: dict[str, Row] = {}
     for index, row in enumerate(rows):
         if row.op not in INPUTS or (row.op == "image") != (index == 0) or (row.op == "detect") != (index == len(rows) - 1):

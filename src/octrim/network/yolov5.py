@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from octrim.errors import InputError, shown
-from octrim.network.rows import Network, Row
+from octrim.network.rows import MAX_ROWS, Network, Row
 
 MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 """Depth and width multiple of each published scale."""
@@ -117,7 +117,9 @@ def expand(layout: Layout) -> Network:
         head_channels=len(anchors[0]) * (5 + classes),
         activation=_activation(values.get("activation", True), "silu", layout.name),
     )
-    table.add(Row("images", "image", channels=_integer(values.get("ch", 3), "ch", layout.name)))
+    if values.get("ch", 3) != 3:
+        raise InputError(f"{layout.name}: ch is {shown(values['ch'])}; pictures have 3 channels here")
+    table.add(Row("images", "image", channels=3))
     outputs: list[str] = []
     for index, (source, repeats, module, arguments) in enumerate(modules):
         place = layout.place(index)
@@ -240,6 +242,8 @@ class _Table:
     def add(self, row: Row) -> str:
         channels = sum(self.channels[name] for name in row.inputs) if row.op == "concat" else row.channels
         self.channels[row.name] = channels or self.channels[row.inputs[0]]
+        if len(self.rows) >= MAX_ROWS:
+            raise InputError(f"{row.name}: more than {MAX_ROWS} rows; no network needs that many")
         self.rows.append(row)
         return row.name
 

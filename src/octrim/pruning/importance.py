@@ -1,56 +1,200 @@
-"""Criteria: how much each channel of a group matters. Coupled channels are scored jointly.
+"""Criteria: how much each channel matters. Coupled channels are scored jointly, and scores of different layers compare.
 
-A criterion is a function `(model, labels, group, seed) -> float64 [len(group)]`, larger meaning more important; add one to `CRITERIA`.
+A criterion is a function `(model, labels, seed) -> float64 [labels.count]`, larger meaning more important; a label that no convolution
+produces has no meaning in it. Add one to `CRITERIA`, or hand a function to `plan`, as `taylor(gradients)` makes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from zlib import crc32
 
 import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.pruning.labels import ChannelLabels, Group
+from octrim.network.rows import BATCH_NORM_EPS, Row
+from octrim.pruning.labels import ChannelLabels
+from octrim.pruning.moments import activation_moments
 
-Criterion = Callable[[Model, ChannelLabels, Group, int], np.ndarray]
-
-
-def bn(model: Model, labels: ChannelLabels, group: Group, seed: int) -> np.ndarray:
-    """Batch-norm scale (network slimming, Liu et al. 2017): root mean square of the coupled channels' |gamma|."""
-    squares = np.zeros(len(group))
-    for conv in group.convs:
-        gamma = model.tensors.get(f"{conv}.bn.weight")
-        if gamma is None:
-            raise InputError(f"{conv} has no batch norm, which the criterion bn needs; use another, such as l2")
-        squares += labels.gathered(group, conv, gamma.astype(np.float64) ** 2)
-    return np.sqrt(squares / len(group.convs))
+Criterion = Callable[[Model, ChannelLabels, int], np.ndarray]
 
 
-def l1(model: Model, labels: ChannelLabels, group: Group, seed: int) -> np.ndarray:
+def bn(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """Batch-norm scale (network slimming, Liu et al. 2017): root mean square of the coupled channels' gamma, relative to the group's mean."""
+    sums = _Sums(labels)
+    for row in _prunable_convs(model, labels):
+        sums.add(row.name, _batch_norm(model, row)["weight"] ** 2)
+    return _relative(labels, np.sqrt(sums.mean()))
+
+
+def l1(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     """Sum of absolute filter weights (Li et al. 2017), relative to the convolution's mean filter, averaged over coupled convolutions."""
-    return _filter_norms(model, labels, group, lambda weight: np.abs(weight).sum(1))
+    return _filter_norms(model, labels, lambda weight: np.abs(weight).sum(1))
 
 
-def l2(model: Model, labels: ChannelLabels, group: Group, seed: int) -> np.ndarray:
+def l2(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     """Euclidean norm of the filter, relative to the convolution's mean filter, averaged over coupled convolutions."""
-    return _filter_norms(model, labels, group, lambda weight: np.sqrt((weight**2).sum(1)))
+    return _filter_norms(model, labels, lambda weight: np.sqrt((weight**2).sum(1)))
 
 
-def random(model: Model, labels: ChannelLabels, group: Group, seed: int) -> np.ndarray:
+def group_l2(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """Euclidean norm over all weights that go with the channel: its filters and what the consumers read of it (DepGraph, Fang et al. 2023).
+
+    Each convolution's squares are relative to their mean, so that large layers do not drown small ones.
+    """
+    sums = _Sums(labels)
+    for row in model.network.convs:
+        squares = model.tensors[row.weight_name].astype(np.float64) ** 2
+        if row.name not in model.network.heads:
+            own = squares.sum((1, 2, 3))
+            sums.add(row.name, own / max(own.mean(), _TINY))
+        if row.groups == 1:
+            read = squares.sum((0, 2, 3))
+            sums.add(row.inputs[0], read / max(read.mean(), _TINY))
+    return np.sqrt(sums.mean())
+
+
+def fpgm(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """Distance to the other filters (geometric median, He et al. 2019): what the others can stand in for goes first. Relative to the group's mean."""
+    scores = np.zeros(labels.count)
+    for group in labels.groups:
+        distances = np.zeros((len(group), len(group)))
+        for name in group.convs:
+            row = next(row for row in model.network.convs if row.name == name)
+            weight = model.tensors[row.weight_name].reshape(row.channels, -1).astype(np.float64)
+            rows = weight[labels.first_channels(group, name)]
+            squares = (rows**2).sum(1)
+            between = np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0)
+            distances += between / max(squares.mean(), _TINY)
+        scores[group.labels] = np.sqrt(distances).sum(1)
+    return _relative(labels, scores)
+
+
+def scale(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """Batch-norm scale times the consumers' weights for the channel, in units of what the consumers' batch norm divides by."""
+    gamma = _Sums(labels)
+    for row in _prunable_convs(model, labels):
+        gamma.add(row.name, _batch_norm(model, row)["weight"] ** 2)
+    return np.sqrt(gamma.mean() * _consumers_power(model, labels, gamma.mean()))
+
+
+def signal(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """Share of the consumers' outputs that varies with the channel: root of its activation's variance times the consumers' power.
+
+    Batch norm says how the channel is distributed before its activation, N(beta, gamma^2); the variance behind it follows. What does not
+    vary is a constant, which repair puts into the consumers.
+    """
+    variance = _variances(model, labels)
+    return np.sqrt(variance * _consumers_power(model, labels, variance))
+
+
+def random(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     """Uniform in 0..1: the control for every other criterion. Each group draws from its own stream."""
-    return np.random.default_rng((seed, crc32(group.name.encode()))).random(len(group))
+    scores = np.zeros(labels.count)
+    for group in labels.groups:
+        scores[group.labels] = np.random.default_rng((seed, crc32(group.name.encode()))).random(len(group))
+    return scores
 
 
-def _filter_norms(model: Model, labels: ChannelLabels, group: Group, norm: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    total = np.zeros(len(group))
-    for conv in group.convs:
-        weight = model.tensors.get(f"{conv}.conv.weight", model.tensors.get(f"{conv}.weight"))
-        assert weight is not None  # the model checked its tensors against the table
-        norms = norm(weight.reshape(len(weight), -1).astype(np.float64))
-        total += labels.gathered(group, conv, norms) / max(norms.mean(), np.finfo(float).tiny)
-    return total / len(group.convs)
+def taylor(gradients: Mapping[str, np.ndarray]) -> Criterion:
+    """First-order Taylor expansion of the loss (Molchanov et al. 2019): |sum of gamma dL/dgamma + beta dL/dbeta| over the coupled channels.
+
+    gradients: of the loss, by tensor name, for every batch norm. Relative to the group's mean.
+    """
+
+    def criterion(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+        change = np.zeros(labels.count)
+        for row in _prunable_convs(model, labels):
+            parts = _batch_norm(model, row)
+            for part in ("weight", "bias"):
+                gradient = gradients[f"{row.name}.bn.{part}"].astype(np.float64)
+                change += np.bincount(labels.labels[row.name], weights=parts[part] * gradient, minlength=labels.count)
+        return _relative(labels, np.abs(change))
+
+    return criterion
 
 
-CRITERIA: dict[str, Criterion] = {"bn": bn, "l1": l1, "l2": l2, "random": random}
+_TINY = float(np.finfo(float).tiny)
+
+
+class _Sums:
+    """Values per channel of several convolutions, summed per label, with how many values each label has."""
+
+    def __init__(self, labels: ChannelLabels) -> None:
+        self.labels = labels
+        self.sums, self.counts = np.zeros(labels.count), np.zeros(labels.count)
+
+    def add(self, row: str, values: np.ndarray) -> None:
+        own = self.labels.labels[row]
+        self.sums += np.bincount(own, weights=values, minlength=self.labels.count)
+        self.counts += np.bincount(own, minlength=self.labels.count)
+
+    def mean(self) -> np.ndarray:
+        return self.sums / np.maximum(self.counts, 1)
+
+
+def _prunable_convs(model: Model, labels: ChannelLabels) -> list[Row]:
+    """The convolutions of groups that may be cut."""
+    names = {name for group in labels.groups if group.reason is None for name in group.convs}
+    return [row for row in model.network.convs if row.name in names]
+
+
+def _batch_norm(model: Model, row: Row) -> dict[str, np.ndarray]:
+    if not row.norm:
+        raise InputError(f"{row.name} has no batch norm, which this criterion needs; use another, such as l2")
+    return {part: model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_var")}
+
+
+def _relative(labels: ChannelLabels, scores: np.ndarray) -> np.ndarray:
+    """Scores divided by their group's mean."""
+    result = scores.copy()
+    for group in labels.groups:
+        result[group.labels] /= max(scores[group.labels].mean(), _TINY)
+    return result
+
+
+def _filter_norms(model: Model, labels: ChannelLabels, norm: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    sums = _Sums(labels)
+    for row in model.network.convs:
+        norms = norm(model.tensors[row.weight_name].reshape(row.channels, -1).astype(np.float64))
+        sums.add(row.name, norms / max(norms.mean(), _TINY))
+    return sums.mean()
+
+
+def _variances(model: Model, labels: ChannelLabels) -> np.ndarray:
+    """Variance of each label's activation; where a residual adds maps, of their sum."""
+    variance = np.zeros(labels.count)
+    for row in _prunable_convs(model, labels):
+        parts = _batch_norm(model, row)
+        _, own = activation_moments(row, parts["bias"], parts["weight"])
+        variance += np.bincount(labels.labels[row.name], weights=own, minlength=labels.count)
+    return variance
+
+
+def _consumers_power(model: Model, labels: ChannelLabels, variance: np.ndarray) -> np.ndarray:
+    """Per label, over all consumers: mean square weight for the channel, in units of the variance of the consumer's output.
+
+    That variance is batch norm's; for Detect's convolutions it follows from the variances of what they read.
+    """
+    power = np.zeros(labels.count)
+    for row in model.network.convs:
+        if row.groups > 1:
+            continue  # a depthwise consumer is coupled itself; other grouped ones are never cut
+        read = labels.labels[row.inputs[0]]
+        squares = (model.tensors[row.weight_name].astype(np.float64) ** 2).sum((2, 3))
+        output = _batch_norm(model, row)["running_var"] + BATCH_NORM_EPS if row.norm else np.maximum(squares @ variance[read], _TINY)
+        power += np.bincount(read, weights=(squares / output[:, None]).mean(0), minlength=labels.count)
+    return power
+
+
+CRITERIA: dict[str, Criterion] = {
+    "bn": bn,
+    "l1": l1,
+    "l2": l2,
+    "group-l2": group_l2,
+    "fpgm": fpgm,
+    "scale": scale,
+    "signal": signal,
+    "random": random,
+}

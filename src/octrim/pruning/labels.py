@@ -41,10 +41,11 @@ class ChannelLabels:
     groups: tuple[Group, ...]
     count: int
 
-    def gathered(self, group: Group, conv: str, values: np.ndarray) -> np.ndarray:
-        """Values per channel of one convolution, summed per label of the group: float64 `[len(group)]`."""
-        sums = np.bincount(self.labels[conv], weights=values, minlength=self.count)
-        return sums[group.labels]
+    def first_channels(self, group: Group, conv: str) -> np.ndarray:
+        """For each label of the group, the first channel of the convolution that carries it."""
+        own = self.labels[conv]
+        order = np.argsort(own, kind="stable")
+        return order[np.searchsorted(own, group.labels, sorter=order)]
 
 
 def is_depthwise(row: Row, input_channels: int) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import io
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -17,7 +19,7 @@ from octrim.errors import InputError, shown
 from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
-from octrim.pruning.importance import CRITERIA
+from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
 
 
@@ -41,13 +43,17 @@ class PlannedGroup:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What `prune` will cut. kept: per convolution, the channels that stay, ascending. network: the table after the cut."""
+    """What `prune` will cut. kept: per convolution, the channels that stay, ascending. network: the table after the cut.
+
+    removed: share of the importance of all groups that may be cut, 0..1: what the cut is predicted to cost.
+    """
 
     groups: tuple[PlannedGroup, ...]
     kept: Mapping[str, np.ndarray]
     network: Network
     before: Cost
     after: Cost
+    removed: float
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -55,12 +61,13 @@ class Plan:
         groups = [{**vars(group), "convs": list(group.convs), "removed": round(group.removed, 6)} for group in self.groups]
         convs = {name: {"before": self.before.convs[name].channels, "after": len(kept), "kept": kept.tolist()} for name, kept in self.kept.items()}
         size = [self.before.height, self.before.width]
-        return {"settings": dict(self.settings), "image_size": size, **totals, "groups": groups, "convs": convs}
+        return {"settings": dict(self.settings), "image_size": size, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
 
     def table(self) -> Table:
         """For people: a row per group, totals below."""
         totals = [f"{key} {getattr(self.before, key):,} → {getattr(self.after, key):,}" for key in ("channels", "parameters", "macs")]
-        table = Table(title=f"Plan at {self.before.height}x{self.before.width}", caption="; ".join(totals).replace("macs", "MACs"))
+        caption = "; ".join([*totals, f"importance removed {100 * self.removed:.1f} %"]).replace("macs", "MACs")
+        table = Table(title=f"Plan at {self.before.height}x{self.before.width}", caption=caption)
         table.add_column("group", no_wrap=True)
         table.add_column("channels", justify="right", no_wrap=True)
         table.add_column("importance\nremoved", justify="right")
@@ -77,79 +84,171 @@ class Plan:
     def text(self) -> str:
         """The table as plain text."""
         buffer = io.StringIO()
-        Console(file=buffer, width=150).print(self.table())
+        Console(file=buffer, width=150, markup=False, highlight=False).print(self.table())
         return buffer.getvalue()
 
 
 def plan(
     model: Model,
-    keep: float | str | Fraction = "1/8",
+    keep: float | str | Fraction | None = None,
     align: int = 8,
-    criterion: str = "bn",
+    criterion: str | Criterion = "bn",
     exclude: Sequence[str] = (),
     keep_map: Mapping[str, float | str] | None = None,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
+    budget: str | None = None,
 ) -> Plan:
-    """Choose channels so that every convolution keeps the fraction `keep`, in multiples of `align`.
+    """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
-    keep: 0 < keep <= 1, also as text ("1/8"). Counts are rounded down to a multiple of `align`, with one `align` (or the full width,
-    where that is less) as the floor; 1 changes nothing. criterion: a name in `CRITERIA`. exclude: patterns of convolutions whose groups
-    stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it). keep_map: pattern to fraction, instead of `keep`
-    for the groups it matches. seed: for the criterion random. image_size: (height, width) for the MACs; what the network was made for
-    by default.
-    Raises InputError for values out of range, patterns that match nothing, and a keep_map that contradicts itself.
+    keep: 0 < keep <= 1, also as text ("1/8", which is the default). Counts are rounded down to a multiple of `align`, with one `align` (or
+    the full width, where that is less) as the floor; 1 changes nothing. criterion: a name in `CRITERIA`, or a function like those.
+    exclude: patterns of convolutions whose groups stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it).
+    keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: (height, width)
+    for the MACs; what the network was made for by default.
+    budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay. The least important aligned steps of
+    all groups go, until the value is at or below the budget; restoring the last one would exceed it. No group then goes below `keep`,
+    where that is given, and groups in `keep_map` have their fraction.
+    Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, and a budget that cannot
+    be met, saying what the least is.
     """
-    fraction = parse_fraction(keep, "keep")
     if type(align) is not int or align < 1:
         raise InputError(f"align is {shown(align)}, expected 1 or more")
-    if criterion not in CRITERIA:
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+    if isinstance(criterion, str) and criterion not in CRITERIA:
         raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}")
+    fraction = parse_fraction(keep, "keep") if keep is not None else Fraction(1, 8) if budget is None else None
     network = model.network
     labels = channel_labels(network)
-    excluded = {name: pattern for pattern in exclude for name in _matching(network, pattern, "exclude")}
-    fractions = _mapped_fractions(network, keep_map or {})
+    score = CRITERIA[criterion] if isinstance(criterion, str) else criterion
+    scores = score(model, labels, seed)
     side = -(-model.image_size // network.stride) * network.stride
     height, width = (side, side) if image_size is None else image_size
-    cut = np.zeros(labels.count, bool)
-    chosen: list[tuple[Group, int, float, str | None]] = []
+    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align)
+
+    def cut(counts: Sequence[int]) -> tuple[dict[str, np.ndarray], Network]:
+        gone = np.zeros(labels.count, bool)
+        for candidate, count in zip(candidates, counts, strict=True):
+            gone[candidate.order[count:]] = True
+        kept = {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in network.convs}
+        return kept, cut_network(network, labels, kept)
+
+    if budget is None:
+        counts = [candidate.least for candidate in candidates]
+    else:
+        counts = _counts_for_budget(
+            budget, candidates, align, lambda counts: network_cost(cut(counts)[1], height, width), network_cost(network, height, width)
+        )
+    kept, smaller = cut(counts)
+    before, after = network_cost(network, height, width), network_cost(smaller, height, width)
+    groups = tuple(
+        PlannedGroup(
+            candidate.group.name,
+            candidate.group.convs,
+            len(candidate.group),
+            count,
+            candidate.removed(count),
+            sum(before.convs[name].macs for name in candidate.group.convs),
+            sum(after.convs[name].macs for name in candidate.group.convs),
+            candidate.reason,
+        )
+        for candidate, count in zip(candidates, counts, strict=True)
+    )
+    total = sum(float(candidate.scores.sum()) for candidate in candidates if candidate.reason is None)
+    gone = sum(float(candidate.scores[count:].sum()) for candidate, count in zip(candidates, counts, strict=True))
+    settings = {
+        "keep": None if fraction is None else str(fraction),
+        "align": align,
+        "criterion": criterion if isinstance(criterion, str) else criterion.__name__,
+    }
+    settings |= {"exclude": list(exclude), "keep_map": {key: str(value) for key, value in (keep_map or {}).items()}, "seed": seed, "budget": budget}
+    return Plan(groups, kept, smaller, before, after, gone / max(total, np.finfo(float).tiny), settings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A group as the plan sees it: its labels by falling score, those scores, and the most and fewest channels it may keep."""
+
+    group: Group
+    order: np.ndarray
+    scores: np.ndarray
+    most: int
+    least: int
+    reason: str | None
+
+    def removed(self, count: int) -> float:
+        """Share of the group's importance that goes when `count` channels stay."""
+        return float(self.scores[count:].sum() / max(self.scores.sum(), np.finfo(float).tiny))
+
+
+def _candidates(
+    network: Network,
+    labels: ChannelLabels,
+    scores: np.ndarray,
+    exclude: Sequence[str],
+    keep_map: Mapping[str, float | str],
+    fraction: Fraction | None,
+    align: int,
+) -> list[_Candidate]:
+    excluded = {name: pattern for pattern in exclude for name in _matching(network, pattern, "exclude")}
+    fractions = _mapped_fractions(network, keep_map)
+    found = []
     for group in labels.groups:
         reason = group.reason or next((f"excluded by {excluded[name]}" for name in group.convs if name in excluded), None)
         wanted = _group_fraction(group, fractions, fraction)
-        after = len(group) if reason else aligned_count(len(group), wanted, align)
-        removed = 0.0
-        if after < len(group):
-            scores = CRITERIA[criterion](model, labels, group, seed)
-            order = np.argsort(-scores, kind="stable")  # equal scores: the earlier channel stays
-            cut[group.labels[order[after:]]] = True
-            removed = float(scores[order[after:]].sum() / max(scores.sum(), np.finfo(float).tiny))
-        chosen.append((group, after, removed, reason))
-    kept = {row.name: np.flatnonzero(~cut[labels.labels[row.name]]) for row in network.convs}
-    smaller = cut_network(network, labels, kept)
-    before, after_cost = network_cost(network, height, width), network_cost(smaller, height, width)
-    groups = tuple(
-        PlannedGroup(
-            group.name,
-            group.convs,
-            len(group),
-            after,
-            removed,
-            sum(before.convs[name].macs for name in group.convs),
-            sum(after_cost.convs[name].macs for name in group.convs),
-            reason,
-        )
-        for group, after, removed, reason in chosen
-    )
-    settings = {"keep": str(fraction), "align": align, "criterion": criterion, "exclude": list(exclude)}
-    settings |= {"keep_map": {key: str(value) for key, value in (keep_map or {}).items()}, "seed": seed}
-    return Plan(groups, kept, smaller, before, after_cost, settings)
+        least = len(group) if reason else min(align, len(group)) if wanted is None else aligned_count(len(group), wanted, align)
+        own = scores[group.labels]
+        order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
+        most = least if any(name in fractions for name in group.convs) else len(group)
+        found.append(_Candidate(group, group.labels[order], own[order], most, least, reason))
+    return found
+
+
+def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int, cost_of: Callable[[Sequence[int]], Cost], whole: Cost) -> list[int]:
+    """Channels that every candidate keeps. Steps, each from one aligned count of a group to the next, go in the order of their mean score."""
+    what, _, value = budget.partition("=")
+    measures = {"channels": "channels", "params": "parameters", "macs": "macs"}
+    if what not in measures:
+        raise InputError(f"budget is {shown(budget)}, expected {', '.join(f'{name}=FRACTION' for name in measures)}")
+    limit = parse_fraction(value, f"budget {what}") * getattr(whole, measures[what])
+    steps: list[tuple[float, int, int]] = []  # mean score of what goes, candidate, count afterwards
+    for index, candidate in enumerate(candidates):
+        count = candidate.most
+        while count > candidate.least:
+            lower = max((count - 1) // align * align, candidate.least)
+            steps.append((float(candidate.scores[lower:count].mean()), index, lower))
+            count = lower
+    # Scores fall along a group, so its steps are in order; on ties the stable sort keeps them so.
+    steps.sort(key=lambda step: step[0])
+
+    def counts_after(taken: int) -> list[int]:
+        counts = [candidate.most for candidate in candidates]
+        for _, index, lower in steps[:taken]:
+            counts[index] = min(counts[index], lower)
+        return counts
+
+    def value_after(taken: int) -> int:
+        return getattr(cost_of(counts_after(taken)), measures[what])
+
+    if (least := value_after(len(steps))) > limit:
+        share = least / getattr(whole, measures[what])
+        raise InputError(f"budget {budget} cannot be met: the least possible is {what}={math.ceil(share * 1e4) / 1e4:g} ({least:,} {measures[what]})")
+    low, high = 0, len(steps)  # the fewest steps that meet the budget
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if value_after(middle) <= limit else (middle + 1, high)
+    return counts_after(low)
 
 
 def parse_fraction(value: object, what: str) -> Fraction:
     """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
+    text = str(value) if isinstance(value, str | int | float | Fraction) else ""
+    if not re.fullmatch(r"-?[0-9]{1,9}(/[0-9]{1,9}|\.[0-9]{0,20}(e-?[0-9]{1,2})?|e-?[0-9]{1,2})?", text.strip()):
+        raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125")
     try:
-        fraction = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
+        fraction = Fraction(text)
+    except ZeroDivisionError:
         raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125") from None
     if not 0 < fraction <= 1:
         raise InputError(f"{what} is {value}, expected more than 0 and at most 1")
@@ -194,7 +293,7 @@ def _mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> 
     return found
 
 
-def _group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction) -> Fraction:
+def _group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction | None) -> Fraction | None:
     named = {name: fractions[name] for name in group.convs if name in fractions}
     if len(set(named.values())) > 1:
         (one, first), (other, second) = next((a, b) for a in named.items() for b in named.items() if a[1] != b[1])

@@ -1,0 +1,127 @@
+"""From annotations as parsed to a `Dataset`: what cannot be used is reported and dropped, the rest clipped and sorted by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.data.crew import Arrays
+from octrim.data.dataset import Dataset, Report
+from octrim.data.labelfiles import MISSING, ROW_PROBLEMS, UNREADABLE
+from octrim.data.probe import PICTURE_PROBLEMS
+from octrim.errors import InputError
+
+
+@dataclass(eq=False)
+class Annotations:
+    """Boxes of any format. picture: place in the list of pictures; label: class number, any integer; boxes_xyxy: float64, pixels.
+
+    place: file and line of a row, for the report.
+    """
+
+    picture: np.ndarray
+    label: np.ndarray
+    boxes_xyxy: np.ndarray
+    crowd: np.ndarray
+    place: Callable[[int], str]
+
+
+def assemble(
+    data: Path,
+    names: Sequence[str],
+    paths: list[str],
+    picture_ids: Sequence[int | str],
+    facts: Arrays,
+    found: Annotations,
+    report: Report,
+    category_ids: Sequence[int] | None = None,
+    left_out: np.ndarray | None = None,
+) -> Dataset:
+    """left_out: bool per picture, for reasons that are in the report already. Raises InputError where no picture remains."""
+    problems = facts["problem"]
+    for code, problem in enumerate(PICTURE_PROBLEMS, 1):
+        add_rows(report, problem, np.flatnonzero(problems == code), lambda index: paths[index])
+    usable = problems == 0
+    if left_out is not None:
+        usable &= ~left_out
+    if not usable.any():
+        raise InputError(f"{data}: no readable picture among {len(paths)}{'; ' * bool(report.counts)}{'; '.join(report.lines()[:2])}")
+    order = np.argsort(found.picture, kind="stable")
+    order = order[usable[found.picture[order]]]
+    order = _within(order, report, "class that is not among the names, dropped", found, (found.label >= 0) & (found.label < len(names)))
+    boxes = found.boxes_xyxy
+    order = _within(order, report, "box with a value that is not a finite number, dropped", found, np.isfinite(boxes).all(1))
+    order = _within(order, report, "box without area, dropped", found, (boxes[:, 2:] > boxes[:, :2]).all(1))
+    limits = np.tile(facts["size"][found.picture][:, ::-1], 2)
+    clipped = boxes.clip(0, limits)
+    final = clipped.astype(np.float32)
+    order = _within(order, report, "box outside the picture, dropped", found, (final[:, 2:] > final[:, :2]).all(1))
+    reaches = np.abs(clipped - boxes).max(1, initial=0) > 1
+    add_rows(report, "box reaches outside the picture, clipped", order[reaches[order]], found.place)
+    order = order[_first_of_equals(found.picture[order], found.label[order], found.crowd[order], final[order], order, report, found.place)]
+    picture = (np.cumsum(usable) - 1)[found.picture[order]]
+    kept = np.flatnonzero(usable).tolist()
+    return Dataset(
+        names=tuple(names),
+        paths=tuple(paths[index] for index in kept),
+        sizes=facts["size"][usable],
+        boxes=final[order],
+        labels=found.label[order].astype(np.int32),
+        crowd=found.crowd[order],
+        starts=np.concatenate([[0], np.cumsum(np.bincount(picture, minlength=len(kept)))]).astype(np.int64),
+        picture_ids=tuple(picture_ids[index] for index in kept),
+        category_ids=tuple(range(len(names)) if category_ids is None else category_ids),
+        report=report,
+    )
+
+
+def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
+    """Every row counts; only those that the report shows are looked up."""
+    for index in rows[:5].tolist():
+        report.add(problem, place(index))
+    if len(rows) > 5:
+        report.add(problem, "", len(rows) - 5)
+
+
+def file_problems(report: Report, table: Arrays, files: Sequence[str], what: str, missing: bool, unit: str = ":") -> None:
+    """What label files and their rows suffer from. what: for a file that cannot be read; missing: whether an absent file is a problem.
+
+    unit: stands between a file and the number of the row in it.
+    """
+    if missing:
+        add_rows(report, "annotation file is missing, picture taken as background", np.flatnonzero(table["state"] == MISSING), files.__getitem__)
+    add_rows(report, what, np.flatnonzero(table["state"] == UNREADABLE), files.__getitem__)
+    bad_file = np.repeat(np.arange(len(files)), table["bad_count"])
+    for code, problem in enumerate(ROW_PROBLEMS):
+        rows = np.flatnonzero(table["bad_code"] == code)
+        add_rows(report, problem, rows, lambda index: f"{files[bad_file[index]]}{unit}{table['bad_line'][index]}")
+
+
+def _within(order: np.ndarray, report: Report, problem: str, found: Annotations, good: Any) -> np.ndarray:
+    passed = good[order]
+    add_rows(report, problem, order[~passed], found.place)
+    return order[passed]
+
+
+def _first_of_equals(
+    picture: np.ndarray, label: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, order: np.ndarray, report: Report, place: Callable[[int], str]
+) -> np.ndarray:
+    """Mask of the rows that do not repeat an earlier one."""
+    columns = [picture, label, crowd, *boxes.view(np.int32).reshape(-1, 4).T]
+    # Sorting rows of seven is slow: sort a hash of them, and look closely only where hashes agree.
+    hashes = np.zeros(len(picture), np.int64)
+    for column, factor in zip(columns, np.random.default_rng(0).integers(1, 2**62, 7) * 2 + 1, strict=True):
+        hashes += column.astype(np.int64) * factor
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    suspects = np.flatnonzero(counts[inverse] > 1)
+    keep = np.ones(len(picture), bool)
+    keep[suspects] = False
+    if len(suspects):
+        rows = np.column_stack([column[suspects].astype(np.int64) for column in columns])
+        keep[suspects[np.unique(rows, axis=0, return_index=True)[1]]] = True
+    add_rows(report, "box that repeats another of the same picture, dropped", order[~keep], place)
+    return keep

@@ -1,0 +1,79 @@
+"""A data set as pictures: class balance, and where and how large its boxes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from octrim.atomic import replacing
+from octrim.data.dataset import Dataset
+
+_MOST_BARS = 100
+
+
+def save_class_chart(classes: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a PNG with a bar per class, the most frequent first. classes: as in check.json."""
+    ordered = sorted(classes, key=lambda entry: -entry["boxes"])
+    shown = ordered[:_MOST_BARS]
+    figure = Figure(figsize=(8, max(2.2, 0.19 * len(shown) + 1.2)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    bars = axes.barh(range(len(shown)), [entry["boxes"] for entry in shown], 0.8, color="#0b5394")
+    axes.bar_label(bars, [f"{entry['boxes']:,}" for entry in shown], padding=3, fontsize=7)
+    # `$` would begin a formula.
+    axes.set_yticks(range(len(shown)), [entry["name"][:40].replace("$", r"\$") for entry in shown], fontsize=8)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.margins(x=0.08)
+    axes.set_xlabel("boxes")
+    axes.spines[["top", "right"]].set_visible(False)
+    rest = f", of which {len(ordered) - len(shown)} are not shown" * (len(ordered) > len(shown))
+    axes.set_title(f"{sum(entry['boxes'] for entry in classes):,} boxes in {len(classes)} classes{rest}", fontsize=10)
+    _save(figure, path)
+
+
+def save_box_chart(dataset: Dataset, path: Path) -> None:
+    """Write a PNG with three panels: sizes in pixels, width against height, and centres. Crowd regions are left out."""
+    one = ~dataset.crowd
+    boxes = dataset.boxes[one].astype(np.float64)
+    picture = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))[one]
+    sides = dataset.sizes[picture][:, ::-1]
+    extents = boxes[:, 2:] - boxes[:, :2]
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    lengths = np.sqrt(extents.prod(1))
+    largest = max(lengths.max(initial=0), 128)
+    left.hist(lengths, np.geomspace(max(lengths.min(initial=4), 1), largest, 40), color="#0b5394")
+    left.set_xscale("log", base=2)
+    left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for bound in (32, 96):
+        left.axvline(bound, color="#d55e00", linewidth=1.2)
+        left.annotate(f" {bound}", (bound, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8, color="#d55e00")
+    left.set(xlabel="square root of the area, pixels", ylabel="boxes", title="Sizes, with COCO's bounds")
+    shares, centres = extents / sides, (boxes[:, :2] + boxes[:, 2:]) / 2 / sides
+    for axes, values, title, names in ((middle, shares, "Extents", ("width", "height")), (right, centres, "Centres", ("x", "y"))):
+        counts, columns, rows = np.histogram2d(values[:, 0], values[:, 1], 32, ((0, 1), (0, 1)))
+        # cividis: made to look the same to colour-blind readers.
+        image = axes.pcolormesh(columns, rows, np.ma.masked_equal(counts.T, 0), cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="boxes")
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        bar.ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        if counts.max() >= 20:
+            bar.ax.yaxis.set_minor_formatter("")
+        axes.set(xlabel=f"{names[0]}, share of the picture", ylabel=f"{names[1]}, share of the picture", title=title, aspect="equal")
+    right.invert_yaxis()
+    for axes in (left, middle, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.title.set_fontsize(10)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata={"Software": None})

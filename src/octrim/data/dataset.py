@@ -1,0 +1,64 @@
+"""One type for every data set, whatever format it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Report:
+    """What was wrong with a data set: how often each problem occurred, and the first places where it did."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, problem: str, place: str, count: int = 1) -> None:
+        """problem: what and what was done about it, the same words each time ("box outside the picture, clipped"); place: file and line."""
+        self.counts[problem] = self.counts.get(problem, 0) + count
+        places = self.examples.setdefault(problem, [])
+        if len(places) < 5:
+            places.append(place)
+
+    def merge(self, other: Report) -> None:
+        for problem, count in other.counts.items():
+            self.counts[problem] = self.counts.get(problem, 0) + count
+            self.examples[problem] = [*self.examples.get(problem, []), *other.examples[problem]][:5]
+
+    def lines(self) -> list[str]:
+        """For people: a line per problem."""
+        return [
+            f"{count} x {problem}: {', '.join(self.examples[problem])}{' ..' * (count > len(self.examples[problem]))}"
+            for problem, count in self.counts.items()
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Pictures and their boxes, in flat arrays: the boxes of picture i are those from starts[i] up to starts[i + 1].
+
+    names: one per class. paths: of the pictures. sizes: int32 `[pictures, 2]`, height and width as shown (EXIF orientation applied).
+    boxes: float32 `[boxes, 4]`, x1 y1 x2 y2 in pixels of the picture, inside it. labels: int32 `[boxes]`, class numbers.
+    crowd: bool `[boxes]`, regions of many objects, which evaluation ignores and training leaves out. picture_ids, category_ids: what
+    the format calls pictures and classes (COCO's own numbers; otherwise the file's stem, and the class number).
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    sizes: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    starts: np.ndarray
+    picture_ids: tuple[int | str, ...]
+    category_ids: tuple[int, ...]
+    report: Report = field(default_factory=Report)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def targets(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes `[n, 4]`, labels `[n]` and crowd flags `[n]` of one picture."""
+        part = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        return self.boxes[part], self.labels[part], self.crowd[part]

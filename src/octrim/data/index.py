@@ -1,0 +1,172 @@
+"""What is known of a data set's files, kept between runs: a fact holds while its file has not changed.
+
+A picture's facts hold while its size and mtime are the same, a label file's rows while its contents have the same blake2b. The index lies in
+`$XDG_CACHE_HOME/octrim` or `~/.cache/octrim`, a file per data set and split; one that is damaged or cannot be written costs time, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from octrim.atomic import replacing
+from octrim.data.crew import CHUNK, Arrays, run_jobs
+from octrim.data.labelfiles import READ, file_digest, joined, read_bytes, taken, word_array, words_of
+
+VERSION = 1  # of the format, and of what the facts mean: raise it when reading changes
+_SHAPES = {"stamp": (2,), "size": (2,), "problem": (), "digest": (16,), "state": (), "count": (), "bad_count": ()}
+
+
+class Index:
+    """The facts of one data set's split. Raises nothing for its own file, whatever state that is in."""
+
+    def __init__(self, data: Path, split: str, workers: int | None = None) -> None:
+        self._workers = workers
+        self._key = json.dumps([VERSION, os.fspath(data.resolve()), split])
+        cache = os.environ.get("XDG_CACHE_HOME", "")
+        folder = Path(cache) if Path(cache).is_absolute() else Path("~/.cache").expanduser()
+        self.path = folder / "octrim" / f"{blake2b(self._key.encode(), digest_size=16).hexdigest()}.npz"
+        self._stored = self._load()
+        self._changed = False
+
+    def facts(self, pictures: list[str], labels: list[str], task: str) -> tuple[Arrays, Arrays]:
+        """Facts of the pictures (see `probe`) and the table of the label files (see `labelfiles`), read by `task`, from disk where need be."""
+        known = self._known_pictures(pictures), self._known_labels(labels, task)
+        missing = [np.flatnonzero(places < 0) for places in known]
+        jobs = [
+            (name, [files[index] for index in part])
+            for name, files, indices in (("pictures", pictures, missing[0]), (task, labels, missing[1]))
+            for part in np.split(indices, range(CHUNK, len(indices), CHUNK))
+            if len(part)
+        ]
+        with _progress(sum(len(files) for _, files in jobs)) as advance:
+            results = run_jobs(jobs, self._workers, advance)
+        split = sum(name == "pictures" for name, _ in jobs)
+        return self._merged("pictures", pictures, known[0], results[:split]), self._merged(task, labels, known[1], results[split:])
+
+    def texts(self, name: str) -> list[str]:
+        """Stored strings; empty where there are none."""
+        return words_of(self._stored[name]) if name in self._stored else []
+
+    def arrays(self, prefix: str) -> Arrays:
+        """Stored arrays whose names begin with `prefix`, without it."""
+        return {key.removeprefix(prefix): value for key, value in self._stored.items() if key.startswith(prefix)}
+
+    def put(self, prefix: str, arrays: Arrays) -> None:
+        self._stored = {key: value for key, value in self._stored.items() if not key.startswith(prefix)}
+        self._stored |= {prefix + key: value for key, value in arrays.items()}
+        self._changed = True
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        with contextlib.suppress(OSError):  # a full disk, a home that cannot be written
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                arrays: dict[str, Any] = {**self._stored, "key": word_array([self._key])}
+                np.savez(file, **arrays)
+
+    def _load(self) -> Arrays:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                stored = dict(file)
+            if words_of(stored.pop("key")) != [self._key]:
+                return {}
+            for task in {key.partition("/")[0] for key in stored if key.endswith("/paths")}:
+                table = {key.partition("/")[2]: value for key, value in stored.items() if key.startswith(f"{task}/")}
+                count = len(words_of(table["paths"]))
+                if any(value.shape != (count, *_SHAPES[key]) for key, value in table.items() if key in _SHAPES):
+                    return {}
+        except Exception:  # a damaged zip, array header or JSON raises all kinds; then the files are read again
+            return {}
+        return stored
+
+    def _places(self, task: str, paths: Sequence[str]) -> np.ndarray:
+        """Where the stored facts of these files are, -1 for none."""
+        stored = self.texts(f"{task}/paths")
+        if stored == paths:
+            return np.arange(len(paths))
+        place = {path: index for index, path in enumerate(stored)}
+        return np.asarray([place.get(path, -1) for path in paths], np.int64)
+
+    def _known_pictures(self, paths: Sequence[str]) -> np.ndarray:
+        places = self._places("pictures", paths)
+        if not (places >= 0).any():
+            return places
+        stamps: list[tuple[int, int]] = []
+        for path in paths:
+            try:
+                status = os.stat(path)  # noqa: PTH116 (100,000 Path objects take their time)
+            except OSError:
+                stamps.append((-1, -1))
+            else:
+                stamps.append((status.st_size, status.st_mtime_ns))
+        table = self.arrays("pictures/")
+        # What could not be read is tried again: permissions can change without a trace in either.
+        same = (table["stamp"][places] == np.asarray(stamps)).all(1) & (table["problem"][places] == 0)
+        return np.where(same, places, -1)
+
+    def _known_labels(self, paths: Sequence[str], task: str) -> np.ndarray:
+        places = self._places(task, paths)
+        if not (places >= 0).any():
+            return places
+        table = self.arrays(f"{task}/")
+        digests, read = table["digest"].tobytes(), (table["state"] == READ).tolist()
+        for index, (place, path) in enumerate(zip(places.tolist(), paths, strict=True)):
+            if place < 0:
+                continue
+            try:
+                same = read[place] and file_digest(read_bytes(path)) == digests[16 * place : 16 * place + 16]
+            except OSError:
+                same = False
+            if not same:
+                places[index] = -1
+        return places
+
+    def _merged(self, task: str, paths: Sequence[str], known: np.ndarray, results: list[Arrays]) -> Arrays:
+        """The facts in the order of `paths`: `known` are places in what is stored, the others are `results`. Stores them."""
+        if not len(paths):
+            return {}
+        stored = self.arrays(f"{task}/")
+        if not results and len(known) == len(self.texts(f"{task}/paths")) and (known == np.arange(len(known))).all():
+            return stored
+        parts = [*([{key: value for key, value in stored.items() if key != "paths"}] if stored else []), *results]
+        count = len(self.texts(f"{task}/paths"))
+        order = known.copy()
+        order[known < 0] = count + np.arange((known < 0).sum())
+        if task == "pictures":
+            facts = {key: np.concatenate([part[key] for part in parts])[order] for key in parts[0]}
+        else:
+            facts = taken(joined(parts), order)
+        self.put(f"{task}/", {**facts, "paths": word_array(paths)})
+        return facts
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Takes counts of files done; shows a bar on a terminal from the third second on."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reading the data set"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=total)
+    start = monotonic()
+
+    def advance(count: int) -> None:
+        bar.advance(task, count)
+        if console.is_terminal and not bar.live.is_started and monotonic() - start > 2:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

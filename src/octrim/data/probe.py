@@ -1,0 +1,92 @@
+"""Sizes of pictures from their headers, and whether the files are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+
+from octrim.errors import InputError
+
+PICTURE_PROBLEMS = (  # a fact's `problem` counts from 1
+    "picture is missing, left out",
+    "picture file is empty, left out",
+    "picture is damaged, truncated or of an unknown format, left out",
+)
+
+
+def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Per picture: `stamp` int64 `[n, 2]` (bytes, mtime in ns), `size` int32 `[n, 2]` (height, width, upright), `problem` uint8 (0: none)."""
+    stamps = np.zeros((len(paths), 2), np.int64)
+    sizes = np.zeros((len(paths), 2), np.int32)
+    problems = np.zeros(len(paths), np.uint8)
+    for index, path in enumerate(paths):
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 (100,000 Path objects take their time)
+                status = os.fstat(file.fileno())
+                stamps[index] = status.st_size, status.st_mtime_ns
+                size = _header_size(file) if status.st_size else None
+        except FileNotFoundError:
+            problems[index] = 1
+            continue
+        except OSError:
+            problems[index] = 3
+            continue
+        if not status.st_size:
+            problems[index] = 2
+            continue
+        size = size or _decoded_size(path)
+        if size is None:
+            problems[index] = 3
+        else:
+            sizes[index] = size
+    return {"stamp": stamps, "size": sizes, "problem": problems}
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Height and width of a JPEG or PNG that is plain and ends as it should; None where only decoding can tell."""
+    try:
+        # The plugins directly: Image.open tries formats in turn, and warns of large pictures that nobody decodes here.
+        start = file.read(8)
+        file.seek(0)
+        if start[:2] == b"\xff\xd8":
+            image = JpegImagePlugin.JpegImageFile(file)
+            exif = image.info.get("exif")
+            tail, end = b"\xff\xd9", 2
+        elif start == b"\x89PNG\r\n\x1a\n":
+            image = PngImagePlugin.PngImageFile(file)
+            if getattr(image, "is_animated", False) or "exif" in image.info:
+                return None
+            exif, tail, end = None, b"\x00\x00\x00\x00IEND", 12
+        else:
+            return None
+        width, height = image.size
+        file.seek(-max(end, 64) if tail[0] == 0 else -end, os.SEEK_END)
+        last = file.read()
+        # A PNG may carry its EXIF after the pixels, where Pillow has not looked.
+        whole = last == tail if end == 2 else last[-12:-4] == tail and b"eXIf" not in last
+        if not whole or not 0 < width * height < 2**30 or max(width, height) >= 2**20:  # OpenCV's limits
+            return None
+        return (width, height) if exif and _turned(exif) else (height, width)
+    except Exception:  # Pillow raises all kinds for damaged headers; decoding has the last word
+        return None
+
+
+def _turned(exif: bytes) -> bool:
+    """Whether the EXIF orientation swaps the sides. Not through Image.getexif, which also heeds XMP, as OpenCV does not."""
+    tags = Image.Exif()
+    tags.load(exif)
+    return tags.get(0x0112, 1) in (5, 6, 7, 8)
+
+
+def _decoded_size(path: str) -> tuple[int, int] | None:
+    from octrim.data.pictures import read_picture  # here, because most data sets need no decoder
+
+    try:
+        image = read_picture(path)
+    except InputError:
+        return None
+    return image.shape[0], image.shape[1]

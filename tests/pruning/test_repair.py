@@ -1,0 +1,213 @@
+"""Repair without training, against what the original computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octrim.backends.numpy import NumpyOps, activate
+from octrim.network.model import Model
+from octrim.network.rows import Network, Row, walk
+from octrim.network.yolov5 import yolov5_network
+from octrim.pruning.cut import prune
+from octrim.pruning.moments import activation_moments
+from octrim.pruning.plan import plan
+from octrim.pruning.repair import compensated, recalibrated, reconstructed
+from tests.networks import ACTIVATIONS, lively_model, random_networks
+
+pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_moments_against_sampling(activation: str | None) -> None:
+    row = Row("a", "conv", ("x",), 4, activation=activation)
+    beta, gamma = np.asarray([0.3, -1.0, 2.0, -0.5]), np.asarray([0.0, 0.7, -1.5, 1.0])
+    mean, variance = activation_moments(row, beta, gamma)
+    samples = activate(row, beta[:, None] + gamma[:, None] * np.random.default_rng(0).standard_normal(400_000))
+    np.testing.assert_allclose(mean, samples.mean(1), atol=0.01)
+    np.testing.assert_allclose(variance, samples.var(1), atol=0.02)
+    assert variance[0] == pytest.approx(0, abs=1e-20)
+    assert mean[0] == pytest.approx(float(activate(row, np.asarray([0.3]))[0]))
+
+
+def silenced(model: Model, made) -> Model:
+    """The original, in which the channels that the plan cuts have gamma 0."""
+    tensors = dict(model.tensors)
+    for row in model.network.convs:
+        if row.norm:
+            gamma = np.zeros(row.channels, np.float32)
+            gamma[made.kept[row.name]] = tensors[f"{row.name}.bn.weight"][made.kept[row.name]]
+            tensors[f"{row.name}.bn.weight"] = gamma
+    return replace(model, tensors=tensors)
+
+
+class Interior(NumpyOps):
+    """Keeps every convolution's output, before activation, and how far from the border it has not seen padding."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, np.float64)
+        self.outputs: dict[str, np.ndarray] = {}
+
+    def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
+        self.outputs[row.name] = super().conv(row, x)
+        return self.outputs[row.name]
+
+
+def normed(network: Network) -> Network:
+    """Every convolution but Detect's with batch norm; without it no constant is known."""
+    rows = tuple(replace(row, norm=True, bias=False) if row.op == "conv" and row.name not in network.heads else row for row in network.rows)
+    return Network(rows, network.anchors)
+
+
+@settings(max_examples=60)
+@given(random_networks().map(normed), st.sampled_from(["1/2", "1/4"]), st.integers(0, 9))
+def test_channels_of_scale_zero_leave_nothing_behind(network: Network, keep: str, seed: int) -> None:
+    """Exactly: windows of one cell do not see the zero padding."""
+    rows = tuple(replace(row, kernel=1, padding=0) if row.op == "conv" else row for row in network.rows)
+    network = Network(rows, network.anchors)
+    made = plan(lively_model(network, seed), keep, 1, "random", seed=seed, image_size=(64, 64))
+    model = silenced(lively_model(network, seed), made)
+    small = compensated(model, made, prune(model, made))
+    image = np.random.default_rng(0).random((1, 3, 64, 64))
+    original, cut = Interior(model), Interior(small)
+    expected, found = walk(network, original, image), walk(small.network, cut, image)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(one).max())))
+    for row in network.convs:
+        kept = original.outputs[row.name][:, made.kept[row.name]]
+        np.testing.assert_allclose(cut.outputs[row.name], kept, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(kept).max())))
+
+
+def test_the_interior_of_yolov5n() -> None:
+    """With padding: of each consumer's output, all that no zero-padded border has reached is unchanged."""
+    model = lively_model(yolov5_network("yolov5n", 3))
+    made = plan(model, "3/4", 1, "random", keep_map={"model.0": 1, "model.2.*": 1, "model.4.*": 1, "model.6.*": 1, "model.8.*": 1})
+    model = silenced(model, made)
+    small = compensated(model, made, prune(model, made))
+    image = np.random.default_rng(0).random((1, 3, 256, 256))
+    original, cut = Interior(model), Interior(small)
+    walk(model.network, original, image)
+    walk(small.network, cut, image)
+    # model.1 (3x3) reads model.0, whole; model.2 reads model.1, cut: 1x1, so exact everywhere. model.3 is the first 3x3 behind a cut.
+    for name, border in (("model.2.cv1", 0), ("model.2.cv3", 2), ("model.3", 2)):
+        kept = original.outputs[name][:, made.kept[name]]
+        inner = (slice(None), slice(None), slice(border, kept.shape[2] - border), slice(border, kept.shape[3] - border))
+        np.testing.assert_allclose(cut.outputs[name][inner], kept[inner], atol=1e-4)
+
+
+def test_compensation_by_hand() -> None:
+    rows = (
+        Row("images", "image", channels=3),
+        Row("a", "conv", ("images",), 2, 1, norm=True, activation="silu"),
+        Row("b", "conv", ("a",), 2, 1, norm=True),
+        Row("level", "conv", ("b",), 6, bias=True),
+        Row("detect", "detect", ("level",)),
+    )
+    network = Network(rows, (((8.0, 8.0),),))
+    model = lively_model(network)
+    tensors = dict(model.tensors)
+    tensors["a.bn.weight"] = np.asarray([1, 0], np.float32)
+    tensors["a.bn.bias"] = np.asarray([0, 2], np.float32)
+    tensors["b.conv.weight"] = np.asarray([[5, 3], [7, -1]], np.float32)[:, :, None, None]
+    tensors["b.bn.weight"] = np.asarray([0, 1], np.float32)
+    tensors["b.bn.bias"] = np.asarray([4, 0], np.float32)
+    tensors["b.bn.running_mean"] = np.asarray([1, 1], np.float32)
+    model = Model(network, tensors, model.names)
+    made = plan(model, "1/2", 1, "bn")
+    assert (made.kept["a"].tolist(), made.kept["b"].tolist()) == ([0], [1])
+    small = compensated(model, made, prune(model, made))
+    silu = 2 / (1 + np.exp(-2))
+    # b's channel 1 lost -1 x silu(2) from its input's second channel: the mean goes down by as much
+    np.testing.assert_allclose(small.tensors["b.bn.running_mean"], [1 + silu], rtol=1e-6)
+    # b's channel 0 stood for the constant 4 (no activation), which goes into Detect's bias
+    np.testing.assert_allclose(small.tensors["level.bias"], tensors["level.bias"] + 4 * tensors["level.weight"][:, 0, 0, 0], rtol=1e-5)
+
+
+def pictures(count: int = 24, side: int = 64) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def test_recalibration_gives_batch_norm_what_it_sees() -> None:
+    model = lively_model(yolov5_network("yolov5n", 3))
+    again = recalibrated(model, pictures())
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    class Watching(NumpyOps):
+        def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
+            from octrim.backends.numpy import convolution
+
+            y = convolution(x, again.tensors[row.weight_name].astype(np.float64), row.stride, row.padding, row.groups)
+            seen[row.name] = (y.mean((0, 2, 3)), y.var((0, 2, 3)))
+            return super().conv(row, x)
+
+    walk(again.network, Watching(again, np.float64), pictures().transpose(0, 3, 1, 2) / 255)
+    for row in again.network.convs:
+        if row.norm:
+            np.testing.assert_allclose(again.tensors[f"{row.name}.bn.running_mean"], seen[row.name][0], rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(again.tensors[f"{row.name}.bn.running_var"], seen[row.name][1], rtol=1e-3, atol=1e-3)
+    assert np.array_equal(again.tensors["model.0.conv.weight"], model.tensors["model.0.conv.weight"])
+
+
+def test_reconstruction_brings_outputs_nearer() -> None:
+    model = lively_model(yolov5_network("yolov5n", 3))
+    made = plan(model, "0.9", 1, "l2")
+    cut = prune(model, made)
+    image = pictures(4).transpose(0, 3, 1, 2) / 255
+
+    def error(small: Model) -> float:
+        pairs = zip(walk(model.network, NumpyOps(model, np.float64), image), walk(small.network, NumpyOps(small, np.float64), image), strict=True)
+        return float(np.mean([((one - other) ** 2).mean() / one.var() for one, other in pairs]))
+
+    plain, constants = error(cut), error(compensated(model, made, cut))
+    fitted = error(reconstructed(model, made, cut, pictures(32)))
+    assert fitted < 0.5 * plain
+    assert fitted < constants
+
+
+def test_reconstruction_of_redundant_channels_is_exact() -> None:
+    """Where one channel repeats another, the consumers can do without it: least squares must find that."""
+    model = lively_model(yolov5_network("yolov5n", 3))
+    tensors = dict(model.tensors)
+    for name in [name for name in tensors if name.startswith("model.1.")]:
+        tensors[name] = tensors[name].copy()
+        tensors[name][16:] = tensors[name][:16]
+    model = replace(model, tensors=tensors)
+    made = plan(model, 1, 1, "bn", keep_map={"model.1": 1})
+    made = plan(model, "1/2", 16, lambda model, labels, seed: np.arange(labels.count)[::-1].astype(float), keep_map={"model.*": 1, "model.1": "1/2"})
+    assert made.kept["model.1"].tolist() == list(range(16))
+    cut = prune(model, made)
+    fitted = reconstructed(model, made, cut, pictures(16, 128), samples=256)
+    image = pictures(2).transpose(0, 3, 1, 2) / 255
+    for one, plain, other in zip(
+        walk(model.network, NumpyOps(model, np.float64), image),
+        walk(cut.network, NumpyOps(cut, np.float64), image),
+        walk(fitted.network, NumpyOps(fitted, np.float64), image),
+        strict=True,
+    ):
+        assert ((one - other) ** 2).mean() < 1e-2 * ((one - plain) ** 2).mean()
+
+
+def test_repairs_are_reproducible_and_leave_their_input_alone() -> None:
+    model = lively_model(yolov5_network("yolov5n", 3))
+    made = plan(model, "1/2", 8)
+    cut = prune(model, made)
+    before = {name: tensor.copy() for name, tensor in cut.tensors.items()}
+    one, two = (reconstructed(model, made, cut, pictures(8), samples=16, seed=5) for _ in range(2))
+    assert all(one.tensors[name].tobytes() == two.tensors[name].tobytes() for name in one.tensors)
+    assert all(np.array_equal(cut.tensors[name], tensor) for name, tensor in before.items())
+    assert [step["action"] for step in one.lineage[-2:]] == ["prune", "reconstruct"]
+
+
+@settings(max_examples=15)
+@given(random_networks())
+def test_every_repair_runs_on_every_network(network: Network) -> None:
+    model = lively_model(network)
+    made = plan(model, "1/2", 2, "l1", image_size=(64, 64))
+    cut = prune(model, made)
+    for repaired in (compensated(model, made, cut), recalibrated(cut, pictures(2)), reconstructed(model, made, cut, pictures(2), samples=8)):
+        assert repaired.network == cut.network
+        assert all(np.isfinite(tensor).all() for tensor in repaired.tensors.values())
