@@ -69,9 +69,9 @@ def main() -> None:
                 networks = {
                     "none": lambda cut=cut: cut,
                     "constants": lambda made=made, cut=cut: compensated(model, made, cut),
-                    "recalibration": lambda cut=cut: recalibrated(cut, pictures),
+                    "recalibration": lambda made=made, cut=cut: recalibrated(model, made, cut, pictures),
                     "reconstruction": lambda made=made, cut=cut: reconstructed(model, made, cut, pictures),
-                    "all": lambda made=made, cut=cut: recalibrated(reconstructed(model, made, compensated(model, made, cut), pictures), pictures),
+                    "all": lambda made=made, cut=cut: recalibrated(model, made, reconstructed(model, made, cut, pictures), pictures),
                 }
                 for repair, key in keys.items():
                     if key not in done:

@@ -17,11 +17,6 @@ from octrim.data.sheet import CAPTION, HEIGHT, WIDTH, contact_sheet
 from octrim.evaluate.detections import COLOURS
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 def make(root: Path, count: int = 3) -> Path:
     """Pictures of 200 x 100; the first has four boxes, the second one, the others none."""
     (root / "images" / "train").mkdir(parents=True)

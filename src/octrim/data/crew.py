@@ -90,7 +90,8 @@ def _child() -> Iterator[subprocess.Popen[bytes] | None]:
     code = "import sys; sys.path[:] = sys.argv[1:]; from octrim.data.crew import serve; serve()"
     command = [sys.executable, "-I", "-c", code, *sys.path]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # A session of its own: Ctrl-C is the parent's to handle, and the child ends when the pipe does.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     except OSError:
         yield None
         return
@@ -105,7 +106,7 @@ def serve() -> None:
     """The child's side: a job in, its arrays out, until the parent closes the pipe."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the results
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task, paths = json.loads(_receive(sys.stdin.buffer))
             buffer = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,15 @@ def _scan_start(data: bytes) -> int:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """libpng and libjpeg print straight to the process's standard error."""
+    """libpng and libjpeg print straight to the process's standard error. One picture at a time: threads would restore each other's silence."""
+    with _STDERR:
+        yield from _redirected()
+
+
+_STDERR = threading.Lock()
+
+
+def _redirected() -> Iterator[None]:
     try:
         saved = os.dup(2)
     except OSError:  # the process has none

@@ -79,7 +79,10 @@ def _turned(exif: bytes) -> bool:
     """Whether the EXIF orientation swaps the sides. Not through Image.getexif, which also heeds XMP, as OpenCV does not."""
     tags = Image.Exif()
     tags.load(exif)
-    return tags.get(0x0112, 1) in (5, 6, 7, 8)
+    orientation = tags.get(0x0112, 1)
+    if type(orientation) is not int:
+        raise ValueError("damaged EXIF")
+    return orientation in (5, 6, 7, 8)
 
 
 def _decoded_size(path: str) -> tuple[int, int] | None:

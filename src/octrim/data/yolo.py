@@ -50,7 +50,7 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
     names = listing.names or tuple(names)
     if not names:
         largest = int(table["rows"][:, 0].max(initial=-1))
-        names = tuple(f"class{number}" for number in range(max(largest + 1, listing.classes or 1)))
+        names = tuple(f"class{number}" for number in range(listing.classes or max(largest + 1, 1)))
     if listing.classes not in (None, len(names)):
         raise InputError(f"{data}: nc is {listing.classes}, but there are {len(names)} names")
     picture = np.repeat(np.arange(len(paths)), table["count"])
@@ -123,9 +123,15 @@ def list_folder(folders: Sequence[Path]) -> Listing:
 
 
 def walk_pictures(folder: Path) -> list[str]:
-    """Pictures in a folder and below it, sorted, as absolute paths."""
+    """Pictures in a folder and below it, also through symbolic links, sorted, as absolute paths."""
     found = []
-    for home, _, files in os.walk(folder):
+    seen: set[tuple[int, int]] = set()
+    for home, below, files in os.walk(folder, followlinks=True):
+        status = os.stat(home)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         found += [f"{home}{os.sep}{name}" for name in files if name.lower().endswith(SUFFIXES)]
     return sorted(found)
 

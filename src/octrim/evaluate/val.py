@@ -227,7 +227,9 @@ def val(config: Val) -> None:
     if config.data is None:
         raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
     session = open_session(config.weights, config.runtime, config.precision, config.threads)
-    dataset = open_dataset(config.data, config.split, session.info.names)
+    dataset = open_dataset(config.data, config.split)
+    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))):  # a format without names: they are the network's
+        dataset = open_dataset(config.data, config.split, session.info.names)
     _, note = map_classes(session.info.names, dataset.names)
     if dataset.crowd.all():
         problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])

@@ -54,7 +54,7 @@ def prune_command(config: Prune) -> None:
             smaller = reconstructed(model, made, smaller, pictures, seed=config.seed, progress=progress)
     if config.recalibrate:
         with layers(run, "recalibrate", model.network) as progress:
-            smaller = recalibrated(smaller, letterboxed(paths[config.recalibrate], *size), progress)
+            smaller = recalibrated(model, made, smaller, letterboxed(paths[config.recalibrate], *size), progress)
     path = run.path / "model.safetensors"
     smaller.save(path)
     run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")

@@ -2,7 +2,7 @@
 
 * `compensated`: a cut channel was not silent; the constant it stood for goes into its consumers. Needs no pictures.
 * `reconstructed`: the consumers' weights are fitted, by least squares, to what the original computes on pictures.
-* `recalibrated`: batch-norm statistics are taken anew on pictures.
+* `recalibrated`: batch-norm statistics move by as much as the cut has moved them on pictures.
 """
 
 from __future__ import annotations
@@ -74,29 +74,37 @@ class _ConstantOps:
         return list(heads)
 
 
-def recalibrated(model: Model, pictures: np.ndarray, progress: Progress | None = None) -> Model:
-    """The model with batch-norm means and variances taken from `pictures`, layer after layer, each behind already recalibrated ones.
+def recalibrated(model: Model, plan: Plan, small: Model, pictures: np.ndarray, progress: Progress | None = None) -> Model:
+    """`small`, with batch-norm statistics moved by as much as the cut has moved them on `pictures`.
 
+    Layer after layer: means by the difference of small and original, variances by their ratio. Statistics taken from a few pictures
+    alone would carry these pictures' peculiarities into the network; here they cancel, and an uncut network does not change.
     pictures: uint8 RGB `[pictures, height, width, 3]`, sides multiples of the stride.
     """
-    ops = _RecalibratingOps(model, progress)
-    walk(model.network, ops, _split(pictures))
-    return replace(model, tensors=ops.tensors, lineage=(*model.lineage, {"action": "recalibrate", "pictures": len(pictures)}))
+    ops = _RecalibratingOps(model, plan, small, progress)
+    walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
+    return replace(small, tensors=ops.tensors, lineage=(*small.lineage, {"action": "recalibrate", "pictures": len(pictures)}))
 
 
 def reconstructed(
-    model: Model, plan: Plan, small: Model, pictures: np.ndarray, samples: int = 128, seed: int = 0, progress: Progress | None = None
+    model: Model,
+    plan: Plan,
+    small: Model,
+    pictures: np.ndarray,
+    samples: int = 1000,
+    ridge: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Model:
     """`small`, with every convolution's weights fitted so that its output, before batch norm, is the original's on `pictures`.
 
     Layer after layer, from the top: inputs are what the already fitted layers above give (channel pruning, He et al. 2017). samples:
-    positions per picture and layer. Ridge regression towards the weights as they were cut; the intercept goes into batch norm's mean
-    or into the bias. pictures: as for `recalibrated`.
+    positions per picture and layer. Ridge regression towards the weights as they were cut, ridge relative to the mean square of the
+    inputs; the intercept goes into batch norm's mean or into the bias. pictures: as for `recalibrated`.
     """
-    ops = _FittingOps(model, plan, small, samples, seed, progress)
-    batches = _split(pictures)
-    walk(model.network, ops, [(batch, batch) for batch in batches])
-    step = {"action": "reconstruct", "pictures": len(pictures), "samples": samples, "seed": seed}
+    ops = _FittingOps(model, plan, small, samples, ridge, seed, progress)
+    walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
+    step = {"action": "reconstruct", "pictures": len(pictures), "samples": samples, "ridge": ridge, "seed": seed}
     return replace(small, tensors=ops.tensors, lineage=(*small.lineage, step))
 
 
@@ -111,18 +119,36 @@ def _split(pictures: np.ndarray) -> list:
     return [paddle.to_tensor(float_batch(pictures[start : start + _BATCH])) for start in range(0, len(pictures), _BATCH)]
 
 
-class _BatchOps:
-    """`Ops` over lists of Paddle batches, for all pictures at once: a layer must be settled before the next one is looked at."""
+class _PairedOps:
+    """`Ops` over lists of pairs of Paddle batches: the original's map and the small network's, for all pictures at once, because a layer
+    must be settled before the next one is looked at. Keeps the small network's tensors.
+    """
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, model: Model, plan: Plan, small: Model, progress: Progress | None) -> None:
         from octrim.backends import paddle as backend
 
         self.backend, self.paddle = backend, backend.paddle
+        self.model, self.plan = model, plan
+        self.tensors = dict(small.tensors)
+        self.small_rows = {row.name: row for row in small.network.convs}
         self.progress = progress or (lambda _: None)
 
-    def convolved(self, row: Row, weight: np.ndarray, x: list) -> list:
+    def settle(self, row: Row, smalls: list, wanted: list) -> None:
+        """Change the small network's tensors of this row. smalls: its inputs; wanted: the original's outputs before bias or batch norm."""
+        raise NotImplementedError
+
+    def conv(self, row: Row, x: list) -> list:
+        self.progress(row.name)
+        originals, smalls = [pair[0] for pair in x], [pair[1] for pair in x]
+        wanted = self.convolved(row, self.model.tensors, originals)
+        self.settle(row, smalls, wanted)
+        found = self.convolved(self.small_rows[row.name], self.tensors, smalls)
+        behind = self.finished(row, wanted, self.model.tensors), self.finished(row, found, self.tensors)
+        return list(zip(*behind, strict=True))
+
+    def convolved(self, row: Row, tensors: Mapping[str, np.ndarray], x: list) -> list:
         """Outputs before bias, batch norm and activation."""
-        kernel = self.paddle.to_tensor(weight)
+        kernel = self.paddle.to_tensor(tensors[row.weight_name])
         with self.paddle.no_grad():
             return [self.backend.F.conv2d(part, kernel, None, row.stride, row.padding, 1, row.groups) for part in x]
 
@@ -141,37 +167,38 @@ class _BatchOps:
         with self.paddle.no_grad():
             return [self.backend.activate(row, part * a + b) for part in y]
 
-
-class _RecalibratingOps(_BatchOps):
-    """Values are lists of batches of the one network."""
-
-    def __init__(self, model: Model, progress: Progress | None) -> None:
-        super().__init__(progress)
-        self.tensors = dict(model.tensors)
-
-    def conv(self, row: Row, x: list) -> list:
-        self.progress(row.name)
-        y = self.convolved(row, self.tensors[row.weight_name], x)
-        if row.norm:
-            mean, variance = _moments(y)
-            self.tensors[f"{row.name}.bn.running_mean"] = mean.astype(np.float32)
-            self.tensors[f"{row.name}.bn.running_var"] = variance.astype(np.float32)
-        return self.finished(row, y, self.tensors)
-
     def add(self, row: Row, a: list, b: list) -> list:
-        return [x + y for x, y in zip(a, b, strict=True)]
+        return self.both(lambda x, y: x + y, a, b)
 
     def concat(self, row: Row, xs: Sequence[list]) -> list:
-        return [self.paddle.concat(list(parts), axis=1) for parts in zip(*xs, strict=True)]
+        return self.both(lambda *parts: self.paddle.concat(list(parts), axis=1), *xs)
 
     def maxpool(self, row: Row, x: list) -> list:
-        return [self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding) for part in x]
+        return self.both(lambda part: self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding), x)
 
     def upsample(self, row: Row, x: list) -> list:
-        return [self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest") for part in x]
+        return self.both(lambda part: self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest"), x)
 
     def detect(self, row: Row, heads: Sequence[list]) -> list[list]:
         return list(heads)
+
+    @staticmethod
+    def both(function: Callable, *values: list) -> list:
+        """The function on the original's batches and on the small network's."""
+        return [tuple(function(*side) for side in zip(*pairs, strict=True)) for pairs in zip(*values, strict=True)]
+
+
+class _RecalibratingOps(_PairedOps):
+    def settle(self, row: Row, smalls: list, wanted: list) -> None:
+        if not row.norm:
+            return
+        kept = self.plan.kept[row.name]
+        mean, variance = _moments(wanted)
+        own_mean, own_variance = _moments(self.convolved(self.small_rows[row.name], self.tensors, smalls))
+        names = [f"{row.name}.bn.{part}" for part in ("running_mean", "running_var")]
+        moved = self.model.tensors[names[0]][kept] + own_mean - mean[kept]
+        scaled = self.model.tensors[names[1]][kept] * (own_variance + BATCH_NORM_EPS) / (variance[kept] + BATCH_NORM_EPS)
+        self.tensors |= {name: values.astype(np.float32) for name, values in zip(names, (moved, scaled), strict=True)}
 
 
 def _moments(y: list) -> tuple[np.ndarray, np.ndarray]:
@@ -181,47 +208,31 @@ def _moments(y: list) -> tuple[np.ndarray, np.ndarray]:
     return joined.mean(1), joined.var(1)
 
 
-class _FittingOps(_RecalibratingOps):
-    """Values are lists of pairs: a batch in the original, and the same in the small network. Keeps the small network's tensors."""
-
-    def __init__(self, model: Model, plan: Plan, small: Model, samples: int, seed: int, progress: Progress | None) -> None:
-        super().__init__(small, progress)
-        self.model, self.plan, self.samples = model, plan, samples
+class _FittingOps(_PairedOps):
+    def __init__(self, model: Model, plan: Plan, small: Model, samples: int, ridge: float, seed: int, progress: Progress | None) -> None:
+        super().__init__(model, plan, small, progress)
+        self.samples, self.ridge = samples, ridge
         self.generator = np.random.default_rng(seed)
-        self.small_rows = {row.name: row for row in small.network.convs}
 
-    def conv(self, row: Row, x: list) -> list:
-        self.progress(row.name)
-        originals, smalls = [pair[0] for pair in x], [pair[1] for pair in x]
-        wanted = self.convolved(row, self.model.tensors[row.weight_name], originals)
-        if row.groups == 1 and row.inputs[0] != self.model.network.rows[0].name:
-            self.fit(row, smalls, wanted)
-        found = self.convolved(self.small_rows[row.name], self.tensors[row.weight_name], smalls)
-        behind = self.finished(row, wanted, self.model.tensors), self.finished(row, found, self.tensors)
-        return list(zip(*behind, strict=True))
-
-    def fit(self, row: Row, inputs: list, wanted: list) -> None:
+    def settle(self, row: Row, smalls: list, wanted: list) -> None:
+        if row.groups > 1 or row.inputs[0] == self.model.network.rows[0].name:  # depthwise: nothing to combine; the first: nothing is missing
+            return
         kept = self.plan.kept[row.name]
-        patches, targets = [], []
-        for x, y in zip(inputs, wanted, strict=True):
-            windows, outputs = self.sampled(row, x.numpy(), y.numpy()[:, kept])
-            patches.append(windows)
-            targets.append(outputs)
-        a, b = np.concatenate(patches).astype(np.float64), np.concatenate(targets).astype(np.float64)
+        parts = [self.sampled(row, x.numpy(), y.numpy()[:, kept]) for x, y in zip(smalls, wanted, strict=True)]
+        a, b = (np.concatenate(side).astype(np.float64) for side in zip(*parts, strict=True))
         weight = self.tensors[row.weight_name].astype(np.float64).reshape(len(kept), -1)
         rest = b - a @ weight.T  # what the cut weights leave unexplained
         a_mean, rest_mean = a.mean(0), rest.mean(0)
         a -= a_mean
         gram = a.T @ a
-        # Enough to keep what the pictures do not determine where it was.
-        gram[np.diag_indices_from(gram)] += 1e-3 * np.trace(gram) / len(gram) + np.finfo(float).tiny
+        gram[np.diag_indices_from(gram)] += self.ridge * np.trace(gram) / len(gram) + np.finfo(float).tiny
         change = np.linalg.solve(gram, a.T @ (rest - rest_mean)).T
         intercept = rest_mean - change @ a_mean
         self.tensors[row.weight_name] = (weight + change).reshape(self.tensors[row.weight_name].shape).astype(np.float32)
         name, sign = (f"{row.name}.bn.running_mean", -1.0) if row.norm else (f"{row.name}.bias", 1.0)
         if name in self.tensors:
-            base = self.model.tensors[name][kept].astype(np.float64)  # the fit is to the original's output: its mean is the one that counts
-            self.tensors[name] = (base + sign * intercept).astype(np.float32)
+            # The fit is to the original's output, so that the original's mean or bias is the one to start from.
+            self.tensors[name] = (self.model.tensors[name][kept].astype(np.float64) + sign * intercept).astype(np.float32)
 
     def sampled(self, row: Row, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Windows `[n, inputs x kernel x kernel]` and outputs `[n, channels]` at random positions of every picture."""
@@ -237,20 +248,3 @@ class _FittingOps(_RecalibratingOps):
             windows.append(view[index][:, lines, columns].transpose(1, 0, 2, 3).reshape(count, -1))
             outputs.append(y[index][:, lines, columns].T)
         return np.concatenate(windows), np.concatenate(outputs)
-
-    def add(self, row: Row, a: list, b: list) -> list:
-        return self.both(lambda x, y: x + y, a, b)
-
-    def concat(self, row: Row, xs: Sequence[list]) -> list:
-        return self.both(lambda *parts: self.paddle.concat(list(parts), axis=1), *xs)
-
-    def maxpool(self, row: Row, x: list) -> list:
-        return self.both(lambda part: self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding), x)
-
-    def upsample(self, row: Row, x: list) -> list:
-        return self.both(lambda part: self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest"), x)
-
-    @staticmethod
-    def both(function: Callable, *values: list) -> list:
-        """The function on the original's batches and on the small network's."""
-        return [tuple(function(*side) for side in zip(*pairs, strict=True)) for pairs in zip(*values, strict=True)]

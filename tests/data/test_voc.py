@@ -1,0 +1,100 @@
+"""Pascal VOC data sets, with everything that can be broken in them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octrim.data.open import open_dataset
+from octrim.errors import InputError
+from tests.data.making import picture, problems, real, text
+
+
+def voc(root: Path, objects: str, split: str = "val", stem: str = "a", suffix: str = ".jpg") -> Path:
+    picture(root / "JPEGImages" / f"{stem}{suffix}")
+    text(root / "Annotations" / f"{stem}.xml", f"<annotation><filename>x.jpg</filename>{objects}</annotation>")
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    text(listed, (listed.read_text() if listed.exists() else "") + f"{stem}\n")
+    return root
+
+
+def item(name: str, *box: object) -> str:
+    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return f"<object><name>{name}</name><difficult>1</difficult><bndbox>{sides}</bndbox></object>"
+
+
+def test_voc_by_hand(tmp_path: Path) -> None:
+    voc(tmp_path, item("cat", 1, 1, 100, 50) + item("ant", 11, 21, 20, 30), suffix=".png")
+    voc(tmp_path, item("bee", 1, 1, 2, 2), "train", "b")
+    found = open_dataset(tmp_path)
+    assert found.names == open_dataset(tmp_path, "train").names == ("ant", "bee", "cat")
+    assert found.boxes.tolist() == [[0, 0, 100, 50], [10, 20, 20, 30]]
+    assert (found.labels.tolist(), found.picture_ids, problems(found)) == ([2, 0], ("a",), {})
+    assert open_dataset(tmp_path, names=["cat", "ant"]).labels.tolist() == [0, 1]
+    text(tmp_path / "label_list.txt", "ant\ncat\n")
+    assert open_dataset(tmp_path).labels.tolist() == [1, 0]
+    assert problems(open_dataset(tmp_path, "train")) == {"class that is not among the names, dropped": 1}
+    with pytest.raises(InputError, match=r"there is no test.txt; it has train, val"):
+        open_dataset(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (item("a", 20, 1, 10, 5), "box without area (xmin >= xmax or ymin >= ymax), dropped"),
+        (item("a", 1, 5, 10, 5), "box without area (xmin >= xmax or ymin >= ymax), dropped"),
+        (item("a", 1, "x", 10, 5), "label row with a value that is not a finite number, dropped"),
+        (item("a", 1, "nan", 10, 5), "label row with a value that is not a finite number, dropped"),
+        (item("", 1, 1, 10, 5), "object without a name or a box, dropped"),
+        ("<object><name>a</name></object>", "object without a name or a box, dropped"),
+        (item("a", 150, 1, 160, 5), "box outside the picture, dropped"),
+        (item("b", 1, 1, 10, 5), "box that repeats another of the same picture, dropped"),
+    ],
+)
+def test_voc_bad_objects(tmp_path: Path, bad: str, problem: str) -> None:
+    found = open_dataset(voc(tmp_path, item("b", 1, 1, 10, 5) + bad))
+    assert found.boxes.tolist() == [[0, 0, 10, 5]]
+    assert problems(found) == {problem: 1}
+    assert found.report.examples[problem][0].startswith(f"{tmp_path}/Annotations/a.xml: object 2")
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><annotation><object><name>&b;</name></object></annotation>'
+
+
+@pytest.mark.parametrize("content", [BOMB, BOMB.encode("utf-16"), "<annotation>", "", b"\xff\x00", '<?xml version="1.0" encoding="no"?><a/>'])
+def test_voc_damaged_and_hostile_xml(tmp_path: Path, content: str | bytes) -> None:
+    voc(tmp_path, item("b", 1, 1, 10, 5), stem="b")
+    voc(tmp_path, "")
+    text(tmp_path / "Annotations" / "a.xml", content)
+    found = open_dataset(tmp_path)
+    assert (found.picture_ids, found.names) == (("b",), ("b",))
+    assert problems(found) == {"annotation file is damaged or declares entities, picture left out": 1}
+
+
+def test_voc_what_is_missing(tmp_path: Path) -> None:
+    for stem in "abc":
+        voc(tmp_path, item("x", 1, 1, 10, 5), stem=stem)
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    (tmp_path / "Annotations" / "b.xml").unlink()
+    found = open_dataset(tmp_path)
+    assert (found.picture_ids, found.starts.tolist()) == (("b", "c"), [0, 0, 1])
+    assert problems(found) == {
+        "annotation file without a picture, ignored": 1,
+        "annotation file is missing, picture taken as background": 1,
+        "picture is missing, left out": 1,
+    }
+
+
+def test_bccd_as_it_is_read_only(tmp_path: Path) -> None:
+    train, val = (open_dataset(real("bccd"), split) for split in ("train", "val"))
+    assert (len(train), len(val), train.names, val.names) == (205, 87, ("Platelets", "RBC", "WBC"), ("Platelets", "RBC", "WBC"))
+    assert [sum(problems(dataset).values()) for dataset in (train, val)] == [1, 1]
+    assert (train.boxes[:, 2:] > train.boxes[:, :2]).all() and (train.boxes <= np.asarray([640, 480] * 2)).all()
+    shutil.copytree(real("bccd") / "Annotations", tmp_path / "Annotations")
+    shutil.copytree(real("bccd") / "ImageSets", tmp_path / "ImageSets")
+    (tmp_path / "JPEGImages").symlink_to(real("bccd") / "JPEGImages")
+    linked = open_dataset(tmp_path, "val")
+    np.testing.assert_array_equal(linked.boxes, val.boxes)
