@@ -138,7 +138,8 @@ def test_results_do_not_depend_on_the_run(folder: Path) -> None:
         (["--align", "0"], "align is 0"),
         (["--exclude", "nothing"], "'nothing' matches no convolution"),
         (["--keep-map", "none.json"], "none.json: no such file"),
-        (["--keep-map", "pictures/0.png"], "pictures/0.png: not JSON or YAML"),
+        (["--keep-map", "pictures/0.png"], "pictures/0.png: not a UTF-8 text file"),
+        (["--keep-map", "odd.yaml"], "odd.yaml: expected patterns and fractions"),
         (["--imgsz", "0"], "imgsz is 0"),
         (["--imgsz", "1", "2", "3"], "imgsz is 1 2 3"),
         (["--weights", "none.pt"], "none.pt: no such file"),
@@ -151,6 +152,7 @@ def test_results_do_not_depend_on_the_run(folder: Path) -> None:
     ],
 )
 def test_prune_refuses(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    (folder / "odd.yaml").write_text('"model.0\\n": 1', "utf-8")
     weights = [] if "--weights" in arguments else ["--weights", "small.safetensors"]
     assert told in failed(capsys, "prune", *weights, *arguments)
     assert not (folder / "runs").exists()

@@ -290,14 +290,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:  # a full disk, a folder without permission
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(name, f"{where}{error.strerror or error}")
+        return _fail(name, str(InputError(f"{where}{error.strerror or error}")))
     except MemoryError:
         return _fail(name, "out of memory")
     return 0
 
 
 def _fail(name: str, message: str) -> int:
-    print(f"octrim {name}".strip() + ": error: " + " ".join(message.split()), file=sys.stderr)
+    print(f"octrim {name}".strip() + ": error: " + message, file=sys.stderr)
     return 2
 
 

@@ -9,7 +9,13 @@ class InputError(ValueError):
     """Bad input, told in one line: which file, which line or tensor, what was found, what was expected.
 
     The command line prints it on standard error and exits with 2; a program can catch it as a `ValueError`.
+    Whatever a hostile file put into the message, it stays one line of at most 600 printable characters.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message[:2000].split())
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+        super().__init__(line if len(line) <= 600 else f"{line[:597]}...")
 
 
 _short = reprlib.Repr()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -41,6 +43,20 @@ def test_grey_alpha_sixteen_bit_and_single_pixel(tmp_path: Path) -> None:
     deep = colour.astype(np.uint16) * 257
     np.testing.assert_allclose(read_picture(write(tmp_path / "deep.png", deep)).astype(int), colour, atol=1)
     np.testing.assert_array_equal(read_picture(write(tmp_path / "one.png", np.asarray([[[1, 2, 3]]], np.uint8)))[0, 0], [1, 2, 3])
+
+
+def test_grey_float_and_decompression_bombs(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"Pf\n8 4\n-1.0\n" + b"\0" * 128)
+    with contextlib.suppress(InputError):  # whichever OpenCV makes of it
+        assert read_picture(tmp_path / "a.png").shape == (4, 8, 3)
+    side = struct.pack(">II", 32767, 32767)
+    header = b"IHDR" + side + bytes([1, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(4097) * 32767, 9)
+    chunks = [header, b"IDAT" + rows, b"IEND"]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    assert len(bomb) < 200_000
+    with pytest.raises(InputError, match="bomb"):
+        decode_picture(bomb, "bomb")
 
 
 def test_exif_orientation(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def test_thresholds_are_exclusive() -> None:
     assert len(non_max_suppression(predictions, conf=0.2499)) == 1
 
 
+def test_damaged_weights_find_nothing() -> None:
+    predictions = np.asarray(
+        [[np.nan, 10, 4, 4, 0.9, 0.9], [10, 10, np.inf, 4, 0.9, 0.9], [10, 10, 4, 4, 0.9, np.nan], [10, 10, 4, 4, 0.9, 0.9]], np.float32
+    )
+    assert len(non_max_suppression(predictions)) == 1
+
+
 def detections() -> Detections:
     boxes = np.asarray([[10, 20, 30, 60], [0, 0, 100, 50]], np.float32)
     return Detections(boxes, np.asarray([0.9, 0.5], np.float32), np.asarray([1, 0]), ("cat", "dog"), "a.jpg", 100, 200)

@@ -163,6 +163,19 @@ BOMBS = {
     "old-style instance": raw(b"(ios\nsystem\n"),
     "endless stack": b"\x80\x02" + b"N" * 5_000_000 + b".",
     "integer of many digits": raw(b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000),
+    "odd dictionary": raw(b"(K\x01K\x02K\x03d"),
+    "endless name": raw(b"X" + struct.pack("<I", 10**6) + b"a" * 10**6 + b"\x94X\x01\0\0\0B\x94" + b"h\0h\1\x93" * 1000),
+    "name with a line break": raw(b"X\x0a\0\0\0models.a\nbX\x01\0\0\0B\x93"),
+    "many dimensions": raw(
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x04tQK\0("
+        + (b"J" + struct.pack("<i", 2**31 - 1)) * 200_000
+        + b"t("
+        + b"K\x01" * 200_000
+        + b"t\x89}tR"
+    ),
+    "copies without end": raw(
+        b"}\x94(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(50_000)) + b"ucmodels.a\nB\n\x94" + b"h\1)Rh\0b" * 5000
+    ),
     "not a pickle": b"hello",
     "empty": b"",
 }
@@ -229,6 +242,22 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
         (tmp_path / "b.pt").write_bytes(data[:length])
         with pytest.raises(InputError, match=r"b\.pt: "):
             load(tmp_path / "b.pt")
+
+
+def test_a_flipped_flag_in_the_zip(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", made(classes=1), "yolov5n")
+    whole = (tmp_path / "a.pt").read_bytes()
+    for position in range(60):
+        damaged = bytearray(whole)
+        damaged[position] = 0xFF
+        (tmp_path / "b.pt").write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            load(tmp_path / "b.pt")
+
+
+def test_small_views_of_a_large_storage_do_not_keep_it_alive(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", made(), "yolov5n", dtype="f4")
+    assert all(tensor.base is None for tensor in load(tmp_path / "a.pt").tensors.values())
 
 
 def test_flipped_bytes_never_end_in_another_exception(tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from octrim.errors import InputError, shown
+from octrim.network.cost import shapes
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, walk
+from octrim.quiet import quiet_stderr
 
 RUNTIMES = ("openvino", "onnxruntime", "paddle", "numpy")
 
@@ -131,6 +133,8 @@ def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
         raise InputError(f"this {info.runtime} graph takes pictures of {info.size[0]}x{info.size[1]}; found {size[0]}x{size[1]}")
     if info.batch is not None and len(batch) != info.batch:
         raise InputError(f"this {info.runtime} graph takes batches of {info.batch}; found {len(batch)}")
+    if info.network is not None:
+        shapes(info.network, *size)  # tells which row a picture is too small for
     if any(side < info.stride or side % info.stride for side in size):
         raise InputError(f"picture sides must be multiples of the stride {info.stride}; found {size[0]}x{size[1]}")
 
@@ -210,8 +214,11 @@ class OpenvinoSession:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        request = self.requests(*batch.shape[:3])
-        request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        try:
+            request = self.requests(*batch.shape[:3])
+            request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        except RuntimeError as error:  # out of memory, most likely
+            raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
         return request.get_output_tensor(0).data.copy()
 
 
@@ -224,7 +231,8 @@ class OpenvinoFileSession(_NothingToPrepare):
         from octrim.backends.openvino import with_uint8_input
 
         try:
-            graph = ov.Core().read_model(path)
+            with quiet_stderr():
+                graph = ov.Core().read_model(path)
             if path.suffix == ".xml":
                 metadata = (
                     {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()}
@@ -298,14 +306,14 @@ class OnnxruntimeFileSession(_NothingToPrepare):
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         try:
             self.session = _onnxruntime_session(str(path), threads)
+            taken, given = self.session.get_inputs(), self.session.get_outputs()
+            metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         except Exception as error:  # onnxruntime raises its own classes for files it cannot read
             raise InputError(f"{path}: ONNX Runtime cannot read it: {shown(str(error))}") from None
-        taken, given = self.session.get_inputs(), self.session.get_outputs()
         kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
         if kind is None or not given:
             raise InputError(f"{path}: takes {[one.type for one in taken]}, expected one float picture")
         dimensions, output = ([side if isinstance(side, int) else None for side in one.shape] for one in (taken[0], given[0]))
-        metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         actual = metadata.get("precision", kind)
         if precision not in ("fp32", actual):  # fp32 is the default and says nothing
             raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
@@ -337,8 +345,12 @@ def _file_info(
         stride = int(float(metadata["stride"]))
     except (KeyError, ValueError, SyntaxError, TypeError, IndexError, OverflowError, RecursionError, MemoryError):
         names, stride = tuple(f"class{index}" for index in range(last - 5)), 32
-    if len(names) != last - 5 or stride < 1:
+    if len(names) != last - 5:
         raise InputError(f"{path}: {len(names)} names for {last - 5} classes")
+    if not all(name.isprintable() for name in names):
+        raise InputError(f"{path}: class names have unprintable characters")
+    if not 1 <= stride <= 1024 or any(side is not None and not 1 <= side <= 16384 for side in dimensions[2:]):
+        raise InputError(f"{path}: a stride of {shown(stride)} or a size of {shown(list(dimensions))} makes no sense")
     batch, _, height, width = dimensions
     size = (height, width) if height and width else None
     network = None

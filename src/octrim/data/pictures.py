@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterator
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from octrim.errors import InputError
+from octrim.quiet import quiet_stderr
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo")
+
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
+"""Of a picture that is decoded: 179 million, where Pillow takes a file for an attack."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # it warns at half of that
 
 PADDING = 114  # the grey that YOLOv5 is trained with around a picture
 
@@ -45,14 +50,30 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name}: truncated JPEG (no end marker)")
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-4096:]:
         raise InputError(f"{name}: truncated PNG (no end chunk)")
+    _check_size(data, name)
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise InputError(f"{name}: not a readable picture ({error.err or 'unknown damage'})") from None
-    if image is None or image.size == 0:
+    if image is not None and image.ndim == 2:  # OpenCV leaves grey float pictures grey
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image is None or image.size == 0 or image.dtype != np.uint8:
         raise InputError(f"{name}: not a readable picture (damaged, truncated, or of an unknown format)")
     return image
+
+
+def _check_size(data: bytes, name: str) -> None:
+    """Refuse what a header of a kilobyte may ask for: gigabytes. OpenCV's own limit is two to the thirtieth and set when it is imported."""
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            pixels = header.width * header.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    except Exception:  # formats that Pillow does not know; damage, which OpenCV judges
+        return
+    if pixels > MAX_PIXELS:
+        raise InputError(f"{name}: a picture of more than {MAX_PIXELS:,} pixels")
 
 
 def _scan_start(data: bytes) -> int:
@@ -61,32 +82,6 @@ def _scan_start(data: bytes) -> int:
     while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda" and position + 4 <= len(data):
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return position
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """libpng and libjpeg print straight to the process's standard error. One picture at a time: threads would restore each other's silence."""
-    with _STDERR:
-        yield from _redirected()
-
-
-_STDERR = threading.Lock()
-
-
-def _redirected() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # the process has none
-        yield
-        return
-    silence = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(silence, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(silence)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from octrim.data.pictures import SUFFIXES, read_picture
 from octrim.errors import InputError
+from octrim.quiet import quiet_stderr
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".asf")
 
@@ -57,7 +58,8 @@ class Source:
         try:
             index = 0
             while True:
-                read, image = capture.read()
+                with quiet_stderr():
+                    read, image = capture.read()
                 if not read:
                     return
                 yield Frame(name, image, index)
@@ -92,7 +94,8 @@ def open_source(source: str | Path) -> Source:
 def _open_video(video: str | int) -> Source:
     if isinstance(video, str) and "://" not in video and Path(video).stat().st_size == 0:
         raise InputError(f"{video}: the file is empty")
-    capture = cv2.VideoCapture(video)
+    with quiet_stderr():
+        capture = cv2.VideoCapture(video)
     if not capture.isOpened():
         raise InputError(f"camera {video}: cannot be opened" if isinstance(video, int) else f"{video}: not a readable video")
     count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)

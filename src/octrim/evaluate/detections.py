@@ -83,7 +83,7 @@ class Detections:
     def draw(self, image: np.ndarray) -> np.ndarray:
         """A copy of the picture (uint8 BGR) with boxes and labels on it."""
         image = image.copy()
-        line = max(round((image.shape[0] + image.shape[1]) * 0.0015), 1)
+        line = min(max(round((image.shape[0] + image.shape[1]) * 0.0015), 1), 20)
         scale = line / 3
         for found in reversed(list(self)):  # the most confident last, so on top
             x1, y1, x2, y2 = (round(side) for side in found.xyxy)

@@ -31,6 +31,7 @@ def non_max_suppression(
     classes: keep only these. multi_label: every class above `conf` makes a box of its own (as in evaluation), not only the best one.
     """
     candidates = predictions[predictions[:, 4] > conf]
+    candidates = candidates[np.isfinite(candidates).all(1)]  # a network with damaged weights finds nothing
     scores = candidates[:, 5:] * candidates[:, 4:5]
     if multi_label and scores.shape[1] > 1:
         index, label = np.nonzero(scores > conf)

@@ -74,6 +74,7 @@ class _Archive:
             self.zip.close()
             raise InputError("this is a TorchScript export; OcTrim reads the checkpoint it was made from")
         self.entries = set(entries)
+        self.last: tuple[str | None, bytes] = (None, b"")
 
     @cached_property
     def big_endian(self) -> bool:
@@ -93,15 +94,17 @@ class _Archive:
             return self.zip.read(entry)
         except KeyError:
             raise InputError(f"record {shown(record)} is missing") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-            raise InputError(f"record {record} is damaged: {shown(str(error))}") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeDecodeError, OSError) as error:
+            raise InputError(f"record {shown(record)} is damaged: {shown(str(error))}") from None
 
     def tensor(self, stored: StoredTensor, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The values of a stored tensor as float32 in C order; `shape` is what it must have."""
         if shape is not None and stored.shape != shape:
             raise InputError(f"tensor {name} has shape {list(stored.shape)}; the layout expects {list(shape)}")
         storage = stored.storage
-        raw = self.read(f"data/{storage.key}")
+        if storage.key != self.last[0]:  # a hostile file may put all its tensors into one large record
+            self.last = (storage.key, self.read(f"data/{storage.key}"))
+        raw = self.last[1]
         if len(raw) != storage.count * storage.dtype.itemsize:
             raise InputError(
                 f"tensor {name}: storage {storage.key} has {len(raw)} bytes, expected {storage.count} values of {storage.dtype.itemsize}"
@@ -111,7 +114,8 @@ class _Archive:
         view = np.lib.stride_tricks.as_strided(values[stored.offset :], stored.shape, strides, writeable=False)
         if storage.kind == "bf16":
             return (view.astype(np.uint32) << 16).view(np.float32)
-        return np.ascontiguousarray(view, dtype=np.float32)
+        with np.errstate(all="ignore"):
+            return np.array(view, np.float32, order="C", copy=True)  # a view would keep the whole record alive
 
 
 def _open_archive(path: Path) -> _Archive:
@@ -172,6 +176,8 @@ def _tensors(tree: dict[str, Instance]) -> dict[str, StoredTensor]:
     for path, module in tree.items():
         for kind in ("_parameters", "_buffers"):
             values = module.state.get(kind, {})
+            if len(found) > 100_000:
+                raise InputError(f"malformed module tree: more than 100,000 tensors at {path}")
             if isinstance(values, dict):
                 found |= {f"{path}.{name}": value for name, value in values.items() if isinstance(value, StoredTensor) and name not in _NO_WEIGHTS}
     return found
@@ -188,10 +194,17 @@ def _network(root: Instance, tree: dict[str, Instance], archive: _Archive) -> Ne
     buffers = detect.state.get("_buffers")
     anchors = buffers.get("anchors") if isinstance(buffers, dict) else None
     stride = next((s for s in (detect.state.get("stride"), root.state.get("stride")) if isinstance(s, StoredTensor)), None)
-    if not isinstance(anchors, StoredTensor) or stride is None or len(anchors.shape) != 3 or stride.shape != anchors.shape[:1]:
+    if (
+        not isinstance(anchors, StoredTensor)
+        or stride is None
+        or len(anchors.shape) != 3
+        or not anchors.shape[0]
+        or stride.shape != anchors.shape[:1]
+    ):
         raise InputError("Detect carries no anchors and strides that fit together")
     strides = archive.tensor(stride, "stride")
-    pixels = archive.tensor(anchors, "anchors") * strides[:, None, None]
+    with np.errstate(all="ignore"):
+        pixels = archive.tensor(anchors, "anchors") * strides[:, None, None]
     last = values["head"][-1]
     if not isinstance(last, list) or len(last) != 4:
         raise InputError(f"the layout in the checkpoint ends with {shown(last)}, expected Detect")

@@ -33,5 +33,6 @@ def folded_conv(model: Model, row: Row) -> tuple[np.ndarray, np.ndarray]:
     gamma, beta, mean, variance = (
         model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
     )
-    scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
+    with np.errstate(all="ignore"):  # damaged statistics give NaN, which finds nothing, not warnings
+        scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
     return weight * scale[:, None, None, None], beta - mean * scale

@@ -13,6 +13,8 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.yolov5 import read_layout, yolov5_network
 
+_MAX_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
+
 
 def fresh_model(cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0) -> Model:
     """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights."""
@@ -30,6 +32,9 @@ def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
     Each convolution draws from its own stream, so that its values do not depend on what stands before it.
     """
     shapes = tensor_shapes(network)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    if parameters > _MAX_PARAMETERS:
+        raise InputError(f"a network of {parameters:,} parameters; fresh weights are made for up to {_MAX_PARAMETERS:,}")
     tensors: dict[str, np.ndarray] = {}
     for index, row in enumerate(network.convs):
         generator = np.random.default_rng((seed, index))

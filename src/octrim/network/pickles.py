@@ -101,9 +101,9 @@ class StoredTensor:
         numbers = (self.offset, *self.shape, *self.strides) if isinstance(self.shape, tuple) and isinstance(self.strides, tuple) else (None,)
         if not isinstance(self.storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers) or len(self.shape) != len(self.strides):
             raise InputError(f"a tensor of shape {shown(self.shape)}, strides {shown(self.strides)}, offset {shown(self.offset)} makes no sense")
-        elements = math.prod(self.shape)
+        elements = math.prod(self.shape) if len(self.shape) <= 8 else self.storage.count + 1
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)) if elements else 0
-        if len(self.shape) > 8 or elements > self.storage.count or last >= max(self.storage.count, 1):
+        if elements > self.storage.count or max(self.strides, default=0) > max(self.storage.count, 1) or last >= max(self.storage.count, 1):
             raise InputError(
                 f"a tensor of shape {shown(self.shape)}, strides {shown(self.strides)}, offset {self.offset} "
                 f"does not fit into its storage {shown(self.storage.key)} of {self.storage.count} values"
@@ -176,7 +176,9 @@ def read_pickle(data: bytes) -> Any:
             return machine.pop()
         try:
             machine.execute(opcode, argument)
-        except (IndexError, KeyError, TypeError, AttributeError):
+        except (IndexError, KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"malformed pickle: {opcode} at byte {position} does not fit what comes before it") from None
     raise InputError("malformed pickle: it has no end")
 
@@ -196,6 +198,8 @@ def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
 
 
 def _path(module: str, name: str) -> str:
+    if len(module) + len(name) > 200:
+        raise InputError(f"its pickle has a name of {len(module) + len(name)} characters; no class has that")
     return f"{'builtins' if module == '__builtin__' else module}.{name}"
 
 
@@ -206,6 +210,13 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
+
+    def copy(self, *containers: Any) -> None:
+        """Account for containers that an instruction goes through: it may name a long one again and again."""
+        self.copied += sum(len(container) for container in containers if isinstance(container, list | tuple | dict | set))
+        if self.copied > _MAX_INSTRUCTIONS:
+            raise InputError("its pickle copies the same containers over and over; no checkpoint needs that")
 
     def pop(self) -> Any:
         if not self.stack or (self.marks and len(self.stack) <= self.marks[-1]):
@@ -329,6 +340,7 @@ class _Machine:
     def _call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise InputError(f"malformed pickle: it calls {shown(function)} with {shown(arguments)}")
+        self.copy(arguments, *arguments[:4])
         call = _CALLS.get(function.path)
         self.stack.append(call(*arguments) if call else Instance(function.path, arguments))
 
@@ -338,6 +350,7 @@ class _Machine:
         if isinstance(target, Instance):
             if isinstance(state, tuple) and len(state) == 2:  # (attributes, slots)
                 state = state[0]
+            self.copy(state)
             target.state.update(state if isinstance(state, dict) else {})
         elif not isinstance(target, dict | set | StoredTensor):  # attributes of containers (a state dict's _metadata) are dropped
             raise InputError(f"malformed pickle: it sets the state of {shown(target)}")

@@ -199,6 +199,8 @@ class ShapeOps:
     def _keep(self, row: Row, channels: int, height: int, width: int) -> Shape:
         if min(channels, height, width) < 1:
             raise InputError(f"{row.name}: output of {channels} channels, {height}x{width} is empty; the picture is too small")
+        if max(channels, height, width) > 10_000_000:
+            raise InputError(f"{row.name}: a map of more than 10,000,000 channels, lines or columns")
         self.shapes[row.name] = (channels, height, width)
         return channels, height, width
 

@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from octrim.errors import InputError, shown
-from octrim.network.rows import MAX_ROWS, Network, Row
+from octrim.network.rows import INPUTS, MAX_ROWS, Network, Row
+from octrim.plain_yaml import parse, read_text
 
 MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 """Depth and width multiple of each published scale."""
@@ -28,7 +29,6 @@ MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0,
 VARIANTS = tuple(f"yolov5{scale}{suffix}" for suffix in ("", "6") for scale in MULTIPLES)
 
 _KEYS = {"nc", "depth_multiple", "width_multiple", "anchors", "activation", "ch", "backbone", "head"}
-_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,12 @@ def read_layout(cfg: str | Path) -> Layout:
         return replace(layout, values={**layout.values, "depth_multiple": depth, "width_multiple": width})
     if not path.is_file():
         raise InputError(f"{cfg}: no such YAML file, and not one of {', '.join(VARIANTS)}")
-    if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{cfg}: a layout of {path.stat().st_size} bytes is longer than any network's ({_MAX_BYTES})")
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{cfg}: not a UTF-8 text file (byte {error.start})") from None
-    return parse_layout(text, str(cfg))
+    return parse_layout(read_text(path), str(cfg))
 
 
 def parse_layout(text: str, name: str) -> Layout:
     """Parse YAML text; `name` stands in error messages."""
-    try:
-        values, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{name}:{mark.line + 1}" if mark else name
-        raise InputError(f"{place}: not YAML: {getattr(error, 'problem', None) or shown(str(error))}") from None
-    except (RecursionError, ValueError) as error:  # ValueError: a date or number that YAML recognises and Python cannot hold
-        raise InputError(f"{name}: not a layout: {shown(str(error))}") from None
+    values, root = parse(text, name)
     if not isinstance(values, dict) or not isinstance(root, yaml.MappingNode):
         raise InputError(f"{name}: expected a mapping with backbone and head, found {shown(values)}")
     lines: dict[str, tuple[str, ...]] = {}
@@ -157,6 +144,8 @@ def _modules(layout: Layout, section: str) -> list[list[Any]]:
     for index, entry in enumerate(modules):
         if not isinstance(entry, list) or len(entry) != 4 or not isinstance(entry[2], str) or not isinstance(entry[3], list):
             raise InputError(f"{layout.place(first + index)}: expected [from, repeats, module, arguments], found {shown(entry)}")
+        if isinstance(entry[0], list) and len(entry[0]) > INPUTS["concat"][1]:
+            raise InputError(f"{layout.place(first + index)}: reads {len(entry[0])} layers, at most {INPUTS['concat'][1]} are joined")
         if type(entry[1]) is not int or not 1 <= entry[1] <= 1000:
             raise InputError(f"{layout.place(first + index)}: repeats is {shown(entry[1])}, expected 1 to 1000")
     return modules
@@ -192,7 +181,7 @@ def _anchors(layout: Layout, detect: list[Any], place: str) -> tuple[tuple[tuple
     if not isinstance(anchors, list) or len(anchors) != levels or not all(isinstance(level, list) for level in anchors):
         raise InputError(f"{place}: {levels} levels need a list of {levels} anchor lists, found {shown(anchors)}")
     for level in anchors:
-        if not level or len(level) % 2 or len(level) != len(anchors[0]) or not all(type(v) in (int, float) and v > 0 for v in level):
+        if not level or len(level) % 2 or len(level) != len(anchors[0]) or not all(type(v) in (int, float) and 0 < v < 1_000_000 for v in level):
             raise InputError(f"{place}: anchors must be width, height, width, height, .. in pixels, as many in each level; found {shown(level)}")
     return tuple(tuple((float(level[i]), float(level[i + 1])) for i in range(0, len(level), 2)) for level in anchors)
 

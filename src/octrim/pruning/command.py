@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.atomic import write_text
@@ -20,6 +18,7 @@ from octrim.data.sources import open_source
 from octrim.errors import InputError, shown
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
+from octrim.plain_yaml import parse, read_text
 from octrim.pruning.chart import save_channel_chart
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
@@ -96,12 +95,10 @@ def layers(run: Run, title: str, network: Network) -> Iterator[Callable[[str], N
 
 def read_keep_map(path: str) -> dict[str, Any]:
     """A JSON or YAML file that maps patterns to fractions."""
-    try:
-        values = yaml.safe_load(Path(path).read_text("utf-8"))  # JSON is YAML too
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not JSON or YAML: {shown(str(error))}") from None
+    values, _ = parse(read_text(path), path)  # JSON is YAML too
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected a mapping of patterns to fractions, found {shown(values)}")
+    for pattern, value in values.items():
+        if not isinstance(pattern, str) or not pattern.isprintable() or not isinstance(value, str | int | float):
+            raise InputError(f"{path}: expected patterns and fractions, found {shown(pattern)}: {shown(value)}")
     return values

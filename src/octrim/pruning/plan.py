@@ -243,7 +243,8 @@ def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int
 
 def parse_fraction(value: object, what: str) -> Fraction:
     """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
-    text = str(value) if isinstance(value, str | int | float | Fraction) else ""
+    small = not isinstance(value, int) or abs(value) < 10  # an integer of thousands of digits cannot even be printed
+    text = str(value) if small and isinstance(value, str | int | float | Fraction) else ""
     if not re.fullmatch(r"-?[0-9]{1,9}(/[0-9]{1,9}|\.[0-9]{0,20}(e-?[0-9]{1,2})?|e-?[0-9]{1,2})?", text.strip()):
         raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125")
     try:
@@ -251,7 +252,7 @@ def parse_fraction(value: object, what: str) -> Fraction:
     except ZeroDivisionError:
         raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125") from None
     if not 0 < fraction <= 1:
-        raise InputError(f"{what} is {value}, expected more than 0 and at most 1")
+        raise InputError(f"{what} is {text}, expected more than 0 and at most 1")
     return fraction
 
 
