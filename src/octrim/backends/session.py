@@ -133,10 +133,10 @@ def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
         raise InputError(f"this {info.runtime} graph takes pictures of {info.size[0]}x{info.size[1]}; found {size[0]}x{size[1]}")
     if info.batch is not None and len(batch) != info.batch:
         raise InputError(f"this {info.runtime} graph takes batches of {info.batch}; found {len(batch)}")
-    if info.network is not None:
-        shapes(info.network, *size)  # tells which row a picture is too small for
     if any(side < info.stride or side % info.stride for side in size):
         raise InputError(f"picture sides must be multiples of the stride {info.stride}; found {size[0]}x{size[1]}")
+    if info.network is not None:
+        shapes(info.network, *size)  # tells which row a picture is too small for
 
 
 def float_batch(batch: np.ndarray) -> np.ndarray:

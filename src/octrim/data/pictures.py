@@ -19,7 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", "
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 """Of a picture that is decoded: 179 million, where Pillow takes a file for an attack."""
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # it warns at half of that
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of half that size, and of damage that is reported by us
 
 PADDING = 114  # the grey that YOLOv5 is trained with around a picture
 
