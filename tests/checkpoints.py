@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from octrim.network.layout import read_layout
 from octrim.network.model import Model
-from octrim.network.yolov5 import read_layout
 
 _STORAGES = {"f2": "HalfStorage", "f4": "FloatStorage", "f8": "DoubleStorage", "i8": "LongStorage"}
 

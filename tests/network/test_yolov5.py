@@ -8,8 +8,9 @@ import pytest
 
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.layout import VARIANTS, read_layout
 from octrim.network.rows import Row
-from octrim.network.yolov5 import VARIANTS, read_layout, yolov5_network
+from octrim.network.yolov5 import yolov5_network
 
 # parameters with batch norm, convolution MACs at 640x640, convolutions, sum of their output channels; 80 classes (published networks)
 SIZES = {

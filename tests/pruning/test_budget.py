@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
+from octrim.network.layout import VARIANTS
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
-from octrim.network.yolov5 import VARIANTS, yolov5_network
+from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA, taylor
 from octrim.pruning.labels import channel_labels

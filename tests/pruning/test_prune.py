@@ -15,9 +15,10 @@ from octrim.backends.numpy import NumpyOps
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
+from octrim.network.layout import VARIANTS
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row, walk
-from octrim.network.yolov5 import VARIANTS, yolov5_network
+from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels

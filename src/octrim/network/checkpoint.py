@@ -17,10 +17,11 @@ import numpy as np
 
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
+from octrim.network.layout import Layout
 from octrim.network.model import Model, sha256
 from octrim.network.pickles import Instance, StoredTensor, named_globals, read_pickle
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row
-from octrim.network.yolov5 import TORCH_ACTIVATIONS, Layout, expand
+from octrim.network.yolov5 import TORCH_ACTIVATIONS, expand
 
 _FAMILIES = (
     ("ultralytics.", "an anchor-free checkpoint of the ultralytics package (YOLOv5u, YOLOv8 or newer)"),

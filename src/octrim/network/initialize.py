@@ -9,9 +9,10 @@ import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
+from octrim.network.layout import read_layout
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.network.yolov5 import read_layout, yolov5_network
+from octrim.network.yolov5 import yolov5_network
 
 _MAX_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
 
