@@ -56,6 +56,18 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """Options of every command that runs networks."""
+
+    runtime: Runtime = None
+    """What runs the network (default: openvino; onnxruntime for an .onnx file)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What it computes in."""
+    threads: Number = None
+    """Processor threads (default: all)."""
+
+
+@dataclass(frozen=True)
 class Info(Weights):
     """Show a network: its rows, parameters, MACs, coupled channels and lineage."""
 
@@ -69,7 +81,7 @@ class Info(Weights):
 
 
 @dataclass(frozen=True)
-class Predict(Folder):
+class Predict(Execution, Folder):
     """Detect objects in a picture, folder, glob, video, stream or camera."""
 
     weights: str = "best.safetensors"
@@ -98,12 +110,6 @@ class Predict(Folder):
     """Write every box as a picture, by class."""
     nosave: bool = False
     """No annotated pictures and videos."""
-    runtime: Runtime = None
-    """What runs the network (default: openvino; onnxruntime for an .onnx file)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What it computes in."""
-    threads: Number = None
-    """Processor threads (default: all)."""
     device: str = "cpu"
     """Only cpu so far."""
 
@@ -131,7 +137,7 @@ class Data(Folder):
 
 
 @dataclass(frozen=True)
-class Val(Folder):
+class Val(Execution, Folder):
     """Evaluate a network on labelled pictures: COCO mAP, per class, curves."""
 
     weights: str = "best.safetensors"
@@ -154,12 +160,6 @@ class Val(Folder):
     """Resamplings for the confidence interval of mAP; 0 leaves it out."""
     seed: int = 0
     """Of the resampling."""
-    runtime: Runtime = None
-    """What runs the network (default: openvino; onnxruntime for an .onnx file)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What it computes in."""
-    threads: Number = None
-    """Processor threads (default: all)."""
 
     def run(self) -> None:
         from octrim.evaluate.val import val
@@ -190,7 +190,7 @@ class Prune(Weights, Folder):
     reconstruct: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """Pictures (folder, glob, data set): fit the consumers' weights to what the original computes on them."""
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures: take batch-norm statistics anew on them."""
+    """Pictures: move batch-norm statistics by as much as the cut has moved them there."""
     pictures: int = 200
     """How many of them are used at most."""
     dry_run: bool = False
@@ -226,7 +226,7 @@ class Export(Weights, Folder):
 
 
 @dataclass(frozen=True)
-class Bench(Folder):
+class Bench(Execution, Folder):
     """Time networks side by side, interleaved in one process, stage by stage."""
 
     weights: Annotated[tuple[str, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
@@ -249,12 +249,6 @@ class Bench(Folder):
     """Least confidence."""
     iou: Iou = 0.45
     """IoU of suppression."""
-    runtime: Runtime = None
-    """What runs the networks (default: openvino; onnxruntime for .onnx files)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What they compute in."""
-    threads: Number = None
-    """Processor threads (default: all)."""
 
     def run(self) -> None:
         from octrim.deploy.bench import bench_command

@@ -101,15 +101,15 @@ def test_yolo_backgrounds_strays_and_broken_pictures(tmp_path: Path) -> None:
 
 def test_yolo_yaml_with_every_kind_of_entry(tmp_path: Path) -> None:
     for name in ("images/one/a.png", "images/two/b.png", "images/three/c.png", "images/three/d.png"):
-        picture(tmp_path / "root" / name)
-    text(tmp_path / "root" / "labels" / "three" / "c.txt", "1 .5 .5 .2 .2")
+        picture(tmp_path / "base" / name)
+    text(tmp_path / "base" / "labels" / "three" / "c.txt", "1 .5 .5 .2 .2")
     text(
-        tmp_path / "root" / "lists" / "three.txt",
-        f"images/three/c.png\n\n./images/three/d.png\n{tmp_path}/root/images/three/c.png\nimages/gone.png\n",
+        tmp_path / "base" / "lists" / "three.txt",
+        f"images/three/c.png\n\n./images/three/d.png\n{tmp_path}/base/images/three/c.png\nimages/gone.png\n",
     )
-    text(tmp_path / "root" / "near.txt", "./images/two/b.png\n")
+    text(tmp_path / "base" / "near.txt", "./images/two/b.png\n")
     yaml = text(
-        tmp_path / "data.yaml", "path: root\ntrain: images/one\nval: [images/two, lists/three.txt]\ntest: near.txt\nnc: 2\nnames: {0: no, 1: 1e3}\n"
+        tmp_path / "data.yaml", "path: base\ntrain: images/one\nval: [images/two, lists/three.txt]\ntest: near.txt\nnc: 2\nnames: {0: no, 1: 1e3}\n"
     )
     found = open_dataset(yaml, "val")
     assert found.picture_ids == ("b", "c", "d")
@@ -183,13 +183,13 @@ def test_yolo_number_of_classes_without_names(tmp_path: Path) -> None:
 
 def test_pictures_through_links(tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "images" / "a.png")
-    (tmp_path / "root" / "images" / "val").mkdir(parents=True)
-    (tmp_path / "root" / "labels").mkdir()
-    (tmp_path / "root" / "images" / "val" / "link").symlink_to(tmp_path / "elsewhere" / "images")
-    (tmp_path / "elsewhere" / "images" / "loop").symlink_to(tmp_path / "root" / "images" / "val")
-    text(tmp_path / "root" / "labels" / "val" / "link" / "a.txt", "0 .5 .5 .2 .2")
-    found = open_dataset(tmp_path / "root")
-    assert (found.paths, len(found.boxes)) == ((f"{tmp_path}/root/images/val/link/a.png",), 1)
+    (tmp_path / "base" / "images" / "val").mkdir(parents=True)
+    (tmp_path / "base" / "labels").mkdir()
+    (tmp_path / "base" / "images" / "val" / "link").symlink_to(tmp_path / "elsewhere" / "images")
+    (tmp_path / "elsewhere" / "images" / "loop").symlink_to(tmp_path / "base" / "images" / "val")
+    text(tmp_path / "base" / "labels" / "val" / "link" / "a.txt", "0 .5 .5 .2 .2")
+    found = open_dataset(tmp_path / "base")
+    assert (found.paths, len(found.boxes)) == ((f"{tmp_path}/base/images/val/link/a.png",), 1)
 
 
 def test_no_picture_is_readable(tmp_path: Path) -> None:

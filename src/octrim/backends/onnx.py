@@ -15,9 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from octrim.errors import InputError
+from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
-from octrim.network.rows import Network, Row, ShapeOps, walk
+from octrim.network.rows import Network, Row, walk
 
 # Old enough for OpenCV, TensorRT 8 and every ONNX Runtime in use; nothing in YOLOv5 needs a newer one.
 OPSET, IR_VERSION = 13, 8
@@ -44,9 +45,7 @@ class OnnxOps:
         self.dtype = np.float16 if precision == "fp16" else np.float32
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        shapes = ShapeOps()
-        walk(model.network, shapes, (model.network.rows[0].channels, height, width))
-        self.shapes = shapes.shapes
+        self.shapes = shapes(model.network, height, width)
 
     def constant(self, name: str, values: np.ndarray) -> str:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
@@ -142,14 +141,14 @@ def onnx_model(model: Model, height: int, width: int, batch: int | None = 1, pre
     outputs = walk(network, ops, image)
     if decode:
         boxes = sum(len(network.anchors[0]) * ops.shapes[name][1] * ops.shapes[name][2] for name in network.rows[-1].inputs)
-        shapes: list[list[int]] = [[boxes, 5 + network.classes]]
+        sizes: list[list[int]] = [[boxes, 5 + network.classes]]
     else:
-        shapes = [list(ops.shapes[name]) for name in network.rows[-1].inputs]
+        sizes = [list(ops.shapes[name]) for name in network.rows[-1].inputs]
     graph = helper.make_graph(
         ops.nodes,
         "yolov5",
         [helper.make_tensor_value_info(network.rows[0].name, TensorProto.FLOAT, [size, network.rows[0].channels, height, width])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, *shape]) for name, shape in zip(outputs, shapes, strict=True)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, *shape]) for name, shape in zip(outputs, sizes, strict=True)],
         ops.initializers,
     )
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="octrim")
