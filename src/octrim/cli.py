@@ -168,6 +168,66 @@ class Val(Execution, Folder):
 
 
 @dataclass(frozen=True)
+class Training(Weights, Folder):
+    """Options of every command that trains."""
+
+    data: Text = None
+    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    epochs: int = 100
+    """Passes over the pictures."""
+    batch: Batch = 16
+    """Pictures per batch, of all processes together."""
+    nominal_batch: int = 64
+    """Pictures per optimizer step: batches are accumulated up to it. Small data sets want fewer."""
+    imgsz: ImageSize = None
+    """Side of the pictures in pixels (default: what the network was made for)."""
+    hyp: str = "low"
+    """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    """What steps."""
+    cos_lr: bool = False
+    """Learning rate falls along a cosine instead of a line."""
+    multi_scale: bool = False
+    """Vary the size of every batch by half."""
+    close_mosaic: int = 0
+    """Last epochs without mosaic."""
+    freeze: Annotated[tuple[str, ...], arg(metavar="N|PATTERN [..]", help_behavior_hint="")] = ()
+    """Do not train the first N layers, or rows that fit a pattern."""
+    single_cls: bool = False
+    """Take all objects for one class."""
+    no_autoanchor: Annotated[bool, arg(aliases=["--noautoanchor"])] = False
+    """Keep the anchors whatever the labels look like."""
+    patience: int = 100
+    """Stop after so many epochs without a better one; 0 never does."""
+    noval: bool = False
+    """Evaluate the last epoch only."""
+    workers: Number = None
+    """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    """Where decoded pictures are kept (auto: in memory where they fit)."""
+    amp: bool = False
+    """bfloat16 on devices that have it."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """What trains (auto: a GPU where Paddle has one)."""
+    devices: int = 1
+    """Processes on this machine, each with a part of every batch."""
+    tensorboard: bool = False
+    """Write TensorBoard events (needs tensorboardX)."""
+    resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
+    """Folder of a run to go on with; everything else is as it was."""
+
+
+@dataclass(frozen=True)
+class Train(Training):
+    """Train a detector, from given weights or from scratch."""
+
+    def run(self) -> None:
+        from octrim.training.train import train_command
+
+        train_command(self)
+
+
+@dataclass(frozen=True)
 class Prune(Weights, Folder):
     """Cut channels: plan, show the plan, cut, and write one model file."""
 
@@ -258,7 +318,7 @@ class Bench(Execution, Folder):
 
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
-COMMANDS: dict[str, Any] = {command.__name__.lower(): command for command in (Info, Data, Predict, Val, Prune, Export, Bench)}
+COMMANDS: dict[str, Any] = {command.__name__.lower(): command for command in (Info, Data, Predict, Val, Train, Prune, Export, Bench)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,11 +24,12 @@ def wide_console() -> Console:
 class Run:
     """A run's folder. What is printed through it appears on standard output and in `log.txt`."""
 
-    def __init__(self, path: Path, config: Any) -> None:
+    def __init__(self, path: Path, config: Any = None) -> None:
         self.path = path
         self.console = wide_console()
-        write_text(path / "config.yaml", yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
-        (path / "log.txt").write_text("", "utf-8")
+        if config is not None:  # without one, the run goes on
+            write_text(path / "config.yaml", yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+            (path / "log.txt").write_text("", "utf-8")
 
     def print(self, *items: Any) -> None:
         # Text is never wrapped: programs read paths from it.
@@ -58,6 +59,14 @@ def new_run(command: str, config: Any) -> Run:
     except OSError as error:
         raise InputError(f"{error.filename or project}: cannot make the run folder: {error.strerror}") from None
     raise AssertionError("unreachable: count() does not end")
+
+
+def open_run(path: str | Path) -> Run:
+    """A run's folder to go on in. Raises InputError where there is none."""
+    path = Path(path)
+    if not (path / "config.yaml").is_file():
+        raise InputError(f"{path}: not the folder of a run (no config.yaml)")
+    return Run(path)
 
 
 def _plain(value: Any) -> Any:

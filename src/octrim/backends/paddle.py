@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from octrim.backends.onednn_training import Programs, Run
 from octrim.backends.session import usable_cores
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
+from octrim.network.rows import BATCH_NORM_EPS, INPUTS, Network, Row, walk
 
 
 def _import_paddle() -> Any:
@@ -39,6 +41,7 @@ def _import_paddle() -> Any:
 
 paddle = _import_paddle()
 nn, F = paddle.nn, paddle.nn.functional
+warnings.filterwarnings("ignore", "When training, we now always track global mean")  # said at every change of mode, and no news
 
 
 class ConvNorm(nn.Layer):
@@ -57,7 +60,7 @@ class ConvNorm(nn.Layer):
 
 
 ACTIVATIONS: Mapping[str, Any] = {
-    "silu": F.silu,
+    "silu": F.swish,  # the same function; the gradient of Paddle's silu is nan below -88, where exp(-x) overflows, and YOLOv5n's stem gets there
     "relu": F.relu,
     "relu6": F.relu6,
     "leaky_relu": F.leaky_relu,
@@ -82,7 +85,13 @@ class PaddleNetwork(nn.Layer):
 
     images: float `[batch, 3, height, width]`, 0..1, sides multiples of the stride. Returns per level the logits
     `[batch, anchors x (5 + classes), height, width]`. Starts in evaluation mode.
+
+    In training mode on a processor oneDNN runs the table (`octrim.backends.onednn_training`), always in float32, unless `compiled` is False, the
+    images need a gradient, a layer has a forward hook or a subclass replaces an op. A backward pass runs once:
+    Paddle 3.3 itself crashes at the second one through any PyLayer, `retain_graph` or not.
     """
+
+    compiled = True
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -91,6 +100,7 @@ class PaddleNetwork(nn.Layer):
             self.add_sublayer(row.name, ConvNorm(row, model.tensors[row.weight_name].shape[1] * row.groups))
         for name, parameter in self.named_tensors().items():
             parameter.set_value(model.tensors[name])
+        self._programs = Programs(model.network)
         self.eval()
 
     def named_tensors(self) -> dict[str, Any]:
@@ -108,7 +118,16 @@ class PaddleNetwork(nn.Layer):
         return tensors
 
     def forward(self, images: Any) -> list[Any]:
+        if self.training and self.compiled and not self._watched():
+            heads = _compiled(self, self._programs, images)
+            if heads is not None:
+                return heads
         return walk(self.network, self, images)
+
+    def _watched(self) -> bool:
+        """Whether someone hooks into the layers or has replaced an op, so that every row must really run."""
+        hooked = any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self.sublayers())
+        return hooked or any(getattr(type(self), op) is not getattr(PaddleNetwork, op) for op in INPUTS if op != "image")
 
     def conv(self, row: Row, x: Any) -> Any:
         return activate(row, self._sub_layers[row.name](x))
@@ -127,6 +146,53 @@ class PaddleNetwork(nn.Layer):
 
     def detect(self, row: Row, heads: Sequence[Any]) -> list[Any]:
         return list(heads)
+
+
+class _Compiled(paddle.autograd.PyLayer):
+    """The whole network as one function of its parameters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], heads: Callable[[], tuple[Any, ...]], *parameters: Any
+    ) -> tuple[Any, ...]:
+        ctx.run, ctx.given, ctx.parameters = run, given(), parameters
+        return heads()  # functions, because the tensors of a plain list would be taken for inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        received = {f"grad:head{index}": gradient.astype("float32").contiguous() for index, gradient in enumerate(gradients)}
+        made = {f"grad:{name}": paddle.empty_like(tensor) for name, tensor in ctx.given.items() if name != "images"}
+        ctx.run.backward({name: tensor.data_ptr() for name, tensor in {**ctx.given, **received, **made}.items()})
+        return tuple(None if one.stop_gradient else gradient for one, gradient in zip(ctx.parameters, made.values(), strict=True))
+
+
+def _compiled(layer: PaddleNetwork, programs: Programs, images: Any) -> list[Any] | None:
+    """The heads of a training step by oneDNN; None where Paddle's own ops must do it."""
+    norms = [layer._sub_layers[row.name].bn for row in layer.network.convs if row.norm]
+    if not images.place.is_cpu_place() or not images.stop_gradient or 0 in images.shape or not all(bn.training for bn in norms):
+        return None
+    tensors = layer.named_tensors()
+    if any(tensor.dtype != paddle.float32 or not tensor.place.is_cpu_place() for tensor in (images, *tensors.values())):
+        return None
+    parameters = {name: tensor for name, tensor in tensors.items() if ".running_" not in name}
+    frozen = frozenset(name for name, tensor in parameters.items() if tensor.stop_gradient)
+    program = programs.find(tuple(images.shape), frozen)
+    if program is None:
+        return None
+    heads = [paddle.empty(shape, "float32") for shape in program.heads]
+    run = Run(programs, program)
+    given = {"images": images.contiguous(), **parameters}
+    outputs = {f"head{index}": head for index, head in enumerate(heads)}
+    moments = run.forward({name: tensor.data_ptr() for name, tensor in {**given, **outputs}.items()})
+    for bn, found in zip(norms, moments.values(), strict=True):
+        for running, value in zip((bn._mean, bn._variance), found, strict=True):
+            array = np.ctypeslib.as_array((ctypes.c_float * value.size).from_address(running.data_ptr()))
+            array *= bn._momentum
+            array += (1 - bn._momentum) * value
+    if not paddle.is_grad_enabled() or len(frozen) == len(parameters):
+        run.end()
+        return heads
+    return list(_Compiled.apply(run, lambda: given, lambda: tuple(heads), *parameters.values()))
 
 
 def decode(network: Network, heads: Sequence[Any]) -> Any:

@@ -120,7 +120,8 @@ def _model_session(model: Model, runtime: str, precision: str, threads: int | No
     return kinds[runtime](model, precision, threads)
 
 
-def _model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
+def model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
+    """Of a session that runs a model file's network."""
     return SessionInfo(runtime, version, precision, model.names, model.network.stride, model.image_size, network=model.network)
 
 
@@ -199,7 +200,7 @@ class OpenvinoSession:
     """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = _model_info(model, "openvino", _openvino_version(), precision)
+        self.info = model_info(model, "openvino", _openvino_version(), precision)
 
         def build(batch: int, height: int, width: int) -> Any:
             from octrim.backends.openvino import openvino_model
@@ -283,7 +284,7 @@ class OnnxruntimeSession:
     """Runs the ONNX graph of the same walk in ONNX Runtime, one per shape."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = _model_info(model, "onnxruntime", _onnxruntime_version(), precision)
+        self.info = model_info(model, "onnxruntime", _onnxruntime_version(), precision)
 
         def build(batch: int, height: int, width: int) -> Any:
             from octrim.backends.onnx import onnx_model
@@ -371,7 +372,7 @@ class PaddleSession(_NothingToPrepare):
             os.environ["OMP_NUM_THREADS"] = str(threads)
         from octrim.backends import paddle as backend
 
-        self.info = _model_info(model, "paddle", str(backend.paddle.__version__), precision)
+        self.info = model_info(model, "paddle", str(backend.paddle.__version__), precision)
         self.backend, self.model = backend, model
         self.network = backend.PaddleNetwork(model)
 
@@ -388,7 +389,7 @@ class NumpySession(_NothingToPrepare):
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         from octrim.backends import numpy as backend
 
-        self.info = _model_info(model, "numpy", np.__version__, precision)
+        self.info = model_info(model, "numpy", np.__version__, precision)
         self.backend, self.model = backend, model
         self.ops = backend.NumpyOps(model)
 

@@ -75,8 +75,14 @@ def assemble(
         starts=np.concatenate([[0], np.cumsum(np.bincount(picture, minlength=len(kept)))]).astype(np.int64),
         picture_ids=tuple(picture_ids[index] for index in kept),
         category_ids=tuple(range(len(names)) if category_ids is None else category_ids),
-        report=report,
+        report=Report(report.counts, {problem: [_printable(place) for place in places] for problem, places in report.examples.items()}),
     )
+
+
+def _printable(place: str) -> str:
+    """On one line of bounded length: a file name may hold line ends and bytes that are no text, and an annotation file any length of it."""
+    place = place if len(place) <= 1000 else f"{place[:600]} .. {place[-300:]}"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in place)
 
 
 def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from octrim.atomic import replacing
 from octrim.data.dataset import Dataset
+from octrim.data.sheet import drawable
 
 _MOST_BARS = 100
 
@@ -20,21 +23,25 @@ _MOST_BARS = 100
 def save_class_chart(classes: Sequence[dict[str, Any]], path: Path) -> None:
     """Write a PNG with a bar per class, the most frequent first. classes: as in check.json."""
     ordered = sorted(classes, key=lambda entry: -entry["boxes"])
-    shown = ordered[:_MOST_BARS]
-    figure = Figure(figsize=(8, max(2.2, 0.19 * len(shown) + 1.2)), layout="constrained")
+    figure = Figure(figsize=(8, max(2.2, 0.19 * min(len(ordered), _MOST_BARS) + 1.2)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    draw_classes(figure.add_subplot(), ordered)
+    save_figure(figure, path)
+
+
+def draw_classes(axes: Axes, classes: Sequence[dict[str, Any]], most: int = _MOST_BARS) -> None:
+    """A bar for each of the first `most` of the classes (`name` and `boxes`)."""
+    shown = classes[:most]
     bars = axes.barh(range(len(shown)), [entry["boxes"] for entry in shown], 0.8, color="#0b5394")
     axes.bar_label(bars, [f"{entry['boxes']:,}" for entry in shown], padding=3, fontsize=7)
     # `$` would begin a formula.
-    axes.set_yticks(range(len(shown)), [entry["name"][:40].replace("$", r"\$") for entry in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [drawable(entry["name"])[:40].replace("$", r"\$") for entry in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.margins(x=0.08)
     axes.set_xlabel("boxes")
     axes.spines[["top", "right"]].set_visible(False)
-    rest = f", of which {len(ordered) - len(shown)} are not shown" * (len(ordered) > len(shown))
+    rest = f", of which {len(classes) - len(shown)} are not shown" * (len(classes) > len(shown))
     axes.set_title(f"{sum(entry['boxes'] for entry in classes):,} boxes in {len(classes)} classes{rest}", fontsize=10)
-    _save(figure, path)
 
 
 def save_box_chart(dataset: Dataset, path: Path) -> None:
@@ -58,22 +65,30 @@ def save_box_chart(dataset: Dataset, path: Path) -> None:
     left.set(xlabel="square root of the area, pixels", ylabel="boxes", title="Sizes, with COCO's bounds")
     shares, centres = extents / sides, (boxes[:, :2] + boxes[:, 2:]) / 2 / sides
     for axes, values, title, names in ((middle, shares, "Extents", ("width", "height")), (right, centres, "Centres", ("x", "y"))):
-        counts, columns, rows = np.histogram2d(values[:, 0], values[:, 1], 32, ((0, 1), (0, 1)))
-        # cividis: made to look the same to colour-blind readers.
-        image = axes.pcolormesh(columns, rows, np.ma.masked_equal(counts.T, 0), cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
-        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="boxes")
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        bar.ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-        if counts.max() >= 20:
-            bar.ax.yaxis.set_minor_formatter("")
+        edges = np.linspace(0, 1, 33)
+        draw_density(figure, axes, values, edges, edges)
         axes.set(xlabel=f"{names[0]}, share of the picture", ylabel=f"{names[1]}, share of the picture", title=title, aspect="equal")
     right.invert_yaxis()
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
+def draw_density(figure: Figure, axes: Axes, values: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
+    """How many of the points `[n, 2]` fall where: a shaded square per pair of edges, none where there are no points, and a colour bar."""
+    counts, columns, rows = np.histogram2d(values[:, 0], values[:, 1], (columns, rows))
+    # cividis: made to look the same to colour-blind readers.
+    image = axes.pcolormesh(columns, rows, np.ma.masked_equal(counts.T, 0), cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="boxes")
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+    if counts.max() >= 20:
+        bar.ax.yaxis.set_minor_formatter("")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks comes out as boxes
         figure.savefig(temporary, dpi=130, metadata={"Software": None})

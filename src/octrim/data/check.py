@@ -98,6 +98,9 @@ def _counted(facts: dict[str, Any]) -> str:
     return f"{pictures}; {facts['boxes']:,} boxes{crowd}\nmost frequent sizes: {sizes}"
 
 
+_CLASSES_SHOWN = 1000  # LVIS has 1,203, of which those that occur are shown
+
+
 def _class_table(facts: dict[str, Any]) -> Table:
     table = Table(title="Classes")
     table.add_column("", justify="right")
@@ -106,9 +109,14 @@ def _class_table(facts: dict[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     most = max((entry["boxes"] for entry in facts["classes"]), default=0) or 1
-    for entry in facts["classes"]:
+    classes = facts["classes"]
+    # A label of class 65,535 where nothing names the classes makes as many of them.
+    shown = classes if len(classes) <= _CLASSES_SHOWN else [entry for entry in classes if entry["boxes"]][:_CLASSES_SHOWN]
+    for entry in shown:
         bar = "█" * round(30 * entry["boxes"] / most) or "▏" * (entry["boxes"] > 0)
         table.add_row(str(entry["class"]), Text(entry["name"]), f"{entry['boxes']:,}", f"{100 * entry['share']:.1f} %", f"{entry['pictures']:,}", bar)
+    if len(shown) < len(classes):
+        table.add_row("", f"and {len(classes) - len(shown):,} more")
     return table
 
 

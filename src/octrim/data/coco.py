@@ -85,7 +85,7 @@ def _parse(path: Path, document: dict[str, Any]) -> Arrays:
     stated: list[tuple[int, int]] = []
     for number, entry in enumerate(document["images"]):
         key, name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(key, int | str) or not isinstance(name, str) or not name or "\0" in name:
+        if type(key) not in (int, str) or not isinstance(name, str) or not name or "\0" in name:
             report.add("image entry without an id and a file name, left out", f"{path}: images[{number}]")
         elif key in picture_of:
             report.add("image entry that repeats an id, left out", f"{path}: images[{number}] (id {shown(key)})")
@@ -102,9 +102,9 @@ def _parse(path: Path, document: dict[str, Any]) -> Arrays:
         key = key if type(key) is int and 0 <= key < 2**63 else -1 - number
         place = f"{path}: annotation {key}" if key >= 0 else f"{path}: annotations[{number}]"
         home, kind = entry.get("image_id"), entry.get("category_id")
-        if not isinstance(home, int | str) or home not in picture_of:
+        if type(home) not in (int, str) or home not in picture_of:
             report.add("annotation of an image that is not in the file, dropped", f"{place} (image_id {shown(home)})")
-        elif not isinstance(kind, int) or kind not in class_of:
+        elif type(kind) is not int or kind not in class_of:
             report.add("annotation of a category that is not in the file, dropped", f"{place} (category_id {shown(kind)})")
         elif (box := _four_numbers(entry.get("bbox"))) is None:
             report.add("annotation without a box of four numbers, dropped", place)

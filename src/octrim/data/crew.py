@@ -61,8 +61,8 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
                 with contextlib.suppress(OSError, ValueError, EOFError):  # a child that died: what it leaves is done below
                     if process is None or process.stdin is None or process.stdout is None:
                         return
-                    _send(process.stdin, json.dumps(jobs[number]).encode())
-                    with np.load(io.BytesIO(_receive(process.stdout)), allow_pickle=False) as arrays:
+                    send(process.stdin, json.dumps(jobs[number]).encode())
+                    with np.load(io.BytesIO(receive(process.stdout)), allow_pickle=False) as arrays:
                         found[number] = dict(arrays)
                 if number not in found:
                     return
@@ -86,41 +86,59 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
 
 @contextlib.contextmanager
 def _child() -> Iterator[subprocess.Popen[bytes] | None]:
-    # Isolated, then with our own module path: the child must not import what lies about in the working directory.
-    code = "import sys; sys.path[:] = sys.argv[1:]; from octrim.data.crew import serve; serve()"
-    command = [sys.executable, "-I", "-c", code, *sys.path]
     try:
-        # A session of its own: Ctrl-C is the parent's to handle, and the child ends when the pipe does.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        process = start_child(__name__)
     except OSError:
         yield None
         return
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        end_child(process)
+
+
+def start_child(module: str, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """A process that runs the module's `serve()`, with pipes to it. keep: open descriptors that it gets under the same numbers.
+
+    Raises OSError where it cannot be started.
+    """
+    # Isolated, then with our own module path: the child must not import what lies about in the working directory.
+    code = "import importlib, sys; sys.path[:] = sys.argv[2:]; importlib.import_module(sys.argv[1]).serve()"
+    command = [sys.executable, "-I", "-c", code, module, *sys.path]
+    # A session of its own: Ctrl-C is the parent's to handle, and the child ends when the pipe does.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, pass_fds=keep)
+
+
+def end_child(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def child_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """The child's side: where messages come in, and where they go out."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up among the results
+    return sys.stdin.buffer, output
 
 
 def serve() -> None:
     """The child's side: a job in, its arrays out, until the parent closes the pipe."""
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not end up among the results
+    source, output = child_pipes()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            task, paths = json.loads(_receive(sys.stdin.buffer))
+            task, paths = json.loads(receive(source))
             buffer = io.BytesIO()
             results: dict[str, Any] = {**TASKS[task](paths)}
             np.savez(buffer, **results)
-            _send(output, buffer.getvalue())
+            send(output, buffer.getvalue())
 
 
-def _send(stream: IO[bytes], data: bytes) -> None:
+def send(stream: IO[bytes], data: bytes) -> None:
     stream.write(len(data).to_bytes(8, "little") + data)
     stream.flush()
 
 
-def _receive(stream: IO[bytes]) -> bytes:
+def receive(stream: IO[bytes]) -> bytes:
     """One message. Raises EOFError where the other side is gone."""
     head = stream.read(8)
     data = stream.read(int.from_bytes(head, "little"))

@@ -21,9 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from octrim.atomic import replacing
 from octrim.data.crew import CHUNK, Arrays, run_jobs
-from octrim.data.labelfiles import READ, file_digest, joined, read_bytes, taken, word_array, words_of
+from octrim.data.labelfiles import MOST_BYTES, READ, file_digest, joined, read_bytes, taken, word_array, words_of
 
-VERSION = 1  # of the format, and of what the facts mean: raise it when reading changes
+VERSION = 2  # of the format, and of what the facts mean: raise it when reading changes
 _SHAPES = {"stamp": (2,), "size": (2,), "problem": (), "digest": (16,), "state": (), "count": (), "bad_count": ()}
 
 
@@ -34,7 +34,7 @@ class Index:
         self._workers = workers
         self._key = json.dumps([VERSION, os.fspath(data.resolve()), split])
         cache = os.environ.get("XDG_CACHE_HOME", "")
-        folder = Path(cache) if Path(cache).is_absolute() else Path("~/.cache").expanduser()
+        folder = Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"))  # noqa: PTH111 (stays relative without a home)
         self.path = folder / "octrim" / f"{blake2b(self._key.encode(), digest_size=16).hexdigest()}.npz"
         self._stored = self._load()
         self._changed = False
@@ -68,7 +68,7 @@ class Index:
         self._changed = True
 
     def save(self) -> None:
-        if not self._changed:
+        if not self._changed or not self.path.is_absolute():
             return
         with contextlib.suppress(OSError):  # a full disk, a home that cannot be written
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class Index:
         for path in paths:
             try:
                 status = os.stat(path)  # noqa: PTH116 (100,000 Path objects take their time)
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a name that no file can have
                 stamps.append((-1, -1))
             else:
                 stamps.append((status.st_size, status.st_mtime_ns))
@@ -126,7 +126,7 @@ class Index:
             if place < 0:
                 continue
             try:
-                same = read[place] and file_digest(read_bytes(path)) == digests[16 * place : 16 * place + 16]
+                same = read[place] and file_digest(read_bytes(path, MOST_BYTES + 1)) == digests[16 * place : 16 * place + 16]
             except OSError:
                 same = False
             if not same:
@@ -169,4 +169,5 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else stop() prints an empty line where standard error is no terminal
+            bar.stop()

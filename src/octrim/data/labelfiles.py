@@ -8,11 +8,14 @@ as JSON in uint8.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import compress
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -30,6 +33,7 @@ ROW_PROBLEMS = (
 COLUMNS, ENCODING, NUMBER, CLASS, RANGE, INCOMPLETE, AREA = range(len(ROW_PROBLEMS))
 PER_FILE = ("digest", "state", "count", "bad_count")
 MOST_CLASSES = 65536
+MOST_BYTES = 2**24  # of one picture's label file: half a million rows
 EXCESS = 1e-3  # of the picture: what rounding does to boxes at its edge
 
 _SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
@@ -39,16 +43,34 @@ def file_digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def read_bytes(path: str) -> bytes:
-    """Faster than `open` for a small file, and there are many."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+def open_regular(path: str, flags: int = os.O_RDONLY) -> int:
+    """A handle to read from, also as `opener` of `open`. Raises OSError for anything but a file: a pipe or a device may never end."""
+    try:
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    except ValueError:  # NUL, or half of a surrogate pair: no file can have such a name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) if stat.S_ISDIR(mode) else OSError(errno.EINVAL, "not a file", path)
+    return handle
+
+
+def read_bytes(path: str, most: int | None = None) -> bytes:
+    """A file's first `most` bytes, or all of it. Faster than `open` for a small file, and there are many."""
+    handle = open_regular(path)
     try:
         parts = [os.read(handle, 1 << 16)]
-        while len(parts[-1]) == 1 << 16:
+        while len(parts[-1]) == 1 << 16 and (most is None or len(parts) << 16 < most):
             parts.append(os.read(handle, 1 << 16))
     finally:
         os.close(handle)
-    return b"".join(parts)
+    return b"".join(parts)[:most]
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file; what is not UTF-8 stays what it was when the text names a file."""
+    return read_bytes(path).decode("utf-8-sig", "surrogateescape").splitlines()
 
 
 def word_array(words: Sequence[object]) -> np.ndarray:
@@ -71,16 +93,17 @@ def yolo_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
     starts = np.flatnonzero(~space & np.concatenate([[True], space[:-1]])) if len(text) else np.zeros(0, np.int64)
     value_line = np.searchsorted(np.flatnonzero(letters == ord("\n")), starts)
     values_on = np.bincount(value_line, minlength=first_line[-1])
-    values, wrong = _numbers(text)
     whole = values_on[value_line] == 5
-    rows, line = values[whole].reshape(-1, 5), value_line[whole][::5]
+    tokens = text.split() if whole.all() else list(compress(text.split(), whole))
+    values, wrong = _numbers(tokens, b"_" not in text)
+    rows, line = values.reshape(-1, 5), value_line[whole][::5]
     label, box = rows[:, 0], rows[:, 1:]
     code = np.full(len(rows), -1)
     code[(box < -EXCESS).any(1) | (box > 1 + EXCESS).any(1)] = RANGE
     with np.errstate(invalid="ignore"):
         code[(label != np.floor(label)) | (label < 0) | (label >= MOST_CLASSES)] = CLASS
     code[~np.isfinite(rows).all(1)] = NUMBER
-    code[(wrong[whole].reshape(-1, 5) == ENCODING).any(1)] = ENCODING
+    code[(wrong.reshape(-1, 5) == ENCODING).any(1)] = ENCODING
     odd = np.flatnonzero((values_on != 0) & (values_on != 5))
     bad_line = np.concatenate([line[code >= 0], odd])
     bad_code = np.concatenate([code[code >= 0], np.full(len(odd), COLUMNS)])
@@ -113,11 +136,10 @@ def _lines(data: bytes) -> bytes:
     return data if data.endswith(b"\n") else data + b"\n"
 
 
-def _numbers(text: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Values (NaN where there is none), and ENCODING where the text is not even UTF-8, otherwise -1."""
-    tokens = text.split()
+def _numbers(tokens: Sequence[bytes], plain: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Values (NaN where there is none), and ENCODING where the text is not even UTF-8, otherwise -1. plain: there is no `_` in them."""
     wrong = np.full(len(tokens), -1)
-    if b"_" not in text:  # Python reads 1_000 as a number
+    if plain:  # Python reads 1_000 as a number
         try:
             return np.fromiter(map(float, tokens), np.float64, len(tokens)), wrong
         except ValueError:
@@ -150,7 +172,7 @@ def voc_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
         before = len(rows), len(bad)
         if states[index] == READ:
             try:
-                root = fromstring(data)
+                root = fromstring(data, forbid_dtd=True)  # which also gives elements attributes by the thousand
             except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError):  # LookupError: an unknown encoding
                 states[index] = UNREADABLE
                 continue
@@ -200,7 +222,9 @@ def _read(paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
     contents: list[bytes] = []
     for index, path in enumerate(paths):
         try:
-            data = read_bytes(path)
+            data = read_bytes(path, MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
             digests[index] = np.frombuffer(file_digest(data), np.uint8)
         except OSError as error:
             data = b""

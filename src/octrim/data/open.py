@@ -10,6 +10,7 @@ from pathlib import Path
 from octrim.data.coco import read_coco
 from octrim.data.dataset import Dataset
 from octrim.data.index import Index
+from octrim.data.labelfiles import read_bytes
 from octrim.data.voc import is_voc, read_voc
 from octrim.data.yolo import SPLITS, list_folder, list_yaml, load_yaml, read_yolo
 from octrim.errors import InputError
@@ -24,20 +25,25 @@ def open_dataset(data: str | Path, split: str = "val", names: Sequence[str] = ()
     on it, nor on what earlier runs have left in the cache.
     Raises InputError where nothing of this is found, the split is missing, or no picture can be read.
     """
-    path = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100 (resolve() would follow links out of the data set)
+    # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for users and names that cannot be.
+    path = Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}, expected 1 or more")
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         raise InputError(f"{data}: no such file or folder")
     index = Index(path, split, workers)
-    dataset = _read_file(path, split, names, index) if path.is_file() else _read_folder(path, split, names, index)
+    try:
+        dataset = _read_file(path, split, names, index) if path.is_file() else _read_folder(path, split, names, index)
+    except OSError as error:  # a folder that must not be listed, a split of more letters than a file name can have
+        raise InputError(f"{error.filename or data}: {error.strerror or error}") from None
     index.save()
     return dataset
 
 
 def _read_file(path: Path, split: str, names: Sequence[str], index: Index) -> Dataset:
-    # YAML may begin like JSON; its suffix decides then.
-    if path.suffix.lower() not in (".yaml", ".yml") and _head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    # YAML may begin like JSON, and damaged JSON like nothing; the suffix decides then.
+    suffix = path.suffix.lower()
+    if suffix == ".json" or (suffix not in (".yaml", ".yml") and _head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")):
         return read_coco(path, split, index)
     return read_yolo(path, list_yaml(path, split), names, index)
 
@@ -65,8 +71,8 @@ def _read_folder(root: Path, split: str, names: Sequence[str], index: Index) -> 
 
 def _is_data_yaml(path: Path) -> bool:
     try:
-        return path.stat().st_size < 2**20 and any(key in SPLITS for key in load_yaml(path))
-    except (InputError, OSError):
+        return any(key in SPLITS for key in load_yaml(path))
+    except InputError:
         return False
 
 
@@ -120,7 +126,6 @@ def _holds_text(folder: Path) -> bool:
 
 def _head(path: Path, count: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(count)
+        return read_bytes(str(path), count)
     except OSError:
         return b""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from octrim.data.probe import PNG, chunks_fit
 from octrim.errors import InputError
 from octrim.quiet import quiet_stderr
 
@@ -48,8 +49,8 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     # Some versions of OpenCV fill what is missing of a JPEG with grey and say nothing.
     if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan_start(data)) < 0:
         raise InputError(f"{name}: truncated JPEG (no end marker)")
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-4096:]:
-        raise InputError(f"{name}: truncated PNG (no end chunk)")
+    if data.startswith(PNG) and not chunks_fit(data):
+        raise InputError(f"{name}: truncated or damaged PNG (its chunks do not fit in the file)")
     _check_size(data, name)
     try:
         with quiet_stderr():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,10 @@ import numpy as np
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import letterbox, read_picture
 from octrim.errors import InputError
-from octrim.evaluate.detections import COLOURS
+from octrim.evaluate.detections import COLOURS, drawable
 
 WIDTH, HEIGHT, CAPTION = 480, 360, 22  # pixels of a picture on the sheet, and of the line below it
+MARGIN = 2  # white pixels around a picture
 
 
 def contact_sheet(dataset: Dataset, seed: int, most: int = 16) -> bytes:
@@ -23,37 +25,69 @@ def contact_sheet(dataset: Dataset, seed: int, most: int = 16) -> bytes:
     labelled = np.flatnonzero(np.diff(dataset.starts))
     among = labelled if len(labelled) else np.arange(len(dataset))
     chosen = np.sort(np.random.default_rng(seed).permutation(among)[:most]).tolist()
-    tiles = [_tile(dataset, index) for index in chosen]
-    columns = min(len(tiles), 4)
+    return to_jpeg(in_rows([_tile(dataset, index) for index in chosen], 4))
+
+
+def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """One picture of tiles of one size, uint8 BGR, row after row; white where the last row ends early."""
+    columns = min(len(tiles), columns)
     blank = np.full_like(tiles[0], 255)
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    sheet = np.vstack([np.hstack(row + [blank] * (columns - len(row))) for row in rows])
+    rows = [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return np.vstack([np.hstack(row + [blank] * (columns - len(row))) for row in rows])
+
+
+def to_jpeg(sheet: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+
+
+def labelled_tile(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    labels: np.ndarray,
+    texts: Sequence[str],
+    caption: str = "",
+    height: int = HEIGHT,
+    width: int = WIDTH,
+) -> np.ndarray:
+    """A picture (uint8 BGR) fitted into height x width, with its boxes and a caption below: uint8 `[height + CAPTION, width, 3]`.
+
+    boxes_xyxy: `[n, 4]`, pixels of `image`. labels: `[n]`, class numbers, which choose the colours. texts: `[n]`. Without a caption the tile
+    is `height` high.
+    """
+    tile = blank_tile(caption, height, width)
+    # Copied: letterboxing may hand back the caller's own picture.
+    inner, fit = letterbox(image, height - 2 * MARGIN, width - 2 * MARGIN)
+    inner = inner.copy() if inner is image else inner
+    placed = boxes_xyxy * (*fit.scale, *fit.scale) + (fit.left, fit.top, fit.left, fit.top)
+    order = np.argsort(-(placed[:, 2:] - placed[:, :2]).prod(1), kind="stable")  # small boxes last, so on top
+    for place in map(int, order):
+        _draw(inner, placed[place], texts[place], COLOURS[int(labels[place]) % len(COLOURS)])
+    tile[MARGIN : height - MARGIN, MARGIN : width - MARGIN] = inner
+    return tile
+
+
+def blank_tile(caption: str = "", height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A white tile with nothing but its caption."""
+    tile = np.full((height + CAPTION * bool(caption), width, 3), 255, np.uint8)
+    cv2.putText(tile, drawable(caption)[-60:], (4, height + CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return tile
 
 
 def _tile(dataset: Dataset, index: int) -> np.ndarray:
     """One picture with its boxes and its name below, uint8 BGR."""
-    tile = np.full((HEIGHT + CAPTION, WIDTH, 3), 255, np.uint8)
     name = Path(dataset.paths[index]).name
     try:
-        image, fit = letterbox(read_picture(dataset.paths[index]), HEIGHT - 4, WIDTH - 4)
+        image = read_picture(dataset.paths[index])
     except InputError as error:
         dataset.report.add("picture whose header is whole cannot be decoded", str(error))
-        name += ": cannot be decoded"
-    else:
-        boxes, labels, crowd = dataset.targets(index)
-        placed = boxes * (*fit.scale, *fit.scale) + (fit.left, fit.top, fit.left, fit.top)
-        order = np.argsort(-(placed[:, 2:] - placed[:, :2]).prod(1), kind="stable")  # small boxes last, so on top
-        for place in order.tolist():
-            number = int(labels[place])
-            text = dataset.names[number] + " (crowd)" * bool(crowd[place])
-            _draw(image, placed[place], text, COLOURS[number % len(COLOURS)])
-        tile[2 : HEIGHT - 2, 2 : WIDTH - 2] = image
-    cv2.putText(tile, name[-60:], (4, HEIGHT + CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return tile
+        return blank_tile(f"{name}: cannot be decoded")
+    boxes, labels, crowd = dataset.targets(index)
+    texts = [dataset.names[label] + " (crowd)" * is_crowd for label, is_crowd in zip(labels.tolist(), crowd.tolist(), strict=True)]
+    return labelled_tile(image, boxes, labels, texts, name)
 
 
 def _draw(image: np.ndarray, box_xyxy: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
+    text = drawable(text)
     x1, y1, x2, y2 = (round(float(side)) for side in box_xyxy)
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)

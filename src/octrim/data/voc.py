@@ -11,7 +11,7 @@ import numpy as np
 from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
 from octrim.data.dataset import Dataset, Report
 from octrim.data.index import Index
-from octrim.data.labelfiles import MISSING, UNREADABLE, taken, words_of
+from octrim.data.labelfiles import MISSING, UNREADABLE, read_bytes, read_lines, taken, words_of
 from octrim.data.pictures import SUFFIXES
 from octrim.errors import InputError
 
@@ -62,7 +62,7 @@ def _stems(root: Path, split: str) -> list[str]:
     folder = root / "ImageSets" / "Main"
     path = folder / f"{split}.txt"
     try:
-        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+        lines = read_lines(str(path))
     except FileNotFoundError:
         there = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "nothing"
         raise InputError(f"{folder}: there is no {split}.txt; it has {there}") from None
@@ -92,7 +92,7 @@ def _listed_names(root: Path) -> tuple[str, ...]:
         path = root / name
         if path.is_file():
             try:
-                names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+                names = tuple(line.strip() for line in read_bytes(str(path)).decode("utf-8-sig").splitlines() if line.strip())
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{path}: not a list of class names: {error}") from None
             if len(set(names)) < len(names):

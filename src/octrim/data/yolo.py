@@ -14,11 +14,12 @@ import yaml
 from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
 from octrim.data.dataset import Dataset, Report
 from octrim.data.index import Index
-from octrim.data.labelfiles import MISSING, UNREADABLE
+from octrim.data.labelfiles import MISSING, UNREADABLE, read_bytes, read_lines
 from octrim.data.pictures import SUFFIXES
 from octrim.errors import InputError, shown
 
 SPLITS = ("train", "val", "test")
+_MOST_YAML = 2**19  # bytes: the 21,000 names of ImageNet fit; PyYAML needs five seconds for most texts of this length, and up to twenty
 _NO_LABELS = {"classes", "train", "val", "test", "labels", "notes", "README"}  # text files that tools leave among the labels
 
 
@@ -77,10 +78,14 @@ def label_path(picture: str) -> str:
 def load_yaml(path: Path) -> dict[str, Any]:
     """A data.yaml with every scalar as text: class names such as `no` and `1e3` stay what they are. Raises InputError."""
     try:
-        document = yaml.load(path.read_text("utf-8"), yaml.BaseLoader)  # makes nothing but text, lists and mappings
+        data = read_bytes(str(path), _MOST_YAML + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    if len(data) > _MOST_YAML:
+        raise InputError(f"{path}: more than {_MOST_YAML} bytes; no data.yaml needs that")
+    try:
+        document = yaml.load(data.decode("utf-8"), yaml.BaseLoader)  # makes nothing but text, lists and mappings
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # OverflowError: "\\UFFFFFFFF"
         raise InputError(f"{path}: not readable as YAML: {shown(str(error))}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected a mapping with train, val and names, found {shown(document)}")
@@ -97,7 +102,7 @@ def list_yaml(path: Path, split: str) -> Listing:
     classes = None
     if not _is_nothing(document.get("nc")):
         text = document["nc"]
-        if not isinstance(text, str) or not text.strip().isdecimal() or not 1 <= int(text) <= 65536:
+        if not isinstance(text, str) or not text.strip().isdecimal() or len(text) > 99 or not 1 <= int(text) <= 65536:
             raise InputError(f"{path}: nc is {shown(text)}, expected the number of classes")
         classes = int(text)
         if names and len(names) != classes:
@@ -106,8 +111,8 @@ def list_yaml(path: Path, split: str) -> Listing:
     if not isinstance(home, str):
         raise InputError(f"{path}: path is {shown(home)}, expected a folder")
     folder = path.parent
-    root = folder if _is_nothing(home) else Path(os.path.abspath(folder / Path(home).expanduser()))  # noqa: PTH100 (keeps symbolic links)
-    if not root.is_dir():
+    root = folder if _is_nothing(home) else Path(os.path.abspath(folder / os.path.expanduser(home)))  # noqa: PTH100, PTH111 (keeps symbolic links)
+    if not os.path.isdir(root):  # noqa: PTH112 (which raises nothing, whatever the name)
         raise InputError(f"{path}: path is {home}, and there is no folder {root}")
     entries = document[split] if isinstance(document[split], list) else [document[split]]
     pictures: list[str] = []
@@ -127,7 +132,10 @@ def walk_pictures(folder: Path) -> list[str]:
     found = []
     seen: set[tuple[int, int]] = set()
     for home, below, files in os.walk(folder, followlinks=True):
-        status = os.stat(home)  # noqa: PTH116
+        try:
+            status = os.stat(home)  # noqa: PTH116
+        except OSError:  # gone meanwhile
+            continue
         if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
             below.clear()
             continue
@@ -165,7 +173,7 @@ def _found_entry(path: Path, split: str, entry: str, root: Path) -> Path:
     # Exports of Roboflow name ../train/images, which holds from a folder that they do not have: one `..` less is what they mean.
     tries = [root / entry, path.parent / entry, *([root / entry[3:]] if entry.startswith("../") else [])]
     for place in tries:
-        if place.exists():
+        if os.path.exists(place):  # noqa: PTH110 (which raises nothing, whatever the name)
             return Path(os.path.abspath(place))  # noqa: PTH100
     raise InputError(f"{path}: {split} is {entry}, and there is no {tries[0]}")
 
@@ -177,7 +185,7 @@ def _pictures_of(place: Path, root: Path) -> list[str]:
     if place.suffix.lower() in SUFFIXES:
         return [str(place)]
     try:
-        lines = place.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+        lines = read_lines(str(place))
     except OSError as error:
         raise InputError(f"{place}: {error.strerror or error}") from None
     bases = [str(place.parent), str(root)]

@@ -97,8 +97,9 @@ def save_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
 
 
 def _text(name: str) -> str:
-    """A class name of at most 24 letters, without what Matplotlib takes for formulas and for labels to hide."""
+    """A class name of at most 24 letters, without what Matplotlib takes for formulas and for labels to hide, and what it cannot draw."""
     short = name if len(name) <= 24 else f"{name[:23]}…"
+    short = "".join(letter if letter.isprintable() else "?" for letter in short)
     return " " * short.startswith("_") + short.replace("$", r"\$")
 
 

@@ -13,6 +13,11 @@ import numpy as np
 COLOURS = ((0, 159, 230), (178, 114, 0), (115, 158, 0), (0, 94, 213), (167, 121, 204), (233, 180, 86), (66, 228, 240))
 
 
+def drawable(text: str) -> str:
+    """On one line, and without lone surrogates (file names that are no text, JSON escapes), which end OpenCV 5 with a segmentation fault."""
+    return "".join(" " if letter.isspace() else letter if letter.isprintable() else "?" for letter in text)
+
+
 @dataclass(frozen=True)
 class Detection:
     """One box: corners in pixels of the picture, confidence 0..1, class number and name."""
@@ -89,7 +94,7 @@ class Detections:
             x1, y1, x2, y2 = (round(side) for side in found.xyxy)
             colour = COLOURS[found.class_id % len(COLOURS)]
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
-            text = f"{found.name} {found.confidence:.2f}"
+            text = drawable(f"{found.name} {found.confidence:.2f}")
             (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(line - 1, 1))
             top = y1 - height - base if y1 - height - base >= 0 else y1
             left = max(min(x1, image.shape[1] - width), 0)

@@ -67,7 +67,7 @@ def match(dataset: Dataset, detections: Sequence[np.ndarray]) -> Matches:
         len(dataset.names),
         np.repeat(np.arange(len(detections)), counts),
         flat[:, 5].astype(int),
-        flat[:, 4],
+        flat[:, 4].copy(),  # a view would keep all six columns
         matched,
         ignored,
         owner[plain],

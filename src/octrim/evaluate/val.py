@@ -19,7 +19,7 @@ from octrim.atomic import replacing, write_text
 from octrim.backends.session import Session, open_session
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
-from octrim.evaluate.batches import Planned, fixed_plan, read_batches, rectangular_plan
+from octrim.evaluate.batches import Batch, Planned, fixed_plan, read_batches, rectangular_plan
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.matching import Matches, confusion_matrix, match
 from octrim.evaluate.metrics import Curves, bootstrap_intervals, coco_metrics, confidence_curves, mean_ap
@@ -105,6 +105,65 @@ class Evaluation:
         return table
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a network detected. detections: per picture of the data set, as in `Evaluation`; empty for pictures of another's part.
+
+    failures: a line per unreadable picture. seconds: by stage, of all pictures together.
+    """
+
+    detections: list[np.ndarray]
+    failures: list[str]
+    seconds: dict[str, float]
+
+
+def detect(
+    session: Session,
+    dataset: Dataset,
+    imgsz: int | Sequence[int] | None = None,
+    batch: int = 8,
+    conf: float = 0.001,
+    iou: float = 0.6,
+    max_det: int = 300,
+    progress: Callable[[int], None] | None = None,
+    part: tuple[int, int] = (0, 1),
+    observe: Callable[[Batch], None] | None = None,
+) -> Found:
+    """Run a network over a data set; options as in `evaluate`.
+
+    part: (number, count): of processes that share the batches. observe: called after each batch that had pictures.
+    """
+    mapping, _ = map_classes(session.info.names, dataset.names)
+    if not len(dataset):
+        raise InputError("the data set has no pictures")
+    plan, side = _plan(session, dataset, imgsz, batch)
+    chosen = np.flatnonzero(mapping >= 0).tolist()
+    classes = chosen if len(chosen) < len(mapping) else None
+    detections = [np.zeros((0, 6), np.float32)] * len(dataset)
+    failures: list[str] = []
+    seconds: dict[str, float] = dict.fromkeys(("read", "pre", "network", "post"), 0.0)
+    for group in read_batches(dataset, plan[part[0] :: part[1]], side, session.info.batch):
+        failures += group.failures
+        if group.pictures:
+            session.prepare(*group.images.shape[:3])  # outside the times: a shape is compiled once
+            start = perf_counter()
+            predictions = session(group.images)
+            run = perf_counter()
+            for slot, picture, box in zip(group.slots, group.pictures, group.boxes, strict=True):
+                found = non_max_suppression(predictions[slot], conf, iou, classes, max_det=max_det, multi_label=True)
+                height, width = dataset.sizes[picture].tolist()
+                found[:, :4] = box.to_picture(found[:, :4], height, width)
+                found[:, 5] = mapping[found[:, 5].astype(int)]
+                detections[picture] = found
+            times = {"read": group.read, "pre": group.pre, "network": run - start, "post": perf_counter() - run}
+            seconds = {stage: value + times[stage] for stage, value in seconds.items()}
+            if observe is not None:
+                observe(group)
+        if progress is not None:
+            progress(len(group.pictures) + len(group.failures))
+    return Found(detections, failures, seconds)
+
+
 def evaluate(
     session: Session,
     dataset: Dataset,
@@ -125,36 +184,11 @@ def evaluate(
     Raises InputError for options out of range, classes that do not go together, an empty data set, and when no picture can be read.
     """
     check_options(conf, iou, batch, max_det, bootstrap)
-    mapping, _ = map_classes(session.info.names, dataset.names)
-    if not len(dataset):
-        raise InputError("the data set has no pictures")
-    plan, side = _plan(session, dataset, imgsz, batch)
-    chosen = np.flatnonzero(mapping >= 0).tolist()
-    classes = chosen if len(chosen) < len(mapping) else None
-    detections = [np.zeros((0, 6), np.float32)] * len(dataset)
-    failures: list[str] = []
-    seconds = dict.fromkeys(("read", "pre", "network", "post"), 0.0)
-    for group in read_batches(dataset, plan, side, session.info.batch):
-        failures += group.failures
-        if group.pictures:
-            session.prepare(*group.images.shape[:3])  # outside the times: a shape is compiled once
-            start = perf_counter()
-            predictions = session(group.images)
-            run = perf_counter()
-            for slot, picture, box in zip(group.slots, group.pictures, group.boxes, strict=True):
-                found = non_max_suppression(predictions[slot], conf, iou, classes, max_det=max_det, multi_label=True)
-                height, width = dataset.sizes[picture].tolist()
-                found[:, :4] = box.to_picture(found[:, :4], height, width)
-                found[:, 5] = mapping[found[:, 5].astype(int)]
-                detections[picture] = found
-            times = {"read": group.read, "pre": group.pre, "network": run - start, "post": perf_counter() - run}
-            seconds = {stage: value + times[stage] for stage, value in seconds.items()}
-        if progress is not None:
-            progress(len(group.pictures) + len(group.failures))
-    if len(failures) == len(dataset):
-        raise InputError(f"none of the {len(dataset)} pictures can be read: {failures[0]}")
-    speed_ms = {stage: 1000 * value / (len(dataset) - len(failures)) for stage, value in seconds.items()}
-    return measure(dataset, detections, max_det, bootstrap, seed, failures, speed_ms)
+    found = detect(session, dataset, imgsz, batch, conf, iou, max_det, progress)
+    if len(found.failures) == len(dataset):
+        raise InputError(f"none of the {len(dataset)} pictures can be read: {found.failures[0]}")
+    speed_ms = {stage: 1000 * value / (len(dataset) - len(found.failures)) for stage, value in found.seconds.items()}
+    return measure(dataset, found.detections, max_det, bootstrap, seed, found.failures, speed_ms)
 
 
 def measure(
@@ -255,11 +289,12 @@ def val(config: Val) -> None:
             config.seed,
             lambda done: progress.advance(task, done),
         )
-    _write(run.path, dataset, result)
+    write_evaluation(run.path, dataset, result)
     _report(run, result, perf_counter() - start)
 
 
-def _write(folder: Path, dataset: Dataset, result: Evaluation) -> None:
+def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None:
+    """`metrics.json`, `predictions.json` and the pictures of the curves."""
     from octrim.evaluate.curves import save_confusion, save_f1, save_precision_recall
 
     write_text(folder / "metrics.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
@@ -271,7 +306,8 @@ def _write(folder: Path, dataset: Dataset, result: Evaluation) -> None:
 
 def write_predictions(path: Path, dataset: Dataset, detections: Sequence[np.ndarray]) -> None:
     """COCO results under the data set's own picture and category ids; `bbox` is x, y, width, height in pixels."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    # backslashreplace: file names that are no text, and lone surrogates, come out as JSON's own escapes.
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         separator = "["
         for picture, found in zip(dataset.picture_ids, detections, strict=True):
             for x1, y1, x2, y2, confidence, label in found.tolist():

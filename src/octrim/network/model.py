@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.atomic import replacing
+from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
 from octrim.network.rows import Network
@@ -68,7 +68,7 @@ class Model:
 
         Raises InputError when `path` does not end in `.safetensors`.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path = Path(path)
         if path.suffix != ".safetensors":
@@ -86,8 +86,7 @@ class Model:
         }
         # One key: with several, safetensors writes them in random order and the file's hash changes from run to run.
         metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))}
-        with replacing(path) as temporary:
-            save_file({name: np.ascontiguousarray(self.tensors[name]) for name in tensor_shapes(self.network)}, temporary, metadata)
+        write_bytes(path, save({name: np.ascontiguousarray(self.tensors[name]) for name in tensor_shapes(self.network)}, metadata))
 
 
 def load(path: str | Path) -> Model:

@@ -1,0 +1,208 @@
+"""oneDNN through its C interface: the library that PyTorch computes with on a processor, and that Paddle's wheel carries but trains without.
+
+    Convolution = operation("convolution_forward", FORWARD, DIRECT, source, weights, None, result, strides, ...)
+
+A `Description` is the shape and layout of a tensor, an `Operation` is compiled code for given descriptions. The names and the numbers below are
+those of `dnnl.h` and `dnnl_types.h`, version 3, whose binary interface is stable within that version: `library` refuses any other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Mapping, Sequence
+from ctypes import byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORWARD, BACKWARD = 64, 128  # propagation kinds
+DIRECT, MAX_POOLING, NEAREST = 1, 511, 196592  # algorithms
+GLOBAL_STATISTICS, SCALE_AND_SHIFT = 1, 2 | 4  # flags of batch normalisation
+
+ANY, VECTOR, NCHW, GROUPED, NHWC = 1, 2, 5, 6, 22  # layouts: any, a, abcd, abcde, acdb
+
+SRC, SRC1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 17, 33, 41, 49, 50, 51, 52, 64  # arguments
+DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT, MULTIPLE_SRC = 129, 145, 161, 169, 255, 256, 1024
+
+_FLOAT32 = 3
+_QUERY_NAME = 8
+_QUERY = {WEIGHTS: 131, DIFF_WEIGHTS: 132, WORKSPACE: 135}
+
+
+class RefusedError(Exception):
+    """oneDNN has no code for this, or only its slow reference code."""
+
+
+class _Library:
+    def __init__(self, path: Path) -> None:
+        self.c = ctypes.CDLL(str(path))
+        self.c.dnnl_version.restype = ctypes.POINTER(c_int * 3)
+        self.version: tuple[int, ...] = tuple(self.c.dnnl_version().contents)
+        for name, result, arguments in (
+            ("dnnl_primitive_desc_query_md", c_void_p, [c_void_p, c_int, c_int]),
+            ("dnnl_memory_desc_get_size", c_size_t, [c_void_p]),
+            ("dnnl_memory_desc_equal", c_int, [c_void_p, c_void_p]),
+            ("dnnl_memory_set_data_handle", c_int, [c_void_p, c_void_p]),
+            ("dnnl_primitive_execute", c_int, [c_void_p, c_void_p, c_int, c_void_p]),
+        ):
+            function = getattr(self.c, name)
+            function.restype, function.argtypes = result, arguments
+        self.engine, self.stream = c_void_p(), c_void_p()
+        self.call("engine_create", byref(self.engine), 1, c_size_t(0))
+        self.call("stream_create", byref(self.stream), self.engine, 1)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self.c, f"dnnl_{name}")(*arguments)
+        if status:
+            raise RefusedError(f"oneDNN: {name} returned {status}")
+
+
+@lru_cache(maxsize=1)
+def library() -> _Library | None:
+    """The oneDNN of the installed Paddle; None where there is none, or another version than this module was written for."""
+    package = importlib.util.find_spec("paddle")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        path = Path(folder) / "libs" / "libdnnl.so.3"
+        if path.is_file():
+            try:
+                found = _Library(path)
+            except (OSError, AttributeError, RefusedError):
+                return None
+            return found if found.version[0] == 3 else None
+    return None
+
+
+def _library() -> _Library:
+    found = library()
+    if found is None:
+        raise RefusedError("no oneDNN")
+    return found
+
+
+class _Owned:
+    """A handle of oneDNN's, destroyed with this object."""
+
+    def __init__(self, kind: str) -> None:
+        self.handle, self.destroy = c_void_p(), getattr(_library().c, f"dnnl_{kind}_destroy")
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.destroy(self.handle)
+
+
+class Description(_Owned):
+    """Shape and layout of a float32 tensor."""
+
+    def __init__(self, shape: Sequence[int] = (), layout: int = ANY) -> None:
+        super().__init__("memory_desc")
+        self.shape = tuple(shape)
+        if shape:
+            _library().call("memory_desc_create_with_tag", byref(self.handle), len(shape), numbers(*shape), _FLOAT32, layout)
+
+    @classmethod
+    def chosen(cls, operation: Operation, argument: int) -> Description:
+        """What a compiled operation wants for an argument that was described with the layout ANY."""
+        copy, lib = cls(), _library()
+        lib.call(
+            "memory_desc_clone", byref(copy.handle), c_void_p(lib.c.dnnl_primitive_desc_query_md(operation.description.handle, _QUERY[argument], 0))
+        )
+        return copy
+
+    def part(self, shape: Sequence[int], offsets: Sequence[int]) -> Description:
+        """A box within this tensor, in place."""
+        copy = Description()
+        _library().call("memory_desc_create_submemory", byref(copy.handle), self.handle, numbers(*shape), numbers(*offsets))
+        return copy
+
+    @property
+    def bytes(self) -> int:
+        return _library().c.dnnl_memory_desc_get_size(self.handle)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Description) and bool(_library().c.dnnl_memory_desc_equal(self.handle, other.handle))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Memory(_Owned):
+    """A tensor's place in memory, which `at` sets. With `of` it is another description of that memory and moves with it."""
+
+    def __init__(self, description: Description, of: Memory | None = None) -> None:
+        super().__init__("memory")
+        self.description, self.address, self.root = description, 0, of.root if of else self
+        self._views: list[Memory] = []
+        if of:
+            of.root._views.append(self)
+        _library().call("memory_create", byref(self.handle), description.handle, _library().engine, c_void_p())
+
+    def at(self, address: int) -> None:
+        for view in self._views:
+            view.at(address)
+        self.address = address
+        _library().c.dnnl_memory_set_data_handle(self.handle, address)
+
+    def array(self) -> np.ndarray:
+        """The numbers of a vector, in place."""
+        return np.ctypeslib.as_array((c_float * self.description.shape[0]).from_address(self.address))
+
+
+class Operation:
+    """Compiled code. `kind` is the middle of its creating function's name in `dnnl.h`; the arguments after the engine follow.
+
+    Raises RefusedError where there is no code, or only reference code, thousands of times slower.
+    """
+
+    def __init__(self, kind: str, *arguments: Any) -> None:
+        lib = _library()
+        self.kind, self.description, self.primitive = kind, _Owned("primitive_desc"), _Owned("primitive")
+        values = [
+            value.handle if isinstance(value, Description) else value.description.handle if isinstance(value, Operation) else value
+            for value in arguments
+        ]
+        engine = () if kind == "reorder" else (lib.engine,)
+        lib.call(f"{kind}_primitive_desc_create", byref(self.description.handle), *engine, *values, None)
+        name = c_char_p()
+        lib.call("primitive_desc_query", self.description.handle, _QUERY_NAME, 0, byref(name))
+        self.implementation = (name.value or b"").decode()
+        if kind.startswith(("convolution", "batch")) and self.implementation.startswith("ref"):
+            raise RefusedError(f"oneDNN has only reference code for {kind}")
+        lib.call("primitive_create", byref(self.primitive.handle), self.description.handle)
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (("which", c_int), ("memory", c_void_p))
+
+
+class Step:
+    """An operation with its arguments; calling it runs it."""
+
+    def __init__(self, operation: Operation, arguments: Mapping[int, Memory]) -> None:
+        self.operation, self.memories, self.kind = operation, tuple(arguments.values()), operation.kind
+        lib = _library()
+        self._arguments = (_Argument * len(arguments))(*(_Argument(which, memory.handle) for which, memory in arguments.items()))
+        self._call, self._values = lib.c.dnnl_primitive_execute, (operation.primitive.handle, lib.stream, len(arguments), self._arguments)
+
+    def __call__(self) -> None:
+        status = self._call(*self._values)
+        if status:
+            raise RuntimeError(f"oneDNN: {self.operation.kind} returned {status}")
+
+
+def numbers(*values: int) -> Any:
+    return (c_int64 * 12)(*values)
+
+
+def handles(descriptions: Sequence[Description]) -> Any:
+    return (c_void_p * len(descriptions))(*(description.handle for description in descriptions))
+
+
+def reorder(source: Description, target: Description) -> Operation:
+    engine = _library().engine
+    return Operation("reorder", source, engine, target, engine)
+
+
+def real(value: float) -> c_float:
+    return c_float(value)

@@ -1,0 +1,319 @@
+"""Training batches, made by child processes while the network works on earlier ones.
+
+Every batch is a function of (seed, epoch, batch number): who makes it, how many do, and where an epoch is entered make no difference.
+The processes are those of `crew`. A batch's pictures come back through memory that both sides map, everything else through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import ceil
+from subprocess import Popen, TimeoutExpired
+from typing import Any
+
+import cv2
+import numpy as np
+
+from octrim.data.augment import Augmentation
+from octrim.data.crew import child_pipes, end_child, receive, send, start_child
+from octrim.data.dataset import Dataset
+from octrim.data.samples import Samples, packed, unpacked
+from octrim.data.store import Store, anonymous_file, warn
+from octrim.errors import InputError
+
+AHEAD = 2  # batches that a process may be ahead: one being made while one waits
+MOST_WORKERS = 8  # by default; the network is the slower side long before that
+NICE = 5  # the network's threads wait for each other at every layer, and the loader for none
+_PAGE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """images: uint8 RGB `[b, side, side, 3]`. targets: float32 `[n, 6]`: picture of the batch, class, and cx cy w h as shares of the side,
+    sorted by picture. indices: int64 `[b]`, the data set's numbers. failures: lines about pictures that could not be read, whose place another
+    one has taken; each line once in a loader's life.
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+    indices: np.ndarray
+    failures: list[str]
+
+
+class Loader:
+    """Batches of a data set, shuffled and augmented; a context manager, which ends its processes.
+
+    side: of the pictures, pixels. batch: pictures in a batch of all `ranks` together, of which this is number `rank`; a multiple of ranks.
+    workers: processes; 0 makes batches here when they are asked for; None takes as many as there are processors for this rank, at most 8.
+    cache: see `Store`. Raises InputError for values that make no sense.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        side: int,
+        batch: int,
+        augmentation: Augmentation,
+        seed: int = 0,
+        workers: int | None = None,
+        cache: str = "auto",
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if not len(dataset):
+            raise InputError("the data set has no pictures to train on")
+        for name, value, least in (("side", side, 32), ("batch", batch, 1), ("seed", seed, 0), ("ranks", ranks, 1), ("workers", workers or 0, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}, expected {least} or more")
+        if not 0 <= rank < ranks:
+            raise InputError(f"rank is {rank}, expected 0 to {ranks - 1}")
+        if batch % ranks:
+            raise InputError(f"batch is {batch}, expected a multiple of the {ranks} processes that share it")
+        self._dataset, self._side, self._batch, self._augmentation, self._seed = dataset, side, batch, augmentation, seed
+        self._rank, self._ranks = rank, ranks
+        if workers is None:
+            from octrim.backends.session import usable_cores  # which the children, who import this file, have no use for
+
+            workers = min(max(usable_cores() // ranks, 1), MOST_WORKERS)
+        self._store = Store(dataset, side, cache, ranks)
+        self._samples = Samples(dataset, side, augmentation, seed, self._store)
+        self._generation = 0  # counts epochs begun or given up: what is made for an earlier one is thrown away
+        self._reported: set[str] = set()
+        self._warned = self._closed = False
+        # Windows hands no descriptors on. More processes than batches have nothing to do.
+        self._slots = _Slots(min(workers, len(self)) if os.name == "posix" else 0, batch // ranks, side)
+        self._workers = [_Worker() for _ in range(self._slots.workers)]
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same for every rank."""
+        return ceil(len(self._dataset) / self._batch)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes and give up memory. Batches that were handed out stay valid."""
+        if not self._closed:
+            self._closed = True
+            self._generation += 1
+            for worker in self._workers:
+                worker.end()
+            self._slots.close()
+            self._store.close()
+
+    def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainingBatch]:
+        """The batches of an epoch from number `first` on. The first ones are begun at once, not when they are asked for.
+
+        Every picture comes once, in the order `default_rng((seed, epoch)).permutation(n)`; the last batch is smaller, and filled up from the
+        order's beginning to what the ranks can share equally. mosaic: see `Samples.sample`.
+        Ends what an earlier call has not delivered yet; its iterator then raises RuntimeError. Raises InputError for a `first` out of range,
+        and while iterating where a picture and all that were drawn in its place could not be read.
+        """
+        if self._closed:
+            raise RuntimeError("the loader is closed")
+        if epoch < 0 or not 0 <= first <= len(self):
+            raise InputError(f"epoch is {epoch} and its first batch {first}, expected 0 or more and 0 to {len(self)}")
+        generation = self._begin()
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._dataset))
+        plan = [self._share(order, number) for number in range(first, len(self))]
+        for number, indices in enumerate(plan[: AHEAD * len(self._workers)]):
+            self._hand_out(generation, number, epoch, indices, mosaic)
+        return self._deliver(generation, epoch, plan, mosaic)
+
+    def _share(self, order: np.ndarray, number: int) -> np.ndarray:
+        """This rank's part of a batch of all."""
+        start, stop = number * self._batch, min((number + 1) * self._batch, len(order))
+        each = -(-(stop - start) // self._ranks)
+        return order.take(np.arange(start + self._rank * each, start + (self._rank + 1) * each), mode="wrap")
+
+    def _begin(self) -> int:
+        self._generation += 1
+        self._slots.generation[0] = self._generation
+        for worker in self._workers:
+            worker.drain()
+        fresh = [worker for worker in self._workers if worker.process is None]
+        if fresh:
+            settings = {
+                "parent": os.getpid(),
+                "slots": [self._slots.descriptor, self._slots.workers, self._slots.batch],
+                "store": [self._store.mode, self._store.descriptor],
+                "side": self._side,
+                "seed": self._seed,
+                "augmentation": asdict(self._augmentation),
+            }
+            for worker in fresh:
+                worker.start([descriptor for descriptor in (self._slots.descriptor, self._store.descriptor) if descriptor >= 0])
+            data = packed(self._dataset)
+            for worker in fresh:  # all have been started: they import in parallel
+                worker.introduce(json.dumps(settings).encode(), data)
+        return self._generation
+
+    def _hand_out(self, generation: int, number: int, epoch: int, indices: np.ndarray, mosaic: bool) -> None:
+        slot = number % (AHEAD * len(self._workers))
+        job = {"generation": generation, "epoch": epoch, "indices": indices.tolist(), "mosaic": mosaic, "slot": slot}
+        self._workers[number % len(self._workers)].give(json.dumps(job).encode())
+
+    def _deliver(self, generation: int, epoch: int, plan: list[np.ndarray], mosaic: bool) -> Iterator[TrainingBatch]:
+        ahead = AHEAD * len(self._workers)
+        try:
+            for number, indices in enumerate(plan):
+                if generation != self._generation:
+                    raise RuntimeError("a later epoch was begun, or the loader closed, before this one was at its end")
+                batch = self._collect(number, indices) if ahead else None
+                if batch is None:
+                    images = np.empty((len(indices), self._side, self._side, 3), np.uint8)
+                    targets, failures = self._samples.batch(epoch, indices.tolist(), mosaic, images)
+                    batch = TrainingBatch(images, targets, indices, failures)
+                if ahead and number + ahead < len(plan):
+                    self._hand_out(generation, number + ahead, epoch, plan[number + ahead], mosaic)
+                new = [line for line in batch.failures if line not in self._reported]
+                self._reported.update(new)
+                yield TrainingBatch(batch.images, batch.targets, batch.indices, new)
+        finally:
+            if generation == self._generation and not self._closed:  # left early: what is being made is given up
+                self._generation += 1
+                self._slots.generation[0] = self._generation
+
+    def _collect(self, number: int, indices: np.ndarray) -> TrainingBatch | None:
+        """A batch from the process that it was given to; None where that is no more."""
+        worker = self._workers[number % len(self._workers)]
+        reply = worker.take()
+        if reply is None:
+            if not self._warned:
+                warn(f"a loader process {worker.ended}; until the next epoch its batches are made by the training process")
+            self._warned = True
+            return None
+        head, data = reply
+        if head["error"]:
+            raise InputError(head["error"])
+        images = self._slots.images(number % (AHEAD * len(self._workers)))[: len(indices)].copy()
+        return TrainingBatch(images, np.frombuffer(data, np.float32).reshape(-1, 6).copy(), indices, head["failures"])
+
+
+class _Slots:
+    """Memory for the pictures of batches under way, AHEAD for each process, and before it the number of the epoch that is wanted."""
+
+    def __init__(self, workers: int, batch: int, side: int, descriptor: int | None = None) -> None:
+        self.workers, self.batch, self._side = workers, batch, side
+        self._each = -(-batch * side * side * 3 // _PAGE) * _PAGE
+        size = _PAGE + AHEAD * workers * self._each
+        self.descriptor = descriptor if descriptor is not None else anonymous_file(size) if workers else -1
+        self._bytes = np.frombuffer(mmap.mmap(self.descriptor, size), np.uint8) if workers else np.zeros(_PAGE, np.uint8)
+        self.generation = self._bytes[:8].view(np.int64)
+
+    def images(self, slot: int) -> np.ndarray:
+        start = _PAGE + slot * self._each
+        return self._bytes[start : start + self.batch * self._side**2 * 3].reshape(self.batch, self._side, self._side, 3)
+
+    def close(self) -> None:
+        self._bytes = self.generation = np.zeros(1, np.int64)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class _Worker:
+    """A child process as the parent sees it. process: None before it is started and once it has failed; ended: how it did, for a warning."""
+
+    def __init__(self) -> None:
+        self.process: Popen[bytes] | None = None
+        self.ended = ""
+        self._due = 0  # replies
+
+    def start(self, descriptors: list[int]) -> None:
+        try:
+            self.process = start_child(__name__, descriptors)
+        except OSError as error:
+            self.ended = f"cannot be started ({error.strerror})"
+
+    def introduce(self, *messages: bytes) -> None:
+        """Messages that have no reply."""
+        for message in messages:
+            self.give(message)
+        self._due = 0
+
+    def give(self, message: bytes) -> None:
+        with self._guarded():
+            if self.process is not None and self.process.stdin is not None:
+                send(self.process.stdin, message)
+                self._due += 1
+
+    def take(self) -> tuple[dict[str, Any], bytes] | None:
+        """The next reply; None where the process has died."""
+        with self._guarded():
+            if self.process is not None and self.process.stdout is not None:
+                self._due -= 1
+                head, _, data = receive(self.process.stdout).partition(b"\n")
+                return json.loads(head), data
+        return None
+
+    def drain(self) -> None:
+        """Throw away what is due. It comes at once where nobody wants it any more; left in the pipe it would fill it."""
+        while self.process is not None and self._due:
+            self.take()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError):
+            assert self.process is not None
+            with contextlib.suppress(TimeoutExpired):
+                code = self.process.wait(1)  # its pipes close a moment before it is gone
+                self.ended = f"was killed by signal {-code}" if code < 0 else f"has ended with status {code}"
+            self.end()
+        except BaseException:  # Ctrl-C within a message: what follows would not be understood
+            self.end()
+            raise
+
+    def end(self) -> None:
+        if self.process is not None:
+            end_child(self.process)
+        self.process, self._due = None, 0
+
+
+def serve() -> None:
+    """The child's side: makes batches until the parent closes the pipe, or is gone."""
+    source, output = child_pipes()
+    settings = json.loads(receive(source))
+    threading.Thread(target=_end_with, args=(settings["parent"],), daemon=True).start()
+    cv2.setNumThreads(1)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    dataset, side = unpacked(receive(source)), settings["side"]
+    descriptor, workers, batch = settings["slots"]
+    slots = _Slots(workers, batch, side, descriptor)
+    samples = Samples(dataset, side, Augmentation(**settings["augmentation"]), settings["seed"], Store.shared(dataset, side, *settings["store"]))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            job = json.loads(receive(source))
+            reply: dict[str, Any] = {"error": "", "failures": []}
+            targets = np.empty((0, 6), np.float32)
+            wanted = partial(_equal, slots.generation, job["generation"])
+            try:
+                targets, reply["failures"] = samples.batch(job["epoch"], job["indices"], job["mosaic"], slots.images(job["slot"]), wanted)
+            except InputError as error:
+                reply["error"] = str(error)
+            send(output, json.dumps(reply).encode() + b"\n" + targets.tobytes())
+
+
+def _equal(shared: np.ndarray, value: int) -> bool:
+    return shared[0] == value
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has, even one that was killed, whatever else may hold the pipe's other end by then."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

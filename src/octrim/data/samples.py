@@ -1,0 +1,118 @@
+"""One training sample: which picture, which augmentation, all from (seed, epoch, index), so that no process, order or restart changes it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from octrim.data.augment import Augmentation, Scene, flips, hsv, mixup, mosaic, random_perspective
+from octrim.data.dataset import Dataset
+from octrim.data.labelfiles import word_array, words_of
+from octrim.data.pictures import letterbox
+from octrim.data.store import Store
+from octrim.errors import InputError
+
+REPLACEMENTS = 20  # pictures tried in the place of one that cannot be read
+
+
+class Samples:
+    """Samples of side x side pixels. seed: 0 or more. store: of the same data set and side.
+
+    failures: a line for every picture that could not be read since the list was last emptied, each once. Its place in a sample is taken
+    by another one, drawn from the sample's own random numbers.
+    """
+
+    def __init__(self, dataset: Dataset, side: int, augmentation: Augmentation, seed: int, store: Store) -> None:
+        self.failures: list[str] = []
+        self._dataset = dataset
+        self._side = side
+        self._augmentation = augmentation
+        self._seed = seed
+        self._store = store
+        sizes = dataset.sizes[:, ::-1]
+        self._scales = np.tile(store.shapes[:, ::-1] / sizes, 2).astype(np.float32)
+
+    def sample(self, epoch: int, index: int, mosaic: bool = True) -> Scene:
+        """The sample of picture `index` in `epoch`: image uint8 RGB `[side, side, 3]`, boxes in its pixels and inside it, labels.
+
+        mosaic: whether it may be one of four pictures, as often as the augmentation says; published recipes end without.
+        Raises InputError where a picture and all that were drawn in its place could not be read.
+        """
+        generator = np.random.default_rng((self._seed, epoch, index))
+        if generator.random() < self._augmentation.mosaic and mosaic:
+            scene = self._mosaic(generator, index)
+            if generator.random() < self._augmentation.mixup:
+                scene = mixup(generator, scene, self._mosaic(generator, self._other(generator)))
+        else:
+            scene = random_perspective(generator, self._letterboxed(generator, index), self._augmentation, self._side)
+        scene = Scene(hsv(generator, scene.image, self._augmentation), scene.boxes_xyxy, scene.labels)
+        return flips(generator, scene, self._augmentation)
+
+    def batch(
+        self, epoch: int, indices: Sequence[int], mosaic: bool, images: np.ndarray, wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[np.ndarray, list[str]]:
+        """Samples into `images`, uint8 `[n, side, side, 3]`. Stops as soon as `wanted` says no.
+
+        Returns targets, float32 `[boxes, 6]`: number in the batch, class, and cx cy w h as shares of the side; and the failures.
+        """
+        self.failures.clear()
+        rows = [np.empty((0, 6), np.float32)]
+        for number, index in enumerate(indices):
+            if not wanted():
+                break
+            images[number], boxes, labels = self.sample(epoch, index, mosaic)
+            upper, lower = boxes[:, :2] / self._side, boxes[:, 2:] / self._side
+            numbers = np.full(len(labels), number)
+            rows.append(np.column_stack([numbers, labels, (upper + lower) / 2, lower - upper]).astype(np.float32))
+        return np.concatenate(rows), list(self.failures)
+
+    def _mosaic(self, generator: np.random.Generator, index: int) -> Scene:
+        scenes = [self._picture(generator, index), *(self._picture(generator, self._other(generator)) for _ in range(3))]
+        order = generator.permutation(4)  # the sample's own picture stands in every place equally often
+        whole = mosaic(generator, [scenes[place] for place in order], self._side)
+        return random_perspective(generator, whole, self._augmentation, self._side)
+
+    def _letterboxed(self, generator: np.random.Generator, index: int) -> Scene:
+        scene = self._picture(generator, index)
+        image, box = letterbox(scene.image, self._side, self._side)
+        return Scene(image, scene.boxes_xyxy + np.asarray((box.left, box.top, box.left, box.top), np.float32), scene.labels)
+
+    def _other(self, generator: np.random.Generator) -> int:
+        return int(generator.integers(len(self._dataset)))
+
+    def _picture(self, generator: np.random.Generator, index: int) -> Scene:
+        """A picture as it is stored, BGR, with its boxes; another one where it cannot be read."""
+        failure = ""
+        for _ in range(REPLACEMENTS + 1):
+            try:
+                image = self._store.read(index)
+            except InputError as error:
+                failure = str(error)
+                if failure not in self.failures:
+                    self.failures.append(failure)
+                index = self._other(generator)
+                continue
+            boxes, labels, crowd = self._dataset.targets(index)
+            return Scene(image, (boxes * self._scales[index])[~crowd], labels[~crowd])
+        raise InputError(f"{failure} (and {REPLACEMENTS} pictures drawn in the place of another could not be read either)")
+
+
+_ARRAYS = ("sizes", "boxes", "labels", "crowd", "starts")
+
+
+def packed(dataset: Dataset) -> bytes:
+    """What samples need of a data set, as an .npz without pickles."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: getattr(dataset, name) for name in _ARRAYS}
+    np.savez(buffer, paths=word_array(dataset.paths), **arrays)
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes) -> Dataset:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        paths = tuple(words_of(file["paths"]))
+        arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}
+    return Dataset(names=(), paths=paths, picture_ids=(), category_ids=(), **arrays)

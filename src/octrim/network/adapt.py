@@ -1,0 +1,37 @@
+"""A network for other classes or anchors than it was made for, keeping what it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from octrim.network.initialize import fresh_tensors
+from octrim.network.model import Model
+from octrim.network.rows import Network
+
+Anchors = Sequence[Sequence[tuple[float, float]]]
+
+
+def adapted(model: Model, names: Sequence[str], image_size: int, anchors: Anchors | None = None, seed: int = 0) -> Model:
+    """The model with classes `names`, made for `image_size` pixels, and with other anchors (pixels, per level) where given.
+
+    Detect's outputs for boxes and objectness stay, and those of classes with a name that the model knows; other classes start fresh.
+    """
+    names = tuple(names)
+    network = model.network if anchors is None else dataclasses.replace(model.network, anchors=tuple(tuple(level) for level in anchors))
+    tensors = dict(model.tensors)
+    if names != model.names:
+        per_level, before = len(network.anchors[0]), len(model.names)
+        rows = tuple(dataclasses.replace(row, channels=per_level * (5 + len(names))) if row.name in network.heads else row for row in network.rows)
+        network = Network(rows, network.anchors)
+        fresh = fresh_tensors(network, seed)
+        for head in sorted(network.heads):
+            for name in (f"{head}.weight", f"{head}.bias"):
+                old = tensors[name].reshape(per_level, 5 + before, -1)
+                new = fresh[name].reshape(per_level, 5 + len(names), -1).copy()
+                new[:, :5] = old[:, :5]
+                for number, label in enumerate(names):
+                    if label in model.names:
+                        new[:, 5 + number] = old[:, 5 + model.names.index(label)]
+                tensors[name] = new.reshape(fresh[name].shape)
+    return Model(network, tensors, names, image_size, model.lineage)

@@ -1,0 +1,134 @@
+"""The state of a training on disk: one safetensors file, written whole or not at all, from which a run goes on as if nothing had happened.
+
+Random numbers need no place in it: every stream starts from (seed, epoch, sample).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.atomic import write_bytes
+from octrim.data.dataset import Dataset
+from octrim.errors import InputError, shown
+from octrim.network.cost import tensor_shapes
+from octrim.network.model import Model
+from octrim.network.rows import Network
+
+FORMAT = 1
+_KEY = "octrim-training"
+
+
+@dataclass
+class State:
+    """Where a training stands: before batch `batch` of epoch `epoch`.
+
+    lineage: of the weights that it began with. data: digest of what it learns from. arrays: float32 vectors `values` (parameters, then
+    statistics), `average` (their moving average), `gradient` (of the batches that wait for an optimizer step), `moment0`, `moment1`; empty
+    before the first step. waiting: how many batches those are. steps: of the optimizer. updates: of the average.
+    losses: sums of box, objectness and class loss over the epoch's batches so far; labels: how many boxes these had. rows: of results.csv.
+    best: the best fitness and the epoch that had it. extra: what sparsity training or distillation keeps, JSON values.
+    """
+
+    network: Network
+    names: tuple[str, ...]
+    image_size: int
+    lineage: tuple[dict[str, Any], ...]
+    data: str
+    arrays: dict[str, np.ndarray]
+    epoch: int = 0
+    batch: int = 0
+    waiting: int = 0
+    steps: int = 0
+    updates: int = 0
+    losses: tuple[float, ...] = (0.0, 0.0, 0.0)
+    labels: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float, int] = (-1.0, -1)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def averaged(self, action: dict[str, Any]) -> Model:
+        """The moving average as a model; action: what was done, for its lineage."""
+        tensors = unflattened(self.network, self.arrays["average"])
+        return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action))
+
+
+def kind_of(name: str) -> int:
+    """What a tensor is: 0 convolution weights, 1 batch-norm weights, 2 biases, 3 batch-norm statistics."""
+    if name.endswith((".running_mean", ".running_var")):
+        return 3
+    if name.endswith(".bias"):
+        return 2
+    return 1 if name.endswith(".bn.weight") else 0
+
+
+def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays in a vector of all tensors, which stand by kind and, within a kind, in the table's order."""
+    tensors, start = {}, 0
+    for name, shape in sorted(tensor_shapes(network).items(), key=lambda item: kind_of(item[0])):
+        size = math.prod(shape)
+        tensors[name] = flat[start : start + size].reshape(shape)
+        start += size
+    return tensors
+
+
+_PLAIN = ("image_size", "data", "epoch", "batch", "waiting", "steps", "updates", "labels", "rows", "extra")
+
+
+def save_state(state: State, path: Path) -> None:
+    from safetensors.numpy import save
+
+    header: dict[str, Any] = {name: getattr(state, name) for name in _PLAIN}
+    header |= {"format": FORMAT, "table": state.network.to_json(), "anchors": state.network.anchors, "names": state.names}
+    header |= {"lineage": state.lineage, "losses": state.losses, "best": state.best}
+    metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=False)}
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, save(state.arrays, metadata))
+
+
+def load_state(path: Path) -> State:
+    """Raises InputError for a file that is missing, damaged, or of a newer version."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a run that can be resumed has one")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None:
+                raise InputError(f"{path}: not a training checkpoint of OcTrim")
+            header = json.loads(text)
+            if header["format"] > FORMAT:
+                raise InputError(f"{path}: written by a newer OcTrim (format {header['format']}, this one reads up to {FORMAT}); upgrade octrim")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        state = State(
+            network=Network.from_json(header["table"], header["anchors"]),
+            names=tuple(header["names"]),
+            lineage=tuple(header["lineage"]),
+            losses=tuple(header["losses"]),
+            best=(header["best"][0], header["best"][1]),
+            arrays=arrays,
+            **{name: header[name] for name in _PLAIN},
+        )
+    except InputError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, IndexError) as error:
+        raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None
+    return state
+
+
+def data_digest(*datasets: Dataset | None) -> str:
+    """Of what a training learns from: pictures' paths and sizes, boxes, labels, names."""
+    digest = hashlib.sha256()
+    for dataset in datasets:
+        if dataset is not None:
+            digest.update("\0".join((*dataset.names, "", *dataset.paths)).encode("utf-8", "surrogateescape"))
+            for array in (dataset.sizes, dataset.boxes, dataset.labels, dataset.crowd, dataset.starts):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,222 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from math import isfinite, isnan
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from octrim.backends.paddle import F, PaddleNetwork, paddle
+from octrim.backends.session import float_batch
+from octrim.data.dataset import Dataset
+from octrim.data.loader import Loader
+from octrim.errors import InputError
+from octrim.network.model import Model
+from octrim.training.checkpoint import State
+from octrim.training.hyper import Hyperparameters
+from octrim.training.loss import DetectionLoss
+from octrim.training.optimizer import MovingAverage, Optimizer, Weights
+from octrim.training.parallel import World
+from octrim.training.record import Record
+from octrim.training.schedule import Schedule, Settings, side_of_batch
+from octrim.training.validate import Validator
+
+if TYPE_CHECKING:
+    from octrim.cli import Training
+
+AfterStep = Callable[[Weights, Settings, float], None]
+"""Changes weights after an optimizer step: (weights, learning rates, share of the training that is over, 0..1)."""
+
+ExtraLoss = Callable[[Any, list[Any]], Any]
+"""A loss to add, a scalar tensor: (images [batch, 3, height, width], heads)."""
+
+
+def fit(
+    config: Training,
+    hyper: Hyperparameters,
+    model: Model,
+    train_set: Dataset,
+    val_set: Dataset | None,
+    state: State,
+    record: Record,
+    world: World,
+    after_step: AfterStep | None = None,
+    extra_loss: ExtraLoss | None = None,
+) -> State:
+    """Train `model` from `state` to the last epoch and return the state at the end. What happens is told to `record`, which keeps it.
+
+    Raises InputError when the loss is no longer a number, KeyboardInterrupt after SIGINT or SIGTERM, when the state has been saved.
+    """
+    network = PaddleNetwork(model)
+    network.train()
+    weights = Weights(network)
+    loss = DetectionLoss(network.network, hyper, model.image_size)
+    validator = Validator(model, val_set, loss, config.batch, world) if val_set is not None else None
+    accumulate = max(round(config.nominal_batch / config.batch), 1)
+    decay = hyper.weight_decay * config.batch * accumulate / config.nominal_batch
+    optimizer = Optimizer.create(weights, config.optimizer, decay, _freeze(weights, config.freeze))
+    average = MovingAverage(weights.values())
+    gradient = paddle.zeros([weights.parameters.size])
+    if state.arrays:
+        weights.assign(paddle.to_tensor(state.arrays["values"]))
+        average = MovingAverage(paddle.to_tensor(state.arrays["average"]), state.updates)
+        gradient = paddle.to_tensor(state.arrays["gradient"])
+        optimizer.moments = [paddle.to_tensor(state.arrays[f"moment{index}"]) for index in range(len(optimizer.moments))]
+        optimizer.steps = state.steps
+
+    def snapshot() -> State:
+        state.arrays = {"values": weights.values().numpy(), "average": average.values.numpy(), "gradient": gradient.numpy()}
+        state.arrays |= {f"moment{index}": moment.numpy() for index, moment in enumerate(optimizer.moments)}
+        state.steps, state.updates = optimizer.steps, average.updates
+        return state
+
+    loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, config.seed, config.workers, config.cache, world.rank, world.size)
+    schedule = Schedule(hyper, config.epochs, len(loader), accumulate, config.cos_lr)
+    with loader, interruptions() as interrupted:
+        if not state.arrays:
+            record.begin(snapshot())
+        for epoch in range(state.epoch, config.epochs):
+            record.start_epoch(epoch, len(loader), state)
+            started = perf_counter()
+            pictures = 0
+            for batch in loader.epoch(epoch, mosaic=epoch < config.epochs - config.close_mosaic, first=state.batch):
+                settings = schedule.at(epoch, state.batch)
+                images = paddle.to_tensor(float_batch(batch.images))
+                if config.multi_scale:
+                    side = side_of_batch(model.image_size, network.network.stride, config.seed, epoch, state.batch)
+                    images = F.interpolate(images, size=[side, side], mode="bilinear")
+                with _mixed_precision(config.amp):
+                    heads = network(images)
+                found = loss(heads, batch.targets)
+                total = found.total if extra_loss is None else found.total + extra_loss(images, heads)  # <- distillation enters here
+                total.backward()
+                gradient = gradient + weights.parameters.gradient()
+                parts = found.parts.numpy().tolist()
+                state.losses = tuple(sum_ + part for sum_, part in zip(state.losses, parts, strict=True))
+                state.labels += len(batch.targets)
+                state.waiting += 1
+                state.batch += 1
+                pictures += len(batch.images)
+                if not all(map(isfinite, parts)):
+                    raise InputError(
+                        f"the loss is not a number any more (epoch {epoch + 1}, batch {state.batch}); the checkpoint of the last epoch is kept; "
+                        "a lower lr0 or more warm-up may help"
+                    )
+                if state.waiting >= settings.accumulate:
+                    optimizer.step(world.sum(gradient), settings)
+                    weights.statistics.assign(world.mean(weights.statistics.values()))
+                    if after_step is not None:
+                        after_step(weights, settings, (epoch + state.batch / len(loader)) / config.epochs)  # <- sparsity enters here
+                    average.update(weights.values())
+                    gradient = paddle.zeros([weights.parameters.size])
+                    state.waiting = 0
+                record.batch(epoch, batch, images.shape[2], state)
+                # The processes wait for each other at a step, so they must leave at the same one.
+                if world.agree(interrupted()) if state.waiting == 0 else interrupted() and world.size == 1:
+                    record.interrupt(snapshot())
+                    raise KeyboardInterrupt
+            trained = perf_counter()
+            weights.statistics.assign(world.mean(weights.statistics.values()))
+            gradient = world.mean(gradient)
+            row = dict(
+                zip(
+                    ("train/box_loss", "train/obj_loss", "train/cls_loss"),
+                    world.mean_of([loss_ / len(loader) for loss_ in state.losses]),
+                    strict=True,
+                )
+            )
+            evaluation = None
+            if validator is not None and (not config.noval or epoch == config.epochs - 1):
+                evaluation, losses = validator.evaluate(average.values)
+                row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), losses, strict=True))
+            if evaluation is not None:
+                row |= {"metrics/precision": evaluation.precision, "metrics/recall": evaluation.recall}
+                row |= {"metrics/mAP_0.5": evaluation.map50, "metrics/mAP_0.5:0.95": evaluation.map}
+                fitness = fitness_of(evaluation.map50, evaluation.map)
+            else:
+                fitness = float(epoch) if validator is None or config.noval else 0.0  # without evaluation the last is the best
+            at_end = schedule.at(epoch, len(loader) - 1)
+            row |= {"x/lr0": at_end.bias_rate, "x/lr1": at_end.rate, "x/lr2": at_end.rate}
+            if fitness > state.best[0]:
+                state.best = (fitness, epoch)
+            state.rows.append({"epoch": epoch, **row})
+            labels = round(world.mean_of([state.labels])[0] * world.size)
+            state.losses, state.labels = (0.0, 0.0, 0.0), 0
+            state.epoch, state.batch = epoch + 1, 0
+            seconds = (trained - started, perf_counter() - trained)
+            record.end_epoch(snapshot(), evaluation, labels, pictures * world.size, seconds)
+            if world.agree(bool(config.patience) and epoch - state.best[1] >= config.patience):
+                record.print(f"no better epoch in {config.patience}: stopped (patience)")
+                break
+    return state
+
+
+def fitness_of(map50: float, map_: float) -> float:
+    """What the best epoch has most of: .1 mAP50 + .9 mAP50-95."""
+    return sum(weight * (0.0 if isnan(value) else value) for weight, value in ((0.1, map50), (0.9, map_)))
+
+
+def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
+    """Stop the gradients of frozen parameters; 1 where a parameter trains, a flat vector, or None where all do."""
+    chosen = frozen(tuple(weights.parameters.tensors), freeze)
+    if not chosen:
+        return None
+    mask = np.ones(weights.parameters.size, np.float32)
+    for name in chosen:
+        weights.parameters.tensors[name].stop_gradient = True
+        mask[weights.parameters.slices[name]] = 0
+    return paddle.to_tensor(mask)
+
+
+def frozen(names: tuple[str, ...], freeze: tuple[str, ...]) -> list[str]:
+    """The tensors that `--freeze` means: a number N is the first N layers of the layout, anything else a pattern of rows or tensors.
+
+    Raises InputError for a pattern that fits nothing, and when nothing is left to train.
+    """
+    from fnmatch import fnmatchcase
+
+    chosen: list[str] = []
+    for item in freeze:
+        if item.isdigit():
+            found = [name for name in names if (part := name.split("."))[0] == "model" and part[1].isdigit() and int(part[1]) < int(item)]
+        else:
+            found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in (item, f"{item}.*"))]
+        if not found and item != "0":
+            raise InputError(f"freeze: {item!r} fits no layer of this network")
+        chosen += found
+    if len(set(chosen)) == len(names):
+        raise InputError(f"freeze: {' '.join(freeze)} leaves nothing to train")
+    return [name for name in names if name in set(chosen)]
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGINT and SIGTERM are remembered until the loop comes to a place where it can stop; a second one stops at once."""
+    received: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's
+        before = {}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _mixed_precision(wanted: bool) -> Any:
+    """bfloat16 where the device has it: unlike float16 it needs no loss scaling."""
+    if wanted and paddle.device.get_device().startswith("gpu") and paddle.amp.is_bfloat16_supported():
+        return paddle.amp.auto_cast(dtype="bfloat16")
+    return contextlib.nullcontext()

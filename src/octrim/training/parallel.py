@@ -1,0 +1,168 @@
+"""Several processes train one network: each works on its part of every batch, and gradients are averaged.
+
+`--devices N` starts them on this machine; `python -m paddle.distributed.launch` starts them on several. CPUs talk through gloo, GPUs through NCCL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from octrim.backends.session import usable_cores
+from octrim.quiet import quiet_stderr
+
+
+@dataclass(frozen=True)
+class World:
+    """rank: number of this process among `size`; number 0 writes the files."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Any) -> Any:
+        """The sum over the processes; the same bits in each."""
+        if self.size == 1:
+            return tensor
+        from octrim.backends.paddle import paddle
+
+        tensor = tensor.clone()
+        paddle.distributed.all_reduce(tensor)
+        return tensor
+
+    def mean(self, tensor: Any) -> Any:
+        return tensor if self.size == 1 else self.sum(tensor) / self.size
+
+    def mean_of(self, values: Sequence[float]) -> list[float]:
+        """Of a few numbers; float64 with one process."""
+        values = [float(value) for value in values]
+        return values if self.size == 1 else np.mean(self.gather(np.asarray([values], np.float32)), axis=0)[0].tolist()
+
+    def agree(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return flag if self.size == 1 else bool(np.concatenate(self.gather(np.asarray([[flag]], np.float32))).any())
+
+    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+        """Every process's float32 `[n, columns]`, where n differs, in every process."""
+        if self.size == 1:
+            return [array]
+        from octrim.backends.paddle import paddle
+
+        counts: list[Any] = []
+        paddle.distributed.all_gather(counts, paddle.to_tensor(np.asarray([len(array)], np.int64)))
+        lengths = [count.numpy().item() for count in counts]
+        padded = np.zeros((max(*lengths, 1), array.shape[1]), np.float32)
+        padded[: len(array)] = array
+        parts: list[Any] = []
+        paddle.distributed.all_gather(parts, paddle.to_tensor(padded))
+        return [part.numpy()[:length] for part, length in zip(parts, lengths, strict=True)]
+
+
+def world() -> World:
+    """This process's place among those that a launcher has started; alone without one."""
+    size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    if size == 1:
+        return World()
+    if _PARENT in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]),), daemon=True).start()
+    from octrim.backends.paddle import paddle
+
+    if not paddle.is_compiled_with_cuda():
+        os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+    if not paddle.distributed.is_initialized():
+        with quiet_stderr():
+            paddle.distributed.init_parallel_env()
+    return World(paddle.distributed.get_rank(), size)
+
+
+_PARENT = "OCTRIM_PARENT"
+
+
+def _end_with(parent: int) -> None:
+    """A process whose launcher was killed has nobody to report to; its partners wait for it for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def launched() -> bool:
+    """Whether this process is one of several already."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+
+
+def launch(arguments: Sequence[str], devices: int) -> int:
+    """Run `octrim ARGUMENTS` in so many processes on this machine; returns 0, or the exit code of the first that fails.
+
+    Only number 0 prints results. When one ends badly, or this process is told to stop, so do the others.
+    """
+    ports = _free_ports(devices)
+    processes: list[subprocess.Popen[Any]] = []
+    said = [tempfile.TemporaryFile() for _ in ports]  # noqa: SIM115 (closed below)
+
+    def forward(number: int, _frame: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for rank, port in enumerate(ports):
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(usable_cores() // devices, 1)),
+                "PADDLE_TRAINER_ID": str(rank),
+                "PADDLE_TRAINERS_NUM": str(devices),
+                "PADDLE_TRAINER_ENDPOINTS": ",".join(f"127.0.0.1:{port}" for port in ports),
+                "PADDLE_CURRENT_ENDPOINT": f"127.0.0.1:{port}",
+                "FLAGS_selected_gpus": str(rank),
+                _PARENT: str(os.getpid()),
+            }
+            # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+            command = [sys.executable, "-m", "octrim", *arguments]
+            streams: Any = {"stdin": subprocess.DEVNULL} | ({"stdout": subprocess.DEVNULL, "stderr": said[rank]} if rank else {})
+            processes.append(subprocess.Popen(command, env=environment, start_new_session=True, **streams))
+        while not any(codes := [process.poll() for process in processes]) and None in codes:
+            time.sleep(0.2)
+        if any(codes):  # the others wait for what will never come; those that save a checkpoint get time for it
+            deadline = time.monotonic() + 20
+            while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            codes = [process.poll() for process in processes]
+        if not codes[0]:  # number 0 has nothing to say about what went wrong in another
+            for rank in (rank for rank, code in enumerate(codes) if code):
+                said[rank].seek(0)
+                sys.stderr.write(said[rank].read().decode("utf-8", "replace"))
+                break
+        return next((code for code in codes if code), 0)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for file in said:
+            file.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

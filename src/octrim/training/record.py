@@ -1,0 +1,175 @@
+"""What a training leaves behind and shows: checkpoint, weights, results.csv, pictures, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from octrim.atomic import write_text
+from octrim.data.dataset import Dataset
+from octrim.data.loader import TrainingBatch
+from octrim.data.pictures import read_picture
+from octrim.errors import InputError
+from octrim.evaluate.val import Evaluation
+from octrim.runs import Run
+from octrim.training.checkpoint import State, save_state
+from octrim.training.pictures import save_batch, save_curves, save_predictions
+
+if TYPE_CHECKING:
+    from octrim.cli import Training
+
+COLUMNS = (
+    *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
+    *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
+    *("val/box_loss", "val/obj_loss", "val/cls_loss", "x/lr0", "x/lr1", "x/lr2"),
+)
+"""Of results.csv, as YOLOv5 names them. lr0 is that of the biases."""
+
+CHECKPOINT = "checkpoint/state.safetensors"
+
+_SHOWN_BATCHES = 3
+
+
+class Record:
+    """The files and the display of one run; silent in all processes but the first (`run` is None there). A context manager."""
+
+    def __init__(self, run: Run | None, config: Training, val_set: Dataset | None) -> None:
+        self.run, self.config, self.val_set = run, config, val_set
+        self.action = type(config).__name__.lower()
+        self.events = _events(run.path) if run is not None and config.tensorboard else None
+        terminal = run is not None and run.console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=run.console if run is not None else None, transient=True, disable=not terminal)
+        self.task = self.progress.add_task("", total=1)
+
+    def __enter__(self) -> Record:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+        if self.events is not None:
+            self.events.close()
+
+    def print(self, *items: Any) -> None:
+        if self.run is not None:
+            self.run.print(*items)
+
+    def begin(self, state: State) -> None:
+        """Before the first step: there is a checkpoint from now on."""
+        self._save(state)
+
+    def start_epoch(self, epoch: int, batches: int, state: State) -> None:
+        if (state.batch == 0 and epoch == 0) or not self.progress.tasks[0].completed:
+            self.print(f"{'epoch':>9} {'memory':>8} {'box_loss':>9} {'obj_loss':>9} {'cls_loss':>9} {'labels':>7} {'size':>5}")
+        self.progress.reset(self.task, total=batches, completed=state.batch)
+
+    def batch(self, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
+        if self.run is None:
+            return
+        for line in batch.failures:
+            self.print(f"left out: {line}")
+        if epoch == 0 and state.batch <= _SHOWN_BATCHES:
+            save_batch(batch.images, batch.targets, state.names, self.run.path / f"train_batch{state.batch - 1}.jpg")
+        self.progress.update(self.task, description=self._line(epoch, state.losses, state.batch, state.labels, side), advance=1)
+
+    def _line(self, epoch: int, losses: Sequence[float], batches: int, labels: int, side: int) -> str:
+        means = " ".join(f"{loss / max(batches, 1):9.5f}" for loss in losses)
+        return f"{epoch + 1:>4}/{self.config.epochs:<4} {_memory():>8} {means} {labels:>7} {side:>5}"
+
+    def interrupt(self, state: State) -> None:
+        self._save(state)
+        if self.run is not None:
+            self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim train --resume {self.run.path}")
+
+    def end_epoch(self, state: State, evaluation: Evaluation | None, labels: int, pictures: int, seconds: tuple[float, float]) -> None:
+        """Keep an epoch: the checkpoint first, because everything else follows from it."""
+        if self.run is None:
+            return
+        self._save(state)
+        self.write_results(state)
+        row, epoch = state.rows[-1], state.epoch - 1
+        losses = [row[name] for name in COLUMNS[1:4]]
+        line = self._line(epoch, losses, 1, labels, state.image_size)
+        if evaluation is not None:
+            line += f"   P {evaluation.precision:.3f} R {evaluation.recall:.3f} mAP50 {evaluation.map50:.4f} mAP50-95 {evaluation.map:.4f}"
+            for failure in evaluation.failures:
+                self.print(f"not evaluated: {failure}")
+        self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s" + " best" * (state.best[1] == epoch))
+        with (self.run.path / "times.csv").open("a") as file:
+            if not file.tell():
+                file.write("epoch,train_s,val_s,images_per_s\n")
+            file.write(f"{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / seconds[0]:.2f}\n")
+        if self.events is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self.events.add_scalar(name, value, epoch)
+
+    def write_results(self, state: State) -> None:
+        """What follows from a checkpoint: results.csv, the averaged weights as last, and as best where this epoch is the best."""
+        if self.run is None or not state.rows:
+            return
+        folder, epoch = self.run.path, state.epoch - 1
+        write_text(folder / "results.csv", results_csv(state.rows))
+        config = self.config
+        action = {"action": self.action, "data": config.data, "epoch": epoch + 1, "epochs": config.epochs, "hyp": config.hyp, "seed": config.seed}
+        model = state.averaged(action)
+        model.save(folder / "last.safetensors")
+        if state.best[1] == epoch:
+            model.save(folder / "best.safetensors")
+        save_curves(folder / "results.csv", folder / "results.png")
+
+    def show_predictions(self, evaluation: Evaluation) -> None:
+        """Labels and detections of the first validation pictures, side by side."""
+        if self.run is None or self.val_set is None:
+            return
+        shown, pictures = [], []
+        for index in range(len(self.val_set)):
+            if len(shown) == 16:
+                break
+            with contextlib.suppress(InputError):  # was told when it was evaluated
+                pictures.append(read_picture(self.val_set.paths[index]))
+                shown.append(index)
+        truths = [self.val_set.targets(index)[:2] for index in shown]
+        detections = [evaluation.detections[index] for index in shown]
+        save_predictions(pictures, detections, truths, self.val_set.names, self.run.path / "val_predictions.jpg")
+
+    def _save(self, state: State) -> None:
+        if self.run is not None:
+            save_state(state, self.run.path / CHECKPOINT)
+
+
+def results_csv(rows: Sequence[dict[str, float]]) -> str:
+    """The text of results.csv; an epoch that was not evaluated leaves its columns empty."""
+    names = [*COLUMNS, *(name for name in dict.fromkeys(key for row in rows for key in row) if name not in COLUMNS)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([row["epoch"], *(f"{row[name]:.6g}" if name in row else "" for name in names[1:])])
+    return text.getvalue()
+
+
+def _memory() -> str:
+    """GPU memory where Paddle uses a GPU, else the process's own at its peak."""
+    from octrim.backends.paddle import paddle
+
+    if paddle.device.get_device().startswith("gpu"):
+        return f"{paddle.device.cuda.max_memory_reserved() / 2**30:.3g}G"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3g}G"
+
+
+def _events(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError("--tensorboard needs tensorboardX: pip install 'octrim[tensorboard]'") from None
+    return SummaryWriter(str(folder))

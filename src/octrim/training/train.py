@@ -1,0 +1,237 @@
+"""`octrim train`, and what the other commands that train share with it: data, network and run folder, from options or from a run to resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from octrim.backends.session import open_session
+from octrim.data.dataset import Dataset
+from octrim.data.open import open_dataset
+from octrim.errors import InputError, shown
+from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
+from octrim.network.adapt import adapted
+from octrim.network.cost import network_cost
+from octrim.network.model import Model, load
+from octrim.network.options import image_size, model_from
+from octrim.plain_yaml import parse, read_text
+from octrim.runs import Run, new_run, open_run
+from octrim.training.anchors import auto_anchors
+from octrim.training.checkpoint import State, data_digest, load_state, unflattened
+from octrim.training.hyper import Hyperparameters, read_hyperparameters
+from octrim.training.parallel import World, launch, launched, world
+from octrim.training.pictures import save_labels
+
+if TYPE_CHECKING:
+    from octrim.cli import Train, Training
+
+T = TypeVar("T", bound="Training")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training left: its folder, the best weights, and what these find on the validation part (None without one)."""
+
+    folder: Path
+    model: Model
+    evaluation: Evaluation | None
+
+
+@dataclass(eq=False)
+class Setup:
+    """Everything that a training needs, checked before it starts. run: None in all processes but the first."""
+
+    config: Any
+    hyper: Hyperparameters
+    model: Model
+    train_set: Dataset
+    val_set: Dataset | None
+    state: State
+    run: Run | None
+    world: World
+
+
+def train_command(config: Train) -> None:
+    """Train from options or resume a run; with several devices, in as many processes."""
+    if config.devices > 1 and not launched():
+        _check_devices(config)
+        code = launch(sys.argv[1:], config.devices)
+        if code:
+            raise SystemExit(code)
+        return
+    train(config)
+
+
+def train(config: Train) -> Trained:
+    from octrim.training.fit import fit
+    from octrim.training.record import Record
+
+    setup = prepare(config, "train")
+    with Record(setup.run, setup.config, setup.val_set) as record:
+        record.write_results(setup.state)
+        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world)
+        return finish(setup, state, record)
+
+
+def prepare(config: Training, command: str) -> Setup:
+    """Read options, data and network, or all of it from the run to resume. Raises InputError for whatever does not fit together."""
+    state = None
+    if config.resume is not None:
+        folder = Path(config.resume)
+        state = load_state(folder / "checkpoint" / "state.safetensors")
+        config = _stored(config, folder)
+    check(config)
+    hyper = read_hyperparameters(config.hyp)
+    _set_device(config)
+    here = world()
+    if config.data is None:
+        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
+    if state is None:
+        base = model_from(config)
+        names, defaults = (), base.names
+    else:
+        base, names, defaults = None, state.names, state.names
+    train_set = _dataset(config, "train", defaults)
+    val_set = _val_set(config, defaults)
+    if val_set is not None and val_set.names != train_set.names:
+        raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    if not len(train_set.labels[~train_set.crowd]):
+        problems = "".join(f"; {line}" for line in train_set.report.lines()[:3])
+        raise InputError(f"{config.data}: {len(train_set)} pictures in train and no labelled objects: nothing to learn{problems}")
+    if names and names != train_set.names:
+        raise InputError(f"{config.resume}: trains the classes {shown(names)}; {config.data} now has {shown(train_set.names)}")
+    digest = data_digest(train_set, val_set)
+    run = None
+    if here.first:
+        run = new_run(command, config) if config.resume is None else open_run(config.resume)
+    lines = [f"{config.data}: {len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"]
+    lines += [line for part in (train_set, val_set) if part is not None for line in part.report.lines()]
+    lines += hyper.notes
+    if base is not None:
+        model, more = _fitted(config, base, train_set, hyper)
+        lines += more
+        lineage = model.lineage
+        if config.weights is not None:
+            lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
+        state = State(model.network, model.names, model.image_size, lineage, digest, {})
+        if run is not None:
+            save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
+    else:
+        assert state is not None
+        model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage)
+        lines.append(f"resumed in epoch {state.epoch + 1}, batch {state.batch + 1}")
+        if state.data != digest:
+            lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
+            state.data = digest
+    if run is not None:
+        cost = network_cost(model.network, model.image_size)
+        lines.append(f"network: {cost.parameters:,} parameters, {cost.macs / 1e6:,.0f} M MACs at {model.image_size} px, {cost.channels:,} channels")
+        for line in lines:
+            run.print(line)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here)
+
+
+def finish(setup: Setup, state: State, record: Any) -> Trained:
+    """Evaluate the best weights, write what `octrim val` writes, and print the table."""
+    folder = setup.run.path if setup.run is not None else Path()
+    model, evaluation = setup.model, None
+    if setup.run is not None:
+        model = load(folder / "best.safetensors")
+        if setup.val_set is not None:
+            evaluation = evaluate(open_session(model), setup.val_set, model.image_size, setup.config.batch, seed=setup.config.seed)
+            write_evaluation(folder, setup.val_set, evaluation)
+            record.show_predictions(evaluation)
+            setup.run.print(evaluation.table())
+            for name, (low, high) in evaluation.interval.items():
+                setup.run.print(f"{name} 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
+        best = f"best epoch {state.best[1] + 1} of {len(state.rows)}"
+        setup.run.print(f"{best}: {folder / 'best.safetensors'} ({(folder / 'best.safetensors').stat().st_size / 1e6:.2f} MB)")
+        setup.run.print(f"next: octrim prune --weights {folder / 'best.safetensors'}")
+    return Trained(folder, model, evaluation)
+
+
+def check(config: Training) -> None:
+    """Raise InputError for options out of range."""
+    bounds = {"epochs": (1, 100_000), "batch": (1, 65536), "nominal_batch": (1, 65536), "close_mosaic": (0, 100_000), "patience": (0, 100_000)}
+    bounds |= {"seed": (0, 2**63 - 1)}
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(config, name) <= high:
+            raise InputError(f"{name} is {getattr(config, name)}, expected {low} to {high}")
+    if config.workers is not None and not 0 <= config.workers <= 256:
+        raise InputError(f"workers is {config.workers}, expected 0 to 256")
+    _check_devices(config)
+
+
+def _check_devices(config: Training) -> None:
+    if not 1 <= config.devices <= 64:
+        raise InputError(f"devices is {config.devices}, expected 1 to 64")
+    if config.batch % config.devices:
+        raise InputError(f"batch is {config.batch}, expected a multiple of the {config.devices} devices that share it")
+
+
+def _set_device(config: Training) -> None:
+    from octrim.backends.paddle import paddle
+
+    has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if config.device == "gpu" and not has_gpu:
+        raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
+    if config.device == "cpu" or not has_gpu:
+        paddle.set_device("cpu")
+
+
+def _stored(config: T, folder: Path) -> T:
+    """The configuration of the run to resume. What may change: devices, device, workers, cache."""
+    defaults = type(config)()
+    free = {"resume", "devices", "device", "workers", "cache"}
+    fields = [field.name for field in dataclasses.fields(config)]
+    given = [name for name in fields if name not in free and getattr(config, name) != getattr(defaults, name)]
+    if given:
+        raise InputError(f"--resume goes on as the run began; leave out --{given[0].replace('_', '-')}")
+    path = folder / "config.yaml"
+    content, _ = parse(read_text(path), str(path))
+    if not isinstance(content, dict) or not set(content) <= set(fields):
+        raise InputError(f"{path}: not the configuration of an octrim {type(config).__name__.lower()} run")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    changed = {name: getattr(config, name) for name in free if getattr(config, name) != getattr(defaults, name)}
+    return type(config)(**{**values, **changed})
+
+
+def _val_set(config: Training, names: tuple[str, ...]) -> Dataset | None:
+    """None where the data set has none and nobody asked to evaluate."""
+    try:
+        return _dataset(config, "val", names)
+    except InputError:
+        if config.noval:
+            return None
+        raise
+
+
+def _dataset(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
+    data = config.data or ""
+    dataset = open_dataset(data, split)
+    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
+        dataset = open_dataset(data, split, names)  # a format without names: they are the network's
+    if config.single_cls:
+        return dataclasses.replace(dataset, names=("object",), labels=np.zeros_like(dataset.labels), category_ids=(0,))
+    return dataset
+
+
+def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparameters) -> tuple[Model, list[str]]:
+    """The network for this data: its classes, picture size and anchors; and what was done, for people."""
+    height, width = image_size(config.imgsz, base.image_size, base.network.stride)
+    if height != width:
+        raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
+    lines, anchors = [], None
+    if not config.no_autoanchor:
+        report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed)
+        lines += report.lines()
+        anchors = report.anchors if report.changed else None
+    if train_set.names != base.names:
+        known = sum(name in base.names for name in train_set.names)
+        lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
+    return adapted(base, train_set.names, height, anchors, config.seed), lines

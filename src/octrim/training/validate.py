@@ -1,0 +1,77 @@
+"""Evaluation during training: the averaged weights, in Paddle, with the losses beside the metrics, shared among the processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from octrim.backends.paddle import PaddleNetwork, decode, paddle
+from octrim.backends.session import check_batch, float_batch, model_info
+from octrim.data.dataset import Dataset
+from octrim.errors import InputError
+from octrim.evaluate.batches import Batch
+from octrim.evaluate.val import Evaluation, detect, measure
+from octrim.network.model import Model
+from octrim.training.loss import DetectionLoss
+from octrim.training.optimizer import Weights
+from octrim.training.parallel import World
+
+
+class Validator:
+    """Evaluates weights that change, without building the network anew. It is the session that `detect` runs, too."""
+
+    def __init__(self, model: Model, dataset: Dataset, loss: DetectionLoss, batch: int, world: World) -> None:
+        self.info = model_info(model, "paddle", str(paddle.__version__), "fp32")
+        self.network = PaddleNetwork(model)
+        self.weights = Weights(self.network)
+        self.dataset, self.loss, self.batch, self.world = dataset, loss, batch, world
+        self.side = model.image_size
+        self.heads: list[Any] = []
+
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        pass
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        with paddle.no_grad():
+            self.heads = self.network(paddle.to_tensor(float_batch(batch)))
+            return decode(self.network.network, self.heads).numpy()
+
+    def evaluate(self, values: Any) -> tuple[Evaluation | None, list[float]]:
+        """What these weights (a flat vector) find, on the first process only, and their box, objectness and class loss.
+
+        Raises InputError when no picture can be read.
+        """
+        self.weights.assign(values)
+        sums = np.zeros(4, np.float32)
+
+        def add(group: Batch) -> None:
+            with paddle.no_grad():
+                sums[:3] += self.loss(self.heads, self._targets(group)).parts.numpy()
+            sums[3] += 1
+
+        found = detect(self, self.dataset, self.side, self.batch, part=(self.world.rank, self.world.size), observe=add)
+        sums = np.concatenate(self.world.gather(sums[None])).sum(0)
+        losses = (sums[:3] / max(sums[3], 1)).tolist()
+        numbers = np.repeat(np.arange(len(self.dataset)), [len(one) for one in found.detections])
+        everyone = np.concatenate(self.world.gather(np.concatenate([numbers[:, None], np.concatenate(found.detections)], axis=1).astype(np.float32)))
+        unread = np.concatenate(self.world.gather(np.zeros((len(found.failures), 1), np.float32)))
+        if len(unread) == len(self.dataset):
+            raise InputError(f"none of the {len(self.dataset)} validation pictures can be read: {found.failures[0] if found.failures else ''}")
+        if not self.world.first:
+            return None, losses
+        detections = [everyone[everyone[:, 0] == picture, 1:] for picture in range(len(self.dataset))]
+        return measure(self.dataset, detections, bootstrap=0, failures=found.failures), losses
+
+    def _targets(self, group: Batch) -> np.ndarray:
+        """The batch's labels as the loss takes them."""
+        height, width = group.images.shape[1:3]
+        rows = [np.zeros((0, 6), np.float32)]
+        for slot, picture, box in zip(group.slots, group.pictures, group.boxes, strict=True):
+            boxes, labels, crowd = self.dataset.targets(picture)
+            boxes, labels = boxes[~crowd], labels[~crowd]
+            corners = (boxes * (*box.scale, *box.scale) + (box.left, box.top, box.left, box.top)) / (width, height, width, height)
+            centre, size = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+            rows.append(np.concatenate([np.full((len(boxes), 1), slot), labels[:, None], centre, size], axis=1).astype(np.float32))
+        return np.concatenate(rows)

@@ -1,0 +1,114 @@
+"""Optimizers and moving average, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.network.initialize import fresh_model
+from octrim.training.checkpoint import kind_of, unflattened
+from octrim.training.optimizer import CLIP, MovingAverage, Optimizer, Weights
+from octrim.training.schedule import Settings, ema_decay
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return Weights(PaddleNetwork(fresh_model("yolov5n", classes=2)))
+
+
+def test_the_vector_holds_every_tensor_in_its_place(weights: Weights) -> None:
+    model = fresh_model("yolov5n", classes=2)
+    network = PaddleNetwork(model)
+    named = unflattened(model.network, Weights(network).values().numpy())
+    assert named.keys() == model.tensors.keys()
+    for name, tensor in named.items():
+        np.testing.assert_array_equal(tensor, model.tensors[name], err_msg=name)
+    groups = [sum(model.tensors[name].size for name in named if kind_of(name) == kind) for kind in range(3)]
+    assert [where.stop - where.start for where in weights.groups] == groups
+    # A convolution each has a weight; 57 have batch norm, with a weight and a bias; Detect's three have biases.
+    assert [sum(kind_of(name) == kind for name in named) for kind in range(4)] == [60, 57, 60, 114]
+
+
+def test_assigning_changes_the_network_itself() -> None:
+    network = PaddleNetwork(fresh_model("yolov5n", classes=2))
+    weights = Weights(network)
+    values = np.arange(weights.values().size, dtype=np.float32)
+    weights.assign(paddle.to_tensor(values))
+    named = unflattened(network.network, values)
+    for name, tensor in network.named_tensors().items():
+        np.testing.assert_array_equal(tensor.numpy(), named[name])
+
+
+def sgd_by_hand(value: float, gradients: list[float], rates: list[float], decay: float, momenta: list[float]) -> float:
+    velocity = 0.0
+    for gradient, rate, momentum in zip(gradients, rates, momenta, strict=True):
+        gradient += decay * value
+        velocity = momentum * velocity + gradient
+        value -= rate * (gradient + momentum * velocity)
+    return value
+
+
+def test_sgd_with_its_own_rate_decay_and_momentum_per_group_and_step(weights: Weights) -> None:
+    start = weights.parameters.values()
+    optimizer = Optimizer.create(weights, "SGD", 0.1)
+    steps = [Settings(0.01, 0.1, 0.8, 1), Settings(0.02, 0.05, 0.9, 1), Settings(0.03, 0.03, 0.937, 1)]
+    pulls = [1e-4, -2e-4, 3e-4]
+    for settings, pull in zip(steps, pulls, strict=True):
+        optimizer.step(paddle.full([weights.parameters.size], pull), settings)
+    before, after = start.numpy(), weights.parameters.values().numpy()
+    weights.parameters.assign(start)
+    for where, decay, rates in zip(weights.groups, (0.1, 0, 0), ([0.01, 0.02, 0.03],) * 2 + ([0.1, 0.05, 0.03],), strict=True):
+        for index in (where.start, where.stop - 1):
+            wanted = sgd_by_hand(float(before[index]), pulls, rates, decay, [0.8, 0.9, 0.937])
+            assert after[index] == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+def test_the_gradients_norm_is_clipped(weights: Weights) -> None:
+    start = weights.parameters.values()
+    size = weights.parameters.size
+    for factor, wanted in ((1.0, 10.0), (10.0, 10.0), (0.1, 1.0)):
+        optimizer = Optimizer.create(weights, "SGD", 0.0)
+        optimizer.step(paddle.full([size], factor * CLIP / size**0.5), Settings(1.0, 1.0, 0.0, 1))
+        change = (weights.parameters.values() - start).numpy().astype(np.float64)
+        assert np.linalg.norm(change) == pytest.approx(wanted, rel=1e-3)
+        weights.parameters.assign(start)
+
+
+def test_adamw_by_hand(weights: Weights) -> None:
+    start = weights.parameters.values()
+    optimizer = Optimizer.create(weights, "AdamW", 0.1)
+    pulls = [1e-3, -5e-4]
+    for pull in pulls:
+        optimizer.step(paddle.full([weights.parameters.size], pull), Settings(0.01, 0.02, 0.9, 1))
+    before, after = start.numpy().astype(np.float64), weights.parameters.values().numpy()
+    weights.parameters.assign(start)
+    for where, rate, decay in zip(weights.groups, (0.01, 0.01, 0.02), (0.1, 0, 0), strict=True):
+        value, first, second = before[where.start], 0.0, 0.0
+        for step, pull in enumerate(pulls, 1):
+            first, second = 0.9 * first + 0.1 * pull, 0.999 * second + 0.001 * pull**2
+            value -= rate * decay * value
+            value -= rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        assert after[where.start] == pytest.approx(value, rel=1e-4)
+
+
+def test_frozen_parameters_stay_whatever_decays(weights: Weights) -> None:
+    start = weights.parameters.values()
+    mask = np.ones(weights.parameters.size, np.float32)
+    mask[:1000] = 0
+    Optimizer.create(weights, "SGD", 0.5, paddle.to_tensor(mask)).step(paddle.ones([weights.parameters.size]), Settings(0.1, 0.1, 0.9, 1))
+    changed = (weights.parameters.values() != start).numpy()
+    weights.parameters.assign(start)
+    assert not changed[:1000].any() and changed[1000:].all()
+
+
+def test_moving_average_at_its_corners() -> None:
+    average = MovingAverage(paddle.to_tensor([1.0, 2.0]))
+    average.update(paddle.to_tensor([3.0, 2.0]))
+    first = ema_decay(1)
+    np.testing.assert_allclose(average.values.numpy(), [first + (1 - first) * 3, 2], rtol=1e-6)
+    average.update(paddle.to_tensor([0.0, 2.0]))
+    np.testing.assert_allclose(average.values.numpy(), [ema_decay(2) * (first + (1 - first) * 3), 2], rtol=1e-6)
+    late = MovingAverage(paddle.to_tensor([1.0]), updates=10**6 - 1)
+    late.update(paddle.to_tensor([0.0]))
+    assert late.values.numpy().item() == pytest.approx(0.9999, rel=1e-6)

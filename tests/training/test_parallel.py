@@ -1,0 +1,109 @@
+"""Two processes against one that does the work of both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.backends.session import float_batch
+from octrim.cli import main
+from octrim.data.loader import Loader
+from octrim.data.open import open_dataset
+from octrim.network.model import load
+from octrim.training.checkpoint import load_state
+from octrim.training.hyper import Hyperparameters
+from octrim.training.loss import DetectionLoss
+from octrim.training.optimizer import MovingAverage, Optimizer, Weights
+from octrim.training.record import CHECKPOINT
+from octrim.training.schedule import Schedule
+
+EPOCHS, BATCH, SIDE = 2, 8, 64
+
+
+def command(shapes: Path, weights: Path, project: Path) -> list[str]:
+    names = ["--weights", str(weights), "--data", str(shapes), "--project", str(project), "--name", "run", "--imgsz", str(SIDE), "--noval"]
+    return ["train", *names, "--epochs", str(EPOCHS), "--batch", str(BATCH), "--nominal-batch", str(BATCH), "--workers", "0", "--no-autoanchor"]
+
+
+def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and statistics, and their average, after training with every batch in two halves, gradients added and statistics averaged."""
+    model = load(weights)
+    dataset = open_dataset(shapes, "train")
+    network = PaddleNetwork(model)
+    network.train()
+    flat, loss = Weights(network), DetectionLoss(model.network, Hyperparameters(), SIDE)
+    optimizer, average = Optimizer.create(flat, "SGD", 0.0005), MovingAverage(flat.values())
+    loaders = [Loader(dataset, SIDE, BATCH, Hyperparameters().augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
+    schedule = Schedule(Hyperparameters(), EPOCHS, len(loaders[0]), 1)
+    for epoch in range(EPOCHS):
+        for number, halves in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):
+            before, gradient, statistics = flat.statistics.values(), 0.0, []
+            for half in halves:
+                flat.statistics.assign(before)
+                loss(network(paddle.to_tensor(float_batch(half.images))), half.targets).total.backward()
+                gradient = gradient + flat.parameters.gradient()
+                statistics.append(flat.statistics.values())
+            optimizer.step(gradient, schedule.at(epoch, number))
+            flat.statistics.assign((statistics[0] + statistics[1]) / 2)
+            average.update(flat.values())
+    return flat.values().numpy(), average.values.numpy()
+
+
+def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    # Through the command line, in a process of its own: this one's Paddle must not be part of a group.
+    done = subprocess.run([sys.executable, "-m", "octrim", *command(shapes, small_weights, tmp_path), "--devices", "2"], check=False)
+    assert done.returncode == 0
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    values, average = by_hand(shapes, small_weights)
+    np.testing.assert_allclose(state.arrays["values"], values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(state.arrays["average"], average, rtol=1e-5, atol=1e-5)
+
+    assert len(state.rows) == EPOCHS
+
+
+def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    """As several machines are started: the same result as --devices."""
+    script = Path(sys.executable).parent / "octrim"
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo", "--log_dir", str(tmp_path / "log")]
+    done = subprocess.run([*launcher, str(script), *command(shapes, small_weights, tmp_path)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    np.testing.assert_allclose(state.arrays["values"], by_hand(shapes, small_weights)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_bad_input_is_told_once_and_ends_all(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2", "--hyp", "nothing"]
+    done = subprocess.run([sys.executable, "-m", "octrim", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("hyp is 'nothing'") == 1 and done.stderr.count("\n") == 1
+
+
+def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
+    arguments[arguments.index("--epochs") + 1] = "200"
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *arguments], stdout=subprocess.DEVNULL)
+    log = tmp_path / "run" / "log.txt"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and "2/200" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    group = [int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()]
+    assert len(group) == 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    assert state.epoch >= 1 and state.waiting == 0
+    for pid in group:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    # It goes on, in one process too.
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 200", f"epochs: {state.epoch + 1}"))
+    assert main(["train", "--resume", str(tmp_path / "run"), "--devices", "1"]) == 0

@@ -1,0 +1,289 @@
+"""Whole trainings of a small network: what they leave, that they resume, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octrim.cli import main
+from octrim.network.model import load
+from octrim.training.checkpoint import load_state
+from octrim.training.fit import frozen
+from octrim.training.record import CHECKPOINT, COLUMNS
+
+COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "12", "--workers", "1"]
+
+
+def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[str]:
+    return ["train", "--weights", str(weights), "--data", str(shapes), "--project", str(project), *COMMON, *more]
+
+
+def results(folder: Path) -> str:
+    return (folder / "results.csv").read_text()
+
+
+def same_weights(a: Path, b: Path) -> None:
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    one, two = load_state(a / CHECKPOINT), load_state(b / CHECKPOINT)
+    assert one.arrays.keys() == two.arrays.keys()
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, two.arrays[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tuple[Path, Path]:
+    """An undisturbed run of three epochs, and its data."""
+    from tests.training.conftest import draw_shapes
+
+    root = tmp_path_factory.mktemp("whole")
+    data = draw_shapes(root / "shapes", {"train": 22, "val": 6})
+    assert main(arguments(data, small_weights, root, "--epochs", "3", "--name", "run")) == 0
+    return root / "run", data
+
+
+def test_what_a_run_leaves(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    names = {path.name for path in folder.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "checkpoint", "results.csv", "results.png", "labels.png", "config.yaml", "log.txt"} <= names
+    assert {"train_batch0.jpg", "train_batch2.jpg", "val_predictions.jpg", "metrics.json", "predictions.json", "times.csv"} <= names
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert tuple(rows[0]) == COLUMNS and [row["epoch"] for row in rows] == ["0", "1", "2"]
+    # Warm-up of 100 iterations: the last of epoch 0 is number 5 of the 6.
+    assert float(rows[0]["x/lr0"]) == pytest.approx(0.1 + (0.01 - 0.1) * 5 / 100, rel=1e-5)
+    assert float(rows[0]["x/lr1"]) == pytest.approx(0.01 * 5 / 100, rel=1e-5)
+    assert float(rows[2]["train/box_loss"]) > 0 and float(rows[2]["val/obj_loss"]) > 0
+    model = load(folder / "last.safetensors")
+    assert model.names == ("square", "disc") and model.image_size == 64
+    assert [step["action"] for step in model.lineage][-2:] == ["start", "train"] and model.lineage[-1]["epoch"] == 3
+
+
+def test_the_same_command_gives_the_same_bits_with_other_workers(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+    folder, data = whole
+    assert main(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run", "--workers", "0", "--cache", "none")) == 0
+    assert results(tmp_path / "run") == results(folder)
+    same_weights(tmp_path / "run", folder)
+
+
+def test_another_seed_is_another_run(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+    folder, data = whole
+    assert main(arguments(data, small_weights, tmp_path, "--epochs", "1", "--name", "run", "--seed", "5")) == 0
+    assert results(tmp_path / "run").splitlines()[1] != results(folder).splitlines()[1]
+
+
+def start(command: list[str], **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "octrim", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def wait_for(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 120
+    while not (path.is_file() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{path} never said {text!r}"
+        time.sleep(0.01)
+
+
+def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+    folder, data = whole
+    process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
+    wait_for(tmp_path / "run" / "log.txt", "1/3")
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(load_state(tmp_path / "run" / CHECKPOINT).rows) < 3
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert results(tmp_path / "run") == results(folder)
+    same_weights(tmp_path / "run", folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path, number: int) -> None:
+    folder, data = whole
+    process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
+    wait_for(tmp_path / "run" / "log.txt", "box_loss")
+    while not (tmp_path / "run" / "train_batch1.jpg").exists():
+        time.sleep(0.005)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in output and "--resume" in output
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    assert (state.epoch, state.batch) > (0, 0)
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert results(tmp_path / "run") == results(folder)
+    same_weights(tmp_path / "run", folder)
+
+
+def test_resuming_after_the_checkpoint_but_before_the_files_that_follow_from_it(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    folder, _ = whole
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    for name in ("results.csv", "last.safetensors", "results.png"):
+        (copy / name).unlink()
+    if load_state(copy / CHECKPOINT).best[1] == 2:
+        (copy / "best.safetensors").unlink()
+    assert main(["train", "--resume", str(copy)]) == 0
+    assert results(copy) == results(folder)
+    same_weights(copy, folder)
+
+
+def test_no_process_outlives_a_killed_run(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    process = start(arguments(shapes, small_weights, tmp_path, "--epochs", "50", "--name", "run", "--workers", "2"))
+    wait_for(tmp_path / "run" / "log.txt", "1/50")
+    children = [
+        int(pid)
+        for pid in subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+    ]
+    assert len(children) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in children):
+        assert time.monotonic() < deadline, "loader processes are still there"
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    more = [
+        "--epochs",
+        "2",
+        "--name",
+        "run",
+        "--single-cls",
+        "--multi-scale",
+        "--cos-lr",
+        "--optimizer",
+        "AdamW",
+        "--freeze",
+        "3",
+        "--close-mosaic",
+        "1",
+    ]
+    assert main(arguments(shapes, small_weights, tmp_path, *more, "--noval", "--hyp", "med")) == 0
+    model, before = load(tmp_path / "run" / "last.safetensors"), load(small_weights)
+    assert model.names == ("object",) and model.network.classes == 1
+    rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
+    assert [float(row["train/cls_loss"]) for row in rows] == [0, 0]
+    assert rows[0]["metrics/mAP_0.5"] == "" and rows[1]["metrics/mAP_0.5"] != ""
+    for name, tensor in before.tensors.items():
+        if "running" not in name and name.split(".")[1] in ("0", "1", "2"):
+            np.testing.assert_array_equal(model.tensors[name], tensor, err_msg=name)
+        elif name == "model.3.conv.weight":
+            assert (model.tensors[name] != tensor).any()
+
+
+def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    seen = []
+    for seed in ("0", "1"):
+        assert (
+            main(
+                arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", f"run{seed}", "--multi-scale", "--seed", seed, "--batch", "11")
+            )
+            == 0
+        )
+        seen.append(results(tmp_path / f"run{seed}"))
+    assert seen[0] != seen[1]
+
+
+def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "12", "--name", "run", "--patience", "1")) == 0
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    assert len(state.rows) == min(state.best[1] + 1 + 1, 12) < 12
+
+
+def test_a_picture_deleted_during_training_is_told_and_left_out(
+    shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from octrim.data.open import open_dataset
+
+    open_dataset(shapes, "train")  # the index is there; then a picture goes
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "before")) == 0
+    gone = shapes.parent / "images" / "train" / "003.png"
+    process = start(arguments(shapes, small_weights, tmp_path, "--epochs", "40", "--name", "run", "--cache", "none"))
+    wait_for(tmp_path / "run" / "log.txt", "1/40")
+    gone.unlink()
+    wait_for(tmp_path / "run" / "log.txt", "003.png")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert "left out" in output and "Traceback" not in output and process.returncode == 130
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
+def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run")) == 0
+    checkpoint = tmp_path / "run" / CHECKPOINT
+    good = checkpoint.read_bytes()
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 1\n", "epochs: 3\n"))
+    limit = f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({len(good) // 2},) * 2)"
+    resume = f"from octrim.cli import main; sys.exit(main(['train', '--resume', {str(tmp_path / 'run')!r}]))"
+    code = f"import resource, signal, sys; {limit}; {resume}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "state.safetensors" in done.stderr
+    assert checkpoint.read_bytes() == good
+    assert not [path for path in checkpoint.parent.iterdir() if path != checkpoint]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--epochs", "0"], "epochs is 0, expected 1"),
+        (["--batch", "0"], "batch is 0, expected 1"),
+        (["--hyp", "none"], "hyp is 'none', expected low, med, high"),
+        (["--imgsz", "64", "96"], "training pictures are square"),
+        (["--freeze", "model.77"], "freeze: 'model.77' fits no layer"),
+        (["--freeze", "99"], "leaves nothing to train"),
+        (["--devices", "3"], "batch is 4, expected a multiple of the 3 devices"),
+        (["--device", "gpu"], "device is gpu; this Paddle has none"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--resume", "nowhere"], "checkpoint/state.safetensors: no such file"),
+    ],
+)
+def test_what_is_refused(
+    shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main([*arguments(shapes, small_weights, tmp_path, "--epochs", "1"), *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(whole[0]), "--epochs", "7"]) == 2
+    assert "leave out --epochs" in capsys.readouterr().err
+
+
+def test_a_label_changed_between_runs_is_told(
+    whole: tuple[Path, Path], small_weights: Path, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run")) == 0
+    (shapes.parent / "labels" / "train" / "001.txt").write_text("0 0.5 nonsense 0.1 0.1\n")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 1\n", "epochs: 2\n"))
+    capfd.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    output = capfd.readouterr().out
+    assert "001.txt" in output and "not what it was when this run began" in output
+
+
+def test_frozen_layers() -> None:
+    names = ("model.0.conv.weight", "model.0.bn.weight", "model.1.cv1.conv.weight", "model.10.conv.weight", "model.24.m.0.weight")
+    assert frozen(names, ("2",)) == list(names[:3])
+    assert frozen(names, ("0",)) == []
+    assert frozen(names, ("model.1",)) == [names[2]]
+    assert frozen(names, ("model.1*",)) == [names[2], names[3]]
+    assert frozen(names, ("1", "model.24.m.*")) == [names[0], names[1], names[4]]
