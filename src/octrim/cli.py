@@ -237,7 +237,7 @@ class Prune(Weights, Folder):
     """Channel counts are multiples of this, and at least this."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
     """Instead of the same fraction everywhere: cut the least important channels anywhere until this fraction of the whole is left."""
-    criterion: Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "random"] = "bn"
+    criterion: Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "random"] = "signal"
     """What ranks the channels."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""

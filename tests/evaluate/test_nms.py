@@ -54,6 +54,21 @@ def test_against_brute_force(
     np.testing.assert_allclose(found, np.asarray(expected).reshape(-1, 6), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "max_det"), [(4, 300), (4, 5000), (40, 300), (90, 300)])
+def test_thousands_of_candidates(size: int, max_det: int) -> None:
+    """More than are looked at in the first round: few overlaps, where 300 are soon found, and many, where all are needed."""
+    generator = np.random.default_rng(size)
+    boxes = np.hstack([generator.uniform(0, 100, (2500, 2)), generator.uniform(size, size + 5, (2500, 2)), generator.random((2500, 3))])
+    found = non_max_suppression(boxes.astype(np.float32), 0.001, 0.3, None, False, max_det, True)
+    assert 0 < len(found) <= max_det
+    everything = non_max_suppression(boxes.astype(np.float32), 0.001, 0.3, None, False, 10**6, True)
+    np.testing.assert_array_equal(found, everything[:max_det])  # with no limit there is one round over all
+    wanted = brute_force(boxes[:400].astype(np.float32), 0.001, 0.3, None, False, max_det, True)
+    np.testing.assert_allclose(
+        non_max_suppression(boxes[:400].astype(np.float32), 0.001, 0.3, None, False, max_det, True)[:, 4], [box[4] for box in wanted]
+    )
+
+
 def test_far_classes_do_not_meet() -> None:
     """Class offsets must not cost precision: two equal boxes of the last of many classes, moved by half a pixel."""
     predictions = np.zeros((2, 5 + 1000), np.float32)

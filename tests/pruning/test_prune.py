@@ -275,7 +275,7 @@ def test_fractions_are_exact() -> None:
 
 def test_the_plan_as_json_and_text(real_weights) -> None:
     model = load(real_weights)
-    made = plan(model, "1/2", 8)
+    made = plan(model, "1/2", 8, "bn")
     read = json.loads(json.dumps(made.to_json()))
     assert read["parameters"] == {"before": 1_872_157, "after": made.after.parameters}
     assert read["macs"]["before"] == 2_234_060_800

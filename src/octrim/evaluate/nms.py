@@ -49,6 +49,21 @@ def non_max_suppression(
     centre, size = candidates[index, :2].astype(np.float64), candidates[index, 2:4].astype(np.float64)
     corner = centre - size / 2
     moved = corner if agnostic else corner + _CLASS_OFFSET * label[:, None]
-    suppress: Any = cv2.dnn.NMSBoxes  # its stubs ask for lists, where arrays are read faster
-    kept = np.asarray(suppress(np.hstack([moved, size]), score, 0.0, iou, top_k=0), np.intp).ravel()[:max_det] if len(score) else order
+    kept = _suppress(np.hstack([moved, size]), score, iou, max_det)
     return np.column_stack([corner[kept], (corner + size)[kept], score[kept], label[kept]]).astype(np.float32)
+
+
+def _suppress(boxes_xywh: np.ndarray, score: np.ndarray, iou: float, max_det: int) -> np.ndarray:
+    """Numbers of the boxes that stay, at most `max_det`. Scores fall.
+
+    What the most confident boxes keep does not depend on the rest, so the rest is looked at only until there are `max_det`: early in
+    training nearly every box of every class is a candidate, and time grows with candidates times boxes kept.
+    """
+    kept = np.zeros(0, np.intp)
+    nms: Any = cv2.dnn.NMSBoxes  # its stubs ask for lists, where arrays are read faster
+    for count in (1000, 4000, len(score)):
+        if len(score):
+            kept = np.asarray(nms(boxes_xywh[:count], score[:count], 0.0, iou, top_k=0), np.intp).ravel()[:max_det]
+        if len(kept) == max_det or count >= len(score):
+            break
+    return kept

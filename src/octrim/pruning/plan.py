@@ -92,7 +92,7 @@ def plan(
     model: Model,
     keep: float | str | Fraction | None = None,
     align: int = 8,
-    criterion: str | Criterion = "bn",
+    criterion: str | Criterion = "signal",
     exclude: Sequence[str] = (),
     keep_map: Mapping[str, float | str] | None = None,
     seed: int = 0,
