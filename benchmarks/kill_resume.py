@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octrim.training.checkpoint import load_state
-from octrim.training.record import CHECKPOINT
+from octrim.training.checkpoint import CHECKPOINT, load_state
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -29,9 +29,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk has no name of its own
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = None
+        with named(path):
+            raise
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Gives an OSError the name of the file that it is about; a full disk tells none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """For logs: the one kind of file that grows in place."""
+    with named(path), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -209,8 +209,10 @@ class Training(Weights, Folder):
     """bfloat16 on devices that have it."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """What trains (auto: a GPU where Paddle has one)."""
-    devices: int = 1
-    """Processes on this machine, each with a part of every batch."""
+    devices: Number = None
+    """Processes on this machine, each with a part of every batch (default: 1)."""
+    sync_bn: bool = False
+    """Batch-norm statistics over all processes (GPUs only)."""
     tensorboard: bool = False
     """Write TensorBoard events (needs tensorboardX)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
@@ -374,6 +376,17 @@ def parse(arguments: Sequence[str]) -> Any:
         if not error.code:
             raise
         raise InputError(_one_line(printed.getvalue())) from None
+
+
+def arguments_of(config: Any) -> list[str]:
+    """The command line that gives this configuration."""
+    arguments = [type(config).__name__.lower()]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            arguments.append(f"--{field.name.replace('_', '-')}")
+            arguments += [] if value is True else map(str, value) if isinstance(value, tuple) else [str(value)]
+    return arguments
 
 
 def _one_line(box: str) -> str:

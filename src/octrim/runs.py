@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from octrim.atomic import write_text
+from octrim.atomic import append_text, write_text
 from octrim.errors import InputError
 
 
@@ -35,8 +36,9 @@ class Run:
         # Text is never wrapped: programs read paths from it.
         wrap = not isinstance(items[0], str)
         self.console.print(*items, soft_wrap=not wrap)
-        with (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
-            Console(file=log, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
+        text = io.StringIO()
+        Console(file=text, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
+        append_text(self.path / "log.txt", text.getvalue())
 
 
 def new_run(command: str, config: Any) -> Run:

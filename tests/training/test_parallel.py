@@ -18,11 +18,10 @@ from octrim.cli import main
 from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
 from octrim.network.model import load
-from octrim.training.checkpoint import load_state
+from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
-from octrim.training.record import CHECKPOINT
 from octrim.training.schedule import Schedule
 
 EPOCHS, BATCH, SIDE = 2, 8, 64
@@ -106,4 +105,51 @@ def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights:
     # It goes on, in one process too.
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 200", f"epochs: {state.epoch + 1}"))
+    assert "devices: 2" in config.read_text()
     assert main(["train", "--resume", str(tmp_path / "run"), "--devices", "1"]) == 0
+
+
+def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    """Process 0 evaluates for 35 s, where gloo gives up after 30; and only it knows which epoch is the best."""
+    slow = tmp_path / "sitecustomize.py"
+    slow.write_text(
+        "import os, time\n"
+        "if os.environ.get('PADDLE_TRAINER_ID') == '0':\n"
+        "    import octrim.evaluate.val as val\n"
+        "    measure, calls = val.measure, []\n"
+        "    def slowly(*args, **more):\n"
+        "        calls.append(1)\n"
+        "        time.sleep(35 if len(calls) == 1 else 0)\n"
+        "        return measure(*args, **more)\n"
+        "    val.measure = slowly\n"
+    )
+    arguments = [word for word in command(shapes, small_weights, tmp_path) if word != "--noval"]
+    arguments[arguments.index("--epochs") + 1] = "5"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "octrim", *arguments, "--devices", "2", "--patience", "4"],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    assert len(state.rows) == min(5, state.best[1] + 1 + 4)
+
+
+def test_a_process_that_is_killed_ends_the_others(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
+    arguments[arguments.index("--epochs") + 1] = "200"
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.txt"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and "2/200" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    group = [int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()]
+    os.kill(max(group), signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in error
+    assert "ended by signal 9" in error
+    assert load_state(tmp_path / "run" / CHECKPOINT).epoch >= 1

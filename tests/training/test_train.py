@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octrim.cli import main
+from octrim.cli import arguments_of, main, parse
 from octrim.network.model import load
-from octrim.training.checkpoint import load_state
-from octrim.training.fit import frozen
-from octrim.training.record import CHECKPOINT, COLUMNS
+from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.freezing import frozen
+from octrim.training.record import COLUMNS
 
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "12", "--workers", "1"]
 
@@ -107,9 +107,12 @@ def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, P
 def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path, number: int) -> None:
     folder, data = whole
     process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
-    wait_for(tmp_path / "run" / "log.txt", "box_loss")
-    while not (tmp_path / "run" / "train_batch1.jpg").exists():
-        time.sleep(0.005)
+    if number == signal.SIGINT:
+        wait_for(tmp_path / "run" / "log.txt", "box_loss")
+        while not (tmp_path / "run" / "train_batch1.jpg").exists():
+            time.sleep(0.005)
+    else:  # when there is a best epoch already, which must survive
+        wait_for(tmp_path / "run" / "log.txt", "1/3")
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 130 and "Traceback" not in output and "--resume" in output
@@ -175,7 +178,8 @@ def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_p
         "1",
     ]
     assert main(arguments(shapes, small_weights, tmp_path, *more, "--noval", "--hyp", "med")) == 0
-    model, before = load(tmp_path / "run" / "last.safetensors"), load(small_weights)
+    model, before = load(tmp_path / "run" / "best.safetensors"), load(small_weights)
+    assert model.lineage[-1]["epoch"] == 2  # without evaluation in between the last epoch is the best
     assert model.names == ("object",) and model.network.classes == 1
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
     assert [float(row["train/cls_loss"]) for row in rows] == [0, 0]
@@ -204,6 +208,63 @@ def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> No
     assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "12", "--name", "run", "--patience", "1")) == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
     assert len(state.rows) == min(state.best[1] + 1 + 1, 12) < 12
+    before = results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes()
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0  # stops again at once
+    assert before == (results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes())
+
+
+def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hyper = tmp_path / "wild.yaml"
+    hyper.write_text("lr0: 10\nweight_decay: 1\nwarmup_epochs: 0\n")  # weights grow tenfold with every step
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "60", "--name", "run", "--hyp", str(hyper), "--noval")) == 2
+    error = capsys.readouterr().err
+    assert "not finite any more" in error and error.count("\n") == 1
+    assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
+
+
+def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hyper = tmp_path / "mine.yaml"
+    hyper.write_text("lr0: 0.02\n")
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run", "--hyp", str(hyper))) == 0
+    folder = tmp_path / "run"
+    config = (folder / "config.yaml").read_text().replace("epochs: 1\n", "epochs: 2\n")
+    for wrong, message in (
+        (config.replace("epochs: 2", "epochs: ten"), "epochs is 'ten'"),
+        (config.replace("SGD", "AdamW"), "another optimizer than AdamW"),
+    ):
+        (folder / "config.yaml").write_text(wrong)
+        capsys.readouterr()
+        assert main(["train", "--resume", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    (folder / "config.yaml").write_text(config)
+    hyper.write_text("lr0: 0.9\n")  # the run keeps the numbers that it began with
+    (folder / "checkpoint" / ".state-x1y2.safetensors").write_bytes(b"half")  # what a kill in the middle of a write leaves
+    assert main(["train", "--resume", str(folder)]) == 0
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert float(rows[1]["x/lr1"]) == pytest.approx(0.02 * (0.5 * 0.99 + 0.01) * 11 / 100, rel=1e-5)
+    assert [path.name for path in (folder / "checkpoint").iterdir()] == ["state.safetensors"]
+    state = folder / CHECKPOINT
+    for damaged, message in ((state.read_bytes()[:-100], "damaged checkpoint"), (b"", "damaged checkpoint")):
+        state.write_bytes(damaged)
+        capsys.readouterr()
+        assert main(["train", "--resume", str(folder)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_validation_part_without_objects(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (shapes.parent / "labels" / "val").iterdir():
+        path.write_text("")
+    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1")) == 2
+    assert "6 pictures in val and no labelled objects" in capsys.readouterr().err
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_configuration_as_a_command_line() -> None:
+    command = ["train", "--data", "my data", "--imgsz", "64", "96", "--freeze", "3", "model.1*", "--single-cls", "--workers", "0", "--devices", "2"]
+    config = parse(command)
+    assert parse(arguments_of(config)) == config and config.freeze == ("3", "model.1*")
+    assert arguments_of(parse(["train"])) == ["train"]
 
 
 def test_a_picture_deleted_during_training_is_told_and_left_out(
@@ -251,7 +312,6 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weight
         (["--devices", "3"], "batch is 4, expected a multiple of the 3 devices"),
         (["--device", "gpu"], "device is gpu; this Paddle has none"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
-        (["--resume", "nowhere"], "checkpoint/state.safetensors: no such file"),
     ],
 )
 def test_what_is_refused(
@@ -265,6 +325,8 @@ def test_what_is_refused(
 def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(whole[0]), "--epochs", "7"]) == 2
     assert "leave out --epochs" in capsys.readouterr().err
+    assert main(["train", "--resume", "nowhere"]) == 2
+    assert "nowhere/config.yaml: no such file" in capsys.readouterr().err
 
 
 def test_a_label_changed_between_runs_is_told(

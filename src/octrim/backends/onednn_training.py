@@ -22,8 +22,8 @@ from octrim.backends.memory_plan import Work, places
 from octrim.backends.onednn import Description, Memory, Operation, RefusedError, Step
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
 
-# Multi-scale training has about a dozen shapes.
-_PROGRAMS_KEPT = 16
+# Multi-scale training at 640 px has 21 sizes, each with full and last batches.
+_PROGRAMS_KEPT = 48
 
 # Algorithm, alpha, beta of oneDNN's element-wise functions. Leaky ReLU's alpha is its slope.
 _ACTIVATIONS: Mapping[str, tuple[int, float, float]] = {

@@ -12,6 +12,15 @@ from octrim.network.rows import Network
 Anchors = Sequence[Sequence[tuple[float, float]]]
 
 
+def known_classes(before: Sequence[str], names: Sequence[str]) -> dict[int, int]:
+    """Per class of `names` that is among `before`, its number there. Letter case counts only where it tells classes apart."""
+    for spelling in (str.casefold, str):
+        old, new = [spelling(name) for name in before], [spelling(name) for name in names]
+        if len(set(old)) == len(old) and len(set(new)) == len(new):
+            return {number: old.index(name) for number, name in enumerate(new) if name in old}
+    return {}
+
+
 def adapted(model: Model, names: Sequence[str], image_size: int, anchors: Anchors | None = None, seed: int = 0) -> Model:
     """The model with classes `names`, made for `image_size` pixels, and with other anchors (pixels, per level) where given.
 
@@ -24,14 +33,13 @@ def adapted(model: Model, names: Sequence[str], image_size: int, anchors: Anchor
         per_level, before = len(network.anchors[0]), len(model.names)
         rows = tuple(dataclasses.replace(row, channels=per_level * (5 + len(names))) if row.name in network.heads else row for row in network.rows)
         network = Network(rows, network.anchors)
-        fresh = fresh_tensors(network, seed)
+        fresh, known = fresh_tensors(network, seed), known_classes(model.names, names)
         for head in sorted(network.heads):
             for name in (f"{head}.weight", f"{head}.bias"):
                 old = tensors[name].reshape(per_level, 5 + before, -1)
                 new = fresh[name].reshape(per_level, 5 + len(names), -1).copy()
                 new[:, :5] = old[:, :5]
-                for number, label in enumerate(names):
-                    if label in model.names:
-                        new[:, 5 + number] = old[:, 5 + model.names.index(label)]
+                for number, same in known.items():
+                    new[:, 5 + number] = old[:, 5 + same]
                 tensors[name] = new.reshape(fresh[name].shape)
     return Model(network, tensors, names, image_size, model.lineage)

@@ -22,6 +22,10 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 
 FORMAT = 1
+
+CHECKPOINT = "checkpoint/state.safetensors"
+"""In the folder of a run."""
+
 _KEY = "octrim-training"
 
 
@@ -116,11 +120,25 @@ def load_state(path: Path) -> State:
             arrays=arrays,
             **{name: header[name] for name in _PLAIN},
         )
-    except InputError:
-        raise
+        _check_arrays(state)
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, IndexError) as error:
         raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None
     return state
+
+
+def _check_arrays(state: State) -> None:
+    shapes = tensor_shapes(state.network)
+    total = sum(math.prod(shape) for shape in shapes.values())
+    parameters = sum(math.prod(shape) for name, shape in shapes.items() if kind_of(name) < 3)
+    wanted = {"values": total, "average": total, "gradient": parameters, "moment0": parameters, "moment1": parameters}
+    for name in ("values", "average", "gradient", "moment0"):
+        if name not in state.arrays:
+            raise InputError(f"a damaged checkpoint: no vector {name}")
+    for name, array in state.arrays.items():
+        if array.shape != (wanted.get(name),) or array.dtype != np.float32:
+            raise InputError(f"a damaged checkpoint: {shown(name)} is {array.dtype} {list(array.shape)}, expected float32 [{wanted.get(name)}]")
 
 
 def data_digest(*datasets: Dataset | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from math import isfinite, isnan
+from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from octrim.data.loader import Loader
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.training.checkpoint import State
+from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
@@ -50,9 +51,13 @@ def fit(
 ) -> State:
     """Train `model` from `state` to the last epoch and return the state at the end. What happens is told to `record`, which keeps it.
 
-    Raises InputError when the loss is no longer a number, KeyboardInterrupt after SIGINT or SIGTERM, when the state has been saved.
+    Raises InputError when gradients or weights are no longer finite, KeyboardInterrupt after SIGINT or SIGTERM, when the state has been saved.
     """
     network = PaddleNetwork(model)
+    if config.sync_bn:
+        for layer in network.sublayers():
+            if isinstance(getattr(layer, "bn", None), paddle.nn.BatchNorm2D):
+                layer.bn = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(layer.bn)
     network.train()
     weights = Weights(network)
     loss = DetectionLoss(network.network, hyper, model.image_size)
@@ -65,12 +70,15 @@ def fit(
     if state.arrays:
         weights.assign(paddle.to_tensor(state.arrays["values"]))
         average = MovingAverage(paddle.to_tensor(state.arrays["average"]), state.updates)
-        gradient = paddle.to_tensor(state.arrays["gradient"])
+        gradient = paddle.to_tensor(state.arrays["gradient"]) / world.size
+        if len(optimizer.moments) != sum(name.startswith("moment") for name in state.arrays):
+            raise InputError(f"the checkpoint is of another optimizer than {config.optimizer}")
         optimizer.moments = [paddle.to_tensor(state.arrays[f"moment{index}"]) for index in range(len(optimizer.moments))]
         optimizer.steps = state.steps
 
     def snapshot() -> State:
-        state.arrays = {"values": weights.values().numpy(), "average": average.values.numpy(), "gradient": gradient.numpy()}
+        """The state as it is now: what waits for a step is stored as the sum over the processes, whose number may change."""
+        state.arrays = {"values": weights.values().numpy(), "average": average.values.numpy(), "gradient": (gradient * world.size).numpy()}
         state.arrays |= {f"moment{index}": moment.numpy() for index, moment in enumerate(optimizer.moments)}
         state.steps, state.updates = optimizer.steps, average.updates
         return state
@@ -81,6 +89,10 @@ def fit(
         if not state.arrays:
             record.begin(snapshot())
         for epoch in range(state.epoch, config.epochs):
+            # Asked here and not after an epoch, so that a run resumed after it had stopped stops again. Only the first process knows the best.
+            if world.agree(world.first and 0 < config.patience <= epoch - 1 - state.best[1]):
+                record.print(f"no better epoch in {config.patience}: stopped (patience)")
+                break
             record.start_epoch(epoch, len(loader), state)
             started = perf_counter()
             pictures = 0
@@ -102,13 +114,9 @@ def fit(
                 state.waiting += 1
                 state.batch += 1
                 pictures += len(batch.images)
-                if not all(map(isfinite, parts)):
-                    raise InputError(
-                        f"the loss is not a number any more (epoch {epoch + 1}, batch {state.batch}); the checkpoint of the last epoch is kept; "
-                        "a lower lr0 or more warm-up may help"
-                    )
                 if state.waiting >= settings.accumulate:
-                    optimizer.step(world.sum(gradient), settings)
+                    if not optimizer.step(world.sum(gradient), settings):
+                        raise InputError(_DIVERGED.format(epoch + 1, state.batch))
                     weights.statistics.assign(world.mean(weights.statistics.values()))
                     if after_step is not None:
                         after_step(weights, settings, (epoch + state.batch / len(loader)) / config.epochs)  # <- sparsity enters here
@@ -118,31 +126,34 @@ def fit(
                 record.batch(epoch, batch, images.shape[2], state)
                 # The processes wait for each other at a step, so they must leave at the same one.
                 if world.agree(interrupted()) if state.waiting == 0 else interrupted() and world.size == 1:
+                    state.losses = tuple(world.mean_of(state.losses))
                     record.interrupt(snapshot())
                     raise KeyboardInterrupt
             trained = perf_counter()
             weights.statistics.assign(world.mean(weights.statistics.values()))
             gradient = world.mean(gradient)
-            row = dict(
-                zip(
-                    ("train/box_loss", "train/obj_loss", "train/cls_loss"),
-                    world.mean_of([loss_ / len(loader) for loss_ in state.losses]),
-                    strict=True,
-                )
-            )
+            if not paddle.isfinite(weights.values()).all().numpy().item():
+                raise InputError(_DIVERGED.format(epoch + 1, state.batch))
+            state.losses = tuple(world.mean_of(state.losses))
+            means = [total / len(loader) for total in state.losses]
+            row = dict(zip(("train/box_loss", "train/obj_loss", "train/cls_loss"), means, strict=True))
             evaluation = None
             if validator is not None and (not config.noval or epoch == config.epochs - 1):
-                evaluation, losses = validator.evaluate(average.values)
+                record.save(snapshot())  # evaluating may take long, and a kill then must not cost the epoch
+                try:
+                    evaluation, losses = validator.evaluate(average.values, interrupted)
+                except KeyboardInterrupt:
+                    record.interrupt(state)
+                    raise
                 row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), losses, strict=True))
             if evaluation is not None:
                 row |= {"metrics/precision": evaluation.precision, "metrics/recall": evaluation.recall}
                 row |= {"metrics/mAP_0.5": evaluation.map50, "metrics/mAP_0.5:0.95": evaluation.map}
-                fitness = fitness_of(evaluation.map50, evaluation.map)
-            else:
-                fitness = float(epoch) if validator is None or config.noval else 0.0  # without evaluation the last is the best
+            # Without evaluation the last epoch is the best.
+            fitness = float(epoch) if evaluation is None or config.noval else fitness_of(evaluation.map50, evaluation.map)
             at_end = schedule.at(epoch, len(loader) - 1)
             row |= {"x/lr0": at_end.bias_rate, "x/lr1": at_end.rate, "x/lr2": at_end.rate}
-            if fitness > state.best[0]:
+            if fitness > state.best[0] or fitness == state.best[0] == 0:  # of epochs that found nothing, the last
                 state.best = (fitness, epoch)
             state.rows.append({"epoch": epoch, **row})
             labels = round(world.mean_of([state.labels])[0] * world.size)
@@ -150,10 +161,15 @@ def fit(
             state.epoch, state.batch = epoch + 1, 0
             seconds = (trained - started, perf_counter() - trained)
             record.end_epoch(snapshot(), evaluation, labels, pictures * world.size, seconds)
-            if world.agree(bool(config.patience) and epoch - state.best[1] >= config.patience):
-                record.print(f"no better epoch in {config.patience}: stopped (patience)")
-                break
+        if world.agree(interrupted()):
+            record.interrupt(state)
+            raise KeyboardInterrupt
     return state
+
+
+_DIVERGED = (
+    "gradients or weights are not finite any more (epoch {}, batch {}); the checkpoint before that is kept; a lower lr0 or a longer warm-up may help"
+)
 
 
 def fitness_of(map50: float, map_: float) -> float:
@@ -173,27 +189,6 @@ def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
     return paddle.to_tensor(mask)
 
 
-def frozen(names: tuple[str, ...], freeze: tuple[str, ...]) -> list[str]:
-    """The tensors that `--freeze` means: a number N is the first N layers of the layout, anything else a pattern of rows or tensors.
-
-    Raises InputError for a pattern that fits nothing, and when nothing is left to train.
-    """
-    from fnmatch import fnmatchcase
-
-    chosen: list[str] = []
-    for item in freeze:
-        if item.isdigit():
-            found = [name for name in names if (part := name.split("."))[0] == "model" and part[1].isdigit() and int(part[1]) < int(item)]
-        else:
-            found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in (item, f"{item}.*"))]
-        if not found and item != "0":
-            raise InputError(f"freeze: {item!r} fits no layer of this network")
-        chosen += found
-    if len(set(chosen)) == len(names):
-        raise InputError(f"freeze: {' '.join(freeze)} leaves nothing to train")
-    return [name for name in names if name in set(chosen)]
-
-
 @contextlib.contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
     """Inside, SIGINT and SIGTERM are remembered until the loop comes to a place where it can stop; a second one stops at once."""
@@ -206,6 +201,9 @@ def interruptions() -> Iterator[Callable[[], bool]]:
 
     try:
         before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            if hasattr(signal, "siginterrupt"):  # calls go on afterwards: an interrupted answer of another process would be lost
+                signal.siginterrupt(number, False)
     except ValueError:  # not the main thread: signals are somebody else's
         before = {}
     try:

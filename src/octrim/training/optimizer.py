@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -101,10 +102,12 @@ class Optimizer:
         moments = [paddle.zeros([weights.parameters.size]) for _ in range(2 if kind == "AdamW" else 1)]
         return cls(weights, kind, decay, moments, trained=trained)
 
-    def step(self, gradient: Any, settings: Settings) -> None:
-        """One step along a flat gradient, whose norm is clipped at CLIP."""
-        self.steps += 1
+    def step(self, gradient: Any, settings: Settings) -> bool:
+        """One step along a flat gradient, whose norm is clipped at CLIP; False, and no step, where the gradient is not finite."""
         norm = paddle.sqrt((gradient * gradient).sum())
+        if not isfinite(norm.numpy().item()):
+            return False
+        self.steps += 1
         gradient = gradient * paddle.clip(CLIP / (norm + 1e-6), max=1.0)
         values = self.weights.parameters.values()
         update = self._sgd if self.kind == "SGD" else self._adamw
@@ -119,6 +122,7 @@ class Optimizer:
         new = paddle.concat(parts)
         self.moments = [paddle.concat(list(moment)) for moment in zip(*moments, strict=True)]
         self.weights.parameters.assign(new if self.trained is None else paddle.where(self.trained > 0, new, values))
+        return True
 
     def _sgd(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> tuple[Any, list[Any]]:
         gradient = gradient + decay * values if decay else gradient

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -14,13 +15,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from octrim.backends.session import usable_cores
+from octrim.errors import shown
 from octrim.quiet import quiet_stderr
 
 
@@ -39,19 +41,21 @@ class World:
         """The sum over the processes; the same bits in each."""
         if self.size == 1:
             return tensor
-        from octrim.backends.paddle import paddle
-
-        tensor = tensor.clone()
-        paddle.distributed.all_reduce(tensor)
+        with _together(self.size) as distributed:
+            tensor = tensor.clone()
+            distributed.all_reduce(tensor)
         return tensor
 
     def mean(self, tensor: Any) -> Any:
         return tensor if self.size == 1 else self.sum(tensor) / self.size
 
     def mean_of(self, values: Sequence[float]) -> list[float]:
-        """Of a few numbers; float64 with one process."""
-        values = [float(value) for value in values]
-        return values if self.size == 1 else np.mean(self.gather(np.asarray([values], np.float32)), axis=0)[0].tolist()
+        """Of a few numbers, in float64."""
+        if self.size == 1:
+            return list(values)
+        from octrim.backends.paddle import paddle
+
+        return self.mean(paddle.to_tensor(np.asarray(values, np.float64))).numpy().tolist()
 
     def agree(self, flag: bool) -> bool:
         """Whether it is so in any process."""
@@ -64,17 +68,42 @@ class World:
         from octrim.backends.paddle import paddle
 
         counts: list[Any] = []
-        paddle.distributed.all_gather(counts, paddle.to_tensor(np.asarray([len(array)], np.int64)))
-        lengths = [count.numpy().item() for count in counts]
-        padded = np.zeros((max(*lengths, 1), array.shape[1]), np.float32)
-        padded[: len(array)] = array
         parts: list[Any] = []
-        paddle.distributed.all_gather(parts, paddle.to_tensor(padded))
+        with _together(self.size) as distributed:
+            distributed.all_gather(counts, paddle.to_tensor(np.asarray([len(array)], np.int64)))
+            lengths = [count.numpy().item() for count in counts]
+            padded = np.zeros((max(*lengths, 1), array.shape[1]), np.float32)
+            padded[: len(array)] = array
+            distributed.all_gather(parts, paddle.to_tensor(padded))
         return [part.numpy()[:length] for part, length in zip(parts, lengths, strict=True)]
 
 
-def world() -> World:
-    """This process's place among those that a launcher has started; alone without one."""
+_PARTNER_ENDED = 3  # exit code of a process that ends only because another one did
+
+_meetings = itertools.count(1)
+
+
+@contextlib.contextmanager
+def _together(size: int) -> Iterator[Any]:
+    """Paddle's collectives, entered when all processes are there: gloo gives up after 30 seconds, and evaluating or saving may take longer."""
+    from octrim.backends.paddle import paddle
+
+    try:
+        store = paddle.base.core.create_or_get_global_tcp_store()
+        wanted = next(_meetings) * size
+        arrived, pause = store.add("octrim", 1), 0.0005
+        while arrived < wanted:
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+            arrived = store.add("octrim", 0)
+        yield paddle.distributed
+    except RuntimeError as error:
+        print(f"another process of this training has ended ({shown(str(error))})", file=sys.stderr)
+        raise SystemExit(_PARTNER_ENDED) from None
+
+
+def world(device: str) -> World:
+    """This process's place among those that a launcher has started; alone without one. device: cpu or gpu."""
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
         return World()
@@ -82,8 +111,8 @@ def world() -> World:
         threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]),), daemon=True).start()
     from octrim.backends.paddle import paddle
 
-    if not paddle.is_compiled_with_cuda():
-        os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+    if device == "cpu":
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
     if not paddle.distributed.is_initialized():
         with quiet_stderr():
             paddle.distributed.init_parallel_env()
@@ -138,17 +167,23 @@ def launch(arguments: Sequence[str], devices: int) -> int:
             processes.append(subprocess.Popen(command, env=environment, start_new_session=True, **streams))
         while not any(codes := [process.poll() for process in processes]) and None in codes:
             time.sleep(0.2)
-        if any(codes):  # the others wait for what will never come; those that save a checkpoint get time for it
-            deadline = time.monotonic() + 20
-            while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-                time.sleep(0.2)
-            codes = [process.poll() for process in processes]
-        if not codes[0]:  # number 0 has nothing to say about what went wrong in another
-            for rank in (rank for rank, code in enumerate(codes) if code):
-                said[rank].seek(0)
-                sys.stderr.write(said[rank].read().decode("utf-8", "replace"))
-                break
-        return next((code for code in codes if code), 0)
+        if not any(codes):
+            return 0
+        # The others wait for what will never come; those that were told to stop get time for a checkpoint.
+        deadline = time.monotonic() + (20 if 130 in codes else 5)
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        codes = [process.poll() for process in processes]
+        guilty = [rank for rank, code in enumerate(codes) if code not in (None, 0, _PARTNER_ENDED)]
+        if not guilty:
+            return _PARTNER_ENDED
+        code = codes[guilty[0]] or 0
+        if guilty[0]:  # number 0 has spoken for itself
+            said[guilty[0]].seek(0)
+            sys.stderr.write(said[guilty[0]].read().decode("utf-8", "replace"))
+        if code < 0:
+            print(f"octrim: process {guilty[0]} of the training was ended by signal {-code}", file=sys.stderr)
+        return code if code > 0 else 1
     finally:
         for process in processes:
             if process.poll() is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import resource
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from octrim.atomic import write_text
+from octrim.atomic import append_text, write_text
 from octrim.data.dataset import Dataset
 from octrim.data.loader import TrainingBatch
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError
 from octrim.evaluate.val import Evaluation
 from octrim.runs import Run
-from octrim.training.checkpoint import State, save_state
+from octrim.training.checkpoint import CHECKPOINT, State, save_state
 from octrim.training.pictures import save_batch, save_curves, save_predictions
 
 if TYPE_CHECKING:
@@ -33,9 +33,18 @@ COLUMNS = (
 )
 """Of results.csv, as YOLOv5 names them. lr0 is that of the biases."""
 
-CHECKPOINT = "checkpoint/state.safetensors"
-
 _SHOWN_BATCHES = 3
+
+_FILES = (
+    "times.csv",
+    "results.csv",
+    "results.png",
+    "best.safetensors",
+    "last.safetensors",
+    "metrics.json",
+    "predictions.json",
+    "val_predictions.jpg",
+)
 
 
 class Record:
@@ -64,8 +73,11 @@ class Record:
             self.run.print(*items)
 
     def begin(self, state: State) -> None:
-        """Before the first step: there is a checkpoint from now on."""
-        self._save(state)
+        """Before the first step: there is a checkpoint from now on, and nothing of an earlier run in the same folder."""
+        if self.run is not None:
+            for name in _FILES:
+                (self.run.path / name).unlink(missing_ok=True)
+        self.save(state)
 
     def start_epoch(self, epoch: int, batches: int, state: State) -> None:
         if (state.batch == 0 and epoch == 0) or not self.progress.tasks[0].completed:
@@ -86,7 +98,7 @@ class Record:
         return f"{epoch + 1:>4}/{self.config.epochs:<4} {_memory():>8} {means} {labels:>7} {side:>5}"
 
     def interrupt(self, state: State) -> None:
-        self._save(state)
+        self.save(state)
         if self.run is not None:
             self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim train --resume {self.run.path}")
 
@@ -94,7 +106,7 @@ class Record:
         """Keep an epoch: the checkpoint first, because everything else follows from it."""
         if self.run is None:
             return
-        self._save(state)
+        self.save(state)
         self.write_results(state)
         row, epoch = state.rows[-1], state.epoch - 1
         losses = [row[name] for name in COLUMNS[1:4]]
@@ -104,28 +116,31 @@ class Record:
             for failure in evaluation.failures:
                 self.print(f"not evaluated: {failure}")
         self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s" + " best" * (state.best[1] == epoch))
-        with (self.run.path / "times.csv").open("a") as file:
-            if not file.tell():
-                file.write("epoch,train_s,val_s,images_per_s\n")
-            file.write(f"{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / seconds[0]:.2f}\n")
+        head = "" if (self.run.path / "times.csv").exists() else "epoch,train_s,val_s,images_per_s\n"
+        append_text(self.run.path / "times.csv", f"{head}{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / max(seconds[0], 1e-9):.2f}\n")
         if self.events is not None:
             for name, value in row.items():
                 if name != "epoch":
                     self.events.add_scalar(name, value, epoch)
 
     def write_results(self, state: State) -> None:
-        """What follows from a checkpoint: results.csv, the averaged weights as last, and as best where this epoch is the best."""
+        """What follows from a checkpoint: results.csv, the averaged weights as last, and as best where this epoch is the best.
+
+        In the middle of an epoch (a run that is resumed there) the average is no epoch's, and the weights stay as they are.
+        """
         if self.run is None or not state.rows:
             return
         folder, epoch = self.run.path, state.epoch - 1
         write_text(folder / "results.csv", results_csv(state.rows))
+        save_curves(folder / "results.csv", folder / "results.png")
+        if state.batch:
+            return
         config = self.config
         action = {"action": self.action, "data": config.data, "epoch": epoch + 1, "epochs": config.epochs, "hyp": config.hyp, "seed": config.seed}
         model = state.averaged(action)
         model.save(folder / "last.safetensors")
         if state.best[1] == epoch:
             model.save(folder / "best.safetensors")
-        save_curves(folder / "results.csv", folder / "results.png")
 
     def show_predictions(self, evaluation: Evaluation) -> None:
         """Labels and detections of the first validation pictures, side by side."""
@@ -142,7 +157,7 @@ class Record:
         detections = [evaluation.detections[index] for index in shown]
         save_predictions(pictures, detections, truths, self.val_set.names, self.run.path / "val_predictions.jpg")
 
-    def _save(self, state: State) -> None:
+    def save(self, state: State) -> None:
         if self.run is not None:
             save_state(state, self.run.path / CHECKPOINT)
 
@@ -159,17 +174,22 @@ def results_csv(rows: Sequence[dict[str, float]]) -> str:
 
 
 def _memory() -> str:
-    """GPU memory where Paddle uses a GPU, else the process's own at its peak."""
+    """GPU memory where Paddle uses a GPU, else what the process holds now, or where that is not told, held at its peak."""
     from octrim.backends.paddle import paddle
 
     if paddle.device.get_device().startswith("gpu"):
         return f"{paddle.device.cuda.max_memory_reserved() / 2**30:.3g}G"
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return f"{int(status.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**30:.3g}G"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3g}G"
 
 
 def _events(folder: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("--tensorboard needs tensorboardX: pip install 'octrim[tensorboard]'") from None
+    from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
     return SummaryWriter(str(folder))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import typing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,14 +16,15 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.errors import InputError, shown
 from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
-from octrim.network.adapt import adapted
-from octrim.network.cost import network_cost
+from octrim.network.adapt import adapted, known_classes
+from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load
 from octrim.network.options import image_size, model_from
 from octrim.plain_yaml import parse, read_text
 from octrim.runs import Run, new_run, open_run
 from octrim.training.anchors import auto_anchors
-from octrim.training.checkpoint import State, data_digest, load_state, unflattened
+from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
+from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters
 from octrim.training.parallel import World, launch, launched, world
 from octrim.training.pictures import save_labels
@@ -58,9 +60,15 @@ class Setup:
 
 def train_command(config: Train) -> None:
     """Train from options or resume a run; with several devices, in as many processes."""
-    if config.devices > 1 and not launched():
-        _check_devices(config)
-        code = launch(sys.argv[1:], config.devices)
+    devices = config.devices or 1
+    if config.devices is None and config.resume is not None:
+        devices = _stored(config, Path(config.resume)).devices or 1
+    if devices > 1 and not launched():
+        from octrim.cli import arguments_of
+
+        if config.resume is None:
+            check(config)
+        code = launch(arguments_of(dataclasses.replace(config, devices=devices)), devices)
         if code:
             raise SystemExit(code)
         return
@@ -68,6 +76,7 @@ def train_command(config: Train) -> None:
 
 
 def train(config: Train) -> Trained:
+    """Train in this process: alone, or as one of those that a launcher has started."""
     from octrim.training.fit import fit
     from octrim.training.record import Record
 
@@ -83,12 +92,14 @@ def prepare(config: Training, command: str) -> Setup:
     state = None
     if config.resume is not None:
         folder = Path(config.resume)
-        state = load_state(folder / "checkpoint" / "state.safetensors")
+        state = load_state(folder / CHECKPOINT)
         config = _stored(config, folder)
+        for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
+            leftover.unlink(missing_ok=True)  # of a write that was killed
     check(config)
-    hyper = read_hyperparameters(config.hyp)
-    _set_device(config)
-    here = world()
+    # A file may have changed since the run began.
+    hyper = read_hyperparameters(config.hyp) if state is None else Hyperparameters(**state.extra["hyper"])
+    here = world(_set_device(config))
     if config.data is None:
         raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
     if state is None:
@@ -105,26 +116,28 @@ def prepare(config: Training, command: str) -> Setup:
         raise InputError(f"{config.data}: {len(train_set)} pictures in train and no labelled objects: nothing to learn{problems}")
     if names and names != train_set.names:
         raise InputError(f"{config.resume}: trains the classes {shown(names)}; {config.data} now has {shown(train_set.names)}")
+    if val_set is not None and not len(val_set.labels[~val_set.crowd]):
+        raise InputError(f"{config.data}: {len(val_set)} pictures in val and no labelled objects: nothing to measure; --noval trains all the same")
     digest = data_digest(train_set, val_set)
-    run = None
-    if here.first:
-        run = new_run(command, config) if config.resume is None else open_run(config.resume)
     lines = [f"{config.data}: {len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"]
     lines += [line for part in (train_set, val_set) if part is not None for line in part.report.lines()]
     lines += hyper.notes
     if base is not None:
         model, more = _fitted(config, base, train_set, hyper)
+        frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises for what fits nothing
         lines += more
         lineage = model.lineage
         if config.weights is not None:
             lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
-        state = State(model.network, model.names, model.image_size, lineage, digest, {})
+        state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra={"hyper": dataclasses.asdict(hyper)})
+        run = new_run(command, config) if here.first else None
         if run is not None:
             save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     else:
         assert state is not None
         model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage)
-        lines.append(f"resumed in epoch {state.epoch + 1}, batch {state.batch + 1}")
+        run = open_run(config.resume or "") if here.first else None
+        lines.append(f"resumed after {state.epoch} epochs and {state.batch} batches")
         if state.data != digest:
             lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
             state.data = digest
@@ -164,24 +177,30 @@ def check(config: Training) -> None:
             raise InputError(f"{name} is {getattr(config, name)}, expected {low} to {high}")
     if config.workers is not None and not 0 <= config.workers <= 256:
         raise InputError(f"workers is {config.workers}, expected 0 to 256")
-    _check_devices(config)
+    devices = 1 if config.devices is None else config.devices
+    if not 1 <= devices <= 64:
+        raise InputError(f"devices is {devices}, expected 1 to 64")
+    if config.batch % devices:
+        raise InputError(f"batch is {config.batch}, expected a multiple of the {devices} devices that share it")
+    if config.tensorboard and find_spec("tensorboardX") is None:
+        raise InputError("--tensorboard needs tensorboardX: pip install 'octrim[tensorboard]'")
 
 
-def _check_devices(config: Training) -> None:
-    if not 1 <= config.devices <= 64:
-        raise InputError(f"devices is {config.devices}, expected 1 to 64")
-    if config.batch % config.devices:
-        raise InputError(f"batch is {config.batch}, expected a multiple of the {config.devices} devices that share it")
-
-
-def _set_device(config: Training) -> None:
+def _set_device(config: Training) -> str:
+    """Choose cpu or gpu, and say which."""
     from octrim.backends.paddle import paddle
 
-    has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-    if config.device == "gpu" and not has_gpu:
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if config.device == "gpu" and not gpus:
         raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
-    if config.device == "cpu" or not has_gpu:
-        paddle.set_device("cpu")
+    if config.device != "cpu" and gpus:
+        if (config.devices or 1) > gpus:
+            raise InputError(f"devices is {config.devices}; there are {gpus} GPUs")
+        return "gpu"
+    if config.sync_bn:
+        raise InputError("sync_bn needs GPUs: Paddle has no synchronised batch norm for processors")
+    paddle.set_device("cpu")
+    return "cpu"
 
 
 def _stored(config: T, folder: Path) -> T:
@@ -197,8 +216,24 @@ def _stored(config: T, folder: Path) -> T:
     if not isinstance(content, dict) or not set(content) <= set(fields):
         raise InputError(f"{path}: not the configuration of an octrim {type(config).__name__.lower()} run")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    hints = typing.get_type_hints(type(config))
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise InputError(f"{path}: {name} is {shown(value)}")
     changed = {name: getattr(config, name) for name in free if getattr(config, name) != getattr(defaults, name)}
     return type(config)(**{**values, **changed})
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from a file has a field's type."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return type(value) is hint
 
 
 def _val_set(config: Training, names: tuple[str, ...]) -> Dataset | None:
@@ -232,6 +267,6 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
         lines += report.lines()
         anchors = report.anchors if report.changed else None
     if train_set.names != base.names:
-        known = sum(name in base.names for name in train_set.names)
+        known = len(known_classes(base.names, train_set.names))
         lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
     return adapted(base, train_set.names, height, anchors, config.seed), lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,17 @@ class Validator:
             self.heads = self.network(paddle.to_tensor(float_batch(batch)))
             return decode(self.network.network, self.heads).numpy()
 
-    def evaluate(self, values: Any) -> tuple[Evaluation | None, list[float]]:
+    def evaluate(self, values: Any, stop: Callable[[], bool]) -> tuple[Evaluation | None, list[float]]:
         """What these weights (a flat vector) find, on the first process only, and their box, objectness and class loss.
 
-        Raises InputError when no picture can be read.
+        Raises InputError when no picture can be read, KeyboardInterrupt when `stop` says so (of one process only: several must stay together).
         """
         self.weights.assign(values)
         sums = np.zeros(4, np.float32)
 
         def add(group: Batch) -> None:
+            if stop() and self.world.size == 1:
+                raise KeyboardInterrupt
             with paddle.no_grad():
                 sums[:3] += self.loss(self.heads, self._targets(group)).parts.numpy()
             sums[3] += 1
@@ -61,7 +64,8 @@ class Validator:
             raise InputError(f"none of the {len(self.dataset)} validation pictures can be read: {found.failures[0] if found.failures else ''}")
         if not self.world.first:
             return None, losses
-        detections = [everyone[everyone[:, 0] == picture, 1:] for picture in range(len(self.dataset))]
+        everyone = everyone[np.argsort(everyone[:, 0], kind="stable")]
+        detections = np.split(everyone[:, 1:], np.searchsorted(everyone[:, 0], np.arange(1, len(self.dataset))))
         return measure(self.dataset, detections, bootstrap=0, failures=found.failures), losses
 
     def _targets(self, group: Batch) -> np.ndarray:

@@ -1,0 +1,27 @@
+"""Which tensors `--freeze` means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from octrim.errors import InputError
+
+
+def frozen(names: Sequence[str], freeze: Sequence[str]) -> list[str]:
+    """The tensors that `--freeze` means: a number N is the first N layers of the layout, anything else a pattern of rows or tensors.
+
+    Raises InputError for a pattern that fits nothing, and when nothing is left to train.
+    """
+    chosen: list[str] = []
+    for item in freeze:
+        if item.isdigit():
+            found = [name for name in names if (part := name.split("."))[0] == "model" and part[1].isdigit() and int(part[1]) < int(item)]
+        else:
+            found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in (item, f"{item}.*"))]
+        if not found and item != "0":
+            raise InputError(f"freeze: {item!r} fits no layer of this network")
+        chosen += found
+    if len(set(chosen)) == len(names):
+        raise InputError(f"freeze: {' '.join(freeze)} leaves nothing to train")
+    return [name for name in names if name in set(chosen)]
