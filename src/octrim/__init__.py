@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from octrim.network.model import Model, load
     from octrim.pruning.cut import prune
     from octrim.pruning.plan import Plan, plan
+    from octrim.training.train import Trained, train
 
-__all__ = ["Detection", "Detections", "Detector", "InputError", "Model", "Plan", "export", "fresh_model", "load", "plan", "prune"]
+__all__ = ["Detection", "Detections", "Detector", "InputError", "Model", "Plan", "Trained", "export", "fresh_model", "load", "plan", "prune", "train"]
 
 # Names are imported when they are first used: `octrim --help` must not wait for OpenCV and the runtimes.
 _HOMES = {
@@ -31,11 +32,13 @@ _HOMES = {
     "InputError": "octrim.errors",
     "Model": "octrim.network.model",
     "Plan": "octrim.pruning.plan",
+    "Trained": "octrim.training.train",
     "export": "octrim.deploy.export",
     "fresh_model": "octrim.network.initialize",
     "load": "octrim.network.model",
     "plan": "octrim.pruning.plan",
     "prune": "octrim.pruning.cut",
+    "train": "octrim.training.train",
 }
 
 

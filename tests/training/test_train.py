@@ -260,6 +260,19 @@ def test_a_validation_part_without_objects(shapes: Path, small_weights: Path, tm
     assert not (tmp_path / "exp").exists()
 
 
+def test_from_python(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    import octrim
+
+    options = {"weights": str(small_weights), "data": str(shapes), "imgsz": 64, "batch": 4, "workers": 0, "project": str(tmp_path)}
+    done = octrim.train(**options, epochs=1)
+    assert done.folder == tmp_path / "exp" and done.evaluation is not None and done.evaluation.images == 6
+    assert done.model.lineage[-1]["action"] == "train"
+    with pytest.raises(octrim.InputError, match="devices"):
+        octrim.train(**options, devices=2)
+    with pytest.raises(TypeError, match="epoch_s"):
+        octrim.train(**options, epoch_s=3)
+
+
 def test_a_configuration_as_a_command_line() -> None:
     command = ["train", "--data", "my data", "--imgsz", "64", "96", "--freeze", "3", "model.1*", "--single-cls", "--workers", "0", "--devices", "2"]
     config = parse(command)

@@ -72,10 +72,23 @@ def train_command(config: Train) -> None:
         if code:
             raise SystemExit(code)
         return
-    train(config)
+    _train(config)
 
 
-def train(config: Train) -> Trained:
+def train(**options: Any) -> Trained:
+    """Train a detector from Python; options as of `octrim train`, with underscores: `train(weights="yolov5n.pt", data="bccd", epochs=50)`.
+
+    Leaves a run folder as the command does. Raises InputError for bad input; several devices are started by the command only.
+    """
+    from octrim.cli import Train
+
+    config = Train(**options)
+    if (config.devices or 1) > 1:
+        raise InputError("devices: several processes are started by `octrim train --devices N`, not from Python")
+    return _train(config)
+
+
+def _train(config: Train) -> Trained:
     """Train in this process: alone, or as one of those that a launcher has started."""
     from octrim.training.fit import fit
     from octrim.training.record import Record
