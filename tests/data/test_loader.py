@@ -232,13 +232,14 @@ def test_processes_that_cannot_be_started(
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from octrim.data.augment import Augmentation
 from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
     loader = Loader(open_dataset(sys.argv[1], "train"), 64, 4, Augmentation(), workers=2, cache="ram")
     iterator = loader.epoch(0)
     next(iterator)
