@@ -84,17 +84,22 @@ def test_bad_input_is_told_once_and_ends_all(shapes: Path, small_weights: Path, 
     assert done.returncode == 2 and done.stderr.count("hyp is 'nothing'") == 1 and done.stderr.count("\n") == 1
 
 
-def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
-    arguments[arguments.index("--epochs") + 1] = "200"
-    process = subprocess.Popen([sys.executable, "-m", "octrim", *arguments], stdout=subprocess.DEVNULL)
-    log = tmp_path / "run" / "log.txt"
+def started(arguments: list[str], log: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A training of 200 epochs in its second one, and the numbers of its two processes."""
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (log.is_file() and "2/200" in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     group = [int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()]
     assert len(group) == 2
+    return process, group
+
+
+def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
+    arguments[arguments.index("--epochs") + 1] = "200"
+    process, group = started(arguments, tmp_path / "run" / "log.txt")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
     state = load_state(tmp_path / "run" / CHECKPOINT)
@@ -141,13 +146,7 @@ def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path,
 def test_a_process_that_is_killed_ends_the_others(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
     arguments[arguments.index("--epochs") + 1] = "200"
-    process = subprocess.Popen([sys.executable, "-m", "octrim", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "run" / "log.txt"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and "2/200" in log.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    group = [int(pid) for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()]
+    process, group = started(arguments, tmp_path / "run" / "log.txt")
     os.kill(max(group), signal.SIGKILL)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in error

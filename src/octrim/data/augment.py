@@ -7,7 +7,7 @@ a coordinate is the edge of a pixel, so that a box from 0 to 2 covers pixels 0 a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from math import cos, radians, sin, tan
 from typing import NamedTuple
 
@@ -45,7 +45,8 @@ class Augmentation:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name in (field.name for field in fields(Augmentation)):  # not those that a subclass adds
+            value = getattr(self, name)
             limit = _LIMITS.get(name, 1)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
                 raise InputError(f"augmentation {name} is {shown(value)}, expected a number from 0 to {limit}")

@@ -15,10 +15,10 @@ from octrim.plain_yaml import parse, read_text
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class Hyperparameters(Augmentation):
     """The numbers of a recipe; the defaults are those of `low` (YOLOv5's hyp.scratch-low).
 
-    Augmentation: see `octrim.data.augment.Augmentation`. iou_t is read by no formula and kept because published files have it.
+    Those of augmentation come from `octrim.data.augment.Augmentation`. iou_t is read by no formula and kept because published files have it.
     """
 
     lr0: float = 0.01  # learning rate at the start
@@ -37,18 +37,6 @@ class Hyperparameters:
     anchor_t: float = 4.0  # a label goes to an anchor that is less than so many times larger or smaller
     fl_gamma: float = 0.0  # focal loss; 0 is plain cross entropy
     label_smoothing: float = 0.0
-    hsv_h: float = 0.015
-    hsv_s: float = 0.7
-    hsv_v: float = 0.4
-    degrees: float = 0.0
-    translate: float = 0.1
-    scale: float = 0.5
-    shear: float = 0.0
-    perspective: float = 0.0
-    flipud: float = 0.0
-    fliplr: float = 0.5
-    mosaic: float = 1.0
-    mixup: float = 0.0
     copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
@@ -58,11 +46,11 @@ class Hyperparameters:
                 raise InputError(f"{name} is {value:g}, expected {low:g} to {high:g}")
         if self.lr0 <= 0:
             raise InputError(f"lr0 is {self.lr0:g}, expected more than 0")
-
-        _ = self.augmentation  # checks its own ranges
+        super().__post_init__()
 
     @property
     def augmentation(self) -> Augmentation:
+        """The part that loaders take."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
 
     @property
