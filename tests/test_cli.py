@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from octrim.backends.session import open_session
-from octrim.cli import COMMANDS, main, parse
+from octrim.cli import main, parse
+from octrim.commands import COMMANDS
 from octrim.data.scenes import drawn_scene
 from octrim.deploy.export import export
 from octrim.errors import InputError

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from octrim.backends import onednn_training
+from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
@@ -41,9 +43,11 @@ def loss_of(heads: list[paddle.Tensor]) -> paddle.Tensor:
     return sum((head * head).mean() for head in heads)
 
 
-def step(layer: PaddleNetwork, images: paddle.Tensor) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Heads, gradients and running statistics after one forward and backward pass."""
-    heads = layer(images)
+def step(
+    layer: PaddleNetwork, images: paddle.Tensor, features: bool = False
+) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Heads (and features), gradients and running statistics after one forward and backward pass."""
+    heads = sum(layer.with_features(images), []) if features else layer(images)
     loss_of(heads).backward()
     tensors = layer.named_tensors()
     gradients = {name: tensor.grad.numpy().copy() for name, tensor in tensors.items() if tensor.grad is not None}
@@ -51,15 +55,15 @@ def step(layer: PaddleNetwork, images: paddle.Tensor) -> tuple[list[np.ndarray],
     return [head.numpy() for head in heads], gradients, {name: tensor.numpy() for name, tensor in tensors.items() if ".running_" in name}
 
 
-def was_compiled(layer: PaddleNetwork, images: paddle.Tensor, frozen: frozenset[str] = frozenset()) -> bool:
-    return layer._programs.find(tuple(images.shape), frozen) is not None
+def was_compiled(layer: PaddleNetwork, images: paddle.Tensor, frozen: frozenset[str] = frozenset(), features: bool = False) -> bool:
+    return layer._programs.find(tuple(images.shape), frozen, features) is not None
 
 
-def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: float) -> bool:
+def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: float, features: bool = False) -> bool:
     """Errors relative to a head's largest value, and to the norm of a parameter's gradient. Returns whether oneDNN ran."""
     layer = training(model)
-    heads, gradients, statistics = step(layer, images)
-    expected = step(training(model, compiled=False), images)
+    heads, gradients, statistics = step(layer, images, features)
+    expected = step(training(model, compiled=False), images, features)
     for found, head in zip(heads, expected[0], strict=True):
         np.testing.assert_allclose(found, head, rtol=0, atol=forward * np.abs(head).max())
     assert gradients.keys() == expected[1].keys()
@@ -71,7 +75,7 @@ def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: 
     for name, values in expected[2].items():
         np.testing.assert_allclose(statistics[name], values, rtol=0, atol=5e-6 * np.abs(values).max(), err_msg=name)
         assert not np.array_equal(values, model.tensors[name])
-    return was_compiled(layer, images)
+    return was_compiled(layer, images, features=features)
 
 
 @compiled_only
@@ -91,9 +95,9 @@ def test_pruned_networks(keep: str, align: int) -> None:
 
 
 @settings(max_examples=40)
-@given(network=random_networks())
-def test_random_networks(network: Network) -> None:
-    compiled = assert_alike(lively_model(network, seed=1), pictures(2, 32, 64), 1e-5, 1e-4)
+@given(network=random_networks(), features=st.booleans())
+def test_random_networks(network: Network, features: bool) -> None:
+    compiled = assert_alike(lively_model(network, seed=1), pictures(2, 32, 64), 1e-5, 1e-4, features)
     strided = any(row.kernel == 1 and row.stride > 1 for row in network.convs)
     assert compiled == (library() is not None and not strided)
 
@@ -200,6 +204,33 @@ def test_parameters_may_move_between_the_passes() -> None:
     loss.backward()
     _, expected, _ = step(training(variant("yolov5n")), pictures(1, 64, 64))
     np.testing.assert_array_equal(layer.named_tensors()["model.0.conv.weight"].grad.numpy(), expected["model.0.conv.weight"])
+
+
+def test_features_are_what_detect_reads() -> None:
+    images = pictures(2, 64, 64)
+    model = variant("yolov5n")
+    for layer in (training(model), training(model, compiled=False), PaddleNetwork(model)):
+        heads, features = layer.with_features(images)
+        assert [tuple(feature.shape) for feature in features] == [(2, 64, 8, 8), (2, 128, 4, 4), (2, 256, 2, 2)]
+        for index, (head, feature) in enumerate(zip(heads, features, strict=True)):
+            tensors = layer.named_tensors()
+            name = f"model.24.m.{index}"
+            again = paddle.nn.functional.conv2d(feature, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+            np.testing.assert_allclose(again.numpy(), head.numpy(), rtol=0, atol=1e-5 * float(head.abs().max()))
+
+
+@compiled_only
+def test_without_batch_norm_both_modes_are_compiled() -> None:
+    images = pictures(2, 96, 64)
+    model = variant("yolov5n")
+    layer = PaddleNetwork(folded(model))
+    for parameter in layer.parameters():
+        parameter.stop_gradient = True
+    outputs = layer.with_features(images)
+    assert layer._programs.find((2, 3, 96, 64), frozenset(layer.named_tensors()), True) is not None
+    for found, expected in zip(sum(outputs, []), sum(PaddleNetwork(model).with_features(images), []), strict=True):
+        assert found.stop_gradient
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 @compiled_only

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from octrim.backends.session import SessionInfo, open_session
-from octrim.cli import Val, main
+from octrim.cli import main
+from octrim.commands import Val
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.data.pictures import read_picture

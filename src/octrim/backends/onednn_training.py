@@ -54,13 +54,16 @@ class Program:
     """The forward and the backward pass for one shape. As an `Ops` it reads the table, emits the forward steps and notes the backward ones.
 
     moments: where in the block the batch's mean and variance stand, and their length, by row.
-    outside: memories whose tensors belong to Paddle, by name: "images", the parameters, their gradients as "grad:" + name, the heads as
-    "head0", .. and the heads' gradients as "grad:head0", ...
+    outside: memories whose tensors belong to Paddle, by name: "images", the parameters, their gradients as "grad:" + name, the outputs as
+    "output0", .. and the outputs' gradients as "grad:output0", ... outputs: their shapes; the heads, and with `features` what the heads'
+    convolutions read, level by level.
     Raises RefusedError when oneDNN lacks fast code for a row.
     """
 
-    def __init__(self, network: Network, shape: tuple[int, ...], frozen: frozenset[str]) -> None:
+    def __init__(self, network: Network, shape: tuple[int, ...], frozen: frozenset[str], features: bool) -> None:
         self.outside: dict[str, Memory] = {}
+        self.outputs: list[tuple[int, ...]] = []
+        self._features: dict[str, Any] = dict.fromkeys(network.rows[-1].inputs) if features else {}
         self._moments: dict[str, tuple[Memory, Memory]] = {}
         self._frozen = frozen
         self._steps: list[Step | Work] = []
@@ -129,6 +132,8 @@ class Program:
         if row.kernel == 1 and row.stride > 1:
             # For narrow maps oneDNN's gradient of such weights writes past its memory: github.com/uxlfoundation/oneDNN/issues/6035
             raise RefusedError(f"{row.name}: a 1x1 convolution with stride {row.stride}")
+        if row.name in self._features:
+            self._features[row.name] = x
         batch, channels, height, width = x.description.shape
         out = [(side + 2 * row.padding - row.kernel) // row.stride + 1 for side in (height, width)]
         result = Description((batch, row.channels, *out), dnn.NHWC)
@@ -321,16 +326,17 @@ class Program:
         return value
 
     def detect(self, row: Row, heads: Sequence[_Map]) -> list[_Map]:
-        self.heads = [head.description.shape for head in heads]
-        for index, head in enumerate(heads):
-            shape = head.description.shape
-            outside = self._outside(f"head{index}", shape, dnn.NCHW)
-            self._reordered(head.memory, outside.description, outside)
+        outputs = [*heads, *self._features.values()]
+        self.outputs = [output.description.shape for output in outputs]
+        for index, output in enumerate(outputs):
+            outside = self._outside(f"output{index}", output.description.shape, dnn.NCHW)
+            self._reordered(output.memory, outside.description, outside)
 
         def backward() -> None:
-            for index, head in enumerate(heads):
-                if head.learns:
-                    self._send(head, self._reordered(self._outside(f"grad:head{index}", head.description.shape, dnn.NCHW), head.description))
+            for index, output in enumerate(outputs):
+                if output.learns:
+                    received = self._outside(f"grad:output{index}", output.description.shape, dnn.NCHW)
+                    self._send(output, self._reordered(received, output.description))
 
         self._backward.append(backward)
         return list(heads)
@@ -350,14 +356,14 @@ class Programs:
     def __reduce__(self) -> Any:
         return Programs, (self.network,)
 
-    def find(self, shape: tuple[int, ...], frozen: frozenset[str]) -> Program | None:
+    def find(self, shape: tuple[int, ...], frozen: frozenset[str], features: bool) -> Program | None:
         """The program for batches of this shape; None where oneDNN cannot run it."""
         if dnn.library() is None:
             return None
-        key = shape, frozen
+        key = shape, frozen, features
         if key not in self._programs:
             try:
-                self._programs[key] = Program(self.network, shape, frozen)
+                self._programs[key] = Program(self.network, shape, frozen, features)
             except RefusedError:
                 self._programs[key] = None
             if len(self._programs) > _PROGRAMS_KEPT:
@@ -386,7 +392,7 @@ class Run:
         self._block: np.ndarray | None = None
 
     def forward(self, addresses: Mapping[str, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Writes the heads. Returns mean and biased variance of the batch by row, valid until the backward pass."""
+        """Writes the outputs. Returns mean and biased variance of the batch by row, valid until the backward pass."""
         self._block = block = self._programs.take(self.program.bytes)
         self.program.execute(self.program.forward, block.ctypes.data, addresses)
         return {

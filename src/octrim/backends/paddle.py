@@ -88,7 +88,8 @@ class PaddleNetwork(nn.Layer):
 
     In training mode on a processor oneDNN runs the table (`octrim.backends.onednn_training`), always in float32, unless `compiled` is False, the
     images need a gradient, a layer has a forward hook or a subclass replaces an op. A backward pass runs once:
-    Paddle 3.3 itself crashes at the second one through any PyLayer, `retain_graph` or not.
+    Paddle 3.3 itself crashes at the second one through any PyLayer, `retain_graph` or not. A network without batch norm (`folded`) computes
+    the same in both modes, and oneDNN runs it in both.
     """
 
     compiled = True
@@ -101,6 +102,8 @@ class PaddleNetwork(nn.Layer):
         for name, parameter in self.named_tensors().items():
             parameter.set_value(model.tensors[name])
         self._programs = Programs(model.network)
+        self._normed = any(row.norm for row in model.network.convs)
+        self._features: dict[str, Any] = dict.fromkeys(model.network.rows[-1].inputs)
         self.eval()
 
     def named_tensors(self) -> dict[str, Any]:
@@ -118,11 +121,22 @@ class PaddleNetwork(nn.Layer):
         return tensors
 
     def forward(self, images: Any) -> list[Any]:
-        if self.training and self.compiled and not self._watched():
-            heads = _compiled(self, self._programs, images)
-            if heads is not None:
-                return heads
-        return walk(self.network, self, images)
+        return self._run(images, features=False)[0]
+
+    def with_features(self, images: Any) -> tuple[list[Any], list[Any]]:
+        """The logits, and per level the map `[batch, channels, height, width]` that Detect's convolution reads."""
+        return self._run(images, features=True)
+
+    def _run(self, images: Any, features: bool) -> tuple[list[Any], list[Any]]:
+        if (self.training or not self._normed) and self.compiled and not self._watched():
+            outputs = _compiled(self, self._programs, images, features)
+            if outputs is not None:
+                levels = len(self.network.heads)
+                return outputs[:levels], outputs[levels:]
+        heads = walk(self.network, self, images)
+        found = list(self._features.values()) if features else []
+        self._features = dict.fromkeys(self._features)
+        return heads, found
 
     def _watched(self) -> bool:
         """Whether someone hooks into the layers or has replaced an op, so that every row must really run."""
@@ -130,6 +144,8 @@ class PaddleNetwork(nn.Layer):
         return hooked or any(getattr(type(self), op) is not getattr(PaddleNetwork, op) for op in INPUTS if op != "image")
 
     def conv(self, row: Row, x: Any) -> Any:
+        if row.name in self._features:
+            self._features[row.name] = x
         return activate(row, self._sub_layers[row.name](x))
 
     def add(self, row: Row, a: Any, b: Any) -> Any:
@@ -153,21 +169,21 @@ class _Compiled(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], heads: Callable[[], tuple[Any, ...]], *parameters: Any
+        ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
     ) -> tuple[Any, ...]:
         ctx.run, ctx.given, ctx.parameters = run, given(), parameters
-        return heads()  # functions, because the tensors of a plain list would be taken for inputs
+        return outputs()  # functions, because the tensors of a plain list would be taken for inputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        received = {f"grad:head{index}": gradient.astype("float32").contiguous() for index, gradient in enumerate(gradients)}
+        received = {f"grad:output{index}": gradient.astype("float32").contiguous() for index, gradient in enumerate(gradients)}
         made = {f"grad:{name}": paddle.empty_like(tensor) for name, tensor in ctx.given.items() if name != "images"}
         ctx.run.backward({name: tensor.data_ptr() for name, tensor in {**ctx.given, **received, **made}.items()})
         return tuple(None if one.stop_gradient else gradient for one, gradient in zip(ctx.parameters, made.values(), strict=True))
 
 
-def _compiled(layer: PaddleNetwork, programs: Programs, images: Any) -> list[Any] | None:
-    """The heads of a training step by oneDNN; None where Paddle's own ops must do it."""
+def _compiled(layer: PaddleNetwork, programs: Programs, images: Any, features: bool) -> list[Any] | None:
+    """Heads, and features where asked for, by oneDNN; None where Paddle's own ops must do it."""
     norms = [layer._sub_layers[row.name].bn for row in layer.network.convs if row.norm]
     if not images.place.is_cpu_place() or not images.stop_gradient or 0 in images.shape or not all(bn.training for bn in norms):
         return None
@@ -176,13 +192,13 @@ def _compiled(layer: PaddleNetwork, programs: Programs, images: Any) -> list[Any
         return None
     parameters = {name: tensor for name, tensor in tensors.items() if ".running_" not in name}
     frozen = frozenset(name for name, tensor in parameters.items() if tensor.stop_gradient)
-    program = programs.find(tuple(images.shape), frozen)
+    program = programs.find(tuple(images.shape), frozen, features)
     if program is None:
         return None
-    heads = [paddle.empty(shape, "float32") for shape in program.heads]
+    made = [paddle.empty(shape, "float32") for shape in program.outputs]
     run = Run(programs, program)
     given = {"images": images.contiguous(), **parameters}
-    outputs = {f"head{index}": head for index, head in enumerate(heads)}
+    outputs = {f"output{index}": output for index, output in enumerate(made)}
     moments = run.forward({name: tensor.data_ptr() for name, tensor in {**given, **outputs}.items()})
     for bn, found in zip(norms, moments.values(), strict=True):
         for running, value in zip((bn._mean, bn._variance), found, strict=True):
@@ -191,8 +207,8 @@ def _compiled(layer: PaddleNetwork, programs: Programs, images: Any) -> list[Any
             array += (1 - bn._momentum) * value
     if not paddle.is_grad_enabled() or len(frozen) == len(parameters):
         run.end()
-        return heads
-    return list(_Compiled.apply(run, lambda: given, lambda: tuple(heads), *parameters.values()))
+        return made
+    return list(_Compiled.apply(run, lambda: given, lambda: tuple(made), *parameters.values()))
 
 
 def decode(network: Network, heads: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ from octrim.errors import InputError
 from octrim.runs import new_run
 
 if TYPE_CHECKING:
-    from octrim.cli import Data
+    from octrim.commands import Data
 
 # COCO's bounds of small, medium and large: areas of 32 x 32 and 96 x 96 pixels.
 COCO_AREAS = (32**2, 96**2)

@@ -30,7 +30,7 @@ from octrim.network.model import Model
 from octrim.runs import Run, new_run
 
 if TYPE_CHECKING:
-    from octrim.cli import Bench
+    from octrim.commands import Bench
 
 STAGES = ("pre", "network", "post", "total")
 

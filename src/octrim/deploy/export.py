@@ -25,7 +25,7 @@ from octrim.network.options import image_size, model_from
 from octrim.runs import new_run
 
 if TYPE_CHECKING:
-    from octrim.cli import Export
+    from octrim.commands import Export
 
 FORMATS = ("onnx", "openvino")
 

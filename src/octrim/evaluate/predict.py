@@ -21,7 +21,7 @@ from octrim.evaluate.detections import Detections
 from octrim.runs import Run, new_run
 
 if TYPE_CHECKING:
-    from octrim.cli import Predict
+    from octrim.commands import Predict
 
 STAGES = ("read", "pre", "network", "post", "write")
 

@@ -28,7 +28,7 @@ from octrim.network.options import image_size
 from octrim.runs import Run, new_run
 
 if TYPE_CHECKING:
-    from octrim.cli import Val
+    from octrim.commands import Val
 
 _TABLE_CLASSES = 20  # up to so many, the table also names classes without objects
 

@@ -11,7 +11,7 @@ from octrim.network.options import image_size, model_from
 from octrim.runs import wide_console
 
 if TYPE_CHECKING:
-    from octrim.cli import Info
+    from octrim.commands import Info
 
 
 def info(config: Info) -> None:

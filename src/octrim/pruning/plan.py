@@ -98,6 +98,7 @@ def plan(
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     budget: str | None = None,
+    original: Network | None = None,
 ) -> Plan:
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
@@ -109,13 +110,16 @@ def plan(
     budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay. The least important aligned steps of
     all groups go, until the value is at or below the budget; restoring the last one would exceed it. No group then goes below `keep`,
     where that is given, and groups in `keep_map` have their fraction.
-    Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, and a budget that cannot
-    be met, saying what the least is.
+    original: the network that all fractions are of, where the model was cut from it before; the model's own by default.
+    Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
+    be met, saying what the least is, and an original that the model was not cut from.
     """
     if type(align) is not int or align < 1:
         raise InputError(f"align is {shown(align)}, expected 1 or more")
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
+    if criterion == "taylor":
+        raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
     if isinstance(criterion, str) and criterion not in CRITERIA:
         raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}")
     fraction = parse_fraction(keep, "keep") if keep is not None else Fraction(1, 8) if budget is None else None
@@ -125,7 +129,11 @@ def plan(
     scores = score(model, labels, seed)
     side = -(-model.image_size // network.stride) * network.stride
     height, width = (side, side) if image_size is None else image_size
-    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align)
+    original = original or network
+    widths = {group.name: len(group) for group in channel_labels(original).groups}
+    if any(widths.get(group.name, 0) < len(group) for group in labels.groups):
+        raise InputError("the original has other channels than a network that this model was cut from")
+    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths)
 
     def cut(counts: Sequence[int]) -> tuple[dict[str, np.ndarray], Network]:
         gone = np.zeros(labels.count, bool)
@@ -138,7 +146,7 @@ def plan(
         counts = [candidate.least for candidate in candidates]
     else:
         counts = _counts_for_budget(
-            budget, candidates, align, lambda counts: network_cost(cut(counts)[1], height, width), network_cost(network, height, width)
+            budget, candidates, align, lambda counts: network_cost(cut(counts)[1], height, width), network_cost(original, height, width)
         )
     kept, smaller = cut(counts)
     before, after = network_cost(network, height, width), network_cost(smaller, height, width)
@@ -166,6 +174,26 @@ def plan(
     return Plan(groups, kept, smaller, before, after, gone / max(total, np.finfo(float).tiny), settings)
 
 
+def composed(first: Plan, second: Plan) -> Plan:
+    """One plan for a cut in two steps, the second of what the first has left; settings are the second's.
+
+    Importance removed: what neither step left, each by its own scores, 1 - (1 - first)(1 - second).
+    """
+    later = {group.name: group for group in second.groups}
+    groups = tuple(
+        replace(
+            group,
+            after=later[group.name].after,
+            removed=1 - (1 - group.removed) * (1 - later[group.name].removed),
+            macs_after=later[group.name].macs_after,
+        )
+        for group in first.groups
+    )
+    kept = {name: channels[second.kept[name]] for name, channels in first.kept.items()}
+    removed = 1 - (1 - first.removed) * (1 - second.removed)
+    return Plan(groups, kept, second.network, first.before, second.after, removed, second.settings)
+
+
 @dataclass(frozen=True, eq=False)
 class _Candidate:
     """A group as the plan sees it: its labels by falling score, those scores, and the most and fewest channels it may keep."""
@@ -190,14 +218,16 @@ def _candidates(
     keep_map: Mapping[str, float | str],
     fraction: Fraction | None,
     align: int,
+    widths: Mapping[str, int],
 ) -> list[_Candidate]:
-    excluded = {name: pattern for pattern in exclude for name in _matching(network, pattern, "exclude")}
+    """The groups. widths: by their names, how many channels the fractions are of."""
+    excluded = {name: pattern for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
     fractions = _mapped_fractions(network, keep_map)
     found = []
     for group in labels.groups:
         reason = group.reason or next((f"excluded by {excluded[name]}" for name in group.convs if name in excluded), None)
         wanted = _group_fraction(group, fractions, fraction)
-        least = len(group) if reason else min(align, len(group)) if wanted is None else aligned_count(len(group), wanted, align)
+        least = len(group) if reason else min(align if wanted is None else aligned_count(widths[group.name], wanted, align), len(group))
         own = scores[group.labels]
         order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
         most = least if any(name in fractions for name in group.convs) else len(group)
@@ -276,7 +306,7 @@ def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.n
     return Network(tuple(rows), network.anchors)
 
 
-def _matching(network: Network, pattern: str, what: str) -> list[str]:
+def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
     names = [row.name for row in network.convs if fnmatch.fnmatchcase(row.name, pattern) or row.name.startswith(f"{pattern}.")]
     if not names:
         raise InputError(f"{what}: {shown(pattern)} matches no convolution; their names look like {network.convs[0].name}, {network.convs[-1].name}")
@@ -290,7 +320,7 @@ def _mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> 
     found: dict[str, Fraction] = {}
     for pattern, value in keep_map.items():
         fraction = parse_fraction(value, f"keep-map: {pattern}")
-        found |= dict.fromkeys(_matching(network, str(pattern), "keep-map"), fraction)
+        found |= dict.fromkeys(matching_convs(network, str(pattern), "keep-map"), fraction)
     return found
 
 

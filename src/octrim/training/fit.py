@@ -18,23 +18,19 @@ from octrim.data.loader import Loader
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.training.checkpoint import State
+from octrim.training.distillation import Distillation
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.parallel import World
-from octrim.training.record import Record
-from octrim.training.schedule import Schedule, Settings, side_of_batch
+from octrim.training.record import COLUMNS, Record
+from octrim.training.schedule import Schedule, side_of_batch
+from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
 from octrim.training.validate import Validator
 
 if TYPE_CHECKING:
-    from octrim.cli import Training
-
-AfterStep = Callable[[Weights, Settings, float], None]
-"""Changes weights after an optimizer step: (weights, learning rates, share of the training that is over, 0..1)."""
-
-ExtraLoss = Callable[[Any, list[Any]], Any]
-"""A loss to add, a scalar tensor: (images [batch, 3, height, width], heads)."""
+    from octrim.commands import Training
 
 
 def fit(
@@ -46,10 +42,12 @@ def fit(
     state: State,
     record: Record,
     world: World,
-    after_step: AfterStep | None = None,
-    extra_loss: ExtraLoss | None = None,
+    distillation: Distillation | None = None,
+    penalty: Penalty | None = None,
 ) -> State:
     """Train `model` from `state` to the last epoch and return the state at the end. What happens is told to `record`, which keeps it.
+
+    distillation: a teacher's loss to add. penalty: what draws channels to zero; the last epoch is then the best.
 
     Raises InputError when gradients or weights are no longer finite, KeyboardInterrupt after SIGINT or SIGTERM, when the state has been saved.
     """
@@ -85,8 +83,14 @@ def fit(
 
     loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, config.seed, config.workers, config.cache, world.rank, world.size)
     schedule = Schedule(hyper, config.epochs, len(loader), accumulate, config.cos_lr)
+    sparsity = Sparsity(weights, PenalisedChannels(network.network, penalty.exclude), penalty, schedule, len(train_set)) if penalty else None
+    losses = (*COLUMNS[1:4], *(distillation.names if distillation else ()))
+    if len(state.losses) != len(losses):
+        state.losses = (0.0,) * len(losses)
     with loader, interruptions() as interrupted:
         if not state.arrays:
+            if sparsity:
+                _note_scales(state, sparsity, 0)
             record.begin(snapshot())
         for epoch in range(state.epoch, config.epochs):
             # Asked here and not after an epoch, so that a run resumed after it had stopped stops again. Only the first process knows the best.
@@ -103,12 +107,14 @@ def fit(
                     side = side_of_batch(model.image_size, network.network.stride, config.seed, epoch, state.batch)
                     images = F.interpolate(images, size=[side, side], mode="bilinear")
                 with _mixed_precision(config.amp):
-                    heads = network(images)
+                    heads, features = network.with_features(images) if distillation else (network(images), [])
                 found = loss(heads, batch.targets)
-                total = found.total if extra_loss is None else found.total + extra_loss(images, heads)  # <- distillation enters here
+                total, parts = found.total, found.parts.numpy().tolist()
+                if distillation:
+                    more, told = distillation(images, heads, features)
+                    total, parts = total + more, parts + told.numpy().tolist()
                 total.backward()
                 gradient = gradient + weights.parameters.gradient()
-                parts = found.parts.numpy().tolist()
                 state.losses = tuple(sum_ + part for sum_, part in zip(state.losses, parts, strict=True))
                 state.labels += len(batch.targets)
                 state.waiting += 1
@@ -118,8 +124,11 @@ def fit(
                     if not optimizer.step(world.sum(gradient), settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
                     weights.statistics.assign(world.mean(weights.statistics.values()))
-                    if after_step is not None:
-                        after_step(weights, settings, (epoch + state.batch / len(loader)) / config.epochs)  # <- sparsity enters here
+                    if sparsity:
+                        sizes = [
+                            min(config.batch, len(train_set) - (state.batch - 1 - back) % len(loader) * config.batch) for back in range(state.waiting)
+                        ]
+                        sparsity.step(hyper.lr0 * schedule.factor(epoch), sum(sizes), (epoch + state.batch / len(loader)) / config.epochs)
                     average.update(weights.values())
                     gradient = paddle.zeros([weights.parameters.size])
                     state.waiting = 0
@@ -136,28 +145,33 @@ def fit(
                 raise InputError(_DIVERGED.format(epoch + 1, state.batch))
             state.losses = tuple(world.mean_of(state.losses))
             means = [total / len(loader) for total in state.losses]
-            row = dict(zip(("train/box_loss", "train/obj_loss", "train/cls_loss"), means, strict=True))
+            row = dict(zip(losses, means, strict=True))
+            if sparsity:
+                row |= {"sparsity/dead": sparsity.dead(), "sparsity/strength": sparsity.strength}
+                _note_scales(state, sparsity, epoch + 1)
+                if epoch == config.epochs - 1:  # an average of zeros and other values is not zero
+                    average.values = paddle.to_tensor(sparsity.silence(average.values.numpy()))
             evaluation = None
             if validator is not None and (not config.noval or epoch == config.epochs - 1):
                 record.save(snapshot())  # evaluating may take long, and a kill then must not cost the epoch
                 try:
-                    evaluation, losses = validator.evaluate(average.values, interrupted)
+                    evaluation, found_losses = validator.evaluate(average.values, interrupted)
                 except KeyboardInterrupt:
                     record.interrupt(state)
                     raise
-                row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), losses, strict=True))
+                row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), found_losses, strict=True))
             if evaluation is not None:
                 row |= {"metrics/precision": evaluation.precision, "metrics/recall": evaluation.recall}
                 row |= {"metrics/mAP_0.5": evaluation.map50, "metrics/mAP_0.5:0.95": evaluation.map}
-            # Without evaluation the last epoch is the best.
-            fitness = float(epoch) if evaluation is None or config.noval else fitness_of(evaluation.map50, evaluation.map)
+            # Without evaluation the last epoch is the best, and so it is of sparsity training: before the end channels are not dead.
+            fitness = float(epoch) if evaluation is None or config.noval or sparsity else fitness_of(evaluation.map50, evaluation.map)
             at_end = schedule.at(epoch, len(loader) - 1)
             row |= {"x/lr0": at_end.bias_rate, "x/lr1": at_end.rate, "x/lr2": at_end.rate}
             if fitness > state.best[0] or fitness == state.best[0] == 0:  # of epochs that found nothing, the last
                 state.best = (fitness, epoch)
             state.rows.append({"epoch": epoch, **row})
             labels = round(world.mean_of([state.labels])[0] * world.size)
-            state.losses, state.labels = (0.0, 0.0, 0.0), 0
+            state.losses, state.labels = (0.0,) * len(losses), 0
             state.epoch, state.batch = epoch + 1, 0
             seconds = (trained - started, perf_counter() - trained)
             record.end_epoch(snapshot(), evaluation, labels, pictures * world.size, seconds)
@@ -165,6 +179,13 @@ def fit(
             record.interrupt(state)
             raise KeyboardInterrupt
     return state
+
+
+def _note_scales(state: State, sparsity: Sparsity, number: int) -> None:
+    """Keep the distribution of the scales after `number` epochs; noted again, as by a resumed run, it replaces itself."""
+    norms = sparsity.norms()
+    scales = state.extra.setdefault("scales", {"top": max(1.05 * float(norms.max()), 1e-6), "counts": []})
+    scales["counts"][number:] = [sparsity.histogram(norms, scales["top"])]
 
 
 _DIVERGED = (

@@ -20,6 +20,11 @@ _EPS = 1e-7
 _BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 
+def level_balance(levels: int) -> tuple[float, ...]:
+    """The weight of each level's objectness, finest first."""
+    return _BALANCE.get(levels, (4.0, 1.0, 0.25, 0.06, 0.02)[:levels] if levels < 6 else (1.0,) * levels)
+
+
 @dataclass(frozen=True, eq=False)
 class Loss:
     """total: what is differentiated, times the batch size; a scalar tensor. parts: float32 `[3]`, box, objectness and class loss with
@@ -43,7 +48,7 @@ class DetectionLoss:
         self.classes = network.classes
         levels = len(network.strides)
         self.anchors = [np.asarray(level, np.float32) / stride for level, stride in zip(network.anchors, network.strides, strict=True)]
-        self.balance = _BALANCE.get(levels, (4.0, 1.0, 0.25, 0.06, 0.02)[:levels] if levels < 6 else (1.0,) * levels)
+        self.balance = level_balance(levels)
         self.box = hyper.box * 3 / levels
         self.cls = hyper.cls * self.classes / 80 * 3 / levels
         self.obj = hyper.obj * (side / 640) ** 2 * 3 / levels
@@ -95,6 +100,8 @@ def ciou(found_cxcywh: Any, wanted_cxcywh: Any) -> Any:
     rho: distance of the centres; c: diagonal of the box around both; v: difference of aspects; alpha weighs it and is not differentiated.
     """
     (x1, y1, w1, h1), (x2, y2, w2, h2) = (boxes.unbind(axis=1) for boxes in (found_cxcywh, wanted_cxcywh))
+    # Logits below -40 make sides that are 0 in float32, and 0 / 0 of them.
+    w1, h1, w2, h2 = (paddle.clip(side, min=_EPS) for side in (w1, h1, w2, h2))
     left, right = paddle.minimum(x1 - w1 / 2, x2 - w2 / 2), paddle.maximum(x1 + w1 / 2, x2 + w2 / 2)
     top, bottom = paddle.minimum(y1 - h1 / 2, y2 - h2 / 2), paddle.maximum(y1 + h1 / 2, y2 + h2 / 2)
     # Of two intervals, the overlap is the sum of their lengths less what both cover together.
@@ -102,5 +109,5 @@ def ciou(found_cxcywh: Any, wanted_cxcywh: Any) -> Any:
     iou = overlap / (w1 * h1 + w2 * h2 - overlap + _EPS)
     distance = ((x2 - x1) ** 2 + (y2 - y1) ** 2) / ((right - left) ** 2 + (bottom - top) ** 2 + _EPS)
     v = (4 / math.pi**2) * (paddle.atan(w2 / h2) - paddle.atan(w1 / h1)) ** 2
-    alpha = (v / (v - iou + (1 + _EPS))).detach()
+    alpha = (v / paddle.clip(v - iou + (1 + _EPS), min=_EPS)).detach()  # of equal boxes, iou may be rounded to more than 1
     return iou - distance - alpha * v

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from octrim.atomic import write_bytes
 from octrim.data.charts import draw_classes, draw_density, save_figure
@@ -115,6 +116,29 @@ def _draw_panel(axes: Axes, title: str, epochs: np.ndarray, lines: dict[str, np.
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=8)
+
+
+def save_scales(counts: Sequence[Sequence[int]], top: float, dead: Sequence[float], out: Path) -> None:
+    """Write a PNG of sparsity training: how the channels' scales are distributed before it and after every epoch, and the fraction that is dead.
+
+    counts: per row channels in equal bins of 0 .. top. dead: per epoch, 0..1.
+    """
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    shares = np.asarray(counts, np.float64).T
+    shares /= shares.sum(0)
+    edges = np.arange(len(counts) + 1) - 0.5
+    # A power scale: the bin of zeros holds most channels in the end, and the others must stay visible.
+    mesh = above.pcolormesh(edges, np.linspace(0, top, len(shares) + 1), shares, norm=PowerNorm(0.4, 0, 1), cmap="cividis")
+    figure.colorbar(mesh, ax=above, label="share of channels", ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    above.set(ylabel="batch-norm scale (RMS of coupled ones)", title="Scales over sparsity training")
+    below.plot(np.arange(1, len(dead) + 1), dead, color=_STYLES[0][0])
+    below.set(xlabel="epoch", ylabel="dead channels", ylim=(-0.02, 1.02))
+    below.yaxis.set_major_formatter(PercentFormatter(1.0))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.grid(alpha=0.3)
+    save_figure(figure, out)
 
 
 def save_labels(dataset: Dataset, out: Path, side: int, anchors: Anchors = (), threshold: float = 4.0) -> None:

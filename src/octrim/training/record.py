@@ -21,10 +21,10 @@ from octrim.errors import InputError
 from octrim.evaluate.val import Evaluation
 from octrim.runs import Run
 from octrim.training.checkpoint import CHECKPOINT, State, save_state
-from octrim.training.pictures import save_batch, save_curves, save_predictions
+from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
 
 if TYPE_CHECKING:
-    from octrim.cli import Training
+    from octrim.commands import Training
 
 COLUMNS = (
     *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
@@ -39,6 +39,7 @@ _FILES = (
     "times.csv",
     "results.csv",
     "results.png",
+    "scales.png",
     "best.safetensors",
     "last.safetensors",
     "metrics.json",
@@ -81,7 +82,8 @@ class Record:
 
     def start_epoch(self, epoch: int, batches: int, state: State) -> None:
         if (state.batch == 0 and epoch == 0) or not self.progress.tasks[0].completed:
-            self.print(f"{'epoch':>9} {'memory':>8} {'box_loss':>9} {'obj_loss':>9} {'cls_loss':>9} {'labels':>7} {'size':>5}")
+            names = ("box_loss", "obj_loss", "cls_loss", "output", "feature")[: len(state.losses)]
+            self.print(f"{'epoch':>9} {'memory':>8} {' '.join(f'{name:>9}' for name in names)} {'labels':>7} {'size':>5}")
         self.progress.reset(self.task, total=batches, completed=state.batch)
 
     def batch(self, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
@@ -100,7 +102,7 @@ class Record:
     def interrupt(self, state: State) -> None:
         self.save(state)
         if self.run is not None:
-            self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim train --resume {self.run.path}")
+            self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim {self.action} --resume {self.run.path}")
 
     def end_epoch(self, state: State, evaluation: Evaluation | None, labels: int, pictures: int, seconds: tuple[float, float]) -> None:
         """Keep an epoch: the checkpoint first, because everything else follows from it."""
@@ -109,12 +111,14 @@ class Record:
         self.save(state)
         self.write_results(state)
         row, epoch = state.rows[-1], state.epoch - 1
-        losses = [row[name] for name in COLUMNS[1:4]]
+        losses = [value for name, value in row.items() if name.startswith("train/")]
         line = self._line(epoch, losses, 1, labels, state.image_size)
         if evaluation is not None:
             line += f"   P {evaluation.precision:.3f} R {evaluation.recall:.3f} mAP50 {evaluation.map50:.4f} mAP50-95 {evaluation.map:.4f}"
             for failure in evaluation.failures:
                 self.print(f"not evaluated: {failure}")
+        if "sparsity/dead" in row:
+            line += f"   dead {row['sparsity/dead']:.1%} strength {row['sparsity/strength']:.3g}"
         self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s" + " best" * (state.best[1] == epoch))
         head = "" if (self.run.path / "times.csv").exists() else "epoch,train_s,val_s,images_per_s\n"
         append_text(self.run.path / "times.csv", f"{head}{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / max(seconds[0], 1e-9):.2f}\n")
@@ -133,6 +137,9 @@ class Record:
         folder, epoch = self.run.path, state.epoch - 1
         write_text(folder / "results.csv", results_csv(state.rows))
         save_curves(folder / "results.csv", folder / "results.png")
+        if "scales" in state.extra:
+            dead = [row["sparsity/dead"] for row in state.rows]
+            save_scales(state.extra["scales"]["counts"], state.extra["scales"]["top"], dead, folder / "scales.png")
         if state.batch:
             return
         config = self.config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,9 @@ from octrim.training.parallel import World, launch, launched, world
 from octrim.training.pictures import save_labels
 
 if TYPE_CHECKING:
-    from octrim.cli import Train, Training
+    from octrim.commands import Train, Training
+    from octrim.training.distillation import Distillation
+    from octrim.training.sparsity import Penalty
 
 T = TypeVar("T", bound="Training")
 
@@ -59,7 +62,22 @@ class Setup:
 
 
 def train_command(config: Train) -> None:
-    """Train from options or resume a run; with several devices, in as many processes."""
+    """`octrim train`."""
+    start(config, _train)
+
+
+def train(**options: Any) -> Trained:
+    """Train a detector from Python; options as of `octrim train`, with underscores: `train(weights="yolov5n.pt", data="bccd", epochs=50)`.
+
+    Leaves a run folder as the command does. Raises InputError for bad input; several devices are started by the command only.
+    """
+    from octrim.commands import Train
+
+    return _train(alone(Train(**options)))
+
+
+def start(config: T, work: Callable[[T], Trained]) -> None:
+    """Run a training command from options or a run to resume; with several devices, in as many processes."""
     devices = config.devices or 1
     if config.devices is None and config.resume is not None:
         devices = _stored(config, Path(config.resume)).devices or 1
@@ -72,36 +90,38 @@ def train_command(config: Train) -> None:
         if code:
             raise SystemExit(code)
         return
-    _train(config)
+    work(config)
 
 
-def train(**options: Any) -> Trained:
-    """Train a detector from Python; options as of `octrim train`, with underscores: `train(weights="yolov5n.pt", data="bccd", epochs=50)`.
-
-    Leaves a run folder as the command does. Raises InputError for bad input; several devices are started by the command only.
-    """
-    from octrim.cli import Train
-
-    config = Train(**options)
+def alone(config: T) -> T:
+    """The configuration, of one process. Raises InputError for several."""
     if (config.devices or 1) > 1:
-        raise InputError("devices: several processes are started by `octrim train --devices N`, not from Python")
-    return _train(config)
+        name = type(config).__name__.lower()
+        raise InputError(f"devices: several processes are started by `octrim {name} --devices N`, not from Python")
+    return config
 
 
 def _train(config: Train) -> Trained:
     """Train in this process: alone, or as one of those that a launcher has started."""
+    return run(prepare(config))
+
+
+def run(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None) -> Trained:
+    """The training itself, and what it leaves."""
     from octrim.training.fit import fit
     from octrim.training.record import Record
 
-    setup = prepare(config, "train")
     with Record(setup.run, setup.config, setup.val_set) as record:
         record.write_results(setup.state)
-        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world)
+        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, distillation, penalty)
         return finish(setup, state, record)
 
 
-def prepare(config: Training, command: str) -> Setup:
-    """Read options, data and network, or all of it from the run to resume. Raises InputError for whatever does not fit together."""
+def prepare(config: Training, examine: Callable[[Model, Any], object] | None = None) -> Setup:
+    """Read options, data and network, or all of it from the run to resume. Raises InputError for whatever does not fit together.
+
+    examine: called with the model and the configuration before anything is written; may raise, too.
+    """
     state = None
     if config.resume is not None:
         folder = Path(config.resume)
@@ -143,7 +163,9 @@ def prepare(config: Training, command: str) -> Setup:
         if config.weights is not None:
             lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
         state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra={"hyper": dataclasses.asdict(hyper)})
-        run = new_run(command, config) if here.first else None
+        if examine is not None:
+            examine(model, config)
+        run = new_run(type(config).__name__.lower(), config) if here.first else None
         if run is not None:
             save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch
 from octrim.evaluate.val import Evaluation, detect, measure
+from octrim.network.folding import folded
 from octrim.network.model import Model
+from octrim.training.checkpoint import unflattened
 from octrim.training.loss import DetectionLoss
-from octrim.training.optimizer import Weights
 from octrim.training.parallel import World
 
 
@@ -24,8 +26,10 @@ class Validator:
 
     def __init__(self, model: Model, dataset: Dataset, loss: DetectionLoss, batch: int, world: World) -> None:
         self.info = model_info(model, "paddle", str(paddle.__version__), "fp32")
-        self.network = PaddleNetwork(model)
-        self.weights = Weights(self.network)
+        self.model = model
+        self.network = PaddleNetwork(folded(model))  # without batch norm, oneDNN runs it where it runs the training
+        for parameter in self.network.parameters():
+            parameter.stop_gradient = True
         self.dataset, self.loss, self.batch, self.world = dataset, loss, batch, world
         self.side = model.image_size
         self.heads: list[Any] = []
@@ -44,14 +48,16 @@ class Validator:
 
         Raises InputError when no picture can be read, KeyboardInterrupt when `stop` says so (of one process only: several must stay together).
         """
-        self.weights.assign(values)
+        now = folded(replace(self.model, tensors=unflattened(self.model.network, values.numpy())))
+        for name, tensor in self.network.named_tensors().items():
+            tensor.set_value(now.tensors[name])
         sums = np.zeros(4, np.float32)
 
         def add(group: Batch) -> None:
             if stop() and self.world.size == 1:
                 raise KeyboardInterrupt
             with paddle.no_grad():
-                sums[:3] += self.loss(self.heads, self._targets(group)).parts.numpy()
+                sums[:3] += self.loss(self.heads, batch_targets(self.dataset, group)).parts.numpy()
             sums[3] += 1
 
         found = detect(self, self.dataset, self.side, self.batch, part=(self.world.rank, self.world.size), observe=add)
@@ -68,14 +74,15 @@ class Validator:
         detections = np.split(everyone[:, 1:], np.searchsorted(everyone[:, 0], np.arange(1, len(self.dataset))))
         return measure(self.dataset, detections, bootstrap=0, failures=found.failures), losses
 
-    def _targets(self, group: Batch) -> np.ndarray:
-        """The batch's labels as the loss takes them."""
-        height, width = group.images.shape[1:3]
-        rows = [np.zeros((0, 6), np.float32)]
-        for slot, picture, box in zip(group.slots, group.pictures, group.boxes, strict=True):
-            boxes, labels, crowd = self.dataset.targets(picture)
-            boxes, labels = boxes[~crowd], labels[~crowd]
-            corners = (boxes * (*box.scale, *box.scale) + (box.left, box.top, box.left, box.top)) / (width, height, width, height)
-            centre, size = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-            rows.append(np.concatenate([np.full((len(boxes), 1), slot), labels[:, None], centre, size], axis=1).astype(np.float32))
-        return np.concatenate(rows)
+
+def batch_targets(dataset: Dataset, batch: Batch) -> np.ndarray:
+    """A batch's labels as the loss takes them, float32 `[n, 6]`: slot, class, cx, cy, w, h in fractions of the picture; without crowd regions."""
+    height, width = batch.images.shape[1:3]
+    rows = [np.zeros((0, 6), np.float32)]
+    for slot, picture, box in zip(batch.slots, batch.pictures, batch.boxes, strict=True):
+        boxes, labels, crowd = dataset.targets(picture)
+        boxes, labels = boxes[~crowd], labels[~crowd]
+        corners = (boxes * (*box.scale, *box.scale) + (box.left, box.top, box.left, box.top)) / (width, height, width, height)
+        centre, size = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+        rows.append(np.concatenate([np.full((len(boxes), 1), slot), labels[:, None], centre, size], axis=1).astype(np.float32))
+    return np.concatenate(rows)

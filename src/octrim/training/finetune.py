@@ -1,0 +1,81 @@
+"""`octrim finetune`: training of a cut network, with the network before the cut as its teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from octrim.errors import InputError
+from octrim.network.model import Model, load
+from octrim.training.train import Setup, Trained, alone, prepare, run, start
+
+if TYPE_CHECKING:
+    from octrim.commands import Distilled, Finetune
+    from octrim.training.distillation import Distillation
+
+T = TypeVar("T", bound="Distilled")
+
+
+def finetune_command(config: Finetune) -> None:
+    """`octrim finetune`."""
+    start(config, _finetune)
+
+
+def finetune(**options: Any) -> Trained:
+    """Fine-tune from Python; options as of `octrim finetune`: `finetune(weights="small.safetensors", teacher="best.safetensors", data="bccd")`.
+
+    Leaves a run folder as the command does. Raises InputError for bad input.
+    """
+    from octrim.commands import Finetune
+
+    return _finetune(alone(Finetune(**options)))
+
+
+def _finetune(config: Finetune) -> Trained:
+    setup = prepare(with_teacher(config), checked_teacher)
+    return run(setup, distillation(setup))
+
+
+def with_teacher(config: T) -> T:
+    """The configuration as it must be with a teacher: the anchors stay, because its outputs are in them. Raises InputError for bad options."""
+    if config.resume is not None:
+        return config
+    for name in ("output_weight", "feature_weight"):
+        if not 0 <= getattr(config, name) <= 1000:
+            raise InputError(f"{name} is {getattr(config, name)}, expected 0 to 1000")
+    return dataclasses.replace(config, no_autoanchor=True) if config.teacher is not None else config
+
+
+def checked_teacher(model: Model, config: Distilled) -> Model | None:
+    """The teacher that the options ask for. Raises InputError for one that does not fit the network to train."""
+    from octrim.training.distillation import check_teacher
+
+    if config.teacher is None or config.distill == "none":
+        return None
+    teacher = load(config.teacher)
+    check_teacher(teacher, model)
+    return teacher
+
+
+def distillation(setup: Setup) -> Distillation | None:
+    """The teacher's loss that the options ask for. Raises InputError where the teacher changed since the run began."""
+    from octrim.training.distillation import Distillation
+
+    config, model = setup.config, setup.model
+    teacher = checked_teacher(model, config)
+    if teacher is None:
+        return None
+    digest = _digest(teacher)
+    if setup.state.extra.setdefault("teacher", digest) != digest:
+        raise InputError(f"{config.teacher}: not the teacher that this run began with")
+    weights = (config.output_weight * (config.distill != "feature"), config.feature_weight * (config.distill != "output"))
+    return Distillation(teacher, model, setup.hyper, model.image_size, *weights)
+
+
+def _digest(model: Model) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in model.tensors.items():
+        digest.update(name.encode() + tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+"""Gradients of the training loss, batch by batch: what the criterion `taylor` ranks channels by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.backends.session import float_batch
+from octrim.data.dataset import Dataset
+from octrim.errors import InputError
+from octrim.evaluate.batches import fixed_plan
+from octrim.network.model import Model
+from octrim.network.options import image_size as sides_of
+from octrim.pruning.importance import Criterion, taylor
+from octrim.training.hyper import RECIPES, Hyperparameters
+from octrim.training.labelled import drawn, in_network_classes, open_labelled, readable_batches
+from octrim.training.loss import DetectionLoss
+from octrim.training.validate import batch_targets
+
+_BATCH = 4  # small: near an optimum the gradients of many pictures cancel, and their mean square loses what it is there to show
+
+
+def batch_gradients(
+    model: Model,
+    dataset: Dataset,
+    image_size: int | Sequence[int] | None = None,
+    pictures: int = 200,
+    batch: int = _BATCH,
+    seed: int = 0,
+    hyper: Hyperparameters = RECIPES["low"],
+    progress: Callable[[int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Per batch, gradients of the loss (the mean over its pictures) by every batch-norm weight and bias: tensor name to float32 `[channels]`.
+
+    dataset: its classes must fit the network (by name, or by number). image_size: side, or (height, width), in pixels, what the network was
+    made for by default; pictures are letterboxed to it and not augmented. pictures: how many are used at most, drawn by `seed`.
+    Batch norm keeps its running statistics, as in evaluation, so that a picture's gradient does not depend on what shares its batch.
+    progress: called with the number of pictures just done. report: called with a line for each picture that could not be read and was left out.
+    Raises InputError for options out of range, classes that do not fit, and when no picture can be read.
+    """
+    if batch < 1:
+        raise InputError(f"batch is {batch}, expected 1 or more")
+    height, width = sides_of(image_size, model.image_size, model.network.stride)
+    dataset = drawn(in_network_classes(dataset, model.names)[0], pictures, seed)
+    network = PaddleNetwork(model)
+    loss = DetectionLoss(model.network, hyper, loss_side(height, width))
+    tensors = network.named_tensors()
+    wanted = {name: tensor for name, tensor in tensors.items() if name.endswith((".bn.weight", ".bn.bias"))}
+    for name in tensors.keys() - wanted.keys():
+        tensors[name].stop_gradient = True  # weights' gradients are half of the work, and nobody asks for them
+    found: list[dict[str, np.ndarray]] = []
+    failures: list[str] = []
+    for group in readable_batches(dataset, fixed_plan(len(dataset), height, width, batch), max(height, width)):
+        failures += group.failures
+        for line in group.failures:
+            if report is not None:
+                report(f"left out: {line}")
+        if group.pictures:
+            heads = network(paddle.to_tensor(float_batch(group.images)))
+            (loss(heads, batch_targets(dataset, group)).total / len(group.pictures)).backward()
+            found.append({name: tensor.grad.numpy().copy() for name, tensor in wanted.items()})
+            for tensor in wanted.values():
+                tensor.clear_gradient(set_to_zero=False)
+        if progress is not None:
+            progress(len(group.pictures) + len(group.failures))
+    if not found:
+        raise InputError(f"none of the {len(dataset)} pictures can be read{': ' * bool(failures)}{failures[0] if failures else ''}")
+    return found
+
+
+def loss_side(height: int, width: int) -> int:
+    """The side of a square with as many pixels, by which the loss scales its objectness."""
+    return round((height * width) ** 0.5)
+
+
+def taylor_on(model: Model, data: str | None, image_size: Sequence[int], pictures: int, seed: int, console: Console) -> tuple[Criterion, list[str]]:
+    """The criterion `taylor` on the training part of a data set, and lines for the log. A progress bar shows on `console`.
+
+    Raises InputError without `data`, and as `open_labelled` and `batch_gradients` do.
+    """
+    if data is None:
+        raise InputError("the criterion taylor needs the gradients of a loss: give --data")
+    dataset, lines = open_labelled(data, "train", model.names)
+    used = min(pictures, len(dataset))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("gradients", total=used)
+        gradients = batch_gradients(
+            model, dataset, image_size, pictures, seed=seed, progress=lambda done: progress.advance(task, done), report=lines.append
+        )
+    return taylor(gradients), [f"taylor: gradients of {used} pictures of {data}, train, in {len(gradients)} batches", *lines]

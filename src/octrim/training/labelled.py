@@ -1,0 +1,57 @@
+"""Labelled pictures to measure a network on, in the network's own class numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from octrim.data.dataset import Dataset
+from octrim.data.open import open_dataset
+from octrim.errors import InputError
+from octrim.evaluate.batches import Batch, Planned, read_batches
+from octrim.evaluate.classes import map_classes
+
+
+def open_labelled(data: str | None, split: str, names: Sequence[str]) -> tuple[Dataset, list[str]]:
+    """A part of a data set, and lines about it for people. names: the network's, which stand for missing ones, too.
+
+    Raises InputError where it cannot be read, has no labelled object, or has a class that the network does not.
+    """
+    if data is None:
+        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
+    dataset = open_dataset(data, split)
+    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))):  # a format without names
+        dataset = open_dataset(data, split, names)
+    if dataset.crowd.all():
+        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
+        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to measure{problems}")
+    dataset, note = in_network_classes(dataset, names)
+    return dataset, [*([] if note is None else [note]), *dataset.report.lines()]
+
+
+def in_network_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str | None]:
+    """The data set with the network's class names and numbers, and what to tell people, or None. Raises InputError where they do not fit."""
+    mapping, note = map_classes(names, dataset.names)
+    numbers = np.zeros(len(dataset.names), np.int32)
+    numbers[mapping[mapping >= 0]] = np.flatnonzero(mapping >= 0)
+    labels = numbers[dataset.labels]
+    return dataclasses.replace(dataset, names=tuple(names), labels=labels, category_ids=tuple(range(len(names)))), note
+
+
+def drawn(dataset: Dataset, pictures: int, seed: int) -> Dataset:
+    """At most so many pictures, drawn by `seed`, in the data set's order."""
+    if pictures < 1:
+        raise InputError(f"pictures is {pictures}, expected 1 or more")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+    if pictures >= len(dataset):
+        return dataset
+    return dataset.subset(sorted(np.random.default_rng(seed).permutation(len(dataset))[:pictures].tolist()))
+
+
+def readable_batches(dataset: Dataset, plan: Sequence[Planned], side: int) -> Iterator[Batch]:
+    """`read_batches` without the slots of pictures that could not be read: the loss would take their grey for background."""
+    for batch in read_batches(dataset, plan, side):
+        yield dataclasses.replace(batch, images=batch.images[batch.slots], slots=list(range(len(batch.slots))))

@@ -1,0 +1,191 @@
+"""Sparsity: a step after the optimizer's that shrinks the batch-norm scales of coupled channels together, to exact zeros.
+
+The group lasso's proximal operator (Yuan and Lin, 2006; Parikh and Boyd, 2014) on the scales g of one channel's k coupled convolutions:
+g *= max(0, 1 - t sqrt(k) / ||g||), with t = learning rate x strength x pictures in this step / 64. A gradient sums over pictures in the same way, so
+neither batch size, accumulation, mixed precision nor the number of processes changes what a strength means. The learning rate is the schedule's
+without warm-up: that is counted in batches, so it would make the strength depend on their size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from octrim.backends.paddle import paddle
+from octrim.errors import InputError
+from octrim.network.rows import Network
+from octrim.pruning.labels import channel_labels
+from octrim.pruning.plan import aligned_count, matching_convs
+from octrim.training.optimizer import Flat, Weights
+from octrim.training.schedule import Schedule
+
+# A target is reached after this share of the training; the rest lets the live channels recover.
+STEERED = 0.7
+
+GROWN = 0.5  # share of the training over which a linear or cosine strength grows
+
+BINS = 40
+"""Of the histogram of scales kept per epoch; the last one holds what is above the range."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """strength: constant, or None where a target steers it. target: fraction of channels that is dead at the end, 0..1 exclusive.
+
+    growth: constant, linear or cosine. scope: where the target holds, "network" or "group". align: the least number of live channels in a group;
+    with the scope "group" live channels are a multiple of it. exclude: patterns of convolutions whose groups are left alone.
+    """
+
+    strength: float | None
+    target: Fraction | None
+    growth: str = "constant"
+    scope: str = "network"
+    align: int = 8
+    exclude: tuple[str, ...] = ()
+
+
+class PenalisedChannels:
+    """The channels that a penalty may kill: those of groups that may be cut and where every convolution has batch norm.
+
+    convs: names, in the table's order. channel: int `[scales]`, the channel of each scale of these convolutions, one after the other.
+    group: int `[channels]`. counts: per group its channels. Raises InputError when nothing is left.
+    """
+
+    def __init__(self, network: Network, exclude: Sequence[str] = ()) -> None:
+        labels = channel_labels(network)
+        excluded = {name for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
+        normed = {row.name for row in network.convs if row.norm}
+        groups = [group for group in labels.groups if group.reason is None and normed.issuperset(group.convs) and not excluded & set(group.convs)]
+        if not groups:
+            raise InputError("no group of channels can be made sparse: all are excluded or have no batch norm")
+        number = np.full(labels.count, -1)
+        for channels in (group.labels for group in groups):
+            number[channels] = number.max() + 1 + np.arange(len(channels))
+        members = {name for group in groups for name in group.convs}
+        self.convs = [row.name for row in network.convs if row.name in members]
+        self.channel = number[np.concatenate([labels.labels[name] for name in self.convs])]
+        self.counts = np.asarray([len(group) for group in groups])
+        self.group = np.repeat(np.arange(len(groups)), self.counts)
+        self.scales = np.bincount(self.channel)  # of each channel
+
+    def norms(self, scales: np.ndarray) -> np.ndarray:
+        """Root mean square of every channel's coupled scales, float64 `[channels]`."""
+        return np.sqrt(np.bincount(self.channel, weights=scales.astype(np.float64) ** 2) / self.scales)
+
+    def dead_counts(self, penalty: Penalty) -> np.ndarray:
+        """How many channels are dead at the end: per group with the scope "group", else one number. Raises InputError for what the floor forbids."""
+        assert penalty.target is not None
+        floor = np.minimum(self.counts, penalty.align)
+        if penalty.scope == "group":
+            return self.counts - [aligned_count(int(count), 1 - penalty.target, penalty.align) for count in self.counts]
+        wanted, most = round(penalty.target * len(self.group)), int((self.counts - floor).sum())
+        if wanted > most:
+            raise InputError(
+                f"target {penalty.target} is {wanted} of {len(self.group)} channels; "
+                f"with at least {penalty.align} live ones per group at most {most} can die ({most / len(self.group):.3f})"
+            )
+        return np.asarray([wanted])
+
+
+class Sparsity:
+    """The proximal steps of one training.
+
+    A strength draws with the same force throughout. A target finds the strength on the way: at each step, what would kill the wanted number of
+    channels, by the time it must be reached, if gradients left their scales alone. Where gradients resist, the need and with it the strength grow;
+    at that time the wanted channels are dead to the last one, and afterwards just those are held at zero. The need follows from the weights and the
+    time alone, so nothing has to be stored to resume.
+    """
+
+    def __init__(self, weights: Weights, penalised: PenalisedChannels, penalty: Penalty, schedule: Schedule, pictures: int) -> None:
+        """pictures: per epoch."""
+        self.penalised, self.penalty = penalised, penalty
+        names = [f"{name}.bn.weight" for name in penalised.convs]
+        self.flat = Flat({name: weights.parameters.tensors[name] for name in names})
+        self.places = np.concatenate([np.arange(weights.parameters.size)[weights.parameters.slices[name]] for name in names])
+        self.strength = penalty.strength or 0.0
+        if penalty.target is not None:
+            self.dead_counts = penalised.dead_counts(penalty)
+        # What is left to shrink by at strength 1 from each share of the training to where the target must be reached.
+        self._shares = np.linspace(0, STEERED, 20 * schedule.epochs + 1)
+        middles = (self._shares[1:] + self._shares[:-1]) / 2
+        rates = [schedule.hyper.lr0 * schedule.factor(int(share * schedule.epochs)) * self.growth(share) for share in middles]
+        doses = np.asarray(rates) * np.diff(self._shares) * schedule.epochs * pictures / 64
+        self._left = np.append(doses[::-1].cumsum()[::-1], 0)
+
+    def growth(self, share: float) -> float:
+        """Of the strength, 0..1, when `share` of the training is over."""
+        grown = min(share / GROWN, 1.0)
+        return {"constant": 1.0, "linear": grown, "cosine": (1 - math.cos(math.pi * grown)) / 2}[self.penalty.growth]
+
+    def norms(self) -> np.ndarray:
+        return self.penalised.norms(self.flat.values().numpy())
+
+    def dead(self) -> float:
+        """Fraction of the penalised channels whose scales are all zero."""
+        return float((self.norms() == 0).mean())
+
+    def step(self, rate: float, pictures: int, share: float) -> None:
+        """After an optimizer step with so many pictures, when `share` of the training is over. rate: the schedule's without warm-up."""
+        scales = self.flat.values().numpy()
+        norms = self.penalised.norms(scales)
+        dose = rate * self.growth(share) * pictures / 64
+        if self.penalty.target is None:
+            self.strength = self.penalty.strength or 0.0
+            threshold = np.where(self._floor(norms), 0.0, dose * self.strength)
+            factor = np.where(norms <= threshold, 0.0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny))
+            factor[threshold == 0] = 1
+        else:
+            wanted, needed = self._wanted(norms)
+            if share < STEERED:
+                left = float(np.interp(share, self._shares, self._left))
+                threshold = np.where(self._floor(norms), 0.0, needed[self.penalised.group] * (dose / (dose + left) if dose else 0.0))
+                self.strength = float(needed.mean() / (dose + left)) if dose + left else 0.0
+                factor = np.where(threshold > 0, np.maximum(0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny)), 1)
+            else:
+                factor = np.where(wanted, 0.0, 1.0)
+        if (factor != 1).any():
+            self.flat.assign(paddle.to_tensor((scales * factor[self.penalised.channel]).astype(np.float32)))
+
+    def silence(self, values: np.ndarray) -> np.ndarray:
+        """A moving average (a flat vector, parameters first) with zeros where the weights' channels are dead."""
+        result = values.copy()
+        result[self.places[(self.norms() == 0)[self.penalised.channel]]] = 0
+        return result
+
+    def histogram(self, norms: np.ndarray, top: float) -> list[int]:
+        """Channels per bin of `BINS` between 0 and `top`."""
+        return np.bincount(np.minimum(norms / top * BINS, BINS - 1).astype(int), minlength=BINS).tolist()
+
+    def _ranks(self, norms: np.ndarray) -> np.ndarray:
+        """Within its group, 0 for the largest; of equal ones the earlier channel is the larger."""
+        group = self.penalised.group
+        order = np.lexsort((np.arange(len(norms)), -norms, group))
+        starts = np.cumsum([0, *self.penalised.counts[:-1]])
+        ranks = np.empty(len(norms), int)
+        ranks[order] = np.arange(len(norms)) - starts[group]
+        return ranks
+
+    def _floor(self, norms: np.ndarray) -> np.ndarray:
+        """Which channels are their group's largest and must live."""
+        return self._ranks(norms) < self.penalty.align
+
+    def _wanted(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which channels would be dead if the target had to be met now, and per group the largest norm among them."""
+        group, counts = self.penalised.group, self.penalised.counts
+        if self.penalty.scope == "group":
+            wanted = self._ranks(norms) >= (counts - self.dead_counts)[group]
+        else:
+            eligible = np.flatnonzero(~self._floor(norms))
+            order = eligible[np.argsort(norms[eligible], kind="stable")]
+            wanted = np.zeros(len(norms), bool)
+            wanted[order[: self.dead_counts[0]]] = True
+        needed = np.zeros(len(counts))
+        if self.penalty.scope == "group":
+            np.maximum.at(needed, group[wanted], norms[wanted])
+        else:
+            needed[:] = norms[wanted].max(initial=0)
+        return wanted, needed

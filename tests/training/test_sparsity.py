@@ -1,0 +1,214 @@
+"""Sparsity: the proximal step against its definition, what a target promises, and whole trainings with it."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octrim.cli import main
+from octrim.errors import InputError
+from octrim.network.model import Model, load
+from octrim.network.rows import Network
+from octrim.pruning.cut import prune
+from octrim.pruning.labels import channel_labels
+from octrim.pruning.plan import plan
+from octrim.pruning.repair import compensated
+from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.hyper import RECIPES
+from octrim.training.schedule import Schedule
+from tests.networks import lively_model, random_networks, variant
+
+paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+
+from octrim.backends.paddle import PaddleNetwork  # noqa: E402
+from octrim.training.optimizer import Weights  # noqa: E402
+from octrim.training.sparsity import STEERED, PenalisedChannels, Penalty, Sparsity  # noqa: E402
+
+SCHEDULE = Schedule(RECIPES["low"], epochs=10, batches=4, accumulate=1)
+
+
+def weights_of(model: Model) -> Weights:
+    return Weights(PaddleNetwork(model))
+
+
+def sparsity_of(model: Model, penalty: Penalty, exclude: tuple[str, ...] = ()) -> tuple[Sparsity, Weights]:
+    weights = weights_of(model)
+    return Sparsity(weights, PenalisedChannels(model.network, exclude), penalty, SCHEDULE, pictures=64), weights
+
+
+def scales(weights: Weights) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in weights.parameters.tensors.items() if name.endswith(".bn.weight")}
+
+
+def coupled(network: Network) -> list[list[list[tuple[str, int]]]]:
+    """By brute force: per group that may be cut and has batch norm, per label, the (convolution, channel) pairs that carry it."""
+    labels = channel_labels(network)
+    normed = {row.name for row in network.convs if row.norm}
+    return [
+        [[(name, int(place)) for name in group.convs for place in np.flatnonzero(labels.labels[name] == label)] for label in group.labels]
+        for group in labels.groups
+        if group.reason is None and normed.issuperset(group.convs)
+    ]
+
+
+@settings(max_examples=30)
+@given(network=random_networks(), strength=st.floats(0.1, 300), pictures=st.integers(1, 128))
+def test_the_step_is_the_proximal_operator(network: Network, strength: float, pictures: int) -> None:
+    model = lively_model(network, seed=3)
+    try:
+        sparsity, weights = sparsity_of(model, Penalty(strength, None, align=1))
+    except InputError:
+        assert not coupled(network)
+        return
+    before = scales(weights)
+    sparsity.step(rate=0.01, pictures=pictures, share=0.5)
+    after = scales(weights)
+    threshold = 0.01 * strength * pictures / 64
+    expected = {name: values.astype(np.float64) for name, values in before.items()}
+    untouched = expected.keys() - {f"{name}.bn.weight" for group in coupled(network) for channel in group for name, _ in channel}
+    for name in untouched:
+        np.testing.assert_array_equal(after[name], before[name])
+    dead = 0
+    for channels in coupled(network):
+        norms = [np.sqrt(sum(expected[f"{name}.bn.weight"][place] ** 2 for name, place in channel)) for channel in channels]
+        largest = int(np.argmax(np.asarray(norms) / np.sqrt([len(channel) for channel in channels])))
+        for index, (channel, norm) in enumerate(zip(channels, norms, strict=True)):
+            factor = 1.0 if index == largest else max(0.0, 1 - threshold * np.sqrt(len(channel)) / norm)
+            dead += factor == 0
+            for name, place in channel:
+                assert after[f"{name}.bn.weight"][place] == pytest.approx(factor * before[f"{name}.bn.weight"][place], rel=1e-5, abs=1e-6)
+    assert sparsity.dead() * len(sparsity.penalised.group) == pytest.approx(dead)
+
+
+def test_a_strength_means_the_same_in_any_batch() -> None:
+    model = variant("yolov5n")
+    found = []
+    for pictures in (1, 4, 16, 64):
+        sparsity, weights = sparsity_of(model, Penalty(20.0, None))
+        for _ in range(64 // pictures):
+            sparsity.step(0.01, pictures, 0.5)
+        found.append(np.concatenate(list(scales(weights).values())))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("growth", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(("scope", "target", "align"), [("network", "1/2", 8), ("network", "0.8", 4), ("group", "7/8", 8), ("group", "1/3", 1)])
+def test_a_target_is_met_exactly_whatever_the_gradients_do(growth: str, scope: str, target: str, align: int) -> None:
+    model = variant("yolov5n")
+    penalty = Penalty(None, Fraction(target), growth, scope, align)
+    sparsity, weights = sparsity_of(model, penalty)
+    generator = np.random.default_rng(0)
+    deaths = []
+    for step in range(1, 41):
+        for name, tensor in weights.parameters.tensors.items():  # an optimizer that pulls scales up, dead ones too
+            if name.endswith(".bn.weight"):
+                tensor.set_value(tensor.numpy() + np.float32(0.01) * generator.random(tensor.shape, np.float32))
+        sparsity.step(0.01 * SCHEDULE.factor((step - 1) // 4), 16, step / 40)
+        deaths.append(sparsity.dead())
+        if step / 40 < STEERED / 4 and growth != "constant":
+            assert deaths[-1] < 0.1  # gently at first
+    counts = sparsity.penalised.counts
+    wanted = sparsity.penalised.dead_counts(penalty)
+    per_group = np.bincount(sparsity.penalised.group, weights=sparsity.norms() == 0)
+    if scope == "group":
+        np.testing.assert_array_equal(per_group, wanted)
+        planned = plan(model, str(1 - Fraction(target)), align)
+        by_name = {group.name: group.before - group.after for group in planned.groups if group.reason is None}
+        assert per_group.tolist() == list(by_name.values())  # what a uniform cut takes
+    else:
+        assert per_group.sum() == round(Fraction(target) * counts.sum())
+        assert (counts - per_group >= np.minimum(align, counts)).all()
+    assert deaths[-1] == deaths[int(40 * STEERED)]  # and stays so
+
+
+def test_the_average_is_silenced_where_the_weights_are_dead() -> None:
+    model = variant("yolov5n")
+    sparsity, weights = sparsity_of(model, Penalty(None, Fraction(1, 2), scope="group"))
+    sparsity.step(0.01, 64, 1.0)
+    average = np.ones(weights.parameters.size + weights.statistics.size, np.float32)
+    silenced = sparsity.silence(average)
+    for name, values in scales(weights).items():
+        np.testing.assert_array_equal(silenced[weights.parameters.slices[name]] == 0, values == 0)
+    assert (average == 1).all() and (silenced == 0).sum() == sum((values == 0).sum() for values in scales(weights).values())
+
+
+def test_what_cannot_be_met_is_refused() -> None:
+    network = variant("yolov5n").network
+    with pytest.raises(InputError, match="at least 16 live ones per group at most"):
+        PenalisedChannels(network).dead_counts(Penalty(None, Fraction(99, 100), align=16))
+    with pytest.raises(InputError, match="no group of channels"):
+        PenalisedChannels(network, ("model.*",))
+    assert not {"model.0", "model.2.cv1"} & set(PenalisedChannels(network, ("model.0", "model.2")).convs)
+
+
+COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", "1"]
+
+
+def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tmp_path: Path) -> None:
+    data, root = str(shapes), str(tmp_path)
+    common = ["--data", data, "--project", root, *COMMON]
+    assert main(["sparsify", "--cfg", "yolov5n", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "whole"]) == 0
+    folder = tmp_path / "whole"
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    dead = [float(row["sparsity/dead"]) for row in rows]
+    assert dead[-1] == pytest.approx(0.5, abs=0.05) and dead == sorted(dead)
+    assert {"scales.png", "best.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert "dead" in (folder / "log.txt").read_text()
+    model = load(folder / "best.safetensors")
+    assert model.lineage[-1]["action"] == "sparsify" and model.lineage[-1]["epoch"] == 4
+    # Both the raw weights and the average are zero there.
+    state = load_state(folder / CHECKPOINT)
+    raw = Model(state.network, {**model.tensors}, model.names, model.image_size, ())
+    for name, tensor in raw.tensors.items():
+        if name.endswith(".bn.weight"):
+            assert (tensor == 0).sum() >= len(tensor) // 2
+    made = plan(model, "1/2", 8, "bn")
+    assert made.removed == 0
+    small = compensated(model, made, prune(model, made))
+    images = paddle.to_tensor(np.random.default_rng(1).random((1, 3, 512, 512), np.float32))
+    with paddle.no_grad():
+        for one, other in zip(PaddleNetwork(model)(images), PaddleNetwork(small)(images), strict=True):
+            # Away from the border, where zero padding stands for what was not zero, there is no difference.
+            inner = [slice(None), slice(None), *[slice(side // 2 - 1, side // 2 + 1) for side in one.shape[2:]]]
+            assert float((one - other)[tuple(inner)].abs().max()) < 0.1 * float(one.abs().max())
+
+    killed = ["sparsify", "--cfg", "yolov5n", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "killed"]
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *killed], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "2/4" in line:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert main(["sparsify", "--resume", str(tmp_path / "killed")]) == 0
+    for name in ("results.csv", "best.safetensors", "scales.png"):
+        assert (tmp_path / "killed" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "give either --strength"),
+        (["--strength", "1", "--target", "0.5"], "give either --strength"),
+        (["--strength", "-1"], "strength is -1.0, expected 0 to 1e6"),
+        (["--target", "1"], "target is 1, expected less than 1"),
+        (["--target", "1.5"], "target is 1.5, expected more than 0"),
+        (["--target", "0.99"], "at most"),
+        (["--target", "0.5", "--exclude", "model.99"], "matches no convolution"),
+    ],
+)
+def test_refusals(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str) -> None:
+    assert main(["sparsify", "--cfg", "yolov5n", "--data", str(shapes), "--project", str(tmp_path / "runs"), *COMMON, *options]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
