@@ -285,8 +285,10 @@ class Sensitivity(Weights, Folder):
     """Pictures per batch."""
     pictures: int = 200
     """How many pictures are used at most."""
-    tolerance: float = 0.02
-    """For the keep-map: how far a cut of one group may lower mAP50-95, or raise the loss relative to what it was."""
+    tolerance: float = 0.005
+    """For the keep-map: how far a cut of one group may lower mAP50-95, or raise the loss relative to what it was; the harm of all adds up."""
+    align: int = 8
+    """For the keep-map: fractions are rounded up to multiples of this."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Folder of a run to go on with; everything else is as it was."""
 

@@ -7,14 +7,19 @@ import io
 import itertools
 import os
 import sys
+import typing
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from rich.console import Console
 
 from octrim.atomic import append_text, write_text
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
+from octrim.plain_yaml import parse, read_text
+
+T = TypeVar("T")
 
 
 def wide_console() -> Console:
@@ -76,3 +81,38 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> T:
+    """The configuration of the run to resume, which `config` asks for by nothing but `resume`. free: fields that may be given again.
+
+    Raises InputError where another field is given, and for a config.yaml that is missing, damaged, or another command's.
+    """
+    defaults = type(config)()
+    fields = [field.name for field in dataclasses.fields(typing.cast(Any, config))]
+    changed = {name: getattr(config, name) for name in fields if getattr(config, name) != getattr(defaults, name)}
+    given = [name for name in changed if name not in (*free, "resume")]
+    if given:
+        raise InputError(f"--resume goes on as the run began; leave out --{given[0].replace('_', '-')}")
+    path = open_run(folder).path / "config.yaml"
+    content, _ = parse(read_text(path), str(path))
+    if not isinstance(content, dict) or not set(content) <= set(fields):
+        raise InputError(f"{path}: not the configuration of an octrim {type(config).__name__.lower()} run")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    hints = typing.get_type_hints(type(config))
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise InputError(f"{path}: {name} is {shown(value)}")
+    return type(config)(**{**values, **changed})
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from a file has a field's type."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return type(value) is hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain as joined
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def step(
     layer: PaddleNetwork, images: paddle.Tensor, features: bool = False
 ) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Heads (and features), gradients and running statistics after one forward and backward pass."""
-    heads = sum(layer.with_features(images), []) if features else layer(images)
+    heads = [*joined(*layer.with_features(images))] if features else layer(images)
     loss_of(heads).backward()
     tensors = layer.named_tensors()
     gradients = {name: tensor.grad.numpy().copy() for name, tensor in tensors.items() if tensor.grad is not None}
@@ -228,7 +229,7 @@ def test_without_batch_norm_both_modes_are_compiled() -> None:
         parameter.stop_gradient = True
     outputs = layer.with_features(images)
     assert layer._programs.find((2, 3, 96, 64), frozenset(layer.named_tensors()), True) is not None
-    for found, expected in zip(sum(outputs, []), sum(PaddleNetwork(model).with_features(images), []), strict=True):
+    for found, expected in zip(joined(*outputs), joined(*PaddleNetwork(model).with_features(images)), strict=True):
         assert found.stop_gradient
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))
 

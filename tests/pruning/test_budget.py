@@ -172,14 +172,36 @@ def test_scale_and_signal_by_hand() -> None:
 
 def test_taylor_by_hand() -> None:
     model, own = by_hand()
-    generator = np.random.default_rng(0)
-    gradients = {f"{name}.bn.{part}": generator.normal(size=4) for name in "abc" for part in ("weight", "bias")}
-    change = {name: sum(model.tensors[f"{name}.bn.{part}"] * gradients[f"{name}.bn.{part}"] for part in ("weight", "bias")) for name in "abc"}
-    first, second = np.abs(change["a"] + change["b"]), np.abs(change["c"])
-    scores = taylor(gradients)(model, channel_labels(COUPLED), 0)[own]
-    np.testing.assert_allclose(scores, np.concatenate([first / first.mean(), second / second.mean()]))
-    made = plan(model, "1/2", 1, taylor(gradients))
-    assert set(made.kept["c"].tolist()) == set(np.argsort(-second)[:2].tolist())
+    tensors = dict(model.tensors)
+    for name, gamma, beta in (("a", [1, 2, 3, 4], [0, 1, 0, 1]), ("b", [1, 1, 2, 2], [0, 0, 0, 1]), ("c", [2, 2, 2, 2], [1, 1, 1, 1])):
+        tensors |= {f"{name}.bn.weight": np.asarray(gamma, np.float32), f"{name}.bn.bias": np.asarray(beta, np.float32)}
+    model = Model(COUPLED, tensors, model.names)
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    first = {"a.bn.weight": ones, "a.bn.bias": zeros, "b.bn.weight": -ones, "b.bn.bias": ones, "c.bn.weight": ones, "c.bn.bias": ones}
+    second = {"a.bn.weight": zeros, "a.bn.bias": 2 * ones, "b.bn.weight": zeros, "b.bn.bias": zeros, "c.bn.weight": -ones, "c.bn.bias": -ones}
+    # a and b are coupled. First batch: 1-1, 2-1, 3-2, 4-2+1; second: 2 beta of a. c: 2+1, then -(2+1): together they would cancel.
+    coupled = np.sqrt((np.square([0, 1, 1, 3]) + np.square([0, 2, 0, 2])) / 2)
+    scores = taylor([first, second])(model, channel_labels(COUPLED), 0)[own]
+    np.testing.assert_allclose(scores, [*coupled, 3, 3, 3, 3])
+    made = plan(model, "1/2", 1, taylor([first, second]))
+    assert made.kept["a"].tolist() == made.kept["b"].tolist() == [1, 3]
+    assert made.settings["criterion"] == "taylor" and prune(model, made).lineage[-1]["criterion"] == "taylor"
+    # A global budget compares the scores themselves: what is left of 12 channels (the heads keep 6 more) loses c's last.
+    kept = plan(model, None, 1, taylor([first, second]), budget="channels=0.8").kept
+    assert len(kept["a"]) == 2 and len(kept["c"]) == 4
+
+
+def test_taylor_refuses() -> None:
+    model, _ = by_hand()
+    labels = channel_labels(COUPLED)
+    with pytest.raises(InputError, match="one batch or more"):
+        taylor([])
+    with pytest.raises(InputError, match=r"a gradient \[4\] of a\.bn\.weight, found none"):
+        taylor([{}])(model, labels, 0)
+    with pytest.raises(InputError, match=r"found one of shape \[3\]"):
+        taylor([{"a.bn.weight": np.zeros(3)}])(model, labels, 0)
+    with pytest.raises(InputError, match="needs gradients of the loss"):
+        plan(model, criterion="taylor")
 
 
 @pytest.mark.parametrize("criterion", sorted(CRITERIA))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,3 +64,18 @@ class Dataset:
         """Boxes `[n, 4]`, labels `[n]` and crowd flags `[n]` of one picture."""
         part = slice(int(self.starts[index]), int(self.starts[index + 1]))
         return self.boxes[part], self.labels[part], self.crowd[part]
+
+    def subset(self, pictures: Sequence[int]) -> Dataset:
+        """The data set of these pictures (their numbers here), in this order. The report is the whole one's."""
+        starts, ends = self.starts[list(pictures)], self.starts[[picture + 1 for picture in pictures]]
+        rows = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)] or [np.zeros(0, np.int64)])
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[picture] for picture in pictures),
+            sizes=self.sizes[list(pictures)],
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            starts=np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64),
+            picture_ids=tuple(self.picture_ids[picture] for picture in pictures),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,17 +17,19 @@ from octrim.data.open import open_dataset
 from octrim.data.pictures import letterbox, read_picture
 from octrim.data.sources import open_source
 from octrim.errors import InputError, shown
+from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.plain_yaml import parse, read_text
 from octrim.pruning.chart import save_channel_chart
 from octrim.pruning.cut import prune
-from octrim.pruning.plan import plan
+from octrim.pruning.importance import Criterion
+from octrim.pruning.plan import Plan, plan
 from octrim.pruning.repair import compensated, recalibrated, reconstructed
-from octrim.runs import Run, new_run
+from octrim.runs import Run, new_run, wide_console
 
 if TYPE_CHECKING:
-    from octrim.cli import Prune
+    from octrim.commands import Prune
 
 
 def prune_command(config: Prune) -> None:
@@ -34,30 +37,59 @@ def prune_command(config: Prune) -> None:
     model = model_from(config)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else None
     size = image_size(config.imgsz, model.image_size, model.network.stride)
-    made = plan(model, config.keep, config.align, config.criterion, config.exclude, keep_map, config.seed, size, config.budget)
+
+    def planned(criterion: str | Criterion) -> Plan:
+        return plan(model, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, size, config.budget)
+
+    notes: list[str] = []
+    if config.criterion == "taylor":
+        # A command may look upwards where its package must not; the import waits because only this criterion needs Paddle and a loss.
+        from octrim.training.gradients import taylor_on
+
+        planned("random")  # options that make no sense are told before gradients are computed
+        criterion, notes = taylor_on(model, config.data, size, config.pictures, config.seed, wide_console())
+        made = planned(criterion)
+    else:
+        made = planned(config.criterion)
     paths = {data: picture_paths(data, config.pictures, config.seed) for data in (config.reconstruct, config.recalibrate) if data}
     run = new_run("prune", config)
+    for line in notes:
+        run.print(line)
     run.print(made.table())
-    write_text(run.path / "plan.json", json.dumps(made.to_json(), indent=1))
-    write_text(run.path / "plan.txt", made.text())
-    save_channel_chart(made, run.path / "channels.png")
+    write_plan(made, run.path)
     if config.dry_run:
         run.print(f"plan only, nothing was cut: {run.path}")
         return
-    smaller = prune(model, made)
-    if config.compensate:
-        smaller = compensated(model, made, smaller)
-    if config.reconstruct:
-        with layers(run, "reconstruct", model.network) as progress:
-            pictures = letterboxed(paths[config.reconstruct], *size)
-            smaller = reconstructed(model, made, smaller, pictures, seed=config.seed, progress=progress)
-    if config.recalibrate:
-        with layers(run, "recalibrate", model.network) as progress:
-            smaller = recalibrated(model, made, smaller, letterboxed(paths[config.recalibrate], *size), progress)
+    pictures = {data: letterboxed(found, *size) for data, found in paths.items()}
+    reconstruct, recalibrate = (pictures.get(data or "") for data in (config.reconstruct, config.recalibrate))
+    smaller = cut(run, model, made, config.compensate, reconstruct, recalibrate, config.seed)
     path = run.path / "model.safetensors"
     smaller.save(path)
     run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
     run.print(f"next: octrim bench --weights {config.weights or path} {path}" if config.weights else f"next: octrim bench --weights {path}")
+
+
+def write_plan(made: Plan, folder: Path) -> None:
+    """`plan.json`, `plan.txt` and `channels.png`."""
+    write_text(folder / "plan.json", json.dumps(made.to_json(), indent=1))
+    write_text(folder / "plan.txt", made.text())
+    save_channel_chart(made, folder / "channels.png")
+
+
+def cut(
+    run: Run, model: Model, made: Plan, compensate: bool, reconstruct: np.ndarray | None = None, recalibrate: np.ndarray | None = None, seed: int = 0
+) -> Model:
+    """The model cut as planned, and repaired as asked. reconstruct, recalibrate: pictures as from `letterboxed`, or None to leave it out."""
+    smaller = prune(model, made)
+    if compensate:
+        smaller = compensated(model, made, smaller)
+    if reconstruct is not None:
+        with layers(run, "reconstruct", model.network) as progress:
+            smaller = reconstructed(model, made, smaller, reconstruct, seed=seed, progress=progress)
+    if recalibrate is not None:
+        with layers(run, "recalibrate", model.network) as progress:
+            smaller = recalibrated(model, made, smaller, recalibrate, progress)
+    return smaller
 
 
 def picture_paths(data: str, count: int, seed: int) -> list[str]:
@@ -67,9 +99,11 @@ def picture_paths(data: str, count: int, seed: int) -> list[str]:
     """
     if count < 1:
         raise InputError(f"pictures is {count}, expected 1 or more")
-    try:
-        source = open_source(data)
-    except InputError:
+    source = None
+    if Path(data).suffix.lower() not in (".yaml", ".yml", ".json"):  # a source takes any file for a picture
+        with contextlib.suppress(InputError):
+            source = open_source(data)
+    if source is None:
         paths = list(open_dataset(data, "train").paths)
     else:
         if source.video is not None:

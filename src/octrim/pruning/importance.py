@@ -6,7 +6,7 @@ produces has no meaning in it. Add one to `CRITERIA`, or hand a function to `pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -97,21 +97,38 @@ def random(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     return scores
 
 
-def taylor(gradients: Mapping[str, np.ndarray]) -> Criterion:
-    """First-order Taylor expansion of the loss (Molchanov et al. 2019): |sum of gamma dL/dgamma + beta dL/dbeta| over the coupled channels.
+def taylor(gradients: Sequence[Mapping[str, np.ndarray]]) -> Criterion:
+    """What the loss changes by, to first order, when a channel goes (Molchanov et al. 2019), over batches.
 
-    gradients: of the loss, by tensor name, for every batch norm. Relative to the group's mean.
+    gradients: one mapping per batch, tensor name to gradient of the loss, `[channels]`, with `{row}.bn.weight` and `{row}.bn.bias` of every
+    convolution that may be cut (`octrim.training.gradients.batch_gradients`). Per batch the change is the sum over the coupled channels of
+    gamma dL/dgamma + beta dL/dbeta: they go together, so their changes add up before a sign is lost. The score is its root mean square over
+    the batches. The gradient of all batches together would not do: where training has converged it vanishes, whatever a channel is worth.
+
+    Not relative to the group's mean, unlike scales and norms: the score is in units of the loss, the same for every layer, so that a global
+    budget compares what it is about. Dividing by the mean would call half the channels of a layer that hardly matters important.
+    Raises InputError without batches, and where a convolution's gradient is missing or of another size.
     """
+    if not gradients:
+        raise InputError("taylor needs the gradients of one batch or more")
 
     def criterion(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
-        change = np.zeros(labels.count)
-        for row in _prunable_convs(model, labels):
-            parts = _batch_norm(model, row)
-            for part in ("weight", "bias"):
-                gradient = gradients[f"{row.name}.bn.{part}"].astype(np.float64)
-                change += np.bincount(labels.labels[row.name], weights=parts[part] * gradient, minlength=labels.count)
-        return _relative(labels, np.abs(change))
+        squares = np.zeros(labels.count)
+        rows = [(row, _batch_norm(model, row)) for row in _prunable_convs(model, labels)]
+        for batch in gradients:
+            change = np.zeros(labels.count)
+            for row, parts in rows:
+                for part in ("weight", "bias"):
+                    name = f"{row.name}.bn.{part}"
+                    gradient = batch.get(name)
+                    if gradient is None or gradient.shape != (row.channels,):
+                        found = "none" if gradient is None else f"one of shape {list(gradient.shape)}"
+                        raise InputError(f"taylor needs a gradient [{row.channels}] of {name}, found {found}")
+                    change += np.bincount(labels.labels[row.name], weights=parts[part] * gradient.astype(np.float64), minlength=labels.count)
+            squares += change**2
+        return np.sqrt(squares / len(gradients))
 
+    criterion.__name__ = "taylor"  # which plans and lineages say
     return criterion
 
 

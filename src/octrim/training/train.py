@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,8 +20,7 @@ from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load
 from octrim.network.options import image_size, model_from
-from octrim.plain_yaml import parse, read_text
-from octrim.runs import Run, new_run, open_run
+from octrim.runs import Run, new_run, open_run, stored_config
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen
@@ -240,35 +238,7 @@ def _set_device(config: Training) -> str:
 
 def _stored(config: T, folder: Path) -> T:
     """The configuration of the run to resume. What may change: devices, device, workers, cache."""
-    defaults = type(config)()
-    free = {"resume", "devices", "device", "workers", "cache"}
-    fields = [field.name for field in dataclasses.fields(config)]
-    given = [name for name in fields if name not in free and getattr(config, name) != getattr(defaults, name)]
-    if given:
-        raise InputError(f"--resume goes on as the run began; leave out --{given[0].replace('_', '-')}")
-    path = folder / "config.yaml"
-    content, _ = parse(read_text(path), str(path))
-    if not isinstance(content, dict) or not set(content) <= set(fields):
-        raise InputError(f"{path}: not the configuration of an octrim {type(config).__name__.lower()} run")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    hints = typing.get_type_hints(type(config))
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise InputError(f"{path}: {name} is {shown(value)}")
-    changed = {name: getattr(config, name) for name in free if getattr(config, name) != getattr(defaults, name)}
-    return type(config)(**{**values, **changed})
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value from a file has a field's type."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return value in parts
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    return type(value) is hint
+    return stored_config(config, folder, ("devices", "device", "workers", "cache"))
 
 
 def _val_set(config: Training, names: tuple[str, ...]) -> Dataset | None:

@@ -1,0 +1,333 @@
+"""`octrim sensitivity`: what a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from octrim.atomic import write_text
+from octrim.backends.paddle import PaddleNetwork, decode, paddle
+from octrim.backends.session import float_batch
+from octrim.data.dataset import Dataset
+from octrim.errors import InputError, shown
+from octrim.evaluate.batches import Batch, Planned, fixed_plan, rectangular_plan
+from octrim.evaluate.metrics import coco_metrics, mean_ap
+from octrim.evaluate.nms import non_max_suppression
+from octrim.network.model import Model
+from octrim.network.options import image_size, model_from
+from octrim.network.rows import Row, walk
+from octrim.pruning.importance import CRITERIA, Criterion
+from octrim.pruning.labels import ChannelLabels, Group, channel_labels
+from octrim.runs import new_run, open_run, stored_config
+from octrim.training.gradients import loss_side, taylor_on
+from octrim.training.hyper import RECIPES, Hyperparameters
+from octrim.training.labelled import drawn, in_network_classes, open_labelled, readable_batches
+from octrim.training.loss import DetectionLoss
+from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, inputs_digest, load_curves, save_sensitivity_chart
+from octrim.training.validate import batch_targets
+
+if TYPE_CHECKING:
+    from octrim.commands import Sensitivity
+
+_FILE = "sensitivity.json"
+_CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # of suppression, as `octrim val` has them
+
+
+def sensitivity(
+    model: Model,
+    dataset: Dataset,
+    metric: str = "map",
+    criterion: str | Criterion = "signal",
+    imgsz: int | Sequence[int] | None = None,
+    batch: int = 16,
+    pictures: int = 200,
+    seed: int = 0,
+    hyper: Hyperparameters = RECIPES["low"],
+    known: SensitivityCurves | None = None,
+    on_group: Callable[[SensitivityCurves], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> SensitivityCurves:
+    """Cut 10, 20, .. 90 % of each group's channels, the least important first, and measure the network, unrepaired and otherwise whole.
+
+    dataset: its classes must fit the network; at most `pictures` of it are used, drawn by `seed`. metric: `map`, mAP50-95 as `octrim val`
+    measures it, or `loss`, the training loss per picture (box + objectness + class, weights of `hyper`). criterion: a name in
+    `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: as of `evaluate`.
+    known: curves of an earlier, stopped call with the same arguments: its groups are not measured again. on_group: called after the
+    uncut network and after every group, with the curves so far. progress: called with the number of pictures just run,
+    `pictures x (groups + 1)` in all. report: called with a line for each unreadable picture, which is left out of the loss, and whose
+    objects count as missed by mAP.
+    Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
+    """
+    if metric not in ("map", "loss"):
+        raise InputError(f"metric is {shown(metric)}, expected map or loss")
+    if isinstance(criterion, str) and criterion not in CRITERIA:
+        raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}, or give a function")
+    if batch < 1:
+        raise InputError(f"batch is {batch}, expected 1 or more")
+    size = image_size(imgsz, model.image_size, model.network.stride)
+    dataset = drawn(in_network_classes(dataset, model.names)[0], pictures, seed)
+    score = CRITERIA[criterion] if isinstance(criterion, str) else criterion
+    labels = channel_labels(model.network)
+    scores = score(model, labels, seed)
+    groups = [group for group in labels.groups if group.reason is None]
+    measuring = _Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
+    digest = inputs_digest(model, dataset)
+    if known is None:
+        found = SensitivityCurves(metric, measuring.baseline(), len(dataset), digest, ())
+        if on_group is not None:
+            on_group(found)
+    elif (
+        known.digest != digest
+        or known.metric != metric
+        or [curve.name for curve in known.groups] != [group.name for group in groups][: len(known.groups)]
+    ):
+        raise InputError("the network or the pictures are not what they were when this run began; begin a new one")
+    else:
+        found = known
+        (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups)))
+    for group in groups[len(found.groups) :]:
+        order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # as `plan` ranks
+        kept = [len(group) - len(group) * round(10 * fraction) // 10 for fraction in FRACTIONS]
+        cuts = sorted({count for count in kept if count < len(group)}, reverse=True)
+        values = {len(group): found.baseline, **dict(zip(cuts, measuring.cut(group, [order[count:] for count in cuts]), strict=True))}
+        curve = GroupCurve(group.name, group.convs, len(group), tuple(kept), tuple(values[count] for count in kept))
+        found = found.with_group(curve)
+        if on_group is not None:
+            on_group(found)
+    return found
+
+
+def cut_consumers(model: Model, labels: ChannelLabels, group: Group, cut: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights of the convolutions that read the group, by tensor name, with 0 for what they read of the cut labels.
+
+    For every other tensor as it is, the network then computes what `octrim.pruning.cut.prune` leaves, whatever the activations are:
+    a channel passes unchanged in number through additions, pooling, concatenation and depthwise convolutions, and is 0 to whoever mixes it.
+    Silencing the channel itself would not do: sigmoid(0) is 1/2.
+    """
+    changed = {}
+    for row in model.network.convs:
+        if row.groups == 1 and np.isin(labels.labels[row.inputs[0]], group.labels).any():
+            weight = model.tensors[row.weight_name].copy()
+            weight[:, np.isin(labels.labels[row.inputs[0]], cut)] = 0
+            changed[row.weight_name] = weight
+    return changed
+
+
+class RestOps:
+    """`Ops` over Paddle tensors for several runs on the same pictures, between which only some rows' results change.
+
+    changed: the rows whose weights differ from run to run. All that does not follow from them is computed in the first run, and of that only
+    what later runs read is remembered.
+    """
+
+    def __init__(self, network: PaddleNetwork, changed: set[str]) -> None:
+        self.network = network
+        self.behind = set(changed)
+        for row in network.network.rows:
+            if self.behind.intersection(row.inputs):
+                self.behind.add(row.name)
+        self.behind.add(network.network.rows[-1].name)
+        read = {name for row in network.network.rows if row.name in self.behind for name in row.inputs}
+        self.border = read - self.behind
+        self.maps: dict[str, Any] = {}
+        self.first = True
+
+    def run(self, images: Any) -> list[Any]:
+        heads = walk(self.network.network, self, images)
+        self.first = False
+        return heads
+
+    def _row(self, op: Callable[..., Any], row: Row, *inputs: Any) -> Any:
+        if row.name in self.behind:
+            return op(row, *inputs)
+        if not self.first:
+            return self.maps.get(row.name)  # None for what nobody reads any more
+        found = op(row, *inputs)
+        if row.name in self.border:
+            self.maps[row.name] = found
+        return found
+
+    def conv(self, row: Row, x: Any) -> Any:
+        return self._row(self.network.conv, row, x)
+
+    def add(self, row: Row, a: Any, b: Any) -> Any:
+        return self._row(self.network.add, row, a, b)
+
+    def concat(self, row: Row, xs: Sequence[Any]) -> Any:
+        return self._row(self.network.concat, row, xs)
+
+    def maxpool(self, row: Row, x: Any) -> Any:
+        return self._row(self.network.maxpool, row, x)
+
+    def upsample(self, row: Row, x: Any) -> Any:
+        return self._row(self.network.upsample, row, x)
+
+    def detect(self, row: Row, heads: Sequence[Any]) -> list[Any]:
+        return list(heads)
+
+
+class _Measuring:
+    """One network on one set of pictures, its weights changed in place and put back."""
+
+    def __init__(
+        self,
+        model: Model,
+        labels: ChannelLabels,
+        dataset: Dataset,
+        metric: str,
+        size: tuple[int, int],
+        batch: int,
+        hyper: Hyperparameters,
+        progress: Callable[[int], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self.model, self.labels, self.dataset, self.metric = model, labels, dataset, metric
+        self.progress, self.report = progress, report
+        self.network = PaddleNetwork(model)
+        self.tensors = self.network.named_tensors()
+        self.loss = DetectionLoss(model.network, hyper, loss_side(*size))
+        square = size[0] == size[1]
+        self.side = max(size)
+        self.plan: list[Planned] = (
+            rectangular_plan(dataset.sizes, size[0], batch, model.network.stride) if square else fixed_plan(len(dataset), *size, batch)
+        )
+        self.told: set[str] = set()
+        # Of classes that the data does not have, mAP knows nothing; they must not take the places of others either.
+        classes = np.unique(dataset.labels[~dataset.crowd]).tolist()
+        self.classes = classes if len(classes) < len(dataset.names) else None
+
+    def baseline(self) -> float:
+        value = self._measure([{}], set())[0]
+        if self.metric == "map" and not value > 0:
+            self.report("the uncut network finds nothing: its curves and keep-map say nothing; --metric loss does")
+        return value
+
+    def cut(self, group: Group, cuts: Sequence[np.ndarray]) -> list[float]:
+        """The metric for each array of cut labels."""
+        if not cuts:
+            self.progress(len(self.dataset))
+            return []
+        weights = [cut_consumers(self.model, self.labels, group, cut) for cut in cuts]
+        return self._measure(weights, {row.name for row in self.model.network.convs if row.weight_name in weights[0]})
+
+    def _measure(self, weights: Sequence[dict[str, np.ndarray]], changed: set[str]) -> list[float]:
+        losses, pictures = np.zeros(len(weights)), 0
+        detections = [[np.zeros((0, 6), np.float32)] * len(self.dataset) for _ in weights]
+        with paddle.no_grad():
+            for batch in self._batches():
+                images = paddle.to_tensor(float_batch(batch.images))
+                targets = batch_targets(self.dataset, batch)
+                ops = RestOps(self.network, changed)
+                for number, tensors in enumerate(weights):
+                    self._assign(tensors)
+                    heads = ops.run(images)
+                    if self.metric == "loss":
+                        losses[number] += float(self.loss(heads, targets).parts.numpy().sum()) * len(batch.pictures)
+                    else:
+                        self._detect(heads, batch, detections[number])
+                self._assign({name: self.model.tensors[name] for name in weights[0]})
+                pictures += len(batch.pictures)
+        if not pictures:
+            raise InputError(f"none of the {len(self.dataset)} pictures can be read: {next(iter(self.told), '')}")
+        if self.metric == "loss":
+            return (losses / pictures).tolist()
+        return [mean_ap(coco_metrics(self.dataset, found, _MAX_DET)[0])[0] for found in detections]
+
+    def _assign(self, tensors: dict[str, np.ndarray]) -> None:
+        for name, value in tensors.items():
+            self.tensors[name].set_value(value)
+
+    def _batches(self) -> Iterator[Batch]:
+        for batch in readable_batches(self.dataset, self.plan, self.side):
+            for line in batch.failures:
+                if line not in self.told:
+                    self.told.add(line)
+                    self.report(f"could not be read: {line}")
+            if batch.pictures:
+                yield batch
+            self.progress(len(batch.pictures) + len(batch.failures))
+
+    def _detect(self, heads: list[Any], batch: Batch, detections: list[np.ndarray]) -> None:
+        predictions = decode(self.model.network, heads).numpy()
+        for slot, picture, box in zip(batch.slots, batch.pictures, batch.boxes, strict=True):
+            found = non_max_suppression(predictions[slot], _CONFIDENCE, _IOU, self.classes, max_det=_MAX_DET, multi_label=True)
+            height, width = self.dataset.sizes[picture].tolist()
+            found[:, :4] = box.to_picture(found[:, :4], height, width)
+            detections[picture] = found
+
+
+def sensitivity_command(config: Sensitivity) -> None:
+    """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""
+    run, known = None, None
+    if config.resume is not None:
+        folder, config = Path(config.resume), stored_config(config, config.resume)
+        run = open_run(folder)
+        known = load_curves(folder / _FILE) if (folder / _FILE).exists() else None
+    if not config.tolerance >= 0:
+        raise InputError(f"tolerance is {config.tolerance:g}, expected 0 or more")
+    if config.batch < 1:
+        raise InputError(f"batch is {config.batch}, expected 1 or more")
+    model = model_from(config)
+    size = image_size(config.imgsz, model.image_size, model.network.stride)
+    whole, notes = open_labelled(config.data, config.split, model.names)
+    dataset = drawn(whole, config.pictures, config.seed)
+    run = run or new_run("sensitivity", config)
+    part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
+    notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
+    criterion: str | Criterion = config.criterion
+    if criterion == "taylor":
+        criterion, more = taylor_on(model, config.data, size, config.pictures, config.seed, run.console)
+        notes += more
+    if known is not None:
+        notes.append(f"resumed after {len(known.groups)} groups")
+    for line in notes:
+        run.print(line)
+    path = run.path / _FILE
+    groups = sum(group.reason is None for group in channel_labels(model.network).groups)
+    columns = (TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
+            task = progress.add_task("sensitivity", total=len(dataset) * (groups + 1))
+
+            def keep(curves: SensitivityCurves) -> None:
+                write_text(path, json.dumps(curves.to_json(), indent=1))
+                progress.update(task, description=f"{len(curves.groups)} of {groups} groups")
+                run.print(curves.line())
+
+            curves = sensitivity(
+                model,
+                dataset,
+                config.metric,
+                criterion,
+                size,
+                config.batch,
+                config.pictures,
+                config.seed,
+                known=known,
+                on_group=keep,
+                progress=lambda done: progress.advance(task, done),
+                report=run.print,
+            )
+    except KeyboardInterrupt:
+        run.print(f"stopped; go on with: octrim sensitivity --resume {run.path}")
+        raise
+    _finish(run, config, curves)
+
+
+def _finish(run: Any, config: Sensitivity, curves: SensitivityCurves) -> None:
+    keep_map = curves.keep_map(config.tolerance, config.align)
+    write_text(run.path / "keep-map.json", json.dumps(keep_map, indent=1))
+    save_sensitivity_chart(curves, config.tolerance, run.path / "sensitivity.png")
+    run.print(curves.table(config.tolerance))
+    kept = sum(int(curve.channels * Fraction(keep_map[curve.convs[0]])) for curve in curves.groups)
+    total = sum(curve.channels for curve in curves.groups)
+    run.print(f"keep-map for a tolerance of {config.tolerance:g} in every group by itself: {kept} of {total} channels; all at once cost more")
+    weights = f"--weights {config.weights}" if config.weights is not None else f"--cfg {config.cfg}"
+    run.print(f"next: octrim prune {weights} --keep-map {run.path / 'keep-map.json'} --align {config.align} --criterion {config.criterion}")

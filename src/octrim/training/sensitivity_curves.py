@@ -1,0 +1,237 @@
+"""What a sensitivity analysis found: as a value, a file, a table, a keep-map and a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from rich.table import Table
+
+from octrim.data.charts import save_figure
+from octrim.data.dataset import Dataset
+from octrim.errors import InputError, shown
+from octrim.network.model import Model
+from octrim.plain_yaml import read_text
+from octrim.training.checkpoint import data_digest
+
+FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
+"""Of a group's channels that are cut."""
+
+_SHOWN = 8  # groups at either end of the table
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class GroupCurve:
+    """One group of coupled channels. convs: the coupled convolutions. channels: how many each has of the group. kept: how many stay at each
+    of FRACTIONS; values: the metric there, nan where the loss is not finite."""
+
+    name: str
+    convs: tuple[str, ...]
+    channels: int
+    kept: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SensitivityCurves:
+    """metric: `map` (mAP50-95, 0..1) or `loss` (per picture). baseline: of the uncut network. pictures: how many were used.
+    digest: of network and pictures. groups: in the table's order."""
+
+    metric: str
+    baseline: float
+    pictures: int
+    digest: str
+    groups: tuple[GroupCurve, ...]
+
+    def __post_init__(self) -> None:
+        # Rounded as in the file, so that a resumed analysis has the same numbers as an undisturbed one.
+        object.__setattr__(self, "baseline", round(self.baseline, _DIGITS))
+
+    def with_group(self, curve: GroupCurve) -> SensitivityCurves:
+        rounded = tuple(round(value, _DIGITS) for value in curve.values)
+        return dataclasses.replace(self, groups=(*self.groups, dataclasses.replace(curve, values=rounded)))
+
+    def harm(self, value: float) -> float:
+        """How much worse than the baseline: mAP50-95 lost, or the share by which the loss is higher; inf for nan."""
+        if math.isnan(value):
+            return math.inf
+        return self.baseline - value if self.metric == "map" else (value - self.baseline) / max(self.baseline, 1e-12)
+
+    def channels_kept(self, curve: GroupCurve, tolerance: float) -> int:
+        """The fewest channels up to which no cut was measured to harm by more than `tolerance`; all where a tenth is too much already."""
+        limit = tolerance + 0.5 * 10**-_DIGITS  # .5 - .48 is .02 to people
+        # A deeper cut that measures better again is luck with these pictures.
+        harmless = takewhile(lambda cut: self.harm(cut[1]) <= limit, zip(curve.kept, curve.values, strict=True))
+        return min((count for count, _ in harmless), default=curve.channels)
+
+    def keep_map(self, tolerance: float, align: int = 1) -> dict[str, str]:
+        """For `plan` and `octrim prune --keep-map`: a group's first convolution to the fraction of channels to keep, such as `13/16`.
+
+        That is `channels_kept`, rounded up to a multiple of `align`, because `plan` rounds down to one and would cut more than was measured.
+        Groups that share a convolution, which a keep-map cannot tell apart, get the largest of their fractions.
+        """
+        fractions: dict[str, Fraction] = {}
+        for curve in self.groups:
+            count = min(-(-self.channels_kept(curve, tolerance) // align) * align, curve.channels)
+            fractions[curve.name] = Fraction(count, curve.channels)
+        for joined in self._sharing():
+            largest = max(fractions[curve.name] for curve in joined)
+            fractions |= {curve.name: largest for curve in joined}
+        # A pattern also stands for what is below it (`a` for `a.b`); the last one that matches counts, so the longer goes last.
+        entries = {curve.convs[0]: str(fractions[curve.name]) for curve in self.groups}
+        nested = {name for name in entries if any(name.startswith(f"{other}.") for other in entries)}
+        return {**{name: value for name, value in entries.items() if name not in nested}, **{name: entries[name] for name in sorted(nested)}}
+
+    def _sharing(self) -> list[list[GroupCurve]]:
+        """Groups joined by common convolutions."""
+        joined: list[list[GroupCurve]] = []
+        for curve in self.groups:
+            near = [part for part in joined if any(set(curve.convs) & set(other.convs) for other in part)]
+            joined = [part for part in joined if part not in near] + [[*(other for part in near for other in part), curve]]
+        return joined
+
+    def to_json(self) -> dict[str, Any]:
+        """`sensitivity.json`; null for nan."""
+        groups = [
+            {
+                "name": curve.name,
+                "convs": list(curve.convs),
+                "channels": curve.channels,
+                "kept": list(curve.kept),
+                "values": [value if math.isfinite(value) else None for value in curve.values],
+            }
+            for curve in self.groups
+        ]
+        content = {"baseline": self.baseline, "metric": self.metric, "pictures": self.pictures, "fractions": list(FRACTIONS), "digest": self.digest}
+        return {**content, "groups": groups}
+
+    def line(self) -> str:
+        """About the last group, or before the first one the uncut network, for the log."""
+        what = "mAP50-95" if self.metric == "map" else "loss"
+        if not self.groups:
+            return f"uncut: {what} {_shown(self.baseline, self.metric)}"
+        curve = self.groups[-1]
+        values = " ".join(_shown(value, self.metric) for value in curve.values)
+        return f"{curve.name:<20} {curve.channels:>4} channels, {what} at 10 .. 90 % cut: {values}"
+
+    def table(self, tolerance: float) -> Table:
+        """For people: the groups that suffer most, and least, by their mean over all cuts."""
+        what = "mAP50-95" if self.metric == "map" else "loss"
+        table = Table(title=f"{what} with one group cut, most sensitive first ({what} {_shown(self.baseline, self.metric)} uncut)")
+        table.add_column("group", no_wrap=True)
+        table.add_column("channels", justify="right")
+        for fraction in FRACTIONS[::2]:
+            table.add_column(f"{round(100 * fraction)} %", justify="right")
+        table.add_column("keep", justify="right")
+        ordered = sorted(self.groups, key=lambda curve: -float(np.mean([min(self.harm(value), 1e6) for value in curve.values])))
+        for place, curve in enumerate(ordered):
+            if _SHOWN <= place < len(ordered) - _SHOWN:
+                if place == _SHOWN:
+                    table.add_row(f".. {len(ordered) - 2 * _SHOWN} more ..")
+                continue
+            values = [_shown(value, self.metric) for value in curve.values[::2]]
+            more = f" +{len(curve.convs) - 1}" * (len(curve.convs) > 1)
+            table.add_row(curve.name + more, str(curve.channels), *values, str(self.channels_kept(curve, tolerance)))
+        return table
+
+
+def _shown(value: float, metric: str) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if metric == "map" else f"{value:.4f}"
+
+
+def inputs_digest(model: Model, dataset: Dataset) -> str:
+    """Of the network and of what it is measured on."""
+    digest = hashlib.sha256(data_digest(dataset).encode())
+    digest.update(json.dumps(model.network.to_json(), sort_keys=True).encode())
+    for name in sorted(model.tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(model.tensors[name]).tobytes())
+    return digest.hexdigest()
+
+
+def load_curves(path: Path) -> SensitivityCurves:
+    """Raises InputError for a file that is damaged or of another kind."""
+    try:
+        content = json.loads(read_text(path))
+        if tuple(content["fractions"]) != FRACTIONS:
+            raise ValueError(f"fractions {shown(content['fractions'])}")
+        groups = []
+        for entry in content["groups"]:
+            values = tuple(math.nan if value is None else float(value) for value in entry["values"])
+            kept = tuple(int(count) for count in entry["kept"])
+            if len(values) != len(FRACTIONS) or len(kept) != len(FRACTIONS):
+                raise ValueError(f"{len(values)} values of {shown(entry['name'])}")
+            groups.append(GroupCurve(str(entry["name"]), tuple(map(str, entry["convs"])), int(entry["channels"]), kept, values))
+        return SensitivityCurves(str(content["metric"]), float(content["baseline"]), int(content["pictures"]), str(content["digest"]), tuple(groups))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not the results of a sensitivity analysis: {shown(str(error))}") from None
+
+
+def save_sensitivity_chart(curves: SensitivityCurves, tolerance: float, path: Path) -> None:
+    """Write a PNG: a row per group, a column per share cut, dark where it does harm; a frame around what the keep-map takes."""
+    loss = curves.metric == "loss"
+    # What a rise of the loss means is its order of magnitude; of mAP there is no more to lose than there was.
+    harms = np.asarray([[curves.harm(value) for value in curve.values] for curve in curves.groups]).reshape(-1, len(FRACTIONS))
+    worst = harms[np.isfinite(harms)].max(initial=1)
+    shades = np.log10(np.clip(harms, 1e-3, worst)) if loss else harms
+    scale = Normalize(-3, np.log10(worst)) if loss else Normalize(0, max(curves.baseline, 1e-6))
+    figure = Figure(figsize=(9.5, 0.235 * max(len(curves.groups), 4) + 1.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(shades, cmap="cividis_r", norm=scale, aspect="auto", interpolation="nearest")
+    for row, curve in enumerate(curves.groups):
+        fewest = curves.channels_kept(curve, tolerance)
+        for column, value in enumerate(curve.values):
+            shade = float(np.clip(scale(shades[row, column]), 0, 1))
+            text = _cell(curves.harm(value)) if loss else f"{value:.3f}".lstrip("0")
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if shade > 0.45 else "black")
+        if fewest < curve.channels:
+            column = max(place for place, count in enumerate(curve.kept) if count == fewest)
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=1.8))
+    names = [
+        f"{curve.name.removeprefix('model.')}{f' +{len(curve.convs) - 1}' * (len(curve.convs) > 1)}   {curve.channels}" for curve in curves.groups
+    ]
+    axes.set_yticks(range(len(names)), names, fontsize=7.5)
+    axes.set_xticks(range(len(FRACTIONS)), [f"{round(100 * fraction)} %" for fraction in FRACTIONS], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel("group (+ coupled convolutions), channels", fontsize=9)
+    axes.set_xlabel("share of the group's channels that is cut", fontsize=9)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 12 / max(len(names), 1) + 0.3), pad=0.015)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.ax.tick_params(labelsize=8)
+    if loss:
+        powers = range(-3, math.floor(np.log10(worst)) + 1)
+        bar.set_ticks(list(powers), labels=[f"{10.0 ** (power + 2):g} %" for power in powers])
+    bar.set_label("loss higher by" if loss else "mAP50-95 lost", fontsize=9)
+    uncut = f"loss {curves.baseline:.4f}" if loss else f"mAP50-95 {curves.baseline:.3f}"
+    limit = f"{100 * tolerance:g} % of the loss" if loss else f"{tolerance:g} mAP50-95"
+    what = "Rise of the loss, %," if loss else "mAP50-95"
+    axes.set_title(f"{what} with one group cut; uncut: {uncut}; framed: the largest cut that costs at most {limit}", fontsize=9.5)
+    save_figure(figure, path)
+
+
+def _cell(harm: float) -> str:
+    """A rise of the loss in a cell, in percent or as a factor."""
+    if not math.isfinite(harm):
+        return "-"
+    if harm >= 9.995:
+        return f"x{1 + harm:.0f}"
+    return f"{100 * harm:+.0f}" if abs(harm) >= 0.0995 else f"{100 * harm:+.1f}"
