@@ -1,0 +1,101 @@
+"""A compression killed (-9) once in every stage and resumed each time, against one that nobody disturbs.
+
+    python benchmarks/kill_compress.py --weights W --data D [--epochs 2 --imgsz 64 --batch 4 --align 8 --keep 1/4 --seed 0]
+
+Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control. Ends with 0 when summary.json
+without its times, the plan, and every network are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.compress.stages import FOLDERS
+from octrim.network.model import load
+
+MODELS = ("1-train/best", "2-sparsify/best", "3-prune/cut1/model", "3-prune/finetune1/best", "3-prune/model", "4-finetune/best", "control/best")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--imgsz", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--keep", default="1/4")
+    parser.add_argument("--align", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        start = [sys.executable, "-m", "octrim", "compress", "--weights", options.weights, "--data", options.data, "--project", folder]
+        start += ["--imgsz", str(options.imgsz), "--batch", str(options.batch), "--nominal-batch", str(2 * options.batch)]
+        start += ["--keep", options.keep, "--align", str(options.align), "--control", "--iterations", "2", "--iterations-bench", "20"]
+        for stage in ("train", "sparsify", "step", "finetune"):
+            start += [f"--{stage}-epochs", str(options.epochs)]
+        subprocess.run([*start, "--name", "whole"], check=True, stdout=subprocess.DEVNULL)
+        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        seconds = list(summary(whole)["times"]["seconds"].values())
+        print("undisturbed:", ", ".join(f"{stage} {value:.1f} s" for stage, value in zip(FOLDERS, seconds, strict=True)))
+        command = [*start, "--name", "killed"]
+        for number, (stage, length) in enumerate(zip(FOLDERS, seconds, strict=True), 1):
+            wait = rng.uniform(0.1, 0.8) * length
+            while not kill_in(command, killed, f"[{number}/{len(FOLDERS)}]", stage, wait):
+                shutil.rmtree(killed / stage)  # it was done before its time: once more
+                wait /= 2
+                command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
+            command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        same(whole, killed)
+        print(f"{len(FOLDERS)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same")
+        return 0
+
+
+def kill_in(command: list[str], run: Path, line: str, stage: str, seconds: float) -> bool:
+    """Kill so long after the log has said that the stage begins. False when the stage was done by then."""
+    log = run / "log.txt"
+    seen = len(log.read_text()) if log.is_file() else 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not (log.is_file() and line in log.read_text()[seen:]):
+        if process.poll() is not None:
+            raise SystemExit(f"ended with {process.returncode} before {stage}")
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    if (run / stage / "stage.json").exists():
+        return False
+    left = sorted(path.relative_to(run).as_posix() for path in (run / stage).rglob("*") if path.is_file())
+    print(f"killed {seconds:.1f} s into {stage}, with {len(left)} files: {', '.join(left[-3:])}")
+    return True
+
+
+def summary(run: Path) -> dict[str, Any]:
+    return json.loads((run / "summary.json").read_text())
+
+
+def same(whole: Path, killed: Path) -> None:
+    one, two = summary(whole), summary(killed)
+    for key in one:
+        assert key == "times" or one[key] == two[key], f"{key}: {one[key]} and {two[key]}"
+    assert (whole / "3-prune/plan.json").read_bytes() == (killed / "3-prune/plan.json").read_bytes(), "the plan differs"
+    for name in MODELS:
+        first, second = (load(run / f"{name}.safetensors").tensors for run in (whole, killed))
+        for key, tensor in first.items():
+            assert np.array_equal(tensor, second[key]), f"{name}: {key} differs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

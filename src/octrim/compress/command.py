@@ -1,0 +1,132 @@
+"""`octrim compress`, and the same from Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from octrim.atomic import write_text
+from octrim.compress.presets import Preset, resolved
+from octrim.compress.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
+from octrim.compress.start import START, checked, refuse_changes, remember, remembered, resolved_config
+from octrim.compress.summary import summarised, table, text
+from octrim.network.model import Model, load
+from octrim.runs import Run, new_run, open_run, stored_config
+
+if TYPE_CHECKING:
+    from octrim.commands import Compress
+
+_FREE = ("device", "workers", "cache")
+"""Options that a resumed run may be given anew: they change no result, or belong to the machine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What a compression left: its folder, the small network, and the content of summary.json."""
+
+    folder: Path
+    model: Model
+    summary: Mapping[str, Any]
+
+
+def compress_command(config: Compress) -> None:
+    """Start a run, or go on with one; of one that is done, show the table."""
+    _compress(config)
+
+
+def compress(**options: Any) -> Compressed:
+    """Compress from Python; options as of `octrim compress`, with underscores: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
+
+    Leaves a run folder as the command does. Raises InputError for bad input, before anything is trained.
+    """
+    from octrim.commands import Compress
+
+    if options.get("keep") is not None:
+        options["keep"] = str(options["keep"])  # config.yaml has text there
+    if isinstance(options.get("imgsz"), int):
+        options["imgsz"] = (options["imgsz"],)
+    return _compress(Compress(**options))
+
+
+def _compress(config: Compress) -> Compressed:
+    if config.resume is None:
+        preset = resolved(config)
+        start = checked(config, preset)
+        _clear(config)
+        run = new_run("compress", resolved_config(config, preset))
+        remember(run, start)
+    else:
+        folder = Path(config.resume)
+        config = stored_config(config, folder, _FREE)
+        preset, inputs = remembered(folder, config)
+        stages = stages_of(preset, config.control)
+        if all(stored(folder / stage.folder) for stage in stages):
+            return _finish(open_run(folder), config, preset, stages)
+        start = checked(config, preset)
+        if inputs is not None:
+            refuse_changes(folder, start, inputs)
+        run = open_run(folder)
+        sweep(folder)
+        if inputs is None:
+            remember(run, start)
+        run.print(f"resumed: {sum(stored(folder / stage.folder) is not None for stage in stages)} of {len(stages)} stages are done")
+    job, stages = Job(run, start), stages_of(preset, config.control)
+    began = perf_counter()
+    for stage in stages:
+        _announced(job, stage, began, config.control)
+    return _finish(run, config, preset, stages)
+
+
+def _announced(job: Job, stage: Stage, began: float, control: bool) -> None:
+    """Do a stage that is not done yet, with a line before and behind it."""
+    folder = job.path(stage.folder)
+    if stored(folder) is not None:
+        return
+    number = FOLDERS.index(stage.folder) + 1
+    job.run.print(f"[{number}/{len(FOLDERS) - (not control)}] {stage.title} ... ({_elapsed(began)} so far): {folder}")
+    try:
+        result = once(job, folder, stage.work)
+    except KeyboardInterrupt:
+        job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")
+        raise
+    if "row" in result:
+        row = result["row"]
+        found = f"mAP50 {row['mAP50']:.4f}, mAP50-95 {row['mAP50-95']:.4f} ({row['interval'][0]:.4f} to {row['interval'][1]:.4f})"
+        job.run.print(f"{stage.title}: {row['parameters']:,} parameters, {row['macs'] / 1e6:,.1f} M MACs, {found}")
+
+
+def _elapsed(began: float) -> str:
+    return str(timedelta(seconds=round(perf_counter() - began)))
+
+
+def _finish(run: Run, config: Compress, preset: Preset, stages: list[Stage]) -> Compressed:
+    """Write the summary from what the stages left, and print it."""
+    results = {stage.title: stored(run.path / stage.folder) or {} for stage in stages}
+    model = load(run.path / FINETUNED)
+    summary = summarised(config, preset, results, stages)
+    write_text(run.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+    write_text(run.path / "summary.txt", text(summary, model.image_size))
+    run.print(table(summary, model.image_size))
+    run.print(f"results: {run.path}")
+    run.print(f"next: octrim predict --weights {run.path / '5-export' / 'openvino'} --source PICTURE")
+    return Compressed(run.path, model, summary)
+
+
+def _clear(config: Compress) -> None:
+    """With --exist-ok, throw away an earlier compression in the same folder: its stages are not this run's.
+
+    The file that tells a compression goes last, so that a kill in between leaves nothing that the next attempt takes for its own.
+    """
+    folder = Path(config.project or "runs/compress") / config.name
+    if config.exist_ok and (folder / START).is_file():
+        for name in FOLDERS:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+        for name in ("summary.json", "summary.txt", START):
+            (folder / name).unlink(missing_ok=True)

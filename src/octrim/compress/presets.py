@@ -1,0 +1,67 @@
+"""How much `octrim compress` trains, and with what: a table to choose from; every number can be given by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octrim.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from octrim.commands import Compress
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Numbers of one whole run.
+
+    step_epochs: of the short fine-tuning after each cut but the last. criterion: what ranks channels where no sparsity training has set
+    scales to zero. reconstruct, recalibrate: repair with training pictures after a cut, likewise; what cut channels stood for always goes
+    into their consumers. dead: with a budget, fraction of all channels that sparsity training sets to zero; without one the plan says
+    how many.
+    """
+
+    train_epochs: int
+    sparsify_epochs: int
+    finetune_epochs: int
+    nominal_batch: int = 64
+    iterations: int = 1
+    step_epochs: int = 10
+    distill: str = "both"
+    criterion: str = "signal"
+    reconstruct: bool = True
+    recalibrate: bool = True
+    dead: str = "1/2"
+
+    @property
+    def whole(self) -> int:
+        """Epochs of all stages together: what the control trains for."""
+        return self.before_finetune + self.finetune_epochs
+
+    @property
+    def before_finetune(self) -> int:
+        return self.train_epochs + self.sparsify_epochs + (self.iterations - 1) * self.step_epochs
+
+
+PRESETS = {
+    "fast": Preset(15, 0, 35, nominal_batch=16),
+    "default": Preset(50, 0, 100),
+    "best": Preset(50, 0, 150),
+}
+
+
+def resolved(config: Compress) -> Preset:
+    """The preset, with what is given by itself in its place. Raises InputError for values out of range."""
+    if config.preset not in PRESETS:
+        raise InputError(f"preset is {shown(config.preset)}, expected {', '.join(PRESETS)}")
+    own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
+    preset = dataclasses.replace(PRESETS[config.preset], **{name: value for name, value in own.items() if value not in (None, "preset")})
+    bounds = {"train_epochs": (0, 100_000), "sparsify_epochs": (0, 100_000), "finetune_epochs": (1, 100_000), "step_epochs": (1, 100_000)}
+    bounds |= {"iterations": (1, 100), "nominal_batch": (1, 65536)}
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(preset, name) <= high:
+            raise InputError(f"{name} is {getattr(preset, name)}, expected {low} to {high}")
+    if preset.distill not in ("both", "output", "feature", "none"):
+        raise InputError(f"distill is {shown(preset.distill)}, expected both, output, feature or none")
+    return preset

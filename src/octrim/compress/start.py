@@ -1,0 +1,157 @@
+"""What a compression starts from: read and checked before anything trains, and known again when the run is resumed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octrim.atomic import write_text
+from octrim.compress.presets import Preset, resolved
+from octrim.data.dataset import Dataset
+from octrim.data.open import open_dataset
+from octrim.errors import InputError, shown
+from octrim.network.adapt import adapted, known_classes
+from octrim.network.model import Model, sha256
+from octrim.network.options import image_size, model_from
+from octrim.pruning.command import read_keep_map
+from octrim.pruning.plan import parse_fraction, plan
+from octrim.runs import Run
+from octrim.training.checkpoint import data_digest
+from octrim.training.hyper import read_hyperparameters
+from octrim.training.sparsity import PenalisedChannels, Penalty
+
+if TYPE_CHECKING:
+    from octrim.commands import Compress
+
+START = "start.json"
+"""In the run's folder: the numbers and inputs that it began with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Options, data and network of a run, checked. base: the network with the data's classes, made for the pictures' size.
+
+    inputs: digests of whatever the run reads from elsewhere, by what it is.
+    """
+
+    config: Compress
+    preset: Preset
+    base: Model
+    train_set: Dataset
+    val_set: Dataset
+    keep_map: dict[str, Any]
+    inputs: dict[str, str]
+
+
+def checked(config: Compress, preset: Preset) -> Start:
+    """Read what the options name. Raises InputError for everything that would only show after hours of training."""
+    if config.data is None:
+        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file; the built-in Pong data is to come")
+    bounds = {"batch": (1, 65536), "iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{name} is {value}, expected {low} to {high}")
+    read_hyperparameters(config.hyp)
+    keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
+    uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
+    if uniform and not keep_map:
+        raise InputError("keep is 1: nothing would be cut")
+    if uniform and preset.sparsify_epochs:
+        raise InputError("keep is 1 where the keep-map says nothing else: sparsity training has nothing to do; give --sparsify-epochs 0")
+    model = model_from(config)
+    height, width = image_size(config.imgsz, model.image_size, model.network.stride)
+    if height != width:
+        raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
+    train_set, val_set = (_part(config.data, split, model.names) for split in ("train", "val"))
+    if val_set.names != train_set.names:
+        raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    if preset.train_epochs == 0:
+        if config.weights is None:
+            raise InputError("train_epochs is 0: fresh weights have to be trained first")
+        unknown = [train_set.names[number] for number in range(len(train_set.names)) if number not in known_classes(model.names, train_set.names)]
+        if unknown:
+            raise InputError(
+                f"train_epochs is 0, but {config.weights} does not know {len(unknown)} of the {len(train_set.names)} classes of {config.data} "
+                f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
+            )
+    base = adapted(model, train_set.names, height, seed=config.seed)
+    # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
+    criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
+    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (height, height), config.budget)
+    if preset.sparsify_epochs:
+        aim = sparsity(config, preset, keep_map)
+        exclude = aim.pop("exclude")
+        aim["target"] = parse_fraction(aim["target"], "target")
+        PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
+    files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
+    inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
+    return Start(config, preset, base, train_set, val_set, keep_map, inputs | {"data": data_digest(train_set, val_set)})
+
+
+def keep_of(config: Compress) -> str | None:
+    """Fraction that every convolution keeps: 1/8 unless something else is said."""
+    return "1/8" if config.keep is None and config.budget is None else config.keep
+
+
+def sparsity(config: Compress, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:
+    """Options of a sparsity training that sets to zero what the plan will cut.
+
+    Groups with their own fraction in the keep-map are left alone, because the target is not theirs.
+    """
+    if config.budget is None:
+        aim = {"scope": "group", "target": str(1 - parse_fraction(keep_of(config), "keep"))}
+    else:
+        aim = {"scope": "network", "target": preset.dead}
+    return {**aim, "align": config.align, "exclude": (*config.exclude, *keep_map)}
+
+
+def remember(run: Run, start: Start) -> None:
+    """Write down what the run started from: from now on it can be resumed."""
+    content = {"preset": asdict(start.preset), "sha256": start.inputs}
+    write_text(run.path / START, json.dumps(content, indent=1))
+
+
+def remembered(folder: Path, config: Compress) -> tuple[Preset, dict[str, str] | None]:
+    """The numbers that a run began with, whatever the presets are now, and its inputs' digests; None where it was killed before it began.
+
+    Raises InputError for a damaged file.
+    """
+    path = folder / START
+    if not path.is_file():
+        return resolved(config), None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return Preset(**content["preset"]), dict(content["sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: damaged; start a new run") from None
+
+
+def refuse_changes(folder: Path, start: Start, before: dict[str, str]) -> None:
+    """Raise InputError where an input is not what it was when the run began."""
+    for what in before | start.inputs:
+        if before.get(what) != start.inputs.get(what):
+            name = getattr(start.config, what.replace("-", "_"))
+            raise InputError(
+                f"{name} ({what}) has changed since {folder} began (sha256 {before.get(what, 'none')[:12]}, now "
+                f"{start.inputs.get(what, 'none')[:12]}): its stages would not belong together; start a new run"
+            )
+
+
+def _part(data: str, split: str, names: tuple[str, ...]) -> Dataset:
+    dataset = open_dataset(data, split)
+    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
+        dataset = open_dataset(data, split, names)  # a format without names: they are the network's
+    if dataset.crowd.all():
+        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
+        use = "learn" if split == "train" else "measure"
+        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{problems}")
+    return dataset
+
+
+def resolved_config(config: Compress, preset: Preset) -> Compress:
+    """The options with the preset's numbers in them, for config.yaml. The criterion stays open: it depends on the stage where nobody gave one."""
+    own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
+    return replace(config, **own)

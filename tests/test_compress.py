@@ -1,0 +1,389 @@
+"""The whole pipeline on a small network: its numbers, that it resumes after kills, and what it refuses before anything trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from octrim.backends.session import open_session
+from octrim.cli import main
+from octrim.commands import Compress
+from octrim.compress import PRESETS, compress
+from octrim.compress.presets import Preset, resolved
+from octrim.compress.stages import stepped
+from octrim.data.open import open_dataset
+from octrim.errors import InputError
+from octrim.evaluate.val import evaluate
+from octrim.network.cost import network_cost
+from octrim.network.initialize import fresh_model, fresh_tensors
+from octrim.network.model import Model, load
+from octrim.network.rows import Network
+from octrim.pruning.command import picture_paths
+from octrim.pruning.cut import prune
+from octrim.pruning.plan import composed, plan
+from tests.training.conftest import draw_shapes
+
+EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]
+COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", "0", "--keep", "1/4", "--align", "2", "--iterations-bench", "5"]
+STAGES = ("1-train", "2-sparsify", "3-prune", "4-finetune", "5-export", "6-bench", "control")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_curves() -> Iterator[None]:
+    """Curves per epoch take longer than such an epoch; they have their own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("octrim.training.record.save_curves", lambda *_: None)
+        patch.setattr("octrim.training.train.save_labels", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh yolov5n of 1/8 the channels, for two classes."""
+    model = fresh_model("yolov5n", names=("square", "disc"), classes=2)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    prune(model, plan(model, "1/8", 8, "random")).save(path)
+    return path
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    return draw_shapes(tmp_path / "shapes", {"train": 12, "val": 4})
+
+
+def arguments(data: Path, weights: Path, project: Path, *more: str) -> list[str]:
+    return ["compress", "--weights", str(weights), "--data", str(data), "--project", str(project), "--name", "run", *COMMON, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, Path]:
+    """An undisturbed run of all stages, and its data."""
+    root = tmp_path_factory.mktemp("whole")
+    data = draw_shapes(root / "shapes", {"train": 12, "val": 4})
+    assert main(arguments(data, weights, root, *EPOCHS, "--control")) == 0
+    return root / "run", data
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def untimed(folder: Path) -> dict[str, Any]:
+    return {key: value for key, value in summary(folder).items() if key != "times"}
+
+
+def test_numbers_of_the_summary(whole: tuple[Path, Path]) -> None:
+    folder, data = whole
+    found = summary(folder)
+    files = ("1-train/best", "2-sparsify/best", "3-prune/model", "4-finetune/best", "control/best")
+    assert list(found["stages"]) == ["original", "sparse", "cut", "finetuned", "control"]
+    # Epochs so far: 2; 1 more; 1 between two cuts; 2 more. The control has them all at once.
+    assert [row["epochs"] for row in found["stages"].values()] == [2, 3, 4, 6, 6]
+    assert found["epochs"] == {"train": 2, "sparsify": 1, "between_cuts": 1, "finetune": 2, "all": 6}
+    dataset = open_dataset(data, "val")
+    for row, name in zip(found["stages"].values(), files, strict=True):
+        path = folder / f"{name}.safetensors"
+        model = load(path)
+        cost = network_cost(model.network, 64)
+        assert (row["parameters"], row["macs"], row["channels"]) == (cost.parameters, cost.macs, cost.channels)
+        assert row["file_bytes"] == path.stat().st_size
+        result = evaluate(open_session(model), dataset, 64, 4)
+        assert (row["mAP50"], row["mAP50-95"]) == pytest.approx((result.map50, result.map), abs=1e-6)
+        assert row["interval"] == pytest.approx(list(result.interval["mAP50-95"]), abs=1e-6)
+        assert row["interval"][0] <= row["mAP50-95"] <= row["interval"][1]
+    for errors in found["export"].values():
+        assert errors["score_error"] < 1e-3 and errors["box_error"] < 0.05
+    times = found["times"]
+    assert list(times["seconds"]) == ["train", "sparsify", "prune", "finetune", "export", "bench", "control"]
+    assert min(times["seconds"].values()) > 0
+    bench = json.loads((folder / "6-bench" / "bench.json").read_text())["networks"]
+    assert times["latency_ms"] == dict.fromkeys(("original", "sparse"), bench[0]["network_p50_ms"]) | dict.fromkeys(
+        ("cut", "finetuned", "control"), bench[1]["network_p50_ms"]
+    )
+    assert times["speedup"]["original"] == 1 and times["speedup"]["control"] == bench[1]["network_speedup"]
+    text = (folder / "summary.txt").read_text()
+    assert f"{found['stages']['finetuned']['parameters']:,}" in text and "fine-tuned" in text
+
+
+def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    assert all((folder / stage / "stage.json").is_file() for stage in STAGES)
+    for stage in ("1-train", "2-sparsify", "3-prune", "4-finetune", "control"):
+        assert (folder / stage / "metrics.json").is_file()
+    assert {"model.onnx", "openvino", "export.json"} <= {path.name for path in (folder / "5-export").iterdir()}
+    assert {"cut1", "finetune1", "cut2", "model.safetensors", "plan.json", "plan.txt", "channels.png"} <= {
+        path.name for path in (folder / "3-prune").iterdir()
+    }
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["finetune_epochs"] == 2 and config["distill"] == PRESETS["default"].distill  # the preset's numbers are in it
+    small, control = load(folder / "4-finetune" / "best.safetensors"), load(folder / "control" / "initial.safetensors")
+    assert control.network == small.network
+    for name, tensor in fresh_tensors(small.network, 0).items():
+        np.testing.assert_array_equal(control.tensors[name], tensor)
+    for stage in ("1-train", "2-sparsify", "4-finetune", "control"):
+        options = yaml.safe_load((folder / stage / "config.yaml").read_text())
+        assert (options["batch"], options["nominal_batch"], options["imgsz"], options["patience"]) == (4, 8, [64], 0)
+        assert stage in ("1-train", "control") or options["teacher"] == str(folder / "1-train" / "best.safetensors")
+
+
+def test_sparsity_zeroes_what_is_cut_last(whole: tuple[Path, Path]) -> None:
+    """8 channels, of which 2 stay: three quarters of the scales are exactly zero, and the first cut takes none that is not."""
+    folder, _ = whole
+    sparse = load(folder / "2-sparsify" / "best.safetensors")
+    first = json.loads((folder / "3-prune" / "cut1" / "plan.json").read_text())
+    assert first["settings"]["criterion"] == "bn" and first["removed"] == 0
+    gamma = sparse.tensors["model.1.bn.weight"]
+    assert len(gamma) == 8 and (gamma == 0).sum() == 6
+
+
+def test_the_plan_is_of_the_original_against_the_final_network(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    steps = [json.loads((folder / "3-prune" / name / "plan.json").read_text()) for name in ("cut1", "cut2")]
+    final = json.loads((folder / "3-prune" / "plan.json").read_text())
+    rows = {row.name: row.channels for row in load(folder / "3-prune" / "model.safetensors").network.convs}
+    for name, conv in final["convs"].items():
+        kept = np.asarray(steps[0]["convs"][name]["kept"])[steps[1]["convs"][name]["kept"]]
+        assert conv["kept"] == kept.tolist() and conv["after"] == rows[name]
+    assert final["macs"] == {"before": steps[0]["macs"]["before"], "after": steps[1]["macs"]["after"]}
+    assert [steps[index]["convs"]["model.1"]["after"] for index in (0, 1)] == [4, 2]  # of 8: a half, a quarter
+
+
+def test_a_resume_of_a_finished_run_shows_the_table(whole: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    folder, _ = whole
+    before = untimed(folder)
+    capfd.readouterr()
+    assert main(["compress", "--resume", str(folder)]) == 0
+    output = capfd.readouterr().out
+    assert "Compression" in output and "next: octrim predict" in output and "epoch" not in output.replace("epochs", "")
+    assert untimed(folder) == before
+
+
+def test_a_stage_that_lacks_its_mark_does_not_train_again(whole: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    folder, _ = whole
+    before = untimed(folder), (folder / "4-finetune" / "best.safetensors").read_bytes()
+    for stage in ("4-finetune", "3-prune", "3-prune/finetune1"):
+        (folder / stage / "stage.json").unlink()
+    (folder / "summary.json").unlink()
+    capfd.readouterr()
+    assert main(["compress", "--resume", str(folder)]) == 0
+    output = capfd.readouterr().out
+    assert "resumed: 5 of 7 stages are done" in output and "box_loss" not in output and "[3/7] prune" in output
+    assert (untimed(folder), (folder / "4-finetune" / "best.safetensors").read_bytes()) == before
+
+
+def killed(command: list[str], log: Path, text: str) -> None:
+    """Run until the log says something new, then kill -9."""
+    seen = len(log.read_text()) if log.is_file() else 0
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and text in log.read_text()[seen:]):
+        assert process.poll() is None and time.monotonic() < deadline, f"{log} never said {text!r}"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_runs_resume_to_the_same_summary(whole: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+    folder, data = whole
+    run = tmp_path / "run"
+    killed(arguments(data, weights, tmp_path, *EPOCHS, "--control"), run / "1-train" / "log.txt", "1/2")
+    assert not (run / "1-train" / "stage.json").exists()
+    killed(["compress", "--resume", str(run)], run / "4-finetune" / "log.txt", "1/2")
+    assert (run / "3-prune" / "stage.json").exists() and not (run / "4-finetune" / "stage.json").exists()
+    assert main(["compress", "--resume", str(run)]) == 0
+    assert untimed(run) == untimed(folder)
+    for name in ("1-train/best", "2-sparsify/best", "3-prune/model", "4-finetune/best", "control/best"):
+        one, two = load(folder / f"{name}.safetensors"), load(run / f"{name}.safetensors")
+        for key, tensor in one.tensors.items():
+            np.testing.assert_array_equal(tensor, two.tensors[key], err_msg=f"{name} {key}")
+
+
+def test_ctrl_c_tells_how_to_go_on(shapes: Path, weights: Path, tmp_path: Path) -> None:
+    command = arguments(shapes, weights, tmp_path, "--train-epochs", "50", "--sparsify-epochs", "0")
+    process = subprocess.Popen([sys.executable, "-m", "octrim", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = tmp_path / "run" / "1-train" / "log.txt"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and "1/50" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130 and f"octrim compress --resume {tmp_path / 'run'}" in output and "Traceback" not in output
+    assert (tmp_path / "run" / "1-train" / "checkpoint" / "state.safetensors").is_file()
+
+
+@pytest.fixture
+def trained(shapes: Path, weights: Path, tmp_path: Path) -> Path:
+    """A run without first training, whose later stages are a moment's."""
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--iterations", "1", "--distill", "none", "--sparsify-epochs", "0", "--criterion", "l2")
+    assert main(arguments(shapes, weights, tmp_path, *more)) == 0
+    return tmp_path / "run"
+
+
+def test_given_weights_are_only_evaluated_and_changes_are_refused(
+    trained: Path, shapes: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = summary(trained)
+    assert list(found["stages"]) == ["original", "cut", "finetuned"] and found["stages"]["original"]["epochs"] == 0
+    assert not (trained / "1-train" / "checkpoint").exists() and not (trained / "2-sparsify").exists()
+    given, model = load(weights), load(trained / "1-train" / "best.safetensors")
+    assert model.image_size == 64 and model.lineage[-1] == {"action": "start", "weights": "small.safetensors"}
+    for name, tensor in given.tensors.items():
+        np.testing.assert_array_equal(model.tensors[name], tensor)
+    settings = json.loads((trained / "3-prune" / "plan.json").read_text())["settings"]
+    assert settings["criterion"] == "l2"
+    assert [step["action"] for step in load(trained / "3-prune" / "model.safetensors").lineage][-4:] == [
+        *("prune", "compensate", "reconstruct", "recalibrate")
+    ]
+
+    (trained / "6-bench" / "stage.json").unlink()
+    label = shapes.parent / "labels" / "train" / "001.txt"
+    before = label.read_text()
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    assert main(["compress", "--resume", str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert "data.yaml (data) has changed" in error and error.count("\n") == 1
+    label.write_text(before)
+    other = Model(given.network, fresh_tensors(given.network, 5), given.names, given.image_size)
+    content = weights.read_bytes()
+    try:
+        other.save(weights)
+        assert main(["compress", "--resume", str(trained)]) == 2
+        assert "small.safetensors (weights) has changed" in capsys.readouterr().err
+    finally:
+        weights.write_bytes(content)
+    assert main(["compress", "--resume", str(trained), "--keep", "1/2"]) == 2
+    assert "leave out --keep" in capsys.readouterr().err
+    assert main(["compress", "--resume", str(trained)]) == 0
+
+
+def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_path: Path) -> None:
+    (trained / "mine.txt").write_text("kept")
+    (trained / "3-prune" / "cut7").mkdir()
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--criterion", "bn", "--exist-ok")
+    assert main(arguments(shapes, weights, tmp_path, *more, "--sparsify-epochs", "0")) == 0
+    assert json.loads((trained / "3-prune" / "plan.json").read_text())["settings"]["criterion"] == "bn"
+    assert not (trained / "3-prune" / "cut7").exists() and (trained / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--keep", "2"], "keep is 2, expected more than 0 and at most 1"),
+        (["--keep", "1"], "keep is 1: nothing would be cut"),
+        (["--budget", "macs=0.0001"], "budget macs=0.0001 cannot be met"),
+        (["--budget", "weight=0.1"], "budget is 'weight=0.1'"),
+        (["--align", "0"], "align is 0"),
+        (["--exclude", "model.99"], "exclude: 'model.99' matches no convolution"),
+        (["--keep-map", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--weights", "nowhere.pt"], "nowhere.pt: no such file"),
+        (["--cfg", "yolov5n"], "give either --weights"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--imgsz", "64", "96"], "training pictures are square"),
+        (["--hyp", "wild"], "hyp is 'wild'"),
+        (["--iterations", "0"], "iterations is 0, expected 1"),
+        (["--finetune-epochs", "0"], "finetune_epochs is 0, expected 1"),
+        (["--iterations-bench", "0"], "iterations_bench is 0, expected 1"),
+        (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
+    ],
+)
+def test_what_is_refused_before_anything_trains(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main([*arguments(shapes, weights, tmp_path), *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", "--weights", str(weights)]) == 2
+    assert "the built-in Pong data is to come" in capsys.readouterr().err
+    shapes.write_text("train: images/train\nval: images/val\nnames: [square, ring]\n")
+    assert main(arguments(shapes, weights, tmp_path, "--train-epochs", "0")) == 2
+    assert "does not know 1 of the 2 classes" in capsys.readouterr().err
+    assert main(["compress", "--cfg", "yolov5n", "--data", str(shapes), "--train-epochs", "0", "--imgsz", "64"]) == 2
+    assert "fresh weights have to be trained first" in capsys.readouterr().err
+    shapes.write_text("train: images/train\nnames: [square, disc]\n")
+    assert main(arguments(shapes, weights, tmp_path)) == 2
+    assert "val" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_presets_and_what_overrides_them() -> None:
+    assert resolved(Compress()) == PRESETS["default"]
+    preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, iterations=4, distill="output", criterion="l1"))
+    assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
+    assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
+    assert Preset(10, 20, 40, iterations=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
+    with pytest.raises(InputError, match="preset is 'quick'"):
+        compress(preset="quick")  # type: ignore[arg-type]
+
+
+def test_steps_are_spaced_geometrically() -> None:
+    assert [stepped("1/8", Fraction(step, 3)) for step in (1, 2, 3)] == ["1/2", "1/4", "1/8"]
+    assert float(Fraction(stepped("0.1", Fraction(1, 2)))) == pytest.approx(0.1**0.5, abs=1e-6)
+
+
+def _channels(network: Network) -> dict[str, int]:
+    return {row.name: row.channels for row in network.convs}
+
+
+def test_pictures_for_repair_come_from_a_data_yaml_too(shapes: Path) -> None:
+    paths = picture_paths(str(shapes), 5, 0)
+    assert len(paths) == 5 and {Path(path).parent.name for path in paths} == {"train"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
+def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: Path, weights: Path, tmp_path: Path) -> None:
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0")
+    command = arguments(shapes, weights, tmp_path, *more)
+    limit = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)"
+    code = f"import resource, signal, sys; {limit}; from octrim.cli import main; sys.exit(main({command!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "best.safetensors" in done.stderr.splitlines()[-1]
+    assert main(["compress", "--resume", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("options", [{"keep": "1/8"}, {"budget": "macs=0.1", "keep": "1/8"}, {"budget": "params=1/5"}])
+def test_fractions_are_of_the_original_in_every_step(options: dict[str, str]) -> None:
+    """A cut in two steps ends where one cut ends: exactly for a uniform one, within the budget and above the floor for a global one."""
+    model = fresh_model("yolov5n", classes=2)
+    at_once = plan(model, align=8, criterion="random", image_size=(64, 64), **options)
+    half = {
+        name: f"macs={0.1**0.5}" if value.startswith("macs") else "params=0.4472" if "=" in value else "0.3536" for name, value in options.items()
+    }
+    first = plan(model, align=8, criterion="random", image_size=(64, 64), **half)
+    middle = prune(model, first)
+    second = plan(middle, align=8, criterion="random", image_size=(64, 64), original=model.network, **options)
+    both = composed(first, second)
+    assert prune(model, both).network == prune(middle, second).network == both.network
+    for name, tensor in prune(model, both).tensors.items():
+        np.testing.assert_array_equal(tensor, prune(middle, second).tensors[name])
+    if "budget" not in options:
+        assert _channels(both.network) == _channels(at_once.network)
+        return
+    what = "macs" if "macs" in options["budget"] else "parameters"
+    limit = (0.1 if what == "macs" else 0.2) * getattr(both.before, what)
+    assert 0.8 * limit < getattr(both.after, what) <= limit
+    if "keep" in options:
+        assert all(group.after >= max(group.before // 64 * 8, min(8, group.before)) for group in both.groups)
+
+
+def test_an_original_that_the_model_was_not_cut_from() -> None:
+    model = fresh_model("yolov5n", classes=2)
+    small = prune(model, plan(model, "1/2", criterion="l2"))
+    with pytest.raises(InputError, match="was cut from"):
+        plan(model, "1/2", criterion="l2", original=small.network)
