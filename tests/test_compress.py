@@ -20,9 +20,9 @@ import yaml
 from octrim.backends.session import open_session
 from octrim.cli import main
 from octrim.commands import Compress
-from octrim.compress import PRESETS, compress
-from octrim.compress.presets import Preset, resolved
-from octrim.compress.stages import stepped
+from octrim.compression import PRESETS, compress
+from octrim.compression.presets import Preset, resolved
+from octrim.compression.stages import stepped
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from octrim.compression import Compressed, compress
     from octrim.deploy.export import export
     from octrim.detector import Detector
     from octrim.errors import InputError
@@ -20,24 +21,57 @@ if TYPE_CHECKING:
     from octrim.network.model import Model, load
     from octrim.pruning.cut import prune
     from octrim.pruning.plan import Plan, plan
+    from octrim.training.finetune import finetune
+    from octrim.training.gradients import batch_gradients
+    from octrim.training.sensitivity import sensitivity
+    from octrim.training.sensitivity_curves import SensitivityCurves
+    from octrim.training.sparsify import sparsify
     from octrim.training.train import Trained, train
 
-__all__ = ["Detection", "Detections", "Detector", "InputError", "Model", "Plan", "Trained", "export", "fresh_model", "load", "plan", "prune", "train"]
+__all__ = [
+    "Compressed",
+    "Detection",
+    "Detections",
+    "Detector",
+    "InputError",
+    "Model",
+    "Plan",
+    "SensitivityCurves",
+    "Trained",
+    "batch_gradients",
+    "compress",
+    "export",
+    "finetune",
+    "fresh_model",
+    "load",
+    "plan",
+    "prune",
+    "sensitivity",
+    "sparsify",
+    "train",
+]
 
 # Names are imported when they are first used: `octrim --help` must not wait for OpenCV and the runtimes.
 _HOMES = {
     "Detection": "octrim.evaluate.detections",
     "Detections": "octrim.evaluate.detections",
     "Detector": "octrim.detector",
+    "Compressed": "octrim.compression",
     "InputError": "octrim.errors",
     "Model": "octrim.network.model",
     "Plan": "octrim.pruning.plan",
+    "SensitivityCurves": "octrim.training.sensitivity_curves",
     "Trained": "octrim.training.train",
+    "batch_gradients": "octrim.training.gradients",
+    "compress": "octrim.compression",
     "export": "octrim.deploy.export",
+    "finetune": "octrim.training.finetune",
     "fresh_model": "octrim.network.initialize",
     "load": "octrim.network.model",
     "plan": "octrim.pruning.plan",
     "prune": "octrim.pruning.cut",
+    "sensitivity": "octrim.training.sensitivity",
+    "sparsify": "octrim.training.sparsify",
     "train": "octrim.training.train",
 }
 

@@ -226,11 +226,11 @@ class Distilled(Training):
 
     teacher: Text = None
     """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
-    distill: Literal["both", "output", "feature", "none"] = "both"
+    distill: Literal["both", "output", "feature", "none"] = "output"
     """What of the teacher: its boxes and scores, its feature maps in front of Detect, or both."""
     output_weight: float = 1.0
     """Weight of the teacher's boxes and scores, in units of the weight that labels have."""
-    feature_weight: float = 1.0
+    feature_weight: float = 0.1
     """Weight of the teacher's feature maps."""
 
 
@@ -352,7 +352,7 @@ class Compress(Weights, Folder):
     """Folder of a run to go on with; everything else is as it was."""
 
     def run(self) -> None:
-        from octrim.compress import compress_command
+        from octrim.compression import compress_command
 
         compress_command(self)
 

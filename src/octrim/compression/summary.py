@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from octrim.compress.presets import Preset
-from octrim.compress.stages import Stage
+from octrim.compression.presets import Preset
+from octrim.compression.stages import Stage
 
 if TYPE_CHECKING:
     from octrim.commands import Compress

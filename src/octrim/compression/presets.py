@@ -28,7 +28,7 @@ class Preset:
     nominal_batch: int = 64
     iterations: int = 1
     step_epochs: int = 10
-    distill: str = "both"
+    distill: str = "output"
     criterion: str = "signal"
     reconstruct: bool = True
     recalibrate: bool = True

@@ -12,10 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from octrim.atomic import write_text
-from octrim.compress.presets import Preset, resolved
-from octrim.compress.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
-from octrim.compress.start import START, checked, refuse_changes, remember, remembered, resolved_config
-from octrim.compress.summary import summarised, table, text
+from octrim.compression.presets import Preset, resolved
+from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
+from octrim.compression.start import START, checked, refuse_changes, remember, remembered, resolved_config
+from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
 from octrim.runs import Run, new_run, open_run, stored_config
 

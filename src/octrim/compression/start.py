@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octrim.atomic import write_text
-from octrim.compress.presets import Preset, resolved
+from octrim.compression.presets import Preset, resolved
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.errors import InputError, shown

@@ -16,8 +16,8 @@ import numpy as np
 from octrim.atomic import write_text
 from octrim.backends.session import open_session
 from octrim.commands import Bench
-from octrim.compress.presets import Preset
-from octrim.compress.start import Start, keep_of, sparsity
+from octrim.compression.presets import Preset
+from octrim.compression.start import Start, keep_of, sparsity
 from octrim.data.pictures import read_picture
 from octrim.deploy.bench import bench_command
 from octrim.deploy.export import FORMATS, export
