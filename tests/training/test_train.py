@@ -339,7 +339,7 @@ def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.C
     assert main(["train", "--resume", str(whole[0]), "--epochs", "7"]) == 2
     assert "leave out --epochs" in capsys.readouterr().err
     assert main(["train", "--resume", "nowhere"]) == 2
-    assert "nowhere/config.yaml: no such file" in capsys.readouterr().err
+    assert "nowhere: not the folder of a run (no config.yaml)" in capsys.readouterr().err
 
 
 def test_a_label_changed_between_runs_is_told(
