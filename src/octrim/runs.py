@@ -106,6 +106,26 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     return type(config)(**{**values, **changed})
 
 
+def from_python(kind: type[T], options: dict[str, Any]) -> T:
+    """The configuration that options from Python ask for: paths and numbers in the types that its fields, and so config.yaml, have.
+
+    Raises InputError for unknown options and for values that a field cannot hold.
+    """
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in hints:
+            raise InputError(f"{kind.__name__.lower()} has no option {shown(name)}; it has {', '.join(hints)}")
+        tuples = tuple in (typing.get_origin(hint) for hint in (hints[name], *typing.get_args(hints[name])))
+        candidates = [value, *([str(value)] if isinstance(value, os.PathLike | int | float) and not isinstance(value, bool) else [])]
+        candidates += [float(value)] if type(value) is int else []
+        candidates += [tuple(value) if isinstance(value, list | tuple) else (value,)] if tuples else []
+        values[name] = next((one for one in candidates if _fits(one, hints[name])), None)
+        if values[name] is None and value is not None:
+            raise InputError(f"{name} is {shown(value)}, which is not what {kind.__name__.lower()} takes")
+    return kind(**values)
+
+
 def _fits(value: object, hint: Any) -> bool:
     """Whether a value from a file has a field's type."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)

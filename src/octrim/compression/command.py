@@ -17,7 +17,7 @@ from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stag
 from octrim.compression.start import START, checked, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
-from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.runs import Run, from_python, new_run, open_run, stored_config
 
 if TYPE_CHECKING:
     from octrim.commands import Compress
@@ -47,11 +47,7 @@ def compress(**options: Any) -> Compressed:
     """
     from octrim.commands import Compress
 
-    if options.get("keep") is not None:
-        options["keep"] = str(options["keep"])  # config.yaml has text there
-    if isinstance(options.get("imgsz"), int):
-        options["imgsz"] = (options["imgsz"],)
-    return _compress(Compress(**options))
+    return _compress(from_python(Compress, options))
 
 
 def _compress(config: Compress) -> Compressed:
@@ -124,7 +120,7 @@ def _clear(config: Compress) -> None:
     The file that tells a compression goes last, so that a kill in between leaves nothing that the next attempt takes for its own.
     """
     folder = Path(config.project or "runs/compress") / config.name
-    if config.exist_ok and (folder / START).is_file():
+    if config.exist_ok and Path(config.name).name == config.name and (folder / START).is_file():
         for name in FOLDERS:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)

@@ -26,7 +26,7 @@ from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load
-from octrim.network.rows import Network
+from octrim.network.rows import Network, Row
 from octrim.pruning.command import cut, letterboxed, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
@@ -75,8 +75,8 @@ def stored(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text("utf-8"))
     except ValueError:
         content = None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged; without it the stage is done again")
+    if not isinstance(content, dict) or "seconds" not in content:
+        raise InputError(f"{path}: damaged; delete it, and the stage is done again")
     return content
 
 
@@ -122,12 +122,14 @@ def _prune(job: Job, folder: Path) -> dict[str, Any]:
     sweep(folder)
     model = load(job.path(SPARSE if preset.sparsify_epochs else ORIGINAL))
     original, whole = model.network, None
+    cuts: list[dict[str, Any]] = []
     for step in range(1, preset.iterations + 1):
         here = folder / f"cut{step}" if preset.iterations > 1 else folder
         here.mkdir(exist_ok=True)
         made = _planned(job, model, original, step)
         job.run.print(made.table())
-        model = _cut(job, model, made)
+        model, repairs = _cut(job, model, made)
+        cuts.append({"criterion": made.settings["criterion"], "repairs": repairs, "channels": made.after.channels})
         whole = made if whole is None else composed(whole, made)
         if preset.iterations > 1:
             write_plan(made, here)
@@ -142,7 +144,7 @@ def _prune(job: Job, folder: Path) -> dict[str, Any]:
         whole = replace(whole, settings={**whole.settings, "iterations": preset.iterations})
     write_plan(whole, folder)
     model.save(folder / "model.safetensors")
-    return _row(job, model, folder / "model.safetensors", _evaluated(job, model, folder), preset.before_finetune)
+    return {**_row(job, model, folder / "model.safetensors", _evaluated(job, model, folder), preset.before_finetune), "cuts": cuts}
 
 
 def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
@@ -175,13 +177,21 @@ def stepped(value: object, share: Fraction) -> str:
     return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
 
 
-def _cut(job: Job, model: Model, made: Plan) -> Model:
-    """Cut and repair. After sparsity training, what is cut was constant, and putting that constant into its consumers is exact."""
+def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
+    """Cut and repair; and which repairs were made. Where all that goes is dead, it is constant, and its constant in the consumers says it all."""
     preset, seed = job.start.preset, job.start.config.seed
-    fit = preset.reconstruct and not preset.sparsify_epochs
-    move = preset.recalibrate and not preset.sparsify_epochs
+    dead = all(
+        not model.tensors[f"{row.name}.bn.weight"][_gone(made, row)].any() if row.norm else not _gone(made, row).any() for row in model.network.convs
+    )
+    fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
     pictures = _training_pictures(job, model.image_size) if fit or move else None
-    return cut(job.run, model, made, True, pictures if fit else None, pictures if move else None, seed)
+    repaired = cut(job.run, model, made, True, pictures if fit else None, pictures if move else None, seed)
+    return repaired, ["compensate", *["reconstruct"] * fit, *["recalibrate"] * move]
+
+
+def _gone(made: Plan, row: Row) -> np.ndarray:
+    """Which channels of a convolution the plan cuts, bool `[channels]`."""
+    return ~np.isin(np.arange(row.channels), made.kept[row.name])
 
 
 def _training_pictures(job: Job, size: int) -> np.ndarray:
@@ -264,7 +274,8 @@ def _trained(job: Job, folder: Path, function: Callable[..., Trained], epochs: i
     config = job.start.config
     free = {"workers": config.workers, "cache": config.cache, "device": config.device}
     if (folder / CHECKPOINT).is_file():
-        return function(resume=str(folder), **free)
+        moved = {"teacher": options["teacher"]} if options.get("teacher") else {}  # the run's folder may have another name now
+        return function(resume=str(folder), **free, **moved)
     _empty(folder)
     if initial is not None:
         initial.save(folder / "initial.safetensors")

@@ -16,7 +16,7 @@ from octrim.compression.stages import Stage
 if TYPE_CHECKING:
     from octrim.commands import Compress
 
-_ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache")
+_ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result."""
 
 
@@ -33,7 +33,7 @@ def summarised(config: Compress, preset: Preset, results: Mapping[str, dict[str,
     times["latency_total_ms"] = {label: measured[of[label]]["total_p50_ms"] for label in rows}
     times["speedup"] = {label: measured[of[label]]["network_speedup"] for label in rows}
     times["speedup_total"] = {label: measured[of[label]]["total_speedup"] for label in rows}
-    settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
+    settings = {**asdict(preset), **{name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}}
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": (preset.iterations - 1) * preset.step_epochs}
     epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
     return {
@@ -41,7 +41,8 @@ def summarised(config: Compress, preset: Preset, results: Mapping[str, dict[str,
         "export": results["export"]["export"],
         "epochs": epochs,
         "seed": config.seed,
-        "settings": settings | {"criterion": config.criterion or preset.criterion},
+        "settings": settings,
+        "cuts": results["prune"]["cuts"],
         "times": times,
     }
 

@@ -59,10 +59,11 @@ class Distillation:
     def __call__(self, images: Any, heads: Sequence[Any], features: Sequence[Any]) -> tuple[Any, Any]:
         """The loss, a scalar tensor times the batch size, and float32 `[2]`: its parts by output and feature, detached.
 
-        images: `[batch, 3, height, width]`, 0..1. heads, features: per level what the student's `with_features` returns for them.
+        images: `[batch, 3, height, width]`, 0..1. heads, features: per level what the student's `with_features` returns for them;
+        without a feature weight, features are not looked at.
         """
         with paddle.no_grad():
-            teacher_heads, teacher_features = self.teacher.with_features(images)
+            teacher_heads, teacher_features = self.teacher.with_features(images) if self.feature_weight else (self.teacher(images), [])
         output = feature = paddle.zeros([])
         for level, (head, known) in enumerate(zip(heads, teacher_heads, strict=True)):
             if self.output_weight:
@@ -124,7 +125,12 @@ def check_teacher(teacher: Model, student: Model) -> None:
     """Raises InputError where a teacher's outputs do not mean what the student's do."""
     if teacher.names != student.names:
         raise InputError(f"the teacher knows the classes {shown(teacher.names)}, the data has {shown(student.names)}: train it on this data first")
-    if teacher.network.strides != student.network.strides or not np.allclose(teacher.network.anchors, student.network.anchors, rtol=1e-3):
+    shapes = [[len(level) for level in one.network.anchors] for one in (teacher, student)]
+    if (
+        teacher.network.strides != student.network.strides
+        or shapes[0] != shapes[1]
+        or not np.allclose(teacher.network.anchors, student.network.anchors, rtol=1e-3)
+    ):
         raise InputError(
             f"the teacher has strides {teacher.network.strides} and anchors {shown(teacher.network.anchors)}, the network to train "
             f"{student.network.strides} and {shown(student.network.anchors)}: they must be the same"

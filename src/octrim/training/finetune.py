@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
 from octrim.network.model import Model, load
+from octrim.runs import from_python
 from octrim.training.train import Setup, Trained, alone, prepare, run, start
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def finetune(**options: Any) -> Trained:
     """
     from octrim.commands import Finetune
 
-    return _finetune(alone(Finetune(**options)))
+    return _finetune(alone(from_python(Finetune, options)))
 
 
 def _finetune(config: Finetune) -> Trained:
@@ -43,7 +44,10 @@ def with_teacher(config: T) -> T:
     for name in ("output_weight", "feature_weight"):
         if not 0 <= getattr(config, name) <= 1000:
             raise InputError(f"{name} is {getattr(config, name)}, expected 0 to 1000")
-    return dataclasses.replace(config, no_autoanchor=True) if config.teacher is not None else config
+    if config.teacher is None and config.distill not in (type(config).distill, "none"):
+        raise InputError(f"--distill {config.distill} needs --teacher")
+    taught = config.teacher is not None and config.distill != "none"
+    return dataclasses.replace(config, no_autoanchor=True) if taught else config
 
 
 def checked_teacher(model: Model, config: Distilled) -> Model | None:

@@ -83,7 +83,11 @@ def fit(
 
     loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, config.seed, config.workers, config.cache, world.rank, world.size)
     schedule = Schedule(hyper, config.epochs, len(loader), accumulate, config.cos_lr)
-    sparsity = Sparsity(weights, PenalisedChannels(network.network, penalty.exclude), penalty, schedule, len(train_set)) if penalty else None
+    sparsity = (
+        Sparsity(weights, PenalisedChannels(network.network, penalty.exclude, config.freeze), penalty, schedule, len(train_set)) if penalty else None
+    )
+    if sparsity:
+        sparsity.strength = state.extra.get("strength", 0.0)
     losses = (*COLUMNS[1:4], *(distillation.names if distillation else ()))
     if len(state.losses) != len(losses):
         state.losses = (0.0,) * len(losses)
@@ -107,7 +111,7 @@ def fit(
                     side = side_of_batch(model.image_size, network.network.stride, config.seed, epoch, state.batch)
                     images = F.interpolate(images, size=[side, side], mode="bilinear")
                 with _mixed_precision(config.amp):
-                    heads, features = network.with_features(images) if distillation else (network(images), [])
+                    heads, features = network.with_features(images) if distillation and distillation.feature_weight else (network(images), [])
                 found = loss(heads, batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
                 if distillation:
@@ -129,6 +133,7 @@ def fit(
                             min(config.batch, len(train_set) - (state.batch - 1 - back) % len(loader) * config.batch) for back in range(state.waiting)
                         ]
                         sparsity.step(hyper.lr0 * schedule.factor(epoch), sum(sizes), (epoch + state.batch / len(loader)) / config.epochs)
+                        state.extra["strength"] = sparsity.strength
                     average.update(weights.values())
                     gradient = paddle.zeros([weights.parameters.size])
                     state.waiting = 0

@@ -272,6 +272,8 @@ def sensitivity_command(config: Sensitivity) -> None:
         known = load_curves(folder / _FILE) if (folder / _FILE).exists() else None
     if not config.tolerance >= 0:
         raise InputError(f"tolerance is {config.tolerance:g}, expected 0 or more")
+    if config.align < 1:
+        raise InputError(f"align is {config.align}, expected 1 or more")
     if config.batch < 1:
         raise InputError(f"batch is {config.batch}, expected 1 or more")
     model = model_from(config)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.pruning.plan import parse_fraction
+from octrim.runs import from_python
 from octrim.training.finetune import checked_teacher, distillation, with_teacher
 from octrim.training.train import Trained, alone, prepare, run, start
 
@@ -27,8 +28,7 @@ def sparsify(**options: Any) -> Trained:
     """
     from octrim.commands import Sparsify
 
-    config = Sparsify(**options)
-    return _sparsify(alone(config))
+    return _sparsify(alone(from_python(Sparsify, options)))
 
 
 def _sparsify(config: Sparsify) -> Trained:
@@ -46,7 +46,7 @@ def _sparsify(config: Sparsify) -> Trained:
     setup = prepare(with_teacher(config), lambda model, config: (checked_teacher(model, config), _check_target(model, config)))
     penalty = _penalty(setup.config)
     if setup.run is not None:
-        penalised = PenalisedChannels(setup.model.network, penalty.exclude)
+        penalised = PenalisedChannels(setup.model.network, penalty.exclude, setup.config.freeze)
         setup.run.print(f"{len(penalised.group):,} channels in {len(penalised.counts)} groups may die")
     return run(setup, distillation(setup), penalty)
 
@@ -61,6 +61,6 @@ def _penalty(config: Sparsify) -> Any:
 def _check_target(model: Model, config: Sparsify) -> None:
     from octrim.training.sparsity import PenalisedChannels
 
-    penalised = PenalisedChannels(model.network, config.exclude)
+    penalised = PenalisedChannels(model.network, config.exclude, config.freeze)
     if config.target is not None:
         penalised.dead_counts(_penalty(config))

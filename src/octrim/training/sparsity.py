@@ -17,9 +17,12 @@ import numpy as np
 
 from octrim.backends.paddle import paddle
 from octrim.errors import InputError
+from octrim.network.cost import tensor_shapes
 from octrim.network.rows import Network
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import aligned_count, matching_convs
+from octrim.training.checkpoint import kind_of
+from octrim.training.freezing import frozen
 from octrim.training.optimizer import Flat, Weights
 from octrim.training.schedule import Schedule
 
@@ -49,19 +52,21 @@ class Penalty:
 
 
 class PenalisedChannels:
-    """The channels that a penalty may kill: those of groups that may be cut and where every convolution has batch norm.
+    """The channels that a penalty may kill: those of groups that may be cut and where every convolution has batch norm that trains.
 
     convs: names, in the table's order. channel: int `[scales]`, the channel of each scale of these convolutions, one after the other.
     group: int `[channels]`. counts: per group its channels. Raises InputError when nothing is left.
+    exclude: patterns of convolutions to leave alone. freeze: as of training, whose layers are left alone, too.
     """
 
-    def __init__(self, network: Network, exclude: Sequence[str] = ()) -> None:
+    def __init__(self, network: Network, exclude: Sequence[str] = (), freeze: Sequence[str] = ()) -> None:
         labels = channel_labels(network)
         excluded = {name for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
-        normed = {row.name for row in network.convs if row.norm}
+        still = set(frozen([name for name in tensor_shapes(network) if kind_of(name) < 3], freeze))
+        normed = {row.name for row in network.convs if row.norm and f"{row.name}.bn.weight" not in still}
         groups = [group for group in labels.groups if group.reason is None and normed.issuperset(group.convs) and not excluded & set(group.convs)]
         if not groups:
-            raise InputError("no group of channels can be made sparse: all are excluded or have no batch norm")
+            raise InputError("no group of channels can be made sparse: all are excluded, frozen, or have no batch norm")
         number = np.full(labels.count, -1)
         for channels in (group.labels for group in groups):
             number[channels] = number.max() + 1 + np.arange(len(channels))
@@ -106,7 +111,8 @@ class Sparsity:
         names = [f"{name}.bn.weight" for name in penalised.convs]
         self.flat = Flat({name: weights.parameters.tensors[name] for name in names})
         self.places = np.concatenate([np.arange(weights.parameters.size)[weights.parameters.slices[name]] for name in names])
-        self.strength = penalty.strength or 0.0
+        self.strength = 0.0  # of the last step
+        self._dead = self.norms() == 0
         if penalty.target is not None:
             self.dead_counts = penalised.dead_counts(penalty)
         # What is left to shrink by at strength 1 from each share of the training to where the target must be reached.
@@ -134,21 +140,25 @@ class Sparsity:
         norms = self.penalised.norms(scales)
         dose = rate * self.growth(share) * pictures / 64
         if self.penalty.target is None:
-            self.strength = self.penalty.strength or 0.0
-            threshold = np.where(self._floor(norms), 0.0, dose * self.strength)
+            self.strength = (self.penalty.strength or 0.0) * self.growth(share)
+            threshold = np.where(self._floor(norms), 0.0, rate * self.strength * pictures / 64)
             factor = np.where(norms <= threshold, 0.0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny))
             factor[threshold == 0] = 1
         else:
-            wanted, needed = self._wanted(norms)
+            # Once the target is met the dead stay dead, though momentum has moved them since.
+            wanted, needed = self._wanted(norms if share < STEERED else np.where(self._dead, -1, norms))
             if share < STEERED:
                 left = float(np.interp(share, self._shares, self._left))
                 threshold = np.where(self._floor(norms), 0.0, needed[self.penalised.group] * (dose / (dose + left) if dose else 0.0))
-                self.strength = float(needed.mean() / (dose + left)) if dose + left else 0.0
+                self.strength = self.growth(share) * float(needed.mean() / (dose + left)) if dose + left else 0.0
                 factor = np.where(threshold > 0, np.maximum(0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny)), 1)
             else:
+                self.strength = 0.0
                 factor = np.where(wanted, 0.0, 1.0)
+        scales = (scales * factor[self.penalised.channel]).astype(np.float32)
+        self._dead = self.penalised.norms(scales) == 0
         if (factor != 1).any():
-            self.flat.assign(paddle.to_tensor((scales * factor[self.penalised.channel]).astype(np.float32)))
+            self.flat.assign(paddle.to_tensor(scales))
 
     def silence(self, values: np.ndarray) -> np.ndarray:
         """A moving average (a flat vector, parameters first) with zeros where the weights' channels are dead."""

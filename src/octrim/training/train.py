@@ -20,7 +20,8 @@ from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load
 from octrim.network.options import image_size, model_from
-from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.pruning.plan import parse_fraction
+from octrim.runs import Run, from_python, new_run, open_run, stored_config
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen
@@ -71,7 +72,7 @@ def train(**options: Any) -> Trained:
     """
     from octrim.commands import Train
 
-    return _train(alone(Train(**options)))
+    return _train(alone(from_python(Train, options)))
 
 
 def start(config: T, work: Callable[[T], Trained]) -> None:
@@ -197,8 +198,18 @@ def finish(setup: Setup, state: State, record: Any) -> Trained:
                 setup.run.print(f"{name} 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
         best = f"best epoch {state.best[1] + 1} of {len(state.rows)}"
         setup.run.print(f"{best}: {folder / 'best.safetensors'} ({(folder / 'best.safetensors').stat().st_size / 1e6:.2f} MB)")
-        setup.run.print(f"next: octrim prune --weights {folder / 'best.safetensors'}")
+        setup.run.print(f"next: {_next_command(setup.config, folder / 'best.safetensors')}")
     return Trained(folder, model, evaluation)
+
+
+def _next_command(config: Any, weights: Path) -> str:
+    match type(config).__name__:
+        case "Sparsify":
+            keep = f" --keep {1 - parse_fraction(config.target, 'target')}" if config.target is not None and config.scope == "group" else ""
+            return f"octrim prune --weights {weights} --criterion bn --compensate{keep} --align {config.align}"
+        case "Finetune":
+            return f"octrim export --weights {weights}"
+    return f"octrim prune --weights {weights}"
 
 
 def check(config: Training) -> None:
@@ -237,8 +248,8 @@ def _set_device(config: Training) -> str:
 
 
 def _stored(config: T, folder: Path) -> T:
-    """The configuration of the run to resume. What may change: devices, device, workers, cache."""
-    return stored_config(config, folder, ("devices", "device", "workers", "cache"))
+    """The configuration of the run to resume. What may change: devices, device, workers, cache, and where data and teacher lie (digests tell)."""
+    return stored_config(config, folder, ("devices", "device", "workers", "cache", "data", "teacher"))
 
 
 def _val_set(config: Training, names: tuple[str, ...]) -> Dataset | None:
