@@ -33,7 +33,8 @@ def summarised(config: Compress, preset: Preset, results: Mapping[str, dict[str,
     times["latency_total_ms"] = {label: measured[of[label]]["total_p50_ms"] for label in rows}
     times["speedup"] = {label: measured[of[label]]["network_speedup"] for label in rows}
     times["speedup_total"] = {label: measured[of[label]]["total_speedup"] for label in rows}
-    settings = {**asdict(preset), **{name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}}
+    settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
+    settings["criterion"] = config.criterion  # as asked for; what each cut was made by stands with it
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": (preset.iterations - 1) * preset.step_epochs}
     epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
     return {
