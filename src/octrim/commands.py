@@ -174,6 +174,8 @@ class Training(Weights, Folder):
     """Side of the pictures in pixels (default: what the network was made for)."""
     hyp: str = "low"
     """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
+    lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint="")] = None
+    """Learning rate at the start (default: the recipe's)."""
     optimizer: Literal["SGD", "AdamW"] = "SGD"
     """What steps."""
     cos_lr: bool = False
@@ -228,7 +230,7 @@ class Distilled(Training):
     """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
     distill: Literal["both", "output", "feature", "none"] = "output"
     """What of the teacher: its boxes and scores, its feature maps in front of Detect, or both."""
-    output_weight: float = 1.0
+    output_weight: float = 2.0
     """Weight of the teacher's boxes and scores, in units of the weight that labels have."""
     feature_weight: float = 0.1
     """Weight of the teacher's feature maps."""
@@ -323,9 +325,13 @@ class Compress(Weights, Folder):
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
     batch: Batch = 16
-    """Pictures per batch."""
+    """Pictures per batch of the first training and of sparsity training."""
     nominal_batch: Number = None
-    """Pictures per optimizer step (default: the preset's)."""
+    """Pictures per optimizer step there (default: the preset's)."""
+    finetune_batch: Number = None
+    """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
+    finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint="")] = None
+    """Learning rate there (default: the preset's)."""
     train_epochs: Number = None
     """Epochs of the first training; 0: the weights are trained on this data already."""
     sparsify_epochs: Number = None

@@ -16,22 +16,25 @@ if TYPE_CHECKING:
 class Preset:
     """Numbers of one whole run.
 
-    step_epochs: of the short fine-tuning after each cut but the last. criterion: what ranks channels where no sparsity training has set
-    scales to zero. reconstruct, recalibrate: repair with training pictures after a cut, likewise; what cut channels stood for always goes
-    into their consumers. dead: with a budget, fraction of all channels that sparsity training sets to zero; without one the plan says
-    how many.
+    nominal_batch: of the first training and of sparsity training. finetune_batch, finetune_lr0: of fine-tuning and of the control: small networks
+    on small data want many steps, and large ones (docs/compression.md). step_epochs: of the short fine-tuning after each cut but the last.
+    criterion: what ranks channels where no sparsity training has set scales to zero. reconstruct, recalibrate: repair with training pictures
+    where live channels are cut; what cut channels stood for always goes into their consumers. dead: with a budget, fraction of all channels that
+    sparsity training sets to zero; without one the plan says how many.
     """
 
     train_epochs: int
     sparsify_epochs: int
     finetune_epochs: int
-    nominal_batch: int = 64
+    nominal_batch: int = 16
+    finetune_batch: int = 8
+    finetune_lr0: float = 0.03
     iterations: int = 1
     step_epochs: int = 10
     distill: str = "output"
-    criterion: str = "signal"
-    reconstruct: bool = True
-    recalibrate: bool = True
+    criterion: str = "group-l2"
+    reconstruct: bool = False
+    recalibrate: bool = False
     dead: str = "1/2"
 
     @property
@@ -45,8 +48,8 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset(15, 0, 35, nominal_batch=16),
-    "default": Preset(50, 0, 100),
+    "fast": Preset(20, 0, 30),
+    "default": Preset(50, 0, 50),
     "best": Preset(50, 0, 150),
 }
 
@@ -58,7 +61,7 @@ def resolved(config: Compress) -> Preset:
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(PRESETS[config.preset], **{name: value for name, value in own.items() if value not in (None, "preset")})
     bounds = {"train_epochs": (0, 100_000), "sparsify_epochs": (0, 100_000), "finetune_epochs": (1, 100_000), "step_epochs": (1, 100_000)}
-    bounds |= {"iterations": (1, 100), "nominal_batch": (1, 65536)}
+    bounds |= {"iterations": (1, 100), "nominal_batch": (1, 65536), "finetune_batch": (1, 65536), "finetune_lr0": (0, 10)}
     for name, (low, high) in bounds.items():
         if not low <= getattr(preset, name) <= high:
             raise InputError(f"{name} is {getattr(preset, name)}, expected {low} to {high}")

@@ -282,6 +282,9 @@ def _trained(job: Job, folder: Path, function: Callable[..., Trained], epochs: i
         options["weights"] = str(folder / "initial.safetensors")
     # No patience: the epochs of the stages, and those of the control, are what the summary says.
     common = {"data": config.data, "batch": config.batch, "nominal_batch": job.start.preset.nominal_batch, "hyp": config.hyp, "patience": 0}
+    if folder.name not in ("1-train", "2-sparsify"):
+        preset = job.start.preset
+        common |= {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
     common |= {"imgsz": (job.start.base.image_size,), "seed": config.seed}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **place, **free, **options)

@@ -131,6 +131,8 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
     check(config)
     # A file may have changed since the run began.
     hyper = read_hyperparameters(config.hyp) if state is None else Hyperparameters(**state.extra["hyper"])
+    if config.lr0 is not None and state is None:
+        hyper = dataclasses.replace(hyper, lr0=config.lr0)
     here = world(_set_device(config))
     if config.data is None:
         raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
