@@ -109,13 +109,13 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
 def from_python(kind: type[T], options: dict[str, Any]) -> T:
     """The configuration that options from Python ask for: paths and numbers in the types that its fields, and so config.yaml, have.
 
-    Raises InputError for unknown options and for values that a field cannot hold.
+    Raises TypeError for unknown options, as a call does, and InputError for values that a field cannot hold.
     """
     hints = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in hints:
-            raise InputError(f"{kind.__name__.lower()} has no option {shown(name)}; it has {', '.join(hints)}")
+            raise TypeError(f"{kind.__name__.lower()}() got an unexpected keyword argument '{name}'; it takes {', '.join(hints)}")
         tuples = tuple in (typing.get_origin(hint) for hint in (hints[name], *typing.get_args(hints[name])))
         candidates = [value, *([str(value)] if isinstance(value, os.PathLike | int | float) and not isinstance(value, bool) else [])]
         candidates += [float(value)] if type(value) is int else []
