@@ -16,6 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from octrim.network.cost import network_cost
+from octrim.network.initialize import fresh_tensors
+from octrim.network.model import Model, load
+
+# The default preset's fine-tuning.
 BASE: dict[str, Any] = {
     "keep": "1/8",
     "align": 8,
@@ -24,40 +29,45 @@ BASE: dict[str, Any] = {
     "repair": (),
     "sparsify": 0,
     "distill": "output",
-    "nominal": 16,
-    "batch": 16,
+    "batch": 8,
+    "nominal": 8,
+    "lr0": 0.03,
+    "optimizer": "SGD",
     "epochs": 50,
     "iterations": 1,
     "scratch": False,
-    "options": (),
 }
 
 EVERYTHING = ("--compensate", "--reconstruct", "--recalibrate")
 
+# A control trains for as many epochs as the detector and its fine-tuning together.
+CONTROL: dict[str, Any] = {"scratch": True, "distill": "none", "epochs": 100}
+
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
+    "distill none": {"distill": "none"},
+    "distill feature": {"distill": "feature"},
+    "distill both": {"distill": "both"},
     "criterion signal": {"criterion": "signal"},
-    "criterion bn": {"criterion": "bn"},
     "criterion taylor": {"criterion": "taylor"},
+    "criterion bn": {"criterion": "bn"},
     "criterion random": {"criterion": "random"},
     "repair constants": {"repair": EVERYTHING[:1]},
     "repair all": {"repair": EVERYTHING},
     "sparsity 15 of 50": {"sparsify": 15, "criterion": "bn", "repair": EVERYTHING[:1]},
-    "distill none": {"distill": "none"},
-    "distill feature": {"distill": "feature"},
-    "distill both": {"distill": "both"},
     "iterative, 3 cuts": {"iterations": 3},
-    "nominal batch 64": {"nominal": 64},
-    "batch 8, nominal 8": {"nominal": 8, "batch": 8},
-    "AdamW": {"options": ("--optimizer", "AdamW", "--hyp", "{adamw}")},
-    "scratch": {"scratch": True, "distill": "none"},
-    "scratch, distilled": {"scratch": True},
+    "batch 16": {"batch": 16, "nominal": 16},
+    "batch 16, nominal 64": {"batch": 16, "nominal": 64},
+    "lr0 .01": {"lr0": 0.01},
+    "AdamW, lr0 .004": {"optimizer": "AdamW", "lr0": 0.004},
+    "control": CONTROL,
+    "from scratch, with teacher": {"scratch": True},
     "align 1": {"align": 1},
-    "keep 1/4": {"keep": "1/4"},
-    "keep 1/2": {"keep": "1/2"},
-    "keep 1/4 scratch": {"keep": "1/4", "scratch": True, "distill": "none"},
-    "keep 1/2 scratch": {"keep": "1/2", "scratch": True, "distill": "none"},
     "macs as 1/8, learned shape": {"keep": None, "budget": "macs=0.0808"},
+    "keep 1/4": {"keep": "1/4"},
+    "keep 1/4, control": {**CONTROL, "keep": "1/4"},
+    "keep 1/2": {"keep": "1/2"},
+    "keep 1/2, control": {**CONTROL, "keep": "1/2"},
 }
 
 
@@ -72,7 +82,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=BASE["epochs"])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "adamw.yaml").write_text("lr0: 0.002\n")
     for seed in options.seeds:
         for name in options.only:
             row = {**BASE, "epochs": options.epochs, **ROWS[name]}
@@ -86,27 +95,29 @@ def main() -> None:
                 if not (folder / "result.json").exists():
                     run_row(options, row, folder, seed)
                     metrics = json.loads((folder / "finetune" / "metrics.json").read_text())
-                    result = {"name": name, "seed": seed, "settings": row, "mAP50": metrics["mAP50"], "mAP50-95": metrics["mAP50-95"]}
+                    cost = network_cost(load(str(folder / "finetune" / "best.safetensors")).network, int(options.imgsz))
+                    result = {"name": name, "seed": seed, "settings": row, "parameters": cost.parameters, "macs": cost.macs}
+                    result |= {"mAP50": metrics["mAP50"], "mAP50-95": metrics["mAP50-95"]}
                     (folder / "result.json").write_text(json.dumps(result, indent=1))
                     print(name, seed, metrics["mAP50-95"], flush=True)
             (folder / "lock").unlink()
     results = [json.loads(path.read_text()) for path in options.out.glob("*/result.json")]
-    print("| row | epochs | seed | mAP50-95 | mAP50 |\n|---|---|---|---|---|")
+    print("| row | epochs | seed | parameters | MACs, M | mAP50-95 | mAP50 |\n|---|---|---|---|---|---|---|")
     for result in sorted(results, key=lambda one: -one["mAP50-95"]):
-        print(f"| {result['name']} | {result['settings']['epochs']} | {result['seed']} | {result['mAP50-95']:.3f} | {result['mAP50']:.3f} |")
+        cells = (result["name"], result["settings"]["epochs"], result["seed"], f"{result['parameters']:,}", f"{result['macs'] / 1e6:.0f}")
+        print("|", " | ".join(map(str, (*cells, f"{result['mAP50-95']:.3f}", f"{result['mAP50']:.3f}"))), "|")
 
 
 def run_row(options: argparse.Namespace, row: dict[str, Any], folder: Path, seed: int) -> None:
     common = ["--data", options.data, "--imgsz", options.imgsz, "--workers", "1", "--noval", "--seed", seed]
-    common += ["--batch", row["batch"], "--nominal-batch", row["nominal"]]
-    more = [option.replace("{adamw}", str(options.out / "adamw.yaml")) for option in row["options"]]
+    small = ["--batch", row["batch"], "--nominal-batch", row["nominal"], "--lr0", row["lr0"], "--optimizer", row["optimizer"]]
     taught = ["--teacher", options.weights, "--distill", row["distill"]]
     weights, epochs = options.weights, row["epochs"]
     if row["sparsify"]:
         keep = row["keep"].split("/")
         target = f"{int(keep[1]) - int(keep[0])}/{keep[1]}"
         sparse = ["--target", target, "--scope", "group", "--align", row["align"]]
-        weights = trained("sparsify", folder / "sparsify", weights, [*common, *taught, *more, *sparse], row["sparsify"])
+        weights = trained("sparsify", folder / "sparsify", weights, [*common, *taught, "--nominal-batch", 16, *sparse], row["sparsify"])
         epochs -= row["sparsify"]
     steps = row["iterations"]
     for step in range(1, steps + 1):
@@ -118,16 +129,13 @@ def run_row(options: argparse.Namespace, row: dict[str, Any], folder: Path, seed
             octrim("prune", cut, [*arguments, "--seed", seed, *(["--data", options.data] if row["criterion"] == "taylor" else [])])
         weights = str(cut / "model.safetensors")
         if step < steps:
-            weights = trained("finetune", folder / f"finetune{step}", weights, [*common, *taught, *more], epochs // (2 * steps))
+            weights = trained("finetune", folder / f"finetune{step}", weights, [*common, *taught, *small], epochs // (2 * steps))
             epochs -= epochs // (2 * steps)
     if row["scratch"]:
-        from octrim.network.initialize import fresh_tensors
-        from octrim.network.model import Model, load
-
         model = load(weights)
         weights = str(folder / "fresh.safetensors")
         Model(model.network, fresh_tensors(model.network, seed), model.names, model.image_size, ()).save(weights)
-    trained("finetune", folder / "finetune", weights, [*common, *taught, *more], epochs)
+    trained("finetune", folder / "finetune", weights, [*common, *taught, *small], epochs)
 
 
 def kept(keep: str, step: int, steps: int) -> str:
