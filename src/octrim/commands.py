@@ -238,7 +238,7 @@ class Distilled(Training):
 
 @dataclass(frozen=True)
 class Sparsify(Distilled):
-    """Train with a penalty that drives whole channels to zero, so that cutting them afterwards costs nothing."""
+    """Train with a penalty that drives whole channels to zero, so that cutting them costs nothing. The last epoch is the result; no patience."""
 
     strength: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
     """How strongly batch-norm scales are drawn to zero; its meaning does not depend on batch, accumulation or processes."""
@@ -261,7 +261,7 @@ class Sparsify(Distilled):
 
 @dataclass(frozen=True)
 class Finetune(Distilled):
-    """Train a cut network, with the network before the cut as its teacher."""
+    """Train a cut network, with the network before the cut as its teacher; without --teacher from the labels alone."""
 
     def run(self) -> None:
         from octrim.training.finetune import finetune_command
@@ -302,7 +302,7 @@ class Sensitivity(Weights, Folder):
 
 @dataclass(frozen=True)
 class Compress(Weights, Folder):
-    """From a detector to a small one: train, sparsify, cut, fine-tune, export, bench; each stage evaluated, all of it resumable."""
+    """From a detector to a small one: train, sparsify if asked to, cut, fine-tune, export, bench; each stage evaluated, all of it resumable."""
 
     data: Text = None
     """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
@@ -321,7 +321,7 @@ class Compress(Weights, Folder):
     preset: Literal["fast", "default", "best"] = "default"
     """How much is trained; every number of it can be given by itself."""
     control: bool = False
-    """Also train the same small network from scratch, for as many epochs as all stages together."""
+    """Also train the same small network from scratch, for as many epochs as all stages of this run together."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
     batch: Batch = 16
@@ -335,7 +335,7 @@ class Compress(Weights, Folder):
     train_epochs: Number = None
     """Epochs of the first training; 0: the weights are trained on this data already."""
     sparsify_epochs: Number = None
-    """Epochs of sparsity training; 0 leaves it out."""
+    """Epochs of sparsity training (default: 0, which leaves it out: docs/compression.md says what it gave)."""
     finetune_epochs: Number = None
     """Epochs of the last fine-tuning."""
     iterations: Number = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+import octrim.data.open
 from octrim.backends.session import SessionInfo, open_session
 from octrim.cli import main
 from octrim.commands import Val
@@ -175,9 +174,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """`octrim val` over the scene, with the session that knows."""
     data = scene(tmp_path)
     data.report.add("box outside the picture, clipped", "3.txt:1")
-    opened = types.ModuleType("octrim.data.open")
-    opened.open_dataset = lambda *_: data  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "octrim.data.open", opened)
+    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: data)
     monkeypatch.setattr(val_module, "open_session", lambda *_: Seer())
     monkeypatch.chdir(tmp_path)
     return data
@@ -233,7 +230,7 @@ def test_command_without_anything_to_find(answers: Dataset, capsys: pytest.Captu
 
 def test_names_are_no_markup(answers: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("[bold]red[/bold]", "$x_{$", "_日本")
-    sys.modules["octrim.data.open"].open_dataset = lambda *_: replace(answers, names=names)  # type: ignore[attr-defined]
+    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: replace(answers, names=names))
     monkeypatch.setattr(val_module, "open_session", lambda *_: Seer(names))
     assert main(["val", "--weights", "w", "--data", "d", "--bootstrap", "0"]) == 0
     printed = capsys.readouterr().out

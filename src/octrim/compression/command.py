@@ -74,18 +74,17 @@ def _compress(config: Compress) -> Compressed:
         run.print(f"resumed: {sum(stored(folder / stage.folder) is not None for stage in stages)} of {len(stages)} stages are done")
     job, stages = Job(run, start), stages_of(preset, config.control)
     began = perf_counter()
-    for stage in stages:
-        _announced(job, stage, began, config.control)
+    for number, stage in enumerate(stages, 1):
+        _announced(job, stage, f"[{number}/{len(stages)}]", began)
     return _finish(run, config, preset, stages)
 
 
-def _announced(job: Job, stage: Stage, began: float, control: bool) -> None:
+def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
     """Do a stage that is not done yet, with a line before and behind it."""
     folder = job.path(stage.folder)
     if stored(folder) is not None:
         return
-    number = FOLDERS.index(stage.folder) + 1
-    job.run.print(f"[{number}/{len(FOLDERS) - (not control)}] {stage.title} ... ({_elapsed(began)} so far): {folder}")
+    job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far): {folder}")
     try:
         result = once(job, folder, stage.work)
     except KeyboardInterrupt:

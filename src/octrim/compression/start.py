@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from octrim.atomic import write_text
 from octrim.compression.presets import Preset, resolved
 from octrim.data.dataset import Dataset
-from octrim.data.open import open_dataset
+from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
@@ -65,7 +65,7 @@ def checked(config: Compress, preset: Preset) -> Start:
     height, width = image_size(config.imgsz, model.image_size, model.network.stride)
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
-    train_set, val_set = (_part(config.data, split, model.names) for split in ("train", "val"))
+    train_set, val_set = (open_labelled(config.data, split, model.names, use) for split, use in (("train", "learn"), ("val", "measure")))
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     if preset.train_epochs == 0:
@@ -138,17 +138,6 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str]) -> None:
                 f"{name} ({what}) has changed since {folder} began (sha256 {before.get(what, 'none')[:12]}, now "
                 f"{start.inputs.get(what, 'none')[:12]}): its stages would not belong together; start a new run"
             )
-
-
-def _part(data: str, split: str, names: tuple[str, ...]) -> Dataset:
-    dataset = open_dataset(data, split)
-    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
-        dataset = open_dataset(data, split, names)  # a format without names: they are the network's
-    if dataset.crowd.all():
-        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
-        use = "learn" if split == "train" else "measure"
-        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{problems}")
-    return dataset
 
 
 def resolved_config(config: Compress, preset: Preset) -> Compress:

@@ -40,6 +40,22 @@ def open_dataset(data: str | Path, split: str = "val", names: Sequence[str] = ()
     return dataset
 
 
+def open_labelled(data: str | None, split: str, names: Sequence[str], use: str = "measure") -> Dataset:
+    """`open_dataset` for a network: a format without class names has the network's, `names`, unless it has more classes than those.
+
+    Raises InputError also without `data`, and where there is no labelled object, with nothing to `use`: "measure", "learn".
+    """
+    if data is None:
+        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
+    dataset = open_dataset(data, split)
+    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
+        dataset = open_dataset(data, split, names)
+    if dataset.crowd.all():
+        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
+        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{problems}")
+    return dataset
+
+
 def _read_file(path: Path, split: str, names: Sequence[str], index: Index) -> Dataset:
     # YAML may begin like JSON, and damaged JSON like nothing; the suffix decides then.
     suffix = path.suffix.lower()

@@ -255,19 +255,12 @@ def _plan(session: Session, dataset: Dataset, imgsz: int | Sequence[int] | None,
 
 def val(config: Val) -> None:
     """Evaluate a network on a data set: a table, `metrics.json`, `predictions.json` and curves in the run's folder."""
-    from octrim.data.open import open_dataset
+    from octrim.data.open import open_labelled
 
     check_options(config.conf, config.iou, config.batch, config.max_det, config.bootstrap)
-    if config.data is None:
-        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
     session = open_session(config.weights, config.runtime, config.precision, config.threads)
-    dataset = open_dataset(config.data, config.split)
-    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))):  # a format without names: they are the network's
-        dataset = open_dataset(config.data, config.split, session.info.names)
+    dataset = open_labelled(config.data, config.split, session.info.names)
     _, note = map_classes(session.info.names, dataset.names)
-    if dataset.crowd.all():
-        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
-        raise InputError(f"{config.data}: {len(dataset)} pictures in {config.split} and no labelled objects: nothing to measure{problems}")
     run = new_run("val", config)
     boxes = int((~dataset.crowd).sum())
     run.print(f"{config.data}, {config.split}: {len(dataset)} pictures, {boxes} objects, {len(dataset.names)} classes")

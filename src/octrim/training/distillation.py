@@ -5,7 +5,8 @@ sure that an object is there, so that its background does not drown them.
 Features: FitNets (Romero et al., 2015): a 1x1 convolution, the adapter, maps the student's channels to the teacher's. Here it is the best one for the
 batch at hand, found by least squares, instead of one that is trained along: the student is never punished for an adapter that lags behind, nothing
 is kept between steps, and nothing is left to throw away. The gradient is exact all the same: at the optimum it does not depend on how the optimum
-moves.
+moves. Where a batch has few cells and the student many channels (small pictures, the deepest level) the adapter fits that batch better than the next,
+and the loss asks for less than it says.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ def finetune(**options: Any) -> Trained:
 
 def _finetune(config: Finetune) -> Trained:
     setup = prepare(with_teacher(config), checked_teacher)
+    if setup.run is not None and config.teacher is None:
+        setup.run.print("no --teacher: learning from the labels alone")
     return run(setup, distillation(setup))
 
 
@@ -47,6 +49,9 @@ def with_teacher(config: T) -> T:
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"
+    used = {"both": ("output_weight", "feature_weight"), "output": ("output_weight",), "feature": ("feature_weight",), "none": ()}[config.distill]
+    if taught and not any(getattr(config, name) for name in used):
+        raise InputError(f"--distill {config.distill} with {' and '.join(used)} 0 takes nothing from the teacher: give --distill none")
     return dataclasses.replace(config, no_autoanchor=True) if taught else config
 
 

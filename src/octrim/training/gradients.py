@@ -17,7 +17,7 @@ from octrim.network.model import Model
 from octrim.network.options import image_size as sides_of
 from octrim.pruning.importance import Criterion, taylor
 from octrim.training.hyper import RECIPES, Hyperparameters
-from octrim.training.labelled import drawn, in_network_classes, open_labelled, readable_batches
+from octrim.training.labelled import drawn, in_network_classes, open_in_classes, readable_batches
 from octrim.training.loss import DetectionLoss
 from octrim.training.validate import batch_targets
 
@@ -81,11 +81,11 @@ def loss_side(height: int, width: int) -> int:
 def taylor_on(model: Model, data: str | None, image_size: Sequence[int], pictures: int, seed: int, console: Console) -> tuple[Criterion, list[str]]:
     """The criterion `taylor` on the training part of a data set, and lines for the log. A progress bar shows on `console`.
 
-    Raises InputError without `data`, and as `open_labelled` and `batch_gradients` do.
+    Raises InputError without `data`, and as `open_in_classes` and `batch_gradients` do.
     """
     if data is None:
         raise InputError("the criterion taylor needs the gradients of a loss: give --data")
-    dataset, lines = open_labelled(data, "train", model.names)
+    dataset, lines = open_in_classes(data, "train", model.names)
     used = min(pictures, len(dataset))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -8,26 +8,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from octrim.data.dataset import Dataset
-from octrim.data.open import open_dataset
+from octrim.data.open import open_labelled
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch, Planned, read_batches
 from octrim.evaluate.classes import map_classes
 
 
-def open_labelled(data: str | None, split: str, names: Sequence[str]) -> tuple[Dataset, list[str]]:
-    """A part of a data set, and lines about it for people. names: the network's, which stand for missing ones, too.
+def open_in_classes(data: str | None, split: str, names: Sequence[str]) -> tuple[Dataset, list[str]]:
+    """A part of a data set in the network's classes, `names`, and lines about it for people.
 
     Raises InputError where it cannot be read, has no labelled object, or has a class that the network does not.
     """
-    if data is None:
-        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
-    dataset = open_dataset(data, split)
-    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))):  # a format without names
-        dataset = open_dataset(data, split, names)
-    if dataset.crowd.all():
-        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
-        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to measure{problems}")
-    dataset, note = in_network_classes(dataset, names)
+    dataset, note = in_network_classes(open_labelled(data, split, names), names)
     return dataset, [*([] if note is None else [note]), *dataset.report.lines()]
 
 

@@ -27,7 +27,7 @@ from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.runs import new_run, open_run, stored_config
 from octrim.training.gradients import loss_side, taylor_on
 from octrim.training.hyper import RECIPES, Hyperparameters
-from octrim.training.labelled import drawn, in_network_classes, open_labelled, readable_batches
+from octrim.training.labelled import drawn, in_network_classes, open_in_classes, readable_batches
 from octrim.training.loss import DetectionLoss
 from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, inputs_digest, load_curves, save_sensitivity_chart
 from octrim.training.validate import batch_targets
@@ -278,7 +278,7 @@ def sensitivity_command(config: Sensitivity) -> None:
         raise InputError(f"batch is {config.batch}, expected 1 or more")
     model = model_from(config)
     size = image_size(config.imgsz, model.image_size, model.network.stride)
-    whole, notes = open_labelled(config.data, config.split, model.names)
+    whole, notes = open_in_classes(config.data, config.split, model.names)
     dataset = drawn(whole, config.pictures, config.seed)
     run = run or new_run("sensitivity", config)
     part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from octrim.backends.session import open_session
 from octrim.data.dataset import Dataset
-from octrim.data.open import open_dataset
+from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
 from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
 from octrim.network.adapt import adapted, known_classes
@@ -134,8 +134,6 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
     if config.lr0 is not None and state is None:
         hyper = dataclasses.replace(hyper, lr0=config.lr0)
     here = world(_set_device(config))
-    if config.data is None:
-        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
     if state is None:
         base = model_from(config)
         names, defaults = (), base.names
@@ -145,13 +143,8 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
     val_set = _val_set(config, defaults)
     if val_set is not None and val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
-    if not len(train_set.labels[~train_set.crowd]):
-        problems = "".join(f"; {line}" for line in train_set.report.lines()[:3])
-        raise InputError(f"{config.data}: {len(train_set)} pictures in train and no labelled objects: nothing to learn{problems}")
     if names and names != train_set.names:
         raise InputError(f"{config.resume}: trains the classes {shown(names)}; {config.data} now has {shown(train_set.names)}")
-    if val_set is not None and not len(val_set.labels[~val_set.crowd]):
-        raise InputError(f"{config.data}: {len(val_set)} pictures in val and no labelled objects: nothing to measure; --noval trains all the same")
     digest = data_digest(train_set, val_set)
     lines = [f"{config.data}: {len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"]
     lines += [line for part in (train_set, val_set) if part is not None for line in part.report.lines()]
@@ -258,17 +251,14 @@ def _val_set(config: Training, names: tuple[str, ...]) -> Dataset | None:
     """None where the data set has none and nobody asked to evaluate."""
     try:
         return _dataset(config, "val", names)
-    except InputError:
+    except InputError as error:
         if config.noval:
             return None
-        raise
+        raise InputError(f"{error}; --noval trains all the same") from None
 
 
 def _dataset(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
-    data = config.data or ""
-    dataset = open_dataset(data, split)
-    if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
-        dataset = open_dataset(data, split, names)  # a format without names: they are the network's
+    dataset = open_labelled(config.data, split, names, "learn" if split == "train" else "measure")
     if config.single_cls:
         return dataclasses.replace(dataset, names=("object",), labels=np.zeros_like(dataset.labels), category_ids=(0,))
     return dataset
