@@ -24,6 +24,7 @@ from octrim.network.model import Model, load
 BASE: dict[str, Any] = {
     "keep": "1/8",
     "align": 8,
+    "keep_map": None,
     "budget": None,
     "criterion": "group-l2",
     "repair": (),
@@ -64,6 +65,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "from scratch, with teacher": {"scratch": True},
     "align 1": {"align": 1},
     "macs as 1/8, learned shape": {"keep": None, "budget": "macs=0.0808"},
+    "thin start, wide end": {"keep_map": dict.fromkeys((f"model.{layer}" for layer in (6, 7, 8, 9, 10, 13, 14, 17, 18, 20, 21, 23)), "1/4")},
     "keep 1/4": {"keep": "1/4"},
     "keep 1/4, control": {**CONTROL, "keep": "1/4"},
     "keep 1/2": {"keep": "1/2"},
@@ -119,11 +121,14 @@ def run_row(options: argparse.Namespace, row: dict[str, Any], folder: Path, seed
         sparse = ["--target", target, "--scope", "group", "--align", row["align"]]
         weights = trained("sparsify", folder / "sparsify", weights, [*common, *taught, "--nominal-batch", 16, *sparse], row["sparsify"])
         epochs -= row["sparsify"]
+    if row["keep_map"] is not None:
+        (folder / "keep-map.json").write_text(json.dumps(row["keep_map"]))
     steps = row["iterations"]
     for step in range(1, steps + 1):
         cut = folder / f"prune{step}"
         if not (cut / "model.safetensors").exists():
-            size = ["--budget", row["budget"]] if row["budget"] else ["--keep", kept(row["keep"], step, steps)]
+            size = [] if row["keep_map"] is None else ["--keep-map", folder / "keep-map.json"]
+            size += ["--budget", row["budget"]] if row["budget"] else ["--keep", kept(row["keep"], step, steps)]
             repair = [part for option in row["repair"] for part in ([option] if option == "--compensate" else [option, options.data])]
             arguments = ["--weights", weights, *size, "--align", row["align"], "--criterion", row["criterion"], "--imgsz", options.imgsz, *repair]
             octrim("prune", cut, [*arguments, "--seed", seed, *(["--data", options.data] if row["criterion"] == "taylor" else [])])

@@ -184,7 +184,15 @@ def test_refusals_leave_no_folder(shapes: Path, small_weights: Path, tmp_path: P
         (["--teacher", str(tmp_path / "none.safetensors")], "no such file"),
         (["--teacher", str(tmp_path / "other.safetensors")], "train it on this data first"),
         (["--teacher", str(tmp_path / "other.safetensors"), "--feature-weight", "-1"], "feature_weight is -1.0, expected 0 to 1000"),
+        (["--teacher", str(tmp_path / "other.safetensors"), "--distill", "feature", "--feature-weight", "0"], "takes nothing from the teacher"),
+        (["--distill", "both"], "--distill both needs --teacher"),
     ]:
         assert main([*command, *options]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_teacher_it_says_so(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["finetune", "--weights", str(small_weights), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
+    assert main([*command, "--epochs", "1", "--noval"]) == 0
+    assert "no --teacher: learning from the labels alone" in capsys.readouterr().out
