@@ -69,7 +69,7 @@ def changed(tmp_path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": 2}, "written by a newer OcTrim"),
+        ({"format": 3}, "written by a newer OcTrim"),
         ({"format": None}, "no format number"),
         ({"names": ["one"]}, "1 class names for a network of 2 classes"),
         ({"names": [1, 2]}, "names must be text"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
+from octrim.network.quantization import Scales
 from octrim.network.rows import Network
 
-FORMAT = 1
-"""Version of the model file. A reader refuses newer ones."""
+FORMAT = 2
+"""Newest version of the model file that this reads; it refuses newer ones. 2 has scales; without them 1 is written, which older ones read."""
 
 _KEY = "octrim"
 
@@ -29,6 +30,7 @@ class Model:
     tensors: float32, by the names that `tensor_shapes(network)` asks for; treated as read-only.
     names: one per class. image_size: the side in pixels that the network was made for.
     lineage: what was done, oldest first, as JSON objects with at least `action`; the first says where the weights come from.
+    scales: of a quantized model, as `octrim.network.quantization` names them; they hold for these weights only.
     """
 
     network: Network
@@ -36,6 +38,7 @@ class Model:
     names: tuple[str, ...]
     image_size: int = 640
     lineage: tuple[dict[str, Any], ...] = ()
+    scales: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != self.network.classes:
@@ -53,6 +56,7 @@ class Model:
         unknown = self.tensors.keys() - expected.keys()
         if unknown:
             raise InputError(f"tensor {min(unknown)} belongs to no row of the table")
+        Scales(self.network, self.scales)  # raises for what does not fit
 
     def predict(self, source: Any, **options: Any) -> list[Any]:
         """Detections in `source`, one `Detections` per picture or frame: see `octrim.Detector.predict` for the options.
@@ -76,7 +80,7 @@ class Model:
         if not path.parent.is_dir():
             raise InputError(f"{path}: its folder does not exist")
         header = {
-            "format": FORMAT,
+            "format": 2 if self.scales else 1,
             "table": self.network.to_json(),
             "anchors": self.network.anchors,
             "strides": self.network.strides,
@@ -86,7 +90,8 @@ class Model:
         }
         # One key: with several, safetensors writes them in random order and the file's hash changes from run to run.
         metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))}
-        write_bytes(path, save({name: np.ascontiguousarray(self.tensors[name]) for name in tensor_shapes(self.network)}, metadata))
+        tensors = {name: self.tensors[name] for name in tensor_shapes(self.network)} | dict(sorted(self.scales.items()))
+        write_bytes(path, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata))
 
 
 def load(path: str | Path) -> Model:
@@ -123,17 +128,21 @@ def load_model_file(path: Path) -> Model:
             if list(network.strides) != header["strides"]:
                 raise InputError(f"strides {shown(header['strides'])} do not match the table's {list(network.strides)}")
             tensors: dict[str, np.ndarray] = {}
+            scales: dict[str, np.ndarray] = {}
             expected = tensor_shapes(network)
             for name in file.keys():  # noqa: SIM118 (not a dict)
+                part = file.get_slice(name)
+                if header["format"] > 1 and name.endswith((".scale", ".weight_scale")) and name not in expected and part.get_dtype() == "F32":
+                    scales[name] = file.get_tensor(name)
+                    continue
                 if name not in expected:
                     raise InputError(f"tensor {shown(name)} belongs to no row of the table")
-                part = file.get_slice(name)
                 if tuple(part.get_shape()) != expected[name] or part.get_dtype() != "F32":
                     raise InputError(f"tensor {name} is {part.get_dtype()} {part.get_shape()}; the table expects F32 {list(expected[name])}")
                 tensors[name] = file.get_tensor(name)
     except SafetensorError as error:
         raise InputError(f"not a readable safetensors file: {error}") from None
-    return Model(network, tensors, tuple(header["names"]), header["image_size"], tuple(header["lineage"]))
+    return Model(network, tensors, tuple(header["names"]), header["image_size"], tuple(header["lineage"]), scales)
 
 
 def _header(text: str) -> dict[str, Any]:

@@ -45,4 +45,4 @@ def prune(model: Model, plan: Plan) -> Model:
         for name in vectors + [f"{row.name}.bias"] * row.bias:
             tensors[name] = model.tensors[name][outputs]
     lineage = (*model.lineage, {"action": "prune", **plan.settings})
-    return replace(model, network=cut_network(network, labels, plan.kept), tensors=tensors, lineage=lineage)
+    return replace(model, network=cut_network(network, labels, plan.kept), tensors=tensors, lineage=lineage, scales={})
