@@ -16,6 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load
@@ -82,6 +86,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=BASE["epochs"])
+    parser.add_argument("--picture", type=Path, help="where to draw mAP against MACs of base, keep 1/4, keep 1/2 and their controls")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
@@ -108,6 +113,42 @@ def main() -> None:
     for result in sorted(results, key=lambda one: -one["mAP50-95"]):
         cells = (result["name"], result["settings"]["epochs"], result["seed"], f"{result['parameters']:,}", f"{result['macs'] / 1e6:.0f}")
         print("|", " | ".join(map(str, (*cells, f"{result['mAP50-95']:.3f}", f"{result['mAP50']:.3f}"))), "|")
+    if options.picture is not None:
+        save_picture(results, options)
+
+
+def save_picture(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """mAP50-95 against MACs, every finished seed a point: compressed, from scratch, and the network they come from."""
+    folder = options.out / "teacher"
+    octrim("val", folder, ["--weights", options.weights, "--data", options.data, "--imgsz", options.imgsz, "--bootstrap", 0])
+    whole = json.loads((folder / "metrics.json").read_text())["mAP50-95"]
+    macs = network_cost(load(options.weights).network, int(options.imgsz)).macs
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    series = {
+        "cut, fine-tuned with the original as teacher": ("", "#0b5394", "o"),
+        "the same network from scratch": (", control", "#b45f06", "s"),
+    }
+    for label, (ending, colour, marker) in series.items():
+        names = (f"keep 1/2{ending}", f"keep 1/4{ending}", "control" if ending else "base")
+        points = [[(one["macs"] / 1e6, one["mAP50-95"]) for one in results if one["name"] == name] for name in names]
+        means = [np.mean(group, axis=0) for group in points if group]
+        axes.plot(*np.transpose(means), color=colour, marker=None, linewidth=1.5)
+        axes.scatter(*np.transpose([point for group in points for point in group]), color=colour, marker=marker, label=label, zorder=3)
+    axes.axhline(whole, color="#666666", linewidth=1, linestyle="--")
+    axes.scatter([macs / 1e6], [whole], color="#666666", marker="D", label="original", zorder=3)
+    axes.set_xscale("log")
+    ticks = [25, 50, 100, 200, 400]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(f"million MACs at {options.imgsz} px")
+    axes.set_ylabel("mAP50-95")
+    axes.set_ylim(0)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(options.picture, dpi=130, metadata={"Software": None})
 
 
 def run_row(options: argparse.Namespace, row: dict[str, Any], folder: Path, seed: int) -> None:
