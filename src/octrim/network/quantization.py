@@ -107,6 +107,12 @@ class Scales:
         """Of a convolution's weight, `[channels]`, or None where it stays in high precision."""
         return self.tensors.get(f"{row.name}.weight_scale")
 
+    def reads(self, row: Row) -> bool:
+        """Whether a row reads its inputs in int8: a convolution with scales for its weight, any other row whose inputs all have one. Detect never."""
+        if row.op == "conv":
+            return self.weight(row) is not None
+        return row.op in ("add", "concat", "maxpool", "upsample") and all(self.map(x) is not None for x in row.inputs)
+
 
 def quantized(x: np.ndarray, scale: np.ndarray | np.float32) -> np.ndarray:
     """int8, as ONNX's QuantizeLinear and TensorRT round and clip. scale broadcasts."""
