@@ -213,7 +213,7 @@ def engine_header(
 ) -> dict[str, Any]:
     """What an engine does not say of itself, as JSON values. `gpu` is for whoever knows it to fill in.
 
-    `sha256` is the engine's, `weights_sha256` the function's of this name.
+    `sha256` has that of the engine's bytes and, for `weights`, what `weights_sha256` gives.
     """
     counts = check_options(model, height, width, precision, batch)
     return {
@@ -231,8 +231,7 @@ def engine_header(
         "batch": list(counts),
         "input": "uint8" if pixels else "float32",
         "decode": decode,
-        "sha256": hashlib.sha256(engine).hexdigest(),
-        "weights_sha256": weights_sha256(model),
+        "sha256": {"engine": hashlib.sha256(engine).hexdigest(), "weights": weights_sha256(model)},
         "lineage": list(model.lineage),
     }
 
