@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from octrim.errors import InputError, shown
 from octrim.network.cost import shapes
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, walk
-from octrim.quiet import quiet_stderr
 
 RUNTIMES = ("openvino", "onnxruntime", "paddle", "numpy")
 
@@ -74,14 +73,17 @@ def usable_cores() -> int:
 
 
 def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:
-    """A session over a model, a model file, a checkpoint, an `.onnx` file, or OpenVINO IR (`.xml`, or the folder that holds it).
+    """A session over a model, a model file, a checkpoint, or a deployable: an `.onnx` file, OpenVINO IR (`.xml`, or the folder that holds it), a
+    TensorRT `.engine` with its header file, or a folder for Paddle Inference.
 
-    runtime: one of RUNTIMES; by default OpenVINO, and ONNX Runtime for an `.onnx` file that OpenVINO is not asked to run.
-    precision: "fp32" is float32 whatever the runtime would choose; OpenVINO also offers "bf16" and "fp16", ONNX Runtime "fp16". An ONNX file
-    runs in ONNX Runtime as it was exported.
-    threads: of the runtime, all usable cores by default. Raises InputError for what cannot be read or does not go together.
+    runtime: one of RUNTIMES; by default OpenVINO, and ONNX Runtime for an `.onnx` file that OpenVINO is not asked to run. Other deployables run
+    in their own runtime only. precision: "fp32" is float32 whatever the runtime would choose; OpenVINO also offers "bf16" and "fp16", ONNX
+    Runtime "fp16", both "int8" for models with scales. An ONNX file in ONNX Runtime, and an engine, run as they were exported.
+    threads: of a processor's runtime, all usable cores by default. Raises InputError for what cannot be read or does not go together.
     """
-    if runtime is not None and runtime not in RUNTIMES:
+    if runtime == "tensorrt" and not str(weights).endswith(".engine"):
+        raise InputError("TensorRT runs engine files: octrim export --format tensorrt writes one")
+    if runtime not in (None, "tensorrt", *RUNTIMES):
         raise InputError(f"unknown runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}")
     if threads is not None and not 1 <= threads <= 1024:
         raise InputError(f"threads is {threads}, expected 1 to 1024")
@@ -90,34 +92,52 @@ def open_session(weights: str | Path | Model, runtime: str | None = None, precis
     path = Path(weights)
     if path.is_dir() and (files := sorted(path.glob("*.xml"))):
         path = files[0]
+    elif path.is_dir() and (path / "model.json").is_file():
+        _only("a folder for Paddle Inference runs", path, runtime, "paddle")
+        from octrim.backends.paddle_inference import PaddleInferenceSession
+
+        return PaddleInferenceSession(path, precision, threads)
+    if path.suffix == ".engine":
+        _only("an engine runs", path, runtime, "tensorrt")
+        from octrim.backends.tensorrt_session import TensorrtFileSession
+
+        return TensorrtFileSession(path, precision)
     if path.suffix not in (".onnx", ".xml"):
         return _model_session(load(path), runtime or "openvino", precision, threads)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if path.suffix == ".xml":
-        if runtime not in (None, "openvino"):
-            raise InputError(f"{path}: OpenVINO IR runs in openvino, not in {runtime}")
-        return OpenvinoFileSession(path, precision, threads)
-    if runtime == "openvino":
+    if path.suffix == ".xml" or runtime == "openvino":
+        _only("OpenVINO IR runs", path, runtime, "openvino")
+        from octrim.backends.openvino_session import OpenvinoFileSession
+
         return OpenvinoFileSession(path, precision, threads)
     if runtime not in (None, "onnxruntime"):
         raise InputError(f"{path}: an ONNX file runs in onnxruntime or openvino, not in {runtime}")
+    from octrim.backends.onnxruntime_session import OnnxruntimeFileSession
+
     return OnnxruntimeFileSession(path, precision, threads)
 
 
+def _only(what: str, path: Path, runtime: str | None, own: str) -> None:
+    if runtime not in (None, own):
+        raise InputError(f"{path}: {what} in {own}, not in {runtime}")
+
+
 def _model_session(model: Model, runtime: str, precision: str, threads: int | None) -> Session:
-    offered = {"openvino": ("fp32", "bf16", "fp16"), "onnxruntime": ("fp32", "fp16")}.get(runtime, ("fp32",))
+    offered = {"openvino": ("fp32", "bf16", "fp16", "int8"), "onnxruntime": ("fp32", "fp16", "int8")}.get(runtime, ("fp32",))
     if precision not in offered:
         raise InputError(f"{runtime} runs in {', '.join(offered)}; {precision} was asked for")
+    if precision == "int8" and not model.scales:
+        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
     if threads is not None and runtime == "numpy":
         raise InputError("numpy's threads are set by the environment (OMP_NUM_THREADS), not by --threads")
-    kinds: dict[str, Callable[..., Session]] = {
-        "openvino": OpenvinoSession,
-        "onnxruntime": OnnxruntimeSession,
-        "paddle": PaddleSession,
-        "numpy": NumpySession,
-    }
-    return kinds[runtime](model, precision, threads)
+    if runtime == "openvino":
+        from octrim.backends.openvino_session import OpenvinoSession as Kind
+    elif runtime == "onnxruntime":
+        from octrim.backends.onnxruntime_session import OnnxruntimeSession as Kind
+    else:
+        Kind = PaddleSession if runtime == "paddle" else NumpySession
+    return Kind(model, precision, threads)
 
 
 def model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
@@ -148,14 +168,14 @@ def float_batch(batch: np.ndarray) -> np.ndarray:
 C = TypeVar("C")
 
 
-class _NothingToPrepare:
+class NothingToPrepare:
     """For sessions whose graph is ready when it is opened."""
 
     def prepare(self, batch: int, height: int, width: int) -> None:
         pass
 
 
-class _PerShape(Generic[C]):
+class PerShape(Generic[C]):
     """Keeps what `build(batch, height, width)` gives for the shapes used last."""
 
     def __init__(self, build: Callable[[int, int, int], C]) -> None:
@@ -172,170 +192,13 @@ class _PerShape(Generic[C]):
         return self.kept[key]
 
 
-def _openvino_compile(graph: Any, precision: str, threads: int | None) -> Any:
-    import openvino as ov
-
-    types = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
-    if precision not in types:
-        raise InputError(f"openvino runs in {', '.join(types)}; {precision} was asked for")
-    # Without the hint OpenVINO chooses bf16 on processors that have it, and its results move by a percent.
-    # Pinned threads wait for their core where another program has it: on a busy machine the slowest tenth took 1.6 times as long.
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": types[precision], "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-    if threads:
-        config["INFERENCE_NUM_THREADS"] = threads
-    core = ov.Core()
-    wanted = {"bf16": "BF16", "fp16": "FP16"}.get(precision)
-    if wanted and wanted not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise InputError(f"this processor has no {precision} in OpenVINO; use --precision fp32")
-    return core.compile_model(graph, "CPU", config)
-
-
-def _openvino_version() -> str:
-    import openvino as ov
-
-    return str(ov.__version__).partition("-")[0]
-
-
-class OpenvinoSession:
-    """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
-
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = model_info(model, "openvino", _openvino_version(), precision)
-
-        def build(batch: int, height: int, width: int) -> Any:
-            from octrim.backends.openvino import openvino_model
-
-            graph = openvino_model(model, height, width, batch, pixels=True)
-            return _openvino_compile(graph, precision, threads).create_infer_request()
-
-        self.requests = _PerShape(build)
-
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        self.requests(batch, height, width)
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
-        try:
-            request = self.requests(*batch.shape[:3])
-            request.infer([np.ascontiguousarray(batch)], share_inputs=True)
-        except RuntimeError as error:  # out of memory, most likely
-            raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
-        return request.get_output_tensor(0).data.copy()
-
-
-class OpenvinoFileSession(_NothingToPrepare):
-    """Runs OpenVINO IR, or an ONNX file, in OpenVINO."""
-
-    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
-        import openvino as ov
-
-        from octrim.backends.openvino import with_uint8_input
-
-        try:
-            with quiet_stderr():
-                graph = ov.Core().read_model(path)
-            if path.suffix == ".xml":
-                metadata = (
-                    {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()}
-                    if graph.has_rt_info("octrim")
-                    else {}
-                )
-            else:
-                import onnx
-
-                metadata = {item.key: item.value for item in onnx.load(str(path), load_external_data=False).metadata_props}
-            shape = graph.input().get_partial_shape()  # raises where there is not exactly one
-            dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
-            output = [dimension.get_length() if dimension.is_static else None for dimension in graph.output(0).get_partial_shape()]
-        except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
-            raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
-        self.path = path
-        self.info = _file_info(path, metadata, dimensions, output, "openvino", _openvino_version(), precision)
-        try:
-            self.request = _openvino_compile(with_uint8_input(graph), precision, threads).create_infer_request()
-        except RuntimeError as error:
-            raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
-        try:
-            self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
-        except RuntimeError as error:
-            raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
-        return self.request.get_output_tensor(0).data.copy()
-
-
-def _onnxruntime_session(graph: bytes | str, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print, we say
-    options.intra_op_num_threads = threads or 0
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _onnxruntime_version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
-
-
-class OnnxruntimeSession:
-    """Runs the ONNX graph of the same walk in ONNX Runtime, one per shape."""
-
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = model_info(model, "onnxruntime", _onnxruntime_version(), precision)
-
-        def build(batch: int, height: int, width: int) -> Any:
-            from octrim.backends.onnx import onnx_model
-
-            return _onnxruntime_session(onnx_model(model, height, width, batch, precision).SerializeToString(), threads)
-
-        self.sessions = _PerShape(build)
-
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        self.sessions(batch, height, width)
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
-        return self.sessions(*batch.shape[:3]).run(None, {"images": float_batch(batch)})[0]
-
-
-class OnnxruntimeFileSession(_NothingToPrepare):
-    """Runs an ONNX file of the YOLOv5 contract: OcTrim's own, or one that YOLOv5 exported."""
-
-    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
-        try:
-            self.session = _onnxruntime_session(str(path), threads)
-            taken, given = self.session.get_inputs(), self.session.get_outputs()
-            metadata = dict(self.session.get_modelmeta().custom_metadata_map)
-        except Exception as error:  # onnxruntime raises its own classes for files it cannot read
-            raise InputError(f"{path}: ONNX Runtime cannot read it: {shown(str(error))}") from None
-        kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
-        if kind is None or not given:
-            raise InputError(f"{path}: takes {[one.type for one in taken]}, expected one float picture")
-        dimensions, output = ([side if isinstance(side, int) else None for side in one.shape] for one in (taken[0], given[0]))
-        actual = metadata.get("precision", kind)
-        if precision not in ("fp32", actual):  # fp32 is the default and says nothing
-            raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
-        self.path = path
-        self.info = _file_info(path, metadata, dimensions, output, "onnxruntime", _onnxruntime_version(), actual)
-        self.input = taken[0].name
-        self.dtype = np.float16 if kind == "fp16" else np.float32
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
-        images = float_batch(batch).astype(self.dtype, copy=False)
-        try:
-            return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)
-        except Exception as error:  # its own classes again
-            raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
-
-
-def _file_info(
+def file_info(
     path: Path, metadata: dict[str, str], dimensions: Sequence[int | None], output: Sequence[int | None], runtime: str, version: str, precision: str
 ) -> SessionInfo:
-    """A deployable's own description. Raises InputError when it is not a detector of the YOLOv5 contract."""
+    """A deployable's own description, from its metadata and its input and output shapes (None: open).
+
+    Raises InputError when it is not a detector of the YOLOv5 contract.
+    """
     boxes, last = output[1:] if len(output) == 3 else (None, None)
     # Newer YOLOs give [batch, 4 + classes, boxes]: more columns than rows.
     if len(dimensions) != 4 or dimensions[1] != 3 or last is None or last < 6 or (boxes is not None and last > boxes):
@@ -364,7 +227,7 @@ def _file_info(
     return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch, network)
 
 
-class PaddleSession(_NothingToPrepare):
+class PaddleSession(NothingToPrepare):
     """Runs the trainable network in evaluation mode, batch norm unfolded."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
@@ -383,7 +246,7 @@ class PaddleSession(_NothingToPrepare):
             return self.backend.decode(self.model.network, heads).numpy()
 
 
-class NumpySession(_NothingToPrepare):
+class NumpySession(NothingToPrepare):
     """Runs the NumPy reference."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
