@@ -142,6 +142,9 @@ class Guarded:
             object.__setattr__(self, name, value)
             return
         if name not in self._facts.properties:
+            if type(self) is not self._space.names[self._facts.name]:  # a class that users derived, as from ILogger: Python's own attributes
+                object.__setattr__(self, name, value)
+                return
             what = "is a method" if name in self._facts.methods else f"does not exist; there are {self._existing()}"
             raise AttributeError(f"{self._where(name)} {what}")
         write = self._facts.properties[name][1]
