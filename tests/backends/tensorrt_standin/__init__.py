@@ -38,6 +38,7 @@ CLASSES: dict[str, type[Guarded]] = {
     "ILogger": builder.BaseLogger,
     "Logger": builder.Logger,
     "IErrorRecorder": builder.ErrorRecorder,
+    "IProgressMonitor": builder.ProgressMonitor,
     "IHostMemory": builder.HostMemory,
     "IOptimizationProfile": builder.Profile,
     "ITimingCache": builder.TimingCache,

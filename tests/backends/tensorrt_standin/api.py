@@ -96,6 +96,7 @@ class Space:
     def new(self, name: str, /, **setup: Any) -> Any:
         """An object of a class that the API itself makes."""
         made = object.__new__(self.names[name])
+        made._made = True
         made._setup(**setup)
         return made
 
@@ -105,11 +106,14 @@ class Guarded:
 
     _space: ClassVar[Space]
     _facts: ClassVar[ClassFacts]
+    _made = False
+    """Whether the constructor ran: a user's subclass has to call it by name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "__init__" not in self._facts.methods:
             raise TypeError(f"{self._where()}: no constructor; the API makes it")
         self._setup(**bind(self._space, self._where("__init__"), self._facts.methods["__init__"], args, kwargs))
+        self._made = True
 
     def _setup(self) -> None:
         pass
@@ -138,7 +142,8 @@ class Guarded:
         return values[name] if name in values else zero(self._space, read)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
+        users = type(self) is not self._space.names[self._facts.name]  # a subclass of theirs holds what it likes
+        if name.startswith("_") or (users and name not in self._facts.properties):
             object.__setattr__(self, name, value)
             return
         if name not in self._facts.properties:
@@ -256,6 +261,8 @@ def _instance(space: Space, where: str, name: str, value: Any, refused: TypeErro
             raise refused
         return value
     if isinstance(value, Guarded) and value._space is space and name in value._facts.lineage:
+        if not value._made:
+            raise TypeError(f"{where}: __init__ of {name} was not called by {type(value).__name__}")
         return value
     if name in ("Dims", "Permutation") and isinstance(value, (list, tuple)):  # which the bindings convert, but no array
         return wanted(value)

@@ -40,6 +40,10 @@ class ErrorRecorder(Guarded):
     pass
 
 
+class ProgressMonitor(Guarded):
+    """Users derive their own, with phase_start, step_complete (False stops the build) and phase_finish."""
+
+
 class HostMemory(Guarded, bytes):
     """A buffer and nothing else: no length, no indexing; wrap it in bytes() or memoryview(), or write it to a file."""
 
@@ -201,7 +205,10 @@ class Builder(Guarded):
     def _do_build_serialized_network(self, network: Network, config: Config, kernel_text: object = None) -> HostMemory | None:
         if kernel_text is not None:
             raise NotImplementedError(f"{self._where('build_serialized_network')}: kernel_text")
+        monitor = config.progress_monitor
         try:
+            if monitor is not None:
+                _show(monitor, len(network))
             program = program_of(network, config)
         except RefusedError as error:
             report(self, str(error))
@@ -210,6 +217,17 @@ class Builder(Guarded):
         if cache is not None:
             cache._content["entries"] = sorted({*cache._content["entries"], *(node.kind for node in program.nodes)})
         return self._space.names["IHostMemory"]._of(program.to_bytes())
+
+
+def _show(monitor: Any, layers: int) -> None:
+    """Two nested phases, as TensorRT has them. Raises RefusedError where the monitor stops the build."""
+    monitor.phase_start("Building Engine", None, 1)
+    monitor.phase_start("Tactic Selection", "Building Engine", layers)
+    stopped = not all(monitor.step_complete("Tactic Selection", step) for step in range(layers))
+    monitor.phase_finish("Tactic Selection")
+    stopped = not monitor.step_complete("Building Engine", 0) or stopped
+    monitor.phase_finish("Building Engine")
+    need(not stopped, "the build was stopped by the progress monitor")
 
 
 def report(owner: Guarded, message: str) -> None:

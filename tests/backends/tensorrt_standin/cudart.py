@@ -110,6 +110,7 @@ class Device:
         """Makes every call return cudaErrorInsufficientDriver, as on a machine without a driver."""
         self.calls: list[str] = []
         """Names of the functions called, in order."""
+        self.last_error = cudaError_t.cudaSuccess
         self._next = 0x1000
 
     @property
@@ -290,6 +291,10 @@ class Calls:
     def cudaGraphDestroy(self, graph: cudaGraph_t) -> Any:
         return None if self.device.graphs.pop(int(graph), None) is not None else cudaError_t.cudaErrorInvalidResourceHandle
 
+    def cudaGetLastError(self) -> Any:
+        last, self.device.last_error = self.device.last_error, cudaError_t.cudaSuccess
+        return last
+
     def cudaGetErrorName(self, error: cudaError_t) -> Any:
         return error.name.encode()
 
@@ -328,9 +333,10 @@ def _checked(device: Device, name: str, function: Callable[..., Any]) -> Callabl
             if not (isinstance(value, wanted) or (kind == "cudaStream_t" and isinstance(value, int))):
                 raise TypeError(f"{name}: {key} is {value!r}, expected {kind}")
         device.calls.append(name)
-        missing = device.driver_missing and not name.startswith("cudaGetError")
+        missing = device.driver_missing and name not in _DRIVERLESS
         result = cudaError_t.cudaErrorInsufficientDriver if missing else function(**bound)
         if isinstance(result, cudaError_t):
+            device.last_error = cudaError_t.cudaSuccess if name == "cudaGetLastError" else result
             return (result, None) if name in _RETURNING else (result,)
         if result is None:
             return (cudaError_t.cudaSuccess,)
@@ -338,6 +344,8 @@ def _checked(device: Device, name: str, function: Callable[..., Any]) -> Callabl
 
     return call
 
+
+_DRIVERLESS = ("cudaGetErrorName", "cudaGetErrorString", "cudaGetLastError", "cudaRuntimeGetVersion")
 
 _RETURNING = (
     "cudaGetDeviceCount",

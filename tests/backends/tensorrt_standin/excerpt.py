@@ -20,15 +20,15 @@ TARGET = Path(__file__).parents[1] / "tensorrt_api.json"
 CLASSES = (
     "Builder Dims EngineInspector IActivationLayer IBuilderConfig ICastLayer IConcatenationLayer IConstantLayer IConvolutionLayer ICudaEngine "
     "IDequantizeLayer IElementWiseLayer IErrorRecorder IExecutionContext IHostMemory IIdentityLayer ILayer ILogger INetworkDefinition "
-    "IOptimizationProfile IPoolingLayer IQuantizeLayer IResizeLayer IShuffleLayer ISliceLayer ITensor ITimingCache IUnaryLayer Logger Permutation "
-    "Runtime Weights "
+    "IOptimizationProfile IPoolingLayer IProgressMonitor IQuantizeLayer IResizeLayer IShuffleLayer ISliceLayer ITensor ITimingCache IUnaryLayer "
+    "Logger Permutation Runtime Weights "
 )
 
 ENUMS = (
-    "ActivationType BuilderFlag DataType DeviceType ElementWiseOperation EngineCapability EngineStat ErrorCodeTRT ExecutionContextAllocationStrategy "
-    "HardwareCompatibilityLevel InterpolationMode LayerInformationFormat LayerType MemoryPoolType NetworkDefinitionCreationFlag PaddingMode "
-    "PoolingType PreviewFeature ProfilingVerbosity ResizeCoordinateTransformation ResizeRoundMode ResizeSelector RuntimePlatform SampleMode "
-    "TacticSource TensorFormat TensorIOMode TensorLocation TilingOptimizationLevel UnaryOperation "
+    "ActivationType BuilderFlag DataType DeviceType ElementWiseOperation EngineCapability EngineStat ErrorCodeTRT "
+    "ExecutionContextAllocationStrategy HardwareCompatibilityLevel InterpolationMode LayerInformationFormat LayerType MemoryPoolType "
+    "NetworkDefinitionCreationFlag PaddingMode PoolingType PreviewFeature ProfilingVerbosity ResizeCoordinateTransformation ResizeRoundMode "
+    "ResizeSelector RuntimePlatform SampleMode TacticSource TensorFormat TensorIOMode TensorLocation TilingOptimizationLevel UnaryOperation "
 )
 
 
