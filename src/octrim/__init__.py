@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from octrim.network.model import Model, load
     from octrim.pruning.cut import prune
     from octrim.pruning.plan import Plan, plan
+    from octrim.quantization.calibration import quantize
     from octrim.training.finetune import finetune
     from octrim.training.gradients import batch_gradients
     from octrim.training.sensitivity import sensitivity
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "plan",
     "prune",
+    "quantize",
     "sensitivity",
     "sparsify",
     "train",
@@ -70,6 +72,7 @@ _HOMES = {
     "load": "octrim.network.model",
     "plan": "octrim.pruning.plan",
     "prune": "octrim.pruning.cut",
+    "quantize": "octrim.quantization.calibration",
     "sensitivity": "octrim.training.sensitivity",
     "sparsify": "octrim.training.sparsify",
     "train": "octrim.training.train",

@@ -2,12 +2,15 @@
 
 Contract, as OpenCV, DeepStream and ONNX Runtime examples for YOLOv5 expect: input `images` float `[batch, 3, height, width]`, RGB 0..1;
 output `output0` float `[batch, boxes, 5 + classes]` (cx, cy, w, h in pixels, objectness, class scores); metadata `names`, `stride`, `task`.
+
+int8 is explicit: pairs of QuantizeLinear and DequantizeLinear on the maps that rows read in int8 (`Scales.reads`), weights as int8 constants behind
+a DequantizeLinear, everything else float32.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,13 @@ from octrim.errors import InputError
 from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
+from octrim.network.quantization import Scales, quantized
 from octrim.network.rows import Network, Row, walk
 
 # Old enough for OpenCV, TensorRT 8 and every ONNX Runtime in use; nothing in YOLOv5 needs a newer one.
 OPSET, IR_VERSION = 13, 8
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.float32, np.ndarray, np.ndarray]:
@@ -38,10 +42,18 @@ def level_constants(network: Network, level: int, height: int, width: int) -> tu
 
 
 class OnnxOps:
-    """`Ops` over value names; collects nodes and initializers. Feature maps are float32 or float16, decoding is always float32."""
+    """`Ops` over value names; collects nodes and initializers. Feature maps are float32 or float16, decoding is always float32.
 
-    def __init__(self, model: Model, height: int, width: int, precision: str = "fp32", decode: bool = True) -> None:
+    In int8 a row's value is named after the row as ever and not quantized; readers of it in int8 share the pair behind it (`read`).
+    """
+
+    def __init__(
+        self, model: Model, height: int, width: int, precision: str = "fp32", decode: bool = True, only: Collection[str] | None = None
+    ) -> None:
         self.model, self.decode = model, decode
+        self.scales = Scales(model.network, model.scales if precision == "int8" else {})
+        self.only = only
+        self.pairs: dict[str, str] = {}
         self.dtype = np.float16 if precision == "fp16" else np.float32
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -55,9 +67,33 @@ class OnnxOps:
         self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
+    def reads(self, row: Row) -> bool:
+        """Whether the row reads int8."""
+        return self.scales.reads(row) and (self.only is None or row.name in self.only)
+
+    def read(self, row: Row, x: str) -> str:
+        """What the row reads of the map x: in int8 that behind a pair of QuantizeLinear and DequantizeLinear, one pair per map."""
+        if not self.reads(row):
+            return x
+        if x not in self.pairs:
+            scale = self.constant(f"{x}/scale", np.asarray(self.scales.map(x), np.float32))
+            zero = self.constant(f"{x}/zero_point", np.asarray(0, np.int8))
+            stored = self.node("QuantizeLinear", [x, scale, zero], f"{x}/quantized")
+            self.pairs[x] = self.node("DequantizeLinear", [stored, scale, zero], f"{x}/dequantized")
+        return self.pairs[x]
+
+    def weight(self, row: Row, weight: np.ndarray) -> str:
+        """The convolution's weight: a constant, or in int8 a constant with a scale per output channel behind a DequantizeLinear."""
+        scale = self.scales.weight(row)
+        if scale is None or not self.reads(row):
+            return self.constant(f"{row.name}.weight", weight)
+        stored = self.constant(f"{row.name}.weight", quantized(weight, scale[:, None, None, None]))
+        parts = [self.constant(f"{row.name}/weight_scale", scale), self.constant(f"{row.name}/weight_zero_point", np.zeros(len(scale), np.int8))]
+        return self.node("DequantizeLinear", [stored, *parts], f"{row.name}/weight", axis=0)
+
     def conv(self, row: Row, x: str) -> str:
         weight, bias = (part.astype(self.dtype) for part in folded_conv(self.model, row))
-        inputs = [x, self.constant(f"{row.name}.weight", weight), self.constant(f"{row.name}.bias", bias)]
+        inputs = [self.read(row, x), self.weight(row, weight), self.constant(f"{row.name}.bias", bias)]
         window: dict[str, Any] = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4, "group": row.groups}
         if row.activation is None:
             return self.node("Conv", inputs, row.name, **window)
@@ -81,18 +117,19 @@ class OnnxOps:
         return self.node({"relu": "Relu", "sigmoid": "Sigmoid"}[name], [x], row.name)
 
     def add(self, row: Row, a: str, b: str) -> str:
-        return self.node("Add", [a, b], row.name)
+        return self.node("Add", [self.read(row, a), self.read(row, b)], row.name)
 
     def concat(self, row: Row, xs: Sequence[str]) -> str:
-        return self.node("Concat", xs, row.name, axis=1)
+        return self.node("Concat", [self.read(row, x) for x in xs], row.name, axis=1)
 
     def maxpool(self, row: Row, x: str) -> str:
-        return self.node("MaxPool", [x], row.name, kernel_shape=[row.kernel] * 2, strides=[row.stride] * 2, pads=[row.padding] * 4)
+        window = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4}
+        return self.node("MaxPool", [self.read(row, x)], row.name, **window)
 
     def upsample(self, row: Row, x: str) -> str:
         scales = self.constant(f"{row.name}/scales", np.asarray([1, 1, row.stride, row.stride], np.float32))
         modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self.node("Resize", [x, "", scales], row.name, **modes)
+        return self.node("Resize", [self.read(row, x), "", scales], row.name, **modes)
 
     def detect(self, row: Row, heads: Sequence[str]) -> list[str]:
         if self.dtype == np.float16:  # a float16 cannot tell pixels beyond 2048 apart, nor halves beyond 1024
@@ -124,17 +161,29 @@ class OnnxOps:
         return self.node("Reshape", [rows, flat], f"{name}/flat_rows")
 
 
-def onnx_model(model: Model, height: int, width: int, batch: int | None = 1, precision: str = "fp32", decode: bool = True) -> onnx.ModelProto:
+def onnx_model(
+    model: Model,
+    height: int,
+    width: int,
+    batch: int | None = 1,
+    precision: str = "fp32",
+    decode: bool = True,
+    only: Collection[str] | None = None,
+) -> onnx.ModelProto:
     """The ONNX model for pictures of height x width pixels, multiples of the stride.
 
-    batch: None makes it dynamic. precision: "fp32", or "fp16" for float16 weights and feature maps between float32 input and output.
+    batch: None makes it dynamic. precision: "fp32", or "fp16" for float16 weights and feature maps between float32 input and output, or "int8"
+    for a model with scales (`octrim quantize`), also between float32 input and output.
     decode: False gives the logits `head0`, `head1`, .. `[batch, anchors x (5 + classes), h, w]` instead of `output0`.
+    only: of int8, the names of the rows that read it; by default all that have scales. Raises InputError for int8 without scales.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} for ONNX; expected one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and not model.scales:
+        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
     network = model.network
     size = "batch" if batch is None else batch
-    ops = OnnxOps(model, height, width, precision, decode)
+    ops = OnnxOps(model, height, width, precision, decode, only)
     image = network.rows[0].name
     if precision == "fp16":
         image = ops.node("Cast", [image], f"{image}/float16", to=TensorProto.FLOAT16)

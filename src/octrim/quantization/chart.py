@@ -1,0 +1,43 @@
+"""Where every map's values lie and where they are clipped, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from octrim.atomic import replacing
+from octrim.quantization.histogram import BINS, Histogram
+
+_COLUMNS = 256
+
+
+def save_scale_chart(histograms: dict[str, Histogram], clips: dict[str, float], path: Path) -> None:
+    """Write a PNG with a line per group: shares of |x| from 0 to its largest value, on a logarithmic colour scale, and the clip as a mark."""
+    names = list(histograms)
+    shares = np.stack([_resampled(histogram) for histogram in histograms.values()])
+    figure = Figure(figsize=(8, max(3.0, 0.16 * len(names) + 1.6)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(
+        np.log10(np.maximum(shares, 1e-7)), aspect="auto", cmap="Blues", extent=(0, 1, len(names) - 0.5, -0.5), interpolation="nearest"
+    )
+    tops = [max(histogram.max, np.finfo(np.float32).tiny) for histogram in histograms.values()]
+    positions = [min(clips[name] / top, 1.0) for name, top in zip(names, tops, strict=True)]
+    axes.scatter(positions, range(len(names)), marker="|", s=60, color="#cc0000", label="clip", clip_on=False, zorder=3)
+    axes.set_yticks(range(len(names)), [name.removeprefix("model.") for name in names], fontsize=7)
+    axes.set_xlabel("|x| / largest |x|")
+    axes.set_xlim(0, 1)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    figure.colorbar(image, ax=axes, label="log10 of the share of values", shrink=0.5)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata={"Software": None})
+
+
+def _resampled(histogram: Histogram) -> np.ndarray:
+    """Shares of the values in _COLUMNS equal parts from 0 to the largest."""
+    below = np.concatenate([[0], np.cumsum(histogram.counts)])
+    edges = np.linspace(0, histogram.max / histogram.width, _COLUMNS + 1)
+    return np.diff(np.interp(edges, np.arange(BINS + 1), below)) / max(below[-1], 1)
