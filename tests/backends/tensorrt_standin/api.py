@@ -222,35 +222,40 @@ def brief(value: Any) -> str:
     return repr(value) if isinstance(value, (int, float, str, Enum, type(None))) else type(value).__name__
 
 
+def _refused(where: str, kind: str, value: Any) -> TypeError:
+    """Made where it is raised: a frame that keeps its own exception would keep the arguments alive."""
+    return TypeError(f"{where} is {brief(value)}, expected {kind}")
+
+
 def convert(space: Space, where: str, kind: str, value: Any) -> Any:
     """`value` as the bindings would take it for a parameter of type `kind`. Raises TypeError."""
-    refused = TypeError(f"{where} is {brief(value)}, expected {kind}")
     if kind.startswith("collections.abc.Sequence["):
         if not isinstance(value, (list, tuple)):
-            raise refused
+            raise _refused(where, kind, value)
         return [convert(space, where, kind[len("collections.abc.Sequence[") : -1], item) for item in value]
     if kind.startswith("trt."):
-        return _instance(space, where, kind.removeprefix("trt."), value, refused)
+        return _instance(space, where, kind, value)
     if kind == "typing.SupportsInt":  # pybind11 never takes a float for an integer
         if isinstance(value, (float, np.floating)) or not hasattr(value, "__index__"):
-            raise refused
+            raise _refused(where, kind, value)
         return value.__index__()
     if kind == "typing.SupportsFloat":
         if isinstance(value, (str, Enum)) or not hasattr(value, "__float__"):
-            raise refused
+            raise _refused(where, kind, value)
         return float(value)
     if kind == "typing_extensions.Buffer":
         try:
             return bytes(memoryview(value))
         except TypeError:
-            raise refused from None
+            raise _refused(where, kind, value) from None
     plain = {"str": str, "bool": bool, "tuple": tuple, "list": list, "slice": slice, "object": object, "numpy.ndarray": np.ndarray}
     if not isinstance(value, plain[kind]):
-        raise refused
+        raise _refused(where, kind, value)
     return value
 
 
-def _instance(space: Space, where: str, name: str, value: Any, refused: TypeError) -> Any:
+def _instance(space: Space, where: str, kind: str, value: Any) -> Any:
+    name = kind.removeprefix("trt.")
     if name == "ILogger.Severity":
         name = "Severity"
     wanted = space.names.get(name)
@@ -258,7 +263,7 @@ def _instance(space: Space, where: str, name: str, value: Any, refused: TypeErro
         raise NotImplementedError(f"{where} takes a {name}, which the stand-in does not model")
     if issubclass(wanted, Enum):
         if type(value) is not wanted:
-            raise refused
+            raise _refused(where, kind, value)
         return value
     if isinstance(value, Guarded) and value._space is space and name in value._facts.lineage:
         if not value._made:
@@ -268,7 +273,7 @@ def _instance(space: Space, where: str, name: str, value: Any, refused: TypeErro
         return wanted(value)
     if name == "Weights" and isinstance(value, np.ndarray):
         return wanted(value)
-    raise refused
+    raise _refused(where, kind, value)
 
 
 def zero(space: Space, kind: str) -> Any:

@@ -60,6 +60,9 @@ class HostMemory(Guarded, bytes):
     def _get_dtype(self) -> Enum:
         return self._space.names["DataType"].INT8
 
+    def __bool__(self) -> bool:
+        return True
+
     def __len__(self) -> int:
         raise TypeError(f"{self._where()} has no len(); it has nbytes")
 

@@ -61,17 +61,20 @@ class Program:
             nodes.append([node.kind, node.name, node.inputs, node.output, node.attributes, weights])
         ports = [[[port.id, port.name, port.dtype, port.shape, port.profiles] for port in ports] for ports in (self.inputs, self.outputs)]
         header = json.dumps([self.version, self.name, *ports, nodes, self.settings]).encode()
-        body = b"".join([len(header).to_bytes(8, "little"), header, *(array.tobytes() for array in blobs)])
-        return MAGIC + hashlib.sha256(body).digest() + body
+        parts = [len(header).to_bytes(8, "little"), header, *(memoryview(array.reshape(-1).view(np.uint8)) for array in blobs)]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return b"".join([MAGIC, digest.digest(), *parts])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Program:
         """Raises ValueError where the bytes are not those of `to_bytes`."""
-        body = data[40:]
+        body = memoryview(data)[40:]
         if data[:8] != MAGIC or hashlib.sha256(body).digest() != data[8:40]:
             raise ValueError(f"{len(data)} bytes are no engine, or not a whole one")
         position = 8 + int.from_bytes(body[:8], "little")
-        version, name, inputs, outputs, entries, settings = json.loads(body[8:position])
+        version, name, inputs, outputs, entries, settings = json.loads(bytes(body[8:position]))
         nodes = []
         for kind, label, sources, output, attributes, stored in entries:
             weights = {}
