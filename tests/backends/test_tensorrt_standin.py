@@ -531,7 +531,7 @@ def test_slices_with_and_without_axes(fake: Installed, rng: np.random.Generator)
 
 def test_half_is_rounded_after_every_layer_and_accumulated_in_float32(fake: Installed) -> None:
     draft = Draft(fake, (1, 2048, 1, 1))
-    layer = draft.conv(draft.half(), ones(1, 2048, 1, 1, dtype=np.float16), np.float16([1.0]))
+    layer = draft.conv(draft.half(), ones(1, 2048, 1, 1, dtype=np.float16), np.array([1.0], np.float16))
     plus = draft.elementwise(layer.get_output(0), draft.constant(np.full((1, 1, 1, 1), 4096), np.float16))
     assert plus.dtype == fake.trt.DataType.HALF
     assert draft.build(layer.get_output(0), plus)
@@ -548,20 +548,20 @@ def test_an_int8_convolution_against_integers_worked_out_by_hand(fake: Installed
         draft = Draft(fake, (1, 2, 1, 2))
         scale = draft.constant([0.5])
         x = draft.dequantize(draft.quantize(draft.x, scale), scale)
-        weights, scales = np.float32([[1, -1.5], [20, 0.25]]).reshape(2, 2, 1, 1), np.float32([0.01, 0.25])
+        weights, scales = np.array([[1, -1.5], [20, 0.25]], np.float32).reshape(2, 2, 1, 1), np.array([0.01, 0.25], np.float32)
         factors = draft.constant(scales)
         if int8_constant:
             integers = draft.constant(np.reshape([100, -128, 80, 1], (2, 2, 1, 1)), np.int8)
         else:
             integers = draft.quantize(draft.constant(weights), factors, axis=0)
-        bias = np.float32([0.125, 0])
+        bias = np.array([0.125, 0], np.float32)
         layer = draft.net.add_convolution_nd(x, 2, (1, 1), fake.trt.Weights(fake.trt.float32), bias)
         assert layer.num_inputs == 1
         layer.set_input(1, draft.dequantize(integers, factors, axis=0))
         assert layer.num_inputs == 2
         layer.name = "conv"
         assert draft.build(layer.get_output(0)), fake.errors
-        result = execute(draft.net, {"images": np.float32([0.75, 1.25, 150, -150]).reshape(1, 2, 1, 2)})["out0"]
+        result = execute(draft.net, {"images": np.array([0.75, 1.25, 150, -150], np.float32).reshape(1, 2, 1, 2)})["out0"]
         first = [(2 * 100 + 127 * -128) * 0.005 + 0.125, (2 * 100 + -128 * -128) * 0.005 + 0.125]
         second = [(2 * 80 + 127) * 0.125, (2 * 80 - 128) * 0.125]
         np.testing.assert_allclose(result, np.reshape([first, second], (1, 2, 1, 2)), rtol=1e-6)

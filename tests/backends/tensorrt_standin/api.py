@@ -115,8 +115,8 @@ class Guarded:
         self._setup(**bind(self._space, self._where("__init__"), self._facts.methods["__init__"], args, kwargs))
         self._made = True
 
-    def _setup(self) -> None:
-        pass
+    def _setup(self, *_: Any, **__: Any) -> None:
+        """What the constructor does with its converted arguments."""
 
     @classmethod
     def _where(cls, name: str = "") -> str:

@@ -131,7 +131,7 @@ class Device:
 
     def find(self, address: int, size: int, kind: str) -> np.ndarray | None:
         """`size` bytes at `address`, or None where they are not all in one allocation of this kind."""
-        for start, (array, held) in self.memory.items():
+        for start, (array, held) in list(self.memory.items()):  # other threads allocate meanwhile
             if held == kind and start <= address and address + size <= start + array.size:
                 return array[address - start : address - start + size]
         return None

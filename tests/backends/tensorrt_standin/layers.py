@@ -62,11 +62,11 @@ class Layer(Guarded):
     _setting: ClassVar[tuple[str, ...]] = ()
     """Properties that are part of the node."""
 
-    def _setup(self, network: Any, index: int, inputs: Sequence[Tensor], **values: Any) -> None:
+    def _setup(self, *_: Any, network: Any, index: int, inputs: Sequence[Tensor], **values: Any) -> None:
         self._network, self._index = network, index
         self._sources = list(inputs)
         title = f"(Unnamed Layer* {index}) [{self._kind.title()}]"
-        self._values = {"name": title} | {key: self._typed_default(key, value) for key, value in self._defaults.items()} | values
+        self._values: dict[str, Any] = {"name": title} | {key: self._typed_default(key, value) for key, value in self._defaults.items()} | values
         self._output = self._space.new("ITensor", network=network, layer=self, key=f"{index}", name=f"{title}_output")
 
     def _typed_default(self, key: str, value: Any) -> Any:
@@ -140,7 +140,7 @@ class Convolution(_Windowed):
     _defaults: ClassVar[dict[str, Any]] = _WINDOW | {"dilation_nd": (1, 1), "num_groups": 1}
     _setting = ("num_output_maps", "kernel_size_nd", "stride_nd", "pre_padding", "post_padding", "padding_mode", "dilation_nd", "num_groups")
 
-    def _setup(self, kernel: Weights, bias: Weights | None, **values: Any) -> None:
+    def _setup(self, *, kernel: Weights, bias: Weights | None, **values: Any) -> None:
         self._kernel, self._bias = kernel, bias
         self._borrowed: dict[str, weakref.ref[np.ndarray]] = {}
         super()._setup(**values)
@@ -237,7 +237,7 @@ class Constant(Layer):
     _kind = "CONSTANT"
     _setting = ("shape",)
 
-    def _setup(self, weights: Weights, **values: Any) -> None:
+    def _setup(self, *, weights: Weights, **values: Any) -> None:
         self._weights = weights
         super()._setup(**values)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.backends.tensorrt_standin.api import Enum, Guarded, brief
-from tests.backends.tensorrt_standin.layers import Convolution, Layer, Tensor, plain
+from tests.backends.tensorrt_standin.layers import Convolution, Layer, Tensor
 from tests.backends.tensorrt_standin.program import Node, Port
 from tests.backends.tensorrt_standin.shapes import RefusedError, Spec, infer, need
 from tests.backends.tensorrt_standin.values import DTYPES, Dims, Weights
@@ -212,5 +212,6 @@ class Network(Guarded):
 
     def _port(self, tensor: Tensor, profiles: Sequence[Any] = ()) -> Port:
         spec = self._spec(tensor)
-        shapes = tuple(tuple(tuple(plain(part)) for part in profile._shapes[tensor.name]) for profile in profiles if tensor.name in profile._shapes)
+        sets = [profile._shapes[tensor.name] for profile in profiles if tensor.name in profile._shapes]
+        shapes = tuple((tuple(least), tuple(best), tuple(most)) for least, best, most in sets)
         return Port(tensor._id, tensor.name, spec.dtype, spec.shape, shapes)

@@ -61,7 +61,7 @@ class Program:
             nodes.append([node.kind, node.name, node.inputs, node.output, node.attributes, weights])
         ports = [[[port.id, port.name, port.dtype, port.shape, port.profiles] for port in ports] for ports in (self.inputs, self.outputs)]
         header = json.dumps([self.version, self.name, *ports, nodes, self.settings]).encode()
-        parts = [len(header).to_bytes(8, "little"), header, *(memoryview(array.reshape(-1).view(np.uint8)) for array in blobs)]
+        parts = [len(header).to_bytes(8, "little"), header, *(array.reshape(-1).view(np.uint8).data for array in blobs)]
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)

@@ -176,8 +176,8 @@ def _concatenation(node: Node, inputs: Sequence[Spec]) -> Spec:
         equal = all(p == q for index, (p, q) in enumerate(zip_longest(x.shape, first.shape)) if index != axis)
         need(equal, f"inputs {shapes} differ outside axis {axis}")
         need(x.shape[axis] > 0, f"inputs {shapes} with an unknown length along axis {axis}")
-        known = first.scale is not None and x.scale is not None
-        need(not known or np.array_equal(first.scale, x.scale), f"int8 inputs of different scales {first.scale} and {x.scale}")
+        same = first.scale is None or x.scale is None or np.array_equal(first.scale, x.scale)
+        need(same, f"int8 inputs of different scales {first.scale} and {x.scale}")
     length = sum(x.shape[axis] for x in inputs)
     return Spec((*first.shape[:axis], length, *first.shape[axis + 1 :]), first.dtype, scale=first.scale)
 
