@@ -51,9 +51,9 @@ class Execution:
     """Options of every command that runs networks."""
 
     runtime: Runtime = None
-    """What runs the network (default: openvino; onnxruntime for an .onnx file)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What it computes in."""
+    """What runs the network (default: openvino; onnxruntime for an .onnx file; engines and Paddle Inference have their own)."""
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    """What it computes in; int8 after octrim quantize."""
     threads: Number = None
     """Processor threads (default: all)."""
 
@@ -76,7 +76,7 @@ class Predict(Execution, Folder):
     """Detect objects in a picture, folder, glob, video, stream or camera."""
 
     weights: str = "best.safetensors"
-    """Model file, checkpoint (.pt), .onnx file, or OpenVINO IR (.xml or its folder)."""
+    """Model file, checkpoint (.pt), or what octrim export wrote: .onnx, .engine, OpenVINO IR or a Paddle Inference folder."""
     source: str = "0"
     """Picture, folder, glob, video, stream address, or camera number."""
     imgsz: ImageSize = None
@@ -132,7 +132,7 @@ class Val(Execution, Folder):
     """Evaluate a network on labelled pictures: COCO mAP, per class, curves."""
 
     weights: str = "best.safetensors"
-    """Model file, checkpoint (.pt), .onnx file, or OpenVINO IR (.xml or its folder)."""
+    """Model file, checkpoint (.pt), or what octrim export wrote: .onnx, .engine, OpenVINO IR or a Paddle Inference folder."""
     data: Text = None
     """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "val"
@@ -402,20 +402,34 @@ class Prune(Weights, Folder):
 
 @dataclass(frozen=True)
 class Export(Weights, Folder):
-    """Write a deployable, compared with Paddle on pictures before it is called done."""
+    """Write a deployable, compared on pictures with another runtime before it is called done."""
 
-    format: Literal["onnx", "openvino"] = "onnx"
-    """What to write."""
-    precision: Literal["fp32", "fp16"] = "fp32"
-    """fp16: float16 feature maps and weights (onnx), float16 weights (openvino)."""
+    format: Literal["onnx", "openvino", "tensorrt", "paddle"] = "onnx"
+    """What to write: a file for ONNX Runtime and others, OpenVINO IR, an engine for this machine's GPU, a folder for Paddle Inference."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
-    batch: Batch = 1
-    """Pictures per batch."""
+    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]")] = (1,)
+    """Pictures per batch; for tensorrt also three numbers: fewest, typical, most."""
     dynamic: bool = False
-    """Any number of pictures per batch."""
+    """Any number of pictures per batch; for tensorrt 1 to --batch."""
     source: Text = None
     """Pictures to compare on (default: generated ones)."""
+    verify: bool = False
+    """Also show the differences by part of the output, and demand that the detected boxes agree."""
+    data: Text = None
+    """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    split: str = "val"
+    """Which part of it."""
+    pad_channels: int = 1
+    """tensorrt: zeros up to a multiple of this many channels."""
+    workspace: float = 1.0
+    """tensorrt: GiB of GPU memory for the build."""
+    builder_level: int = 3
+    """tensorrt: 0 builds fast, 5 runs fast."""
+    timing_cache: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """tensorrt: kernel times, read and written, so that later builds are faster."""
 
     def run(self) -> None:
         from octrim.deploy.export import export_command
@@ -455,7 +469,7 @@ class Bench(Execution, Folder):
     """Time networks side by side, interleaved in one process, stage by stage."""
 
     weights: Annotated[tuple[str, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
-    """Any number of model files, checkpoints, .onnx files or OpenVINO IR; the first is the yardstick."""
+    """Any number of model files, checkpoints and deployables (.onnx, .engine, folders); the first is the yardstick."""
     cfg: Text = None
     """A freshly initialised network in front of them."""
     seed: int = 0

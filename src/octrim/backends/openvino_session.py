@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 
-from octrim.backends.onnx import export_metadata, onnx_model
 from octrim.backends.openvino import openvino_model, with_uint8_input
+from octrim.backends.openvino_int8 import openvino_int8_model, with_plain_concats
 from octrim.backends.session import NothingToPrepare, PerShape, check_batch, file_info, model_info
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
@@ -32,18 +33,6 @@ def _compile(graph: Any, precision: str, threads: int | None) -> Any:
     return core.compile_model(graph, "CPU", config)
 
 
-def int8_model(model: Model, height: int, width: int, batch: int | None = 1) -> ov.Model:
-    """The OpenVINO model of the int8 ONNX graph, which OpenVINO reads as what it is; contract and metadata as of `openvino_model`.
-
-    Raises InputError for a model without scales.
-    """
-    with quiet_stderr():
-        built = ov.Core().read_model(onnx_model(model, height, width, batch, "int8").SerializeToString())
-    for key, value in export_metadata(model).items():
-        built.set_rt_info(value, ["octrim", key])
-    return built
-
-
 def _version() -> str:
     return str(ov.__version__).partition("-")[0]
 
@@ -56,7 +45,7 @@ class OpenvinoSession:
 
         def build(batch: int, height: int, width: int) -> Any:
             if precision == "int8":
-                return _compile(with_uint8_input(int8_model(model, height, width, batch)), "fp32", threads).create_infer_request()
+                return _compile(with_uint8_input(openvino_int8_model(model, height, width, batch)), "fp32", threads).create_infer_request()
             graph = openvino_model(model, height, width, batch, pixels=True)
             return _compile(graph, precision, threads).create_infer_request()
 
@@ -89,18 +78,24 @@ class OpenvinoFileSession(NothingToPrepare):
                     else {}
                 )
             else:
-                import onnx
-
                 metadata = {item.key: item.value for item in onnx.load(str(path), load_external_data=False).metadata_props}
+                if metadata.get("precision") == "int8":
+                    graph = with_plain_concats(graph)
             shape = graph.input().get_partial_shape()  # raises where there is not exactly one
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
             output = [dimension.get_length() if dimension.is_static else None for dimension in graph.output(0).get_partial_shape()]
         except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
             raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
         self.path = path
+        stored = metadata.get("precision")
+        if precision == "int8" and stored != "int8":
+            raise InputError(f"{path}: was not exported in int8; OpenVINO cannot run it in int8")
+        # What is int8 in the graph runs in int8; the precision asked for is that of the rest.
+        rest = "fp32" if precision == "int8" else precision
+        precision = "int8" if stored == "int8" and precision == "fp32" else precision
         self.info = file_info(path, metadata, dimensions, output, "openvino", _version(), precision)
         try:
-            self.request = _compile(with_uint8_input(graph), precision, threads).create_infer_request()
+            self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
         except RuntimeError as error:
             raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
 

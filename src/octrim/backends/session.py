@@ -37,8 +37,8 @@ _SHAPES_KEPT = 16
 class SessionInfo:
     """What a session knows of itself.
 
-    size: (height, width) where the graph fixes it, else None. batch: likewise. image_size: the side the network was made for.
-    network: the table, where the file carries it.
+    size: (height, width) where the graph fixes it, else None. batch: likewise. batches: fewest and most pictures per batch, where there is a
+    limit. image_size: the side the network was made for. network: the table, where the file carries it.
     """
 
     runtime: str
@@ -50,6 +50,7 @@ class SessionInfo:
     size: tuple[int, int] | None = None
     batch: int | None = None
     network: Network | None = None
+    batches: tuple[int, int] | None = None
 
 
 class Session(Protocol):
@@ -154,6 +155,8 @@ def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
         raise InputError(f"this {info.runtime} graph takes pictures of {info.size[0]}x{info.size[1]}; found {size[0]}x{size[1]}")
     if info.batch is not None and len(batch) != info.batch:
         raise InputError(f"this {info.runtime} graph takes batches of {info.batch}; found {len(batch)}")
+    if info.batches is not None and not info.batches[0] <= len(batch) <= info.batches[1]:
+        raise InputError(f"this {info.runtime} graph takes batches of {info.batches[0]} to {info.batches[1]}; found {len(batch)}")
     if any(side < info.stride or side % info.stride for side in size):
         raise InputError(f"picture sides must be multiples of the stride {info.stride}; found {size[0]}x{size[1]}")
     if info.network is not None:

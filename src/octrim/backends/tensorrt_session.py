@@ -50,10 +50,18 @@ class TensorrtFileSession:
         self.gpu = cuda.gpu()
         check_origin(path, header, str(trt.__version__), self.gpu)
         self.path, self.header, self.graphs = path, header, graphs
-        self.batches = header.batch
-        fixed = self.batches[0] if self.batches[0] == self.batches[2] else None
+        low, _, high = header.batch
         self.info = SessionInfo(
-            "tensorrt", str(trt.__version__), header.precision, header.names, header.stride, header.image_size, header.size, fixed, header.network
+            runtime="tensorrt",
+            version=str(trt.__version__),
+            precision=header.precision,
+            names=header.names,
+            stride=header.stride,
+            image_size=header.image_size,
+            size=header.size,
+            batch=low if low == high else None,
+            network=header.network,
+            batches=(low, high),
         )
         self._lock = threading.Lock()
         self._engine = _Engine(trt, cuda, data, path)
@@ -61,13 +69,12 @@ class TensorrtFileSession:
 
     def prepare(self, batch: int, height: int, width: int) -> None:
         """Make the buffers of this batch size, run it once, and capture its graph."""
-        self._check_count(batch)
+        check_batch(np.empty((batch, height, width, 3), np.uint8), self.info)
         with self._lock:
             self._engine.lane(batch, self.graphs)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        self._check_count(len(batch))
         with self._lock:
             return self._engine.lane(len(batch), self.graphs).run(batch, self.graphs)
 
@@ -86,11 +93,6 @@ class TensorrtFileSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check_count(self, count: int) -> None:
-        low, _, high = self.batches
-        if not low <= count <= high:
-            raise InputError(f"{self.path}: takes batches of {low if low == high else f'{low} to {high}'} pictures; found {count}")
 
 
 class _Engine:

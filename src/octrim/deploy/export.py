@@ -1,4 +1,4 @@
-"""Write a deployable, and compare it with Paddle on pictures before calling it done."""
+"""Write a deployable, and compare it on pictures with another runtime before calling it done."""
 
 from __future__ import annotations
 
@@ -6,40 +6,54 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.session import Session, open_session
-from octrim.data.pictures import letterbox
+from octrim.data.dataset import Dataset
+from octrim.data.open import open_labelled
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
+from octrim.deploy.compare import Comparison, Limits, compare, fitted, judge, limits_of
 from octrim.errors import InputError
+from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
-from octrim.runs import new_run
+from octrim.runs import Run, new_run, wide_console
 
 if TYPE_CHECKING:
     from octrim.commands import Export
 
 FORMATS = ("onnx", "openvino")
+"""What every machine can write and run."""
 
-# Largest difference to Paddle that passes: of scores, and of box coordinates in pixels plus a share of their size. float16 keeps
-# 11 bits, so its logits move in the third digit.
-_TOLERANCE = {"fp32": (1e-3, 0.05, 1e-4), "fp16": (5e-2, 1.0, 3e-2)}
+ALL_FORMATS = {"onnx": ".onnx", "openvino": "", "tensorrt": ".engine", "paddle": ""}
+"""Every format, and how its file's name ends; without an ending it is a folder."""
+
+PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "int8"), "tensorrt": ("fp32", "fp16", "int8"), "paddle": ("fp32",)}
+
+_NAMES = {"paddle": "Paddle", "onnxruntime": "ONNX Runtime"}
+
+Build = Callable[[str, int, int], None]
+"""Called with a phase of the building of an engine, its steps done, and its steps in all."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how far it is from Paddle, over all boxes of the pictures compared.
+    """What was written and how far it is from the reference, over all boxes of the pictures compared.
 
-    path: file or folder. score_error: largest absolute difference of objectness and class scores. box_error: of box coordinates, in
-    pixels. runtime: what ran the deployable.
+    path: file or folder. reference: what it was compared with: Paddle, or ONNX Runtime in the same precision for engines, which are built
+    where there may be no Paddle, and for OpenVINO in int8. runtime: what ran the deployable. batch: None for any number, three numbers for an
+    engine's fewest, typical and most. score_error: largest absolute difference of objectness and class scores. box_error: of box coordinates, in
+    pixels. parts: largest and mean per part of the output. energy, boxes, matched, iou: as in `octrim.deploy.compare`. map: mAP50-95 of reference
+    and deployable, where labelled data was given.
     """
 
     path: str
@@ -47,13 +61,20 @@ class ExportReport:
     precision: str
     height: int
     width: int
-    batch: int | None
+    batch: int | tuple[int, int, int] | None
     bytes: int
     sha256: dict[str, str]
     pictures: int
+    reference: str
     runtime: str
     score_error: float
     box_error: float
+    energy: float
+    boxes: int
+    matched: int
+    iou: float
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    map: tuple[float, float] | None = None
 
 
 def export(
@@ -62,119 +83,276 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     imgsz: int | Sequence[int] | None = None,
-    batch: int | None = 1,
+    batch: int | tuple[int, int, int] | None = 1,
     pictures: Sequence[np.ndarray] | None = None,
+    verify: bool = False,
+    data: Dataset | None = None,
+    pad_channels: int = 1,
+    workspace: float = 1.0,
+    builder_level: int = 3,
+    timing_cache: str | Path | None = None,
+    progress: Build | None = None,
 ) -> ExportReport:
-    """Write `path` (`.onnx` file, or a folder for OpenVINO IR) and return how it compares with Paddle.
+    """Write `path` and return how it compares: with Paddle, or an engine with ONNX Runtime.
 
-    precision: "fp32", or "fp16": float16 feature maps and weights in ONNX, float16 weights in OpenVINO. imgsz: side, or (height, width).
-    batch: pictures per batch; None for any number. pictures: uint8 BGR arrays to compare on; drawn ones by default.
-    Raises InputError, leaving nothing behind, when the deployable differs from Paddle by more than rounding explains.
+    path: `.onnx`, `.engine` (and its header `.engine.json` beside it), or a folder for OpenVINO IR and Paddle Inference.
+    precision: "fp32"; "fp16": float16 feature maps and weights in ONNX and TensorRT, float16 weights in OpenVINO; "int8" for a model with scales
+    (`octrim.quantize`), not in Paddle. imgsz: side, or (height, width), in pixels.
+    batch: pictures per batch; None for any number, which an engine cannot; (fewest, typical, most), which only an engine can.
+    pictures: uint8 BGR arrays to compare on; drawn ones by default. verify: the boxes that both detect must agree, too.
+    data: labelled pictures on which mAP50-95 must agree.
+    For engines: pad_channels: multiple that convolutions are padded to with zeros. workspace: gibibytes while building. builder_level: 0 (builds
+    fast) to 5 (runs fast). timing_cache: file of kernel times that later builds read. progress: see `Build`.
+    Raises InputError, leaving nothing behind, when the deployable differs by more than its precision explains, and where TensorRT, CUDA or Paddle
+    is needed and missing.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise InputError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
-    if precision not in _TOLERANCE:
-        raise InputError(f"precision {precision!r} is unknown; known are {', '.join(_TOLERANCE)}")
-    if batch is not None and not 1 <= batch <= 4096:
-        raise InputError(f"batch is {batch}, expected 1 to 4096 pictures")
-    if path.suffix != (".onnx" if format == "onnx" else ""):
-        raise InputError(f"{path}: expected {'a file name that ends in .onnx' if format == 'onnx' else 'a folder name'}")
-    if not path.parent.is_dir() or (path.exists() and path.is_dir() != (format == "openvino")):
-        raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
+    _check(model, path, format, precision, batch)
     height, width = image_size(imgsz, model.image_size, model.network.stride)
     if pictures is not None and not len(pictures):
         raise InputError("no pictures to compare on")
     if pictures is None:
         pictures = [drawn_scene(seed, *size) for seed, size in enumerate([(720, 1280), (480, 640), (900, 600)])]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        written = _write(model, Path(folder), format, precision, height, width, batch)
-        session = open_session(written)
-        errors = _compare(model, session, pictures, height, width, batch, precision)
-        if format == "onnx":
-            files = [path]
-            write_bytes(path, written.read_bytes())
+        made = Path(folder) / f"model{ALL_FORMATS[format]}"
+        if format == "tensorrt":
+            cache = None if timing_cache is None else Path(timing_cache)
+            _write_engine(model, made, precision, height, width, batch, pad_channels, workspace, builder_level, cache, progress)
         else:
-            files = [path / "model.bin", path / "model.xml"]
-            path.mkdir(exist_ok=True)
-            for file in files:
-                write_bytes(file, (written.parent / file.name).read_bytes())
+            _write(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
+        session = open_session(made)
+        try:
+            reference, limits = _reference(model, format, precision, height, width)
+            name = f"{_NAMES[reference.info.runtime]} {reference.info.version}{' in int8' * (reference.info.precision == 'int8')}"
+            images = fitted(pictures, height, width)
+            found = compare(reference, session, images, _at_once(batch, len(images)), limits)
+            judge(found, limits, name, verify)
+            maps = None if data is None else _maps(reference, session, data, limits, name)
+            runtime = f"{session.info.runtime} {session.info.version}"
+        finally:
+            getattr(session, "close", lambda: None)()  # those that hold a GPU's memory have one
+        files = _place(made, path)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     size = sum(file.stat().st_size for file in files)
-    runtime = f"{session.info.runtime} {session.info.version}"
-    return ExportReport(str(path), format, precision, height, width, batch, size, digests, len(pictures), runtime, *errors)
+    errors = (found.score_error, found.box_error, found.energy, found.boxes, found.matched, found.iou, found.parts)
+    return ExportReport(str(path), format, precision, height, width, batch, size, digests, len(pictures), name, runtime, *errors, maps)
 
 
-def _write(model: Model, folder: Path, format: str, precision: str, height: int, width: int, batch: int | None) -> Path:
+def _check(model: Model, path: Path, format: str, precision: str, batch: int | tuple[int, int, int] | None) -> None:
+    """Raise InputError for options that do not go together, before anything takes time."""
+    if format not in ALL_FORMATS:
+        raise InputError(f"format {format!r} is unknown; known are {', '.join(ALL_FORMATS)}")
+    if precision not in PRECISIONS[format]:
+        raise InputError(f"precision {precision!r} is unknown to {format}; known are {', '.join(PRECISIONS[format])}")
+    if precision == "int8" and not model.scales:
+        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+    counts = batch if isinstance(batch, tuple) else () if batch is None else (batch,)
+    if not all(1 <= count <= 4096 for count in counts) or len(counts) not in (0, 1, 3):
+        raise InputError(f"batch is {batch}, expected 1 to 4096 pictures")
+    if format == "tensorrt" and batch is None:
+        raise InputError("an engine must know the most pictures that a batch may have: give --batch N with --dynamic")
+    if format != "tensorrt" and len(counts) == 3:
+        raise InputError(f"batch is {batch}; only engines take fewest, typical and most")
+    ending = ALL_FORMATS[format]
+    if path.suffix != ending:
+        raise InputError(f"{path}: expected {f'a file name that ends in {ending}' if ending else 'a folder name'}")
+    if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not ending)):
+        raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
+
+
+def _write(model: Model, made: Path, format: str, precision: str, height: int, width: int, batch: int | None) -> None:
     if format == "onnx":
         from octrim.backends.onnx import onnx_model
 
-        file = folder / "model.onnx"
-        file.write_bytes(onnx_model(model, height, width, batch, precision).SerializeToString(deterministic=True))
-        return file
+        made.write_bytes(onnx_model(model, height, width, batch, precision).SerializeToString(deterministic=True))
+        return
+    made.mkdir()
+    if format == "paddle":
+        from octrim.backends.paddle_inference import write_paddle_inference
+
+        write_paddle_inference(model, made, height, width, batch)
+        return
     import openvino as ov
 
     from octrim.backends.openvino import openvino_model
+    from octrim.backends.openvino_int8 import openvino_int8_model
 
-    file = folder / "ir" / "model.xml"
-    file.parent.mkdir()
-    ov.save_model(openvino_model(model, height, width, batch), file, compress_to_fp16=precision == "fp16")
-    return file
+    graph = openvino_int8_model(model, height, width, batch) if precision == "int8" else openvino_model(model, height, width, batch)
+    ov.save_model(graph, made / "model.xml", compress_to_fp16=precision == "fp16")
 
 
-def _compare(
-    model: Model, session: Session, pictures: Sequence[np.ndarray], height: int, width: int, batch: int | None, precision: str
-) -> tuple[float, float]:
-    """Largest differences to Paddle, (scores, pixels). Raises InputError where they exceed what the precision explains."""
-    paddle = open_session(model, "paddle")
-    fitted = np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
-    size = len(fitted) if batch is None else batch
-    score_limit, pixel_limit, relative = _TOLERANCE[precision]
-    score_error = box_error = 0.0
-    for start in range(0, len(fitted), size):
-        part = np.take(fitted, range(start, start + size), axis=0, mode="wrap")  # a fixed batch is filled up from the start
-        expected, found = paddle(part), session(part)
-        if expected.shape != found.shape or not np.isfinite(found).all():
-            raise InputError(f"export gave {list(found.shape)} values, not all of them finite perhaps; Paddle gives {list(expected.shape)}")
-        difference = np.abs(expected - found)
-        score_error = max(score_error, float(difference[..., 4:].max()))
-        box_error = max(box_error, float(difference[..., :4].max()))
-        if score_error > score_limit or (difference[..., :4] > pixel_limit + relative * np.abs(expected[..., :4])).any():
-            raise InputError(
-                f"the deployable differs from Paddle by {score_error:.2g} in scores and {box_error:.2g} px in boxes; "
-                f"allowed are {score_limit:g}, and {pixel_limit:g} px plus {relative:g} of the coordinate; nothing was written"
-            )
-    return score_error, box_error
+def _write_engine(
+    model: Model,
+    made: Path,
+    precision: str,
+    height: int,
+    width: int,
+    batch: Any,
+    pad_channels: int,
+    workspace: float,
+    level: int,
+    timing_cache: Path | None,
+    progress: Build | None,
+) -> None:
+    from octrim.backends.cuda import cuda_runtime
+    from octrim.backends.engine_file import write_engine
+    from octrim.backends.tensorrt import build_engine, engine_header, import_tensorrt
+
+    try:
+        import_tensorrt()
+        gpu = cuda_runtime().gpu()
+    except InputError as error:
+        raise InputError(f"{error}; an engine is built on the machine that runs it, from the model file: see docs/deploy.md") from None
+    options = {"pixels": True, "decode": True}
+    engine = build_engine(
+        model,
+        height,
+        width,
+        precision,
+        batch,
+        **options,
+        pad_channels=pad_channels,
+        workspace=int(workspace * 2**30),
+        level=level,
+        timing_cache=timing_cache,
+        progress=progress,
+    )
+    header = engine_header(model, height, width, precision, batch, engine=engine, **options)
+    write_engine(made, engine, header | {"gpu": {"name": gpu.name, "capability": gpu.capability, "cuda": gpu.cuda, "driver": gpu.driver}})
+
+
+def _reference(model: Model, format: str, precision: str, height: int, width: int) -> tuple[Session, Limits]:
+    """What the deployable is compared with, fixed to its picture size, and how far it may be from it."""
+    if format == "tensorrt" or (format == "openvino" and precision == "int8"):
+        # The same quantization for int8; the exact numbers for fp16.
+        session = open_session(model, "onnxruntime", "int8" if precision == "int8" else "fp32")
+    else:
+        session = open_session(model, "paddle")
+    session.info = replace(session.info, size=(height, width))
+    return session, limits_of(precision, session.info.precision)
+
+
+def _at_once(batch: int | tuple[int, int, int] | None, pictures: int) -> int:
+    """Pictures per batch of the comparison."""
+    if isinstance(batch, tuple):
+        return min(max(pictures, batch[0]), batch[2])
+    return pictures if batch is None else batch
+
+
+def _maps(reference: Session, session: Session, data: Dataset, limits: Limits, name: str) -> tuple[float, float]:
+    """mAP50-95 of both. Raises InputError where the deployable's is too low."""
+    low, high = session.info.batches if session.info.batches is not None else (1, 8)
+    size = min(max(8, low), high)
+    expected, given = (evaluate(one, data, batch=size, bootstrap=0).map for one in (reference, session))
+    if not given >= expected - limits.map:
+        raise InputError(f"mAP50-95 is {given:.4f} where {name} has {expected:.4f}; {limits.map:g} less are allowed; nothing was written")
+    return expected, given
+
+
+def _place(made: Path, path: Path) -> list[Path]:
+    """Move what passed to where it belongs, whole file by whole file; other files in a folder stay."""
+    if made.is_dir():
+        path.mkdir(exist_ok=True)
+        pairs = [(file, path / file.name) for file in sorted(made.iterdir())]
+    else:  # an engine's header stands beside it; it comes last
+        pairs = [(file, path.with_name(path.name + file.name.removeprefix(made.name))) for file in sorted(made.parent.iterdir())]
+    for source, target in pairs:
+        write_bytes(target, source.read_bytes())
+    return [target for _, target in pairs]
 
 
 def export_command(config: Export) -> None:
     """`octrim export`."""
     model = model_from(config)
-    pictures = None
-    if config.source is not None:
-        source = open_source(config.source)
-        if source.video is not None:
-            raise InputError(f"{config.source}: expected pictures to compare on")
-        frames = [frame for _, frame in zip(range(32), source, strict=False)]
-        broken = next((frame for frame in frames if frame.image is None), None)
-        if broken is not None:
-            raise InputError(broken.error or broken.source)
-        pictures = [frame.image for frame in frames if frame.image is not None]
-    name = "model.onnx" if config.format == "onnx" else config.format
-    batch = None if config.dynamic else config.batch
+    batch = _batch(config)
+    data = None if config.data is None else open_labelled(config.data, config.split, model.names)
+    name = f"model{ALL_FORMATS[config.format]}" if ALL_FORMATS[config.format] else config.format
     with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison
-        report = export(model, Path(folder) / name, config.format, config.precision, config.imgsz, batch, pictures)
+        with _progress() as progress:
+            report = export(
+                model,
+                Path(folder) / name,
+                config.format,
+                config.precision,
+                config.imgsz,
+                batch,
+                _pictures(config.source),
+                config.verify,
+                data,
+                config.pad_channels,
+                config.workspace,
+                config.builder_level,
+                config.timing_cache,
+                progress,
+            )
         run = new_run("export", config)
         target = run.path / name
         if target.is_dir():  # --exist-ok
             shutil.rmtree(target)
-        shutil.move(report.path, target)
+        _place(Path(report.path), target)
     report = replace(report, path=str(target))
     write_text(run.path / "export.json", json.dumps(asdict(report), indent=1))
-    shape = f"{report.batch or 'any'} x 3 x {report.height} x {report.width}"
-    run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {shape}")
+    _print(run, report, config.verify)
+
+
+def _batch(config: Export) -> int | tuple[int, int, int] | None:
+    """What --batch and --dynamic ask for, as `export` takes it."""
+    counts = list(config.batch)
+    if len(counts) == 3 and not config.dynamic:
+        return counts[0], counts[1], counts[2]
+    if len(counts) != 1:
+        raise InputError("--batch takes a number, or three for an engine without --dynamic: fewest, typical, most")
+    if not config.dynamic:
+        return counts[0]
+    if config.format != "tensorrt":
+        return None
+    return None if counts[0] == 1 else (1, counts[0], counts[0])  # a full batch is what is in a hurry
+
+
+def _pictures(source: str | None) -> list[np.ndarray] | None:
+    """The first 32 pictures of the source. Raises InputError where one of them is broken, and for a video."""
+    if source is None:
+        return None
+    opened = open_source(source)
+    if opened.video is not None:
+        raise InputError(f"{source}: expected pictures to compare on")
+    frames = [frame for _, frame in zip(range(32), opened, strict=False)]
+    broken = next((frame for frame in frames if frame.image is None), None)
+    if broken is not None:
+        raise InputError(broken.error or broken.source)
+    return [frame.image for frame in frames if frame.image is not None]
+
+
+@contextmanager
+def _progress() -> Iterator[Build]:
+    """A bar per phase of the building of an engine; it takes minutes."""
+    console = wide_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        yield show
+
+
+def _print(run: Run, report: ExportReport, verify: bool) -> None:
+    few_and_many = report.batch if isinstance(report.batch, tuple) else None
+    count = f"{few_and_many[0]} to {few_and_many[2]}" if few_and_many else report.batch or "any"
+    layout = f"{report.height} x {report.width} x 3, uint8" if report.format == "tensorrt" else f"3 x {report.height} x {report.width}"
+    run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {count} x {layout}")
     run.print(
-        f"compared with Paddle on {report.pictures} pictures in {report.runtime}: "
+        f"compared with {report.reference} on {report.pictures} pictures in {report.runtime}: "
         f"largest difference {report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"
     )
+    if verify:
+        found = Comparison(parts=report.parts)
+        run.print(found.table())
+        boxes = f"both found {report.matched} of {report.boxes} boxes, mean IoU {report.iou:.4f}" if report.boxes else "neither found a box"
+        run.print(f"{boxes}; scores differ by {report.energy:.2g} of their magnitude")
+    if report.map is not None:
+        run.print(f"mAP50-95 {report.map[1]:.4f}, {report.reference} {report.map[0]:.4f}")
     run.print(f"next: octrim predict --weights {report.path} --source PICTURE")

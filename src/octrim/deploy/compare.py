@@ -1,0 +1,164 @@
+"""Two sessions on the same pictures: how far apart their outputs, their boxes and their mAP are, and how far they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from rich.table import Table
+
+from octrim.backends.session import Session
+from octrim.data.pictures import letterbox
+from octrim.errors import InputError
+from octrim.evaluate.matching import box_iou
+from octrim.evaluate.nms import non_max_suppression
+
+CONF, IOU = 0.25, 0.45
+"""At which boxes are compared: what `octrim predict` shows."""
+
+PARTS = {"centre, px": slice(0, 2), "size, px": slice(2, 4), "objectness": slice(4, 5), "class scores": slice(5, None)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far two sessions may be apart.
+
+    score: largest difference of a score. pixel, relative: of a box coordinate, in pixels plus a share of it. Instead of these, int8 has `energy`:
+    the root of the summed squares of score differences over that of the scores.
+    margin: boxes are looked for within so much of the confidence threshold. agreement: least share of boxes that both find. map: how far mAP50-95
+    may fall.
+    """
+
+    margin: float
+    agreement: float
+    map: float
+    score: float | None = None
+    pixel: float = 0.0
+    relative: float = 0.0
+    energy: float | None = None
+
+
+# float16 keeps 11 bits, so its logits move in the third digit. In int8 a value that falls beside a rounding border takes another step in another
+# program, and later layers carry it on: single scores move by .2 to .9 though both programs are right, so the largest difference says nothing.
+# Measured with yolov5n and random networks, `energy`: .04 to .12 between ONNX Runtime and OpenVINO in int8, .12 to .29 between int8 and float32,
+# 1.0 where OpenVINO computed convolutions wrongly. Whether int8 is accurate enough is for mAP to say (`--data`).
+_LIMITS = {
+    "fp32": Limits(margin=0.01, agreement=0.98, map=0.002, score=1e-3, pixel=0.05, relative=1e-4),
+    "fp16": Limits(margin=0.05, agreement=0.95, map=0.01, score=5e-2, pixel=1.0, relative=3e-2),
+    "int8": Limits(margin=0.1, agreement=0.9, map=0.03, energy=0.25),
+}
+_INT8_AND_FLOAT = Limits(margin=0.15, agreement=0.7, map=0.1, energy=0.5)
+
+
+def limits_of(precision: str, reference: str) -> Limits:
+    """What rounding explains. precision, reference: "fp32", "fp16" or "int8", of the one that is judged and of the other."""
+    return _INT8_AND_FLOAT if precision == "int8" and reference != "int8" else _LIMITS[precision]
+
+
+@dataclass
+class Comparison:
+    """Differences over all boxes of the pictures compared.
+
+    score_error, box_error: largest, of objectness and class scores, and of coordinates in pixels. energy: as in `Limits`.
+    parts: (largest, mean) for each of PARTS. boxes: how many both sides found above CONF; matched: how many of them the other side found too,
+    of the same class and at least half of their area in common. iou: mean over the matched ones.
+    """
+
+    pictures: int = 0
+    score_error: float = 0.0
+    box_error: float = 0.0
+    energy: float = 0.0
+    excess: float = 0.0  # largest of: coordinate difference minus what the limits allow; positive is too much
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    boxes: int = 0
+    matched: int = 0
+    iou: float = 1.0
+
+    @property
+    def agreement(self) -> float:
+        return self.matched / self.boxes if self.boxes else 1.0
+
+    def table(self) -> Table:
+        table = Table()
+        for name in ("output0", "largest difference", "mean"):
+            table.add_column(name, justify="left" if name == "output0" else "right")
+        for name, (largest, mean) in self.parts.items():
+            table.add_row(name, f"{largest:.3g}", f"{mean:.3g}")
+        return table
+
+
+def fitted(pictures: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Pictures (uint8 BGR) as a batch for sessions."""
+    return np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
+
+
+def compare(reference: Session, session: Session, images: np.ndarray, batch: int, limits: Limits) -> Comparison:
+    """Run both on `images`, uint8 RGB `[n, height, width, 3]`, in batches of `batch`.
+
+    Raises InputError for outputs of different shapes, or not finite.
+    """
+    found = Comparison(pictures=len(images))
+    sums, counts, ious = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0), []
+    largest = dict.fromkeys(PARTS, 0.0)
+    squares = [0.0, 0.0]
+    for expected, given in _outputs(reference, session, images, batch):
+        difference = np.abs(expected - given)
+        for name, part in PARTS.items():
+            values = difference[..., part]
+            largest[name] = max(largest[name], float(values.max()))
+            sums[name], counts[name] = sums[name] + float(values.sum(dtype=np.float64)), counts[name] + values.size
+        allowed = limits.pixel + limits.relative * np.abs(expected[..., :4])
+        found.excess = max(found.excess, float((difference[..., :4] - allowed).max()))
+        squares[0] += float(np.square(difference[..., 4:], dtype=np.float64).sum())
+        squares[1] += float(np.square(expected[..., 4:], dtype=np.float64).sum())
+        for one, other in zip(expected, given, strict=True):
+            matched = [*_matched(one, other, limits.margin), *_matched(other, one, limits.margin)]
+            found.boxes += len(matched)
+            ious += [iou for iou in matched if iou >= 0.5]
+    found.parts = {name: (largest[name], sums[name] / counts[name]) for name in PARTS}
+    found.score_error = max(largest["objectness"], largest["class scores"])
+    found.box_error = max(largest["centre, px"], largest["size, px"])
+    found.energy = float(np.sqrt(squares[0] / max(squares[1], 1e-12)))
+    found.matched, found.iou = len(ious), float(np.mean(ious)) if ious else 1.0
+    return found
+
+
+def judge(found: Comparison, limits: Limits, reference: str, boxes: bool = False) -> None:
+    """Raise InputError where the difference is more than the limits. reference: the other's name. boxes: they must agree, too."""
+    if limits.score is not None and (found.score_error > limits.score or found.excess > 0):
+        raise InputError(
+            f"the deployable differs from {reference} by {found.score_error:.2g} in scores and {found.box_error:.2g} px in boxes; "
+            f"allowed are {limits.score:g}, and {limits.pixel:g} px plus {limits.relative:g} of the coordinate; nothing was written"
+        )
+    if limits.energy is not None and found.energy > limits.energy:
+        raise InputError(
+            f"the deployable differs from {reference} by {found.energy:.2g} of the scores' magnitude; allowed are {limits.energy:g}; "
+            f"nothing was written. Other scales may help: octrim quantize --method or --skip"
+        )
+    if boxes and found.agreement < limits.agreement:
+        raise InputError(
+            f"the deployable and {reference} agree on {found.matched} of {found.boxes} boxes ({found.agreement:.3f}); "
+            f"expected at least {limits.agreement:g}; nothing was written"
+        )
+
+
+def _outputs(reference: Session, session: Session, images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(images), batch):
+        part = np.take(images, range(start, start + batch), axis=0, mode="wrap")  # a fixed batch is filled up from the start
+        expected, given = reference(part), session(part)
+        if expected.shape != given.shape or not np.isfinite(given).all():
+            where = reference.info.runtime
+            raise InputError(f"export gave {list(given.shape)} values, not all of them finite perhaps; {where} gives {list(expected.shape)}")
+        kept = min(batch, len(images) - start)
+        yield expected[:kept], given[:kept]
+
+
+def _matched(one: np.ndarray, other: np.ndarray, margin: float) -> list[float]:
+    """For every box of `one` that is sure to be shown, its IoU with the best box of its class that `other` may show."""
+    boxes, candidates = non_max_suppression(one, CONF + margin, IOU), non_max_suppression(other, max(CONF - margin, 0.01), IOU)
+    if not len(candidates):
+        return [0.0] * len(boxes)
+    same = boxes[:, None, 5] == candidates[None, :, 5]
+    return (box_iou(boxes[:, :4], candidates[:, :4]) * same).max(1, initial=0.0).tolist()
