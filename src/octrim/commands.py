@@ -476,8 +476,8 @@ class Bench(Execution, Folder):
     """Of the fresh weights."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the first network was made for)."""
-    batch: Batch = 1
-    """Pictures per batch."""
+    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N ...]")] = (1,)
+    """Pictures per batch; with several numbers everything is timed at each, say 1 8 32."""
     iterations: int = 100
     """Timed rounds; every network runs once in each."""
     warmup: int = 10

@@ -8,10 +8,10 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from rich.progress import track
@@ -37,20 +37,27 @@ STAGES = ("pre", "network", "post", "total")
 
 @dataclass
 class Contestant:
-    """One network in the comparison. seconds: per stage, one entry per round."""
+    """One network in the comparison. graphs: for an engine, whether it runs as a CUDA graph or is enqueued layer by layer; else None.
+
+    seconds: per stage, one entry per round.
+    """
 
     name: str
     detector: Detector
     cost: Cost | None
     file_bytes: int | None
+    graphs: bool | None = None
     seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
 
     def round(self, image: np.ndarray, batch: int, keep: bool) -> None:
         """Run one batch of equal pictures; its times per stage are kept where `keep`."""
+        session: Any = self.detector.session
+        if self.graphs is not None:  # one session serves both ways
+            session.graphs = self.graphs
         start = perf_counter()
         pictures = np.concatenate([self.detector.prepare(image)[0] for _ in range(batch)])
         prepared = perf_counter()
-        predictions = self.detector.session(pictures)
+        predictions = session(pictures)
         run = perf_counter()
         for picture in predictions:
             non_max_suppression(picture, **self.detector.options)
@@ -58,6 +65,14 @@ class Contestant:
         if keep:
             for stage, value in zip(STAGES, (prepared - start, run - prepared, end - run, end - start), strict=True):
                 self.seconds[stage].append(value)
+
+    def execution(self, batch: int) -> str | None:
+        """How an engine really ran, see `TensorrtFileSession.execution`; None for what is no engine."""
+        session: Any = self.detector.session
+        if self.graphs is None:
+            return None
+        session.graphs = self.graphs
+        return session.execution(batch)
 
 
 def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bool]]:
@@ -91,7 +106,9 @@ def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any
     first = contestants[0]
     rows: list[dict[str, Any]] = []
     for contestant in contestants:
-        row: dict[str, Any] = {"name": contestant.name, "file_bytes": contestant.file_bytes}
+        info = contestant.detector.info
+        row: dict[str, Any] = {"name": contestant.name, "batch": batch, "execution": contestant.execution(batch)}
+        row |= {"runtime": f"{info.runtime} {info.version}", "precision": info.precision, "file_bytes": contestant.file_bytes}
         row |= {key: getattr(contestant.cost, key, None) for key in ("parameters", "macs", "channels")}
         for stage in STAGES:
             values = 1000 * np.percentile(contestant.seconds[stage], (50, 90, 99))
@@ -117,20 +134,44 @@ def processor_name() -> str:
 
 def bench_command(config: Bench) -> None:
     """`octrim bench`."""
-    if config.iterations < 1 or config.warmup < 0 or not 1 <= config.batch <= 4096:
-        raise InputError(f"iterations {config.iterations}, warmup {config.warmup} and batch {config.batch} must be at least 1, 0 and 1")
+    if config.iterations < 1 or config.warmup < 0 or not config.batch or not all(1 <= batch <= 4096 for batch in config.batch):
+        counts = " ".join(map(str, config.batch))
+        raise InputError(f"iterations {config.iterations}, warmup {config.warmup} and batch {counts} must be at least 1, 0 and 1")
+    image = read_picture(config.source) if config.source else drawn_scene(0)
+    entered = _entered(config)
+    rows: list[dict[str, Any]] = []
+    for batch in config.batch:
+        contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
+        bench(contestants, image, config.iterations, config.warmup, batch)
+        rows += results(contestants, batch)
+    header = _header(config, entered)
+    run = new_run("bench", config)
+    _print(run, header, rows)
+    write_text(run.path / "bench.json", json.dumps({"header": header, "networks": rows}, indent=1))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, dict.fromkeys((*header, *rows[0])))
+    writer.writeheader()
+    writer.writerows({**header, **row} for row in rows)
+    write_text(run.path / "bench.csv", buffer.getvalue())
+    run.print(f"results: {run.path}")
+
+
+def _entered(config: Bench) -> list[Contestant]:
+    """The networks, opened, at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where they differ."""
     weights: list[tuple[str, str | Model]] = [(name, name) for name in config.weights]
     if config.cfg is not None:
         weights.insert(0, (config.cfg, fresh_model(config.cfg, seed=config.seed)))
     if not weights:
         raise InputError("give --weights (one or more networks) or --cfg")
-    image = read_picture(config.source) if config.source else drawn_scene(0)
-    contestants = []
+    contestants: list[Contestant] = []
     size = config.imgsz
     for name, source in weights:
         detector = Detector(source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads)
-        if detector.info.batch not in (None, config.batch):
+        if detector.info.batch is not None and any(batch != detector.info.batch for batch in config.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
+        low, high = detector.info.batches or (1, max(config.batch))
+        if not low <= min(config.batch) <= max(config.batch) <= high:
+            raise InputError(f"{name}: was built for batches of {low} to {high}")
         first = contestants[0].detector if contestants else detector
         if (detector.height, detector.width) != (first.height, first.width):
             raise InputError(
@@ -140,32 +181,35 @@ def bench_command(config: Bench) -> None:
         size = (first.height, first.width)
         detector.rectangular = False
         cost = network_cost(detector.info.network, detector.height, detector.width) if detector.info.network else None
-        contestants.append(Contestant(name, detector, cost, _file_bytes(source)))
-    bench(contestants, image, config.iterations, config.warmup, config.batch)
-    height, width = contestants[0].detector.height, contestants[0].detector.width
+        ways = (True, False) if detector.info.runtime == "tensorrt" else (None,)
+        contestants += [Contestant(name, detector, cost, _file_bytes(source), graphs) for graphs in ways]
+    return contestants
+
+
+def _header(config: Bench, contestants: Sequence[Contestant]) -> dict[str, Any]:
+    """Where and how it was measured."""
+    detector = contestants[0].detector
     info = [contestant.detector.info for contestant in contestants]
     header = {
         "processor": processor_name(),
         "cores": usable_cores(),
         "threads": config.threads or usable_cores(),
         "runtime": ", ".join(dict.fromkeys(f"{one.runtime} {one.version}" for one in info)),
-        "precision": config.precision,
+        "precision": ", ".join(dict.fromkeys(one.precision for one in info)),
         "system": platform.platform(),
-        "height": height,
-        "width": width,
-        "batch": config.batch,
+        "height": detector.height,
+        "width": detector.width,
+        "batch": config.batch[0] if len(config.batch) == 1 else list(config.batch),
         "iterations": config.iterations,
     }
-    rows = results(contestants, config.batch)
-    run = new_run("bench", config)
-    _print(run, header, rows)
-    write_text(run.path / "bench.json", json.dumps({"header": header, "networks": rows}, indent=1))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [*header, *rows[0]])
-    writer.writeheader()
-    writer.writerows({**header, **row} for row in rows)
-    write_text(run.path / "bench.csv", buffer.getvalue())
-    run.print(f"results: {run.path}")
+    engines = [contestant.detector.session for contestant in contestants if contestant.graphs is not None]
+    if engines:
+        from octrim.backends.cuda import nvidia_smi
+
+        gpu = cast(Any, engines[0]).gpu
+        header |= {"gpu": gpu.name, "compute_capability": gpu.capability, "cuda": gpu.cuda, "cuda_driver": gpu.driver}
+        header |= {f"gpu_{key}": value for key, value in nvidia_smi().items() if key != "name"}
+    return header
 
 
 def _file_bytes(weights: str | Model) -> int | None:
@@ -178,13 +222,27 @@ def _file_bytes(weights: str | Model) -> int | None:
 
 
 def _print(run: Run, header: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """A column per network, so that paths and many networks still fit a terminal."""
+    """A table per batch size; engines also side by side, a line each."""
     run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")
-    run.print(f"{header['height']}x{header['width']}, batch {header['batch']}, {header['iterations']} rounds, milliseconds per batch")
+    if "gpu" in header:
+        smi = ", ".join(f"{key.removeprefix('gpu_').replace('_', ' ')} {value}" for key, value in header.items() if key.startswith("gpu_"))
+        about = f"{header['gpu']} (compute capability {header['compute_capability']}), CUDA {header['cuda']}, driver's CUDA {header['cuda_driver']}"
+        run.print(f"{about}{', ' + smi if smi else ''}")
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        run.print(f"{header['height']}x{header['width']}, batch {batch}, {header['iterations']} rounds, milliseconds per batch")
+        run.print(_table([row for row in rows if row["batch"] == batch]))
+    engines = [row for row in rows if row["execution"] is not None]
+    if engines:
+        run.print(_engines(engines))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """A column per network, so that paths and many networks still fit a terminal."""
     table = Table(caption="per MAC cut: speed-up / MAC reduction; 1 where every cut MAC became speed")
     table.add_column("")
     for row in rows:
-        table.add_column("/".join(Path(row["name"]).parts[-2:]), justify="right", overflow="fold")
+        kind = f" {row['execution'].partition(':')[0]}" if row["execution"] else ""
+        table.add_column("/".join(Path(row["name"]).parts[-2:]) + kind, justify="right", overflow="fold")
     lines: list[tuple[str, str, str, float]] = [
         ("parameters", "parameters", "{:,.0f}", 1),
         ("MACs, M", "macs", "{:,.1f}", 1e-6),
@@ -200,4 +258,15 @@ def _print(run: Run, header: dict[str, Any], rows: list[dict[str, Any]]) -> None
         table.add_row(
             label, *("" if row[key] is None else style.format(row[key] * factor) for row in rows), end_section=label.endswith(("MB", "p99"))
         )
-    run.print(table)
+    return table
+
+
+def _engines(rows: list[dict[str, Any]]) -> Table:
+    """Engines: how a batch was launched, and what it took."""
+    table = Table()
+    for name in ("engine", "batch", "launched as", "network p50", "p90", "p99", "pictures/s"):
+        table.add_column(name, justify="left" if name in ("engine", "launched as") else "right", overflow="fold")
+    for row in rows:
+        times = (f"{row[f'network_{label}_ms']:.3f}" for label in ("p50", "p90", "p99"))
+        table.add_row("/".join(Path(row["name"]).parts[-2:]), str(row["batch"]), row["execution"], *times, f"{row['pictures_per_second']:.1f}")
+    return table

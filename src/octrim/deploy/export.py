@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from octrim.data.open import open_labelled
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.deploy.compare import Comparison, Limits, compare, fitted, judge, limits_of
+from octrim.deploy.formats import ALL_FORMATS, FORMATS, PRECISIONS, Build, EngineOptions, write_engine_files, write_portable
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
@@ -31,18 +32,9 @@ from octrim.runs import Run, new_run, wide_console
 if TYPE_CHECKING:
     from octrim.commands import Export
 
-FORMATS = ("onnx", "openvino")
-"""What every machine can write and run."""
-
-ALL_FORMATS = {"onnx": ".onnx", "openvino": "", "tensorrt": ".engine", "paddle": ""}
-"""Every format, and how its file's name ends; without an ending it is a folder."""
-
-PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "int8"), "tensorrt": ("fp32", "fp16", "int8"), "paddle": ("fp32",)}
+__all__ = ["FORMATS", "ExportReport", "export", "export_command"]
 
 _NAMES = {"paddle": "Paddle", "onnxruntime": "ONNX Runtime"}
-
-Build = Callable[[str, int, int], None]
-"""Called with a phase of the building of an engine, its steps done, and its steps in all."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +79,7 @@ def export(
     pictures: Sequence[np.ndarray] | None = None,
     verify: bool = False,
     data: Dataset | None = None,
-    pad_channels: int = 1,
-    workspace: float = 1.0,
-    builder_level: int = 3,
-    timing_cache: str | Path | None = None,
-    progress: Build | None = None,
+    engine: EngineOptions | None = None,
 ) -> ExportReport:
     """Write `path` and return how it compares: with Paddle, or an engine with ONNX Runtime.
 
@@ -100,9 +88,7 @@ def export(
     (`octrim.quantize`), not in Paddle. imgsz: side, or (height, width), in pixels.
     batch: pictures per batch; None for any number, which an engine cannot; (fewest, typical, most), which only an engine can.
     pictures: uint8 BGR arrays to compare on; drawn ones by default. verify: the boxes that both detect must agree, too.
-    data: labelled pictures on which mAP50-95 must agree.
-    For engines: pad_channels: multiple that convolutions are padded to with zeros. workspace: gibibytes while building. builder_level: 0 (builds
-    fast) to 5 (runs fast). timing_cache: file of kernel times that later builds read. progress: see `Build`.
+    data: labelled pictures on which mAP50-95 must agree. engine: how a TensorRT engine is built.
     Raises InputError, leaving nothing behind, when the deployable differs by more than its precision explains, and where TensorRT, CUDA or Paddle
     is needed and missing.
     """
@@ -116,10 +102,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         made = Path(folder) / f"model{ALL_FORMATS[format]}"
         if format == "tensorrt":
-            cache = None if timing_cache is None else Path(timing_cache)
-            _write_engine(model, made, precision, height, width, batch, pad_channels, workspace, builder_level, cache, progress)
+            write_engine_files(model, made, precision, height, width, batch or 1, engine or EngineOptions())
         else:
-            _write(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
+            write_portable(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
         session = open_session(made)
         try:
             reference, limits = _reference(model, format, precision, height, width)
@@ -158,67 +143,6 @@ def _check(model: Model, path: Path, format: str, precision: str, batch: int | t
         raise InputError(f"{path}: expected {f'a file name that ends in {ending}' if ending else 'a folder name'}")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not ending)):
         raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
-
-
-def _write(model: Model, made: Path, format: str, precision: str, height: int, width: int, batch: int | None) -> None:
-    if format == "onnx":
-        from octrim.backends.onnx import onnx_model
-
-        made.write_bytes(onnx_model(model, height, width, batch, precision).SerializeToString(deterministic=True))
-        return
-    made.mkdir()
-    if format == "paddle":
-        from octrim.backends.paddle_inference import write_paddle_inference
-
-        write_paddle_inference(model, made, height, width, batch)
-        return
-    import openvino as ov
-
-    from octrim.backends.openvino import openvino_model
-    from octrim.backends.openvino_int8 import openvino_int8_model
-
-    graph = openvino_int8_model(model, height, width, batch) if precision == "int8" else openvino_model(model, height, width, batch)
-    ov.save_model(graph, made / "model.xml", compress_to_fp16=precision == "fp16")
-
-
-def _write_engine(
-    model: Model,
-    made: Path,
-    precision: str,
-    height: int,
-    width: int,
-    batch: Any,
-    pad_channels: int,
-    workspace: float,
-    level: int,
-    timing_cache: Path | None,
-    progress: Build | None,
-) -> None:
-    from octrim.backends.cuda import cuda_runtime
-    from octrim.backends.engine_file import write_engine
-    from octrim.backends.tensorrt import build_engine, engine_header, import_tensorrt
-
-    try:
-        import_tensorrt()
-        gpu = cuda_runtime().gpu()
-    except InputError as error:
-        raise InputError(f"{error}; an engine is built on the machine that runs it, from the model file: see docs/deploy.md") from None
-    options = {"pixels": True, "decode": True}
-    engine = build_engine(
-        model,
-        height,
-        width,
-        precision,
-        batch,
-        **options,
-        pad_channels=pad_channels,
-        workspace=int(workspace * 2**30),
-        level=level,
-        timing_cache=timing_cache,
-        progress=progress,
-    )
-    header = engine_header(model, height, width, precision, batch, engine=engine, **options)
-    write_engine(made, engine, header | {"gpu": {"name": gpu.name, "capability": gpu.capability, "cuda": gpu.cuda, "driver": gpu.driver}})
 
 
 def _reference(model: Model, format: str, precision: str, height: int, width: int) -> tuple[Session, Limits]:
@@ -279,11 +203,7 @@ def export_command(config: Export) -> None:
                 _pictures(config.source),
                 config.verify,
                 data,
-                config.pad_channels,
-                config.workspace,
-                config.builder_level,
-                config.timing_cache,
-                progress,
+                EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress),
             )
         run = new_run("export", config)
         target = run.path / name
