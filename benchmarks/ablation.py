@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
     "nominal": 8,
     "lr0": 0.03,
     "optimizer": "SGD",
+    "close_mosaic": 0,
     "epochs": 50,
     "iterations": 1,
     "scratch": False,
@@ -61,10 +62,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "repair all": {"repair": EVERYTHING},
     "sparsity 15 of 50": {"sparsify": 15, "criterion": "bn", "repair": EVERYTHING[:1]},
     "iterative, 3 cuts": {"iterations": 3},
+    "batch 4": {"batch": 4, "nominal": 4},
     "batch 16": {"batch": 16, "nominal": 16},
     "batch 16, nominal 64": {"batch": 16, "nominal": 64},
     "lr0 .01": {"lr0": 0.01},
+    "lr0 .06": {"lr0": 0.06},
     "AdamW, lr0 .004": {"optimizer": "AdamW", "lr0": 0.004},
+    "close mosaic 15": {"close_mosaic": 15},
     "control": CONTROL,
     "from scratch, with teacher": {"scratch": True},
     "align 1": {"align": 1},
@@ -154,6 +158,7 @@ def save_picture(results: list[dict[str, Any]], options: argparse.Namespace) -> 
 def run_row(options: argparse.Namespace, row: dict[str, Any], folder: Path, seed: int) -> None:
     common = ["--data", options.data, "--imgsz", options.imgsz, "--workers", "1", "--noval", "--seed", seed]
     small = ["--batch", row["batch"], "--nominal-batch", row["nominal"], "--lr0", row["lr0"], "--optimizer", row["optimizer"]]
+    small += ["--close-mosaic", row["close_mosaic"]]
     taught = ["--teacher", options.weights, "--distill", row["distill"]]
     weights, epochs = options.weights, row["epochs"]
     if row["sparsify"]:
