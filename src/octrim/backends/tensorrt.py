@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from octrim.atomic import write_bytes
-from octrim.backends.tensorrt_layers import define
 from octrim.errors import InputError, shown
 from octrim.network.cost import shapes
 from octrim.network.model import Model
@@ -47,7 +47,7 @@ def import_tensorrt() -> ModuleType:
 
 @cache
 def logger(trt: Any) -> Any:
-    """The one logger of this process, an ILogger with `errors`, the messages of severity error and worse since they were last cleared.
+    """The one logger of this process, an ILogger with `errors`: the latest messages of severity error and worse, oldest first.
 
     TensorRT keeps the first logger that it meets and ignores others, and reads it for as long as anything of it lives: hence one, for ever.
     """
@@ -55,7 +55,7 @@ def logger(trt: Any) -> Any:
     class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 wants the base called by name
-            self.errors: list[str] = []
+            self.errors: deque[str] = deque(maxlen=20)
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
@@ -92,6 +92,8 @@ def build_engine(
     timing_cache: file of measured kernel times, read where it exists and fits, and written back; later builds are faster.
     Raises InputError for options that do not fit, weights beyond the precision's range, and with TensorRT's last error for a failed build.
     """
+    from octrim.backends.tensorrt_layers import define  # imports onnx, which running an engine does not need
+
     counts = check_options(model, height, width, precision, batch, pad_channels, level)
     if workspace < 1:
         raise InputError(f"workspace is {workspace} bytes, expected at least 1")
@@ -215,6 +217,7 @@ def engine_header(
 
     `sha256` has that of the engine's bytes and, for `weights`, what `weights_sha256` gives.
     """
+
     counts = check_options(model, height, width, precision, batch)
     return {
         "format": ENGINE_FORMAT,

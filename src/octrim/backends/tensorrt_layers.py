@@ -132,14 +132,18 @@ class TensorrtOps:
         integers = self.layer("quantize", f"{name}/quantized", tensor, factor, self.trt.DataType.INT8, **axis)
         return self.layer("dequantize", f"{name}/dequantized", integers, factor, self.type, **axis)
 
+    def map_scale(self, name: str) -> np.ndarray:
+        """Of a feature map, in the network's precision, which also holds the largest value that it gives back."""
+        scale = np.asarray(self.scales.map(name))
+        self.rounded(f"{name}: 128 times its scale", 128 * scale.astype(np.float64))
+        return self.rounded(f"{name}: scale", scale)
+
     def read(self, row: Row, x: Map) -> Any:
         """The map as `row` reads it: as it is, or through int8 by one pair of layers per map, which its readers share."""
         if not self.scales.reads(row):
             return x.tensor
         if x.row not in self.dequantized:
-            scale = np.asarray(self.scales.map(x.row))
-            self.rounded(f"{x.row}: 128 times its scale", 128 * scale.astype(np.float64))  # the largest value that comes back
-            self.dequantized[x.row] = self.through_int8(x.row, x.tensor, self.rounded(f"{x.row}: scale", scale))
+            self.dequantized[x.row] = self.through_int8(x.row, x.tensor, self.map_scale(x.row))
         return self.dequantized[x.row]
 
     # The ops of the table.
@@ -159,11 +163,15 @@ class TensorrtOps:
 
     def conv(self, row: Row, x: Map) -> Map:
         weight_scale = self.scales.weight(row)
-        tensor = self.read(row, x)
         weight, bias = (self.rounded(f"{row.name}: {part}", a) for part, a in zip(("weight", "bias"), folded_conv(self.model, row), strict=True))
         real, inputs, channels = x.real, x.channels, self.padded_count(row.channels)
-        if row.groups > 1:  # padding would have to be spread over the groups
-            tensor = self.moved(f"{row.name}/moved", x, tensor, len(x.real))
+        if row.groups > 1 and len(x.real) < x.channels:  # padding would have to be spread over the groups
+            tensor = self.moved(f"{row.name}/moved", x, x.tensor, len(x.real))
+            if weight_scale is not None:  # int8 convolutions want their own pair right before them
+                tensor = self.through_int8(f"{row.name}/moved", tensor, self.map_scale(x.row))
+        else:
+            tensor = self.read(row, x)
+        if row.groups > 1:
             real, inputs = np.arange(weight.shape[1]), weight.shape[1]
         if row.groups > 1 or row.name in self.model.network.heads:
             channels = row.channels
