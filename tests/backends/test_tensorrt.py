@@ -27,7 +27,7 @@ from octrim.backends.tensorrt_layers import define
 from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.folding import folded_conv
-from octrim.network.model import Model
+from octrim.network.model import Model, load
 from octrim.network.quantization import LEAST_SCALE, Scales, quantized
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
@@ -95,7 +95,7 @@ def settled(name: str, cut: str = "original") -> Model:
     return replace(model, tensors=ops.tensors)
 
 
-def reference(model: Model, batch: np.ndarray) -> list[np.ndarray]:
+def logits(model: Model, batch: np.ndarray) -> list[np.ndarray]:
     """Logits per level, float64."""
     return walk(model.network, NumpyOps(model, np.float64), float_batch(batch).astype(np.float64))
 
@@ -119,7 +119,7 @@ def test_original_and_pruned(trt: Any, name: str, cut: str) -> None:
     model = settled(name, cut)
     sides = side(model.network)
     batch = pictures(1, sides, sides)
-    expected = reference(model, batch)
+    expected = logits(model, batch)
     for precision, tolerance in (("fp32", 1e-5), ("fp16", 1e-2)):
         engine = build_engine(model, sides, sides, precision, decode=False)
         assert error(heads(run(engine, batch)), expected) < tolerance
@@ -145,7 +145,7 @@ def test_activations(trt: Any, activation: str | None) -> None:
     network = Network((*rows, Row("detect", "detect", ("level",))), (((8.0, 10.0), (18.0, 15.0)),))
     model, batch = lively_model(network), pictures(2, 32, 32)
     model = replace(model, tensors={**model.tensors, "stem.bn.bias": np.linspace(-8, 8, 8, dtype=np.float32)})  # to both ends of every activation
-    expected = reference(model, batch)
+    expected = logits(model, batch)
     for precision, tolerance in (("fp32", 1e-6), ("fp16", 2e-3)):
         assert error(heads(run(build_engine(model, 32, 32, precision, 2, decode=False), batch)), expected) < tolerance
 
@@ -155,7 +155,7 @@ def test_activations(trt: Any, activation: str | None) -> None:
 def test_random_networks(network: Network, pad: int, batch: int) -> None:
     """Residuals of maps with unlike padding, groups, a map joined with itself."""
     model, images = lively_model(network, seed=1), pictures(batch, 32, 64)
-    expected = reference(model, images)
+    expected = logits(model, images)
     with installed(VERSIONS[0]):
         engine = build_engine(model, 32, 64, batch=batch, decode=False, pad_channels=pad)
     assert error(heads(run(engine, images)), expected) < 1e-4
@@ -177,7 +177,7 @@ def test_decoding(trt: Any, name: str) -> None:
     """Rectangles and batches; boxes by the formula, in float64."""
     model = settled(name)
     batch = pictures(2, 128, 192)
-    expected = decode(model.network, reference(model, batch))
+    expected = decode(model.network, logits(model, batch))
     assert 0.2 < np.median(np.abs(expected[..., 4:] - 0.5)) < 0.45
     for precision, relative, pixels, scores in (("fp32", 1e-4, 1e-3, 1e-5), ("fp16", 0.1, 0.2, 2e-2)):
         found = run(build_engine(model, 128, 192, precision, 2), batch)
@@ -290,7 +290,7 @@ def test_int8(trt: Any, name: str, cut: str) -> None:
         np.testing.assert_allclose(maps[row.name], expected, rtol=2e-3, atol=2e-4, err_msg=row.name)
         values[row.name] = row.name, maps[row.name].astype(np.float32)
     found = [maps[f"head{level}"] for level in range(len(model.network.heads))]
-    assert 0.01 < error(found, reference(model, batch)) < 0.2
+    assert 0.01 < error(found, logits(model, batch)) < 0.2
 
 
 def test_int8_reads_pictures_through_the_scale_of_images(trt: Any) -> None:
@@ -359,7 +359,7 @@ def test_dynamic_batch(trt: Any) -> None:
     model = settled("yolov5n")
     engine = build_engine(model, 64, 96, batch=(1, 2, 4))
     batch = pictures(4, 64, 96)
-    expected = decode(model.network, reference(model, batch))
+    expected = decode(model.network, logits(model, batch))
     for count in (1, 3, 4):
         found = run(engine, batch[:count])["output0"]
         np.testing.assert_allclose(found, expected[:count], rtol=1e-4, atol=1e-3)
@@ -378,7 +378,7 @@ def test_arrays_from_a_pickle(trt: Any) -> None:
     model, batch = settled("yolov5n"), pictures(1, 64, 64)
     copied = pickle.loads(pickle.dumps(dict(model.tensors)))  # noqa: S301
     found = run(build_engine(replace(model, tensors=copied), 64, 64, decode=False), batch)
-    assert error(heads(found), reference(model, batch)) < 1e-5
+    assert error(heads(found), logits(model, batch)) < 1e-5
 
 
 def test_timing_cache(trt: Any, tmp_path: Path) -> None:
@@ -493,3 +493,12 @@ def test_header(trt: Any) -> None:
     assert header["tensorrt"] == trt.__version__
     assert (header["names"], header["strides"], header["lineage"]) == (list(model.names), [8, 16, 32], list(model.lineage))
     assert weights_sha256(replace(model, scales={})) != header["sha256"]["weights"] == weights_sha256(model)
+
+
+def test_official_weights(trt: Any, real_weights: Path, reference: dict[str, np.ndarray]) -> None:
+    """Against the official implementation's boxes."""
+    model, batch, expected = load(real_weights), reference["bus_letterboxed_rgb"][None], reference["bus_decoded"]
+    for precision, pixels, scores in (("fp32", 0.01, 1e-4), ("fp16", 1.5, 1e-2)):
+        found = run(build_engine(model, *batch.shape[1:3], precision, pad_channels=8), batch)["output0"]
+        assert np.abs(found - expected)[..., :4].max() < pixels
+        assert np.abs(found - expected)[..., 4:].max() < scores

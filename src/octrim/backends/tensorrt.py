@@ -8,6 +8,7 @@ output `output0` float32 `[batch, boxes, 5 + classes]` as in the ONNX contract (
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import deque
@@ -130,6 +131,8 @@ def build_engine(
         log.errors.clear()  # a timing cache of another version is no reason to fail
         serialized = builder.build_serialized_network(network, config)
     except RuntimeError as error:
+        if monitor is not None and monitor.raised is not None:  # then this is how the build stopped
+            raise monitor.raised from None
         raise InputError(f"TensorRT {trt.__version__}: {log.last() if log.errors else error}") from None
     if monitor is not None and monitor.raised is not None:
         raise monitor.raised
@@ -138,7 +141,8 @@ def build_engine(
     engine = bytes(serialized)
     times = None if timing_cache is None else config.get_timing_cache()
     if timing_cache is not None and times is not None:
-        write_bytes(timing_cache, bytes(times.serialize()))
+        with contextlib.suppress(OSError):  # a full disk: the engine took minutes, the cache only saves some
+            write_bytes(timing_cache, bytes(times.serialize()))
     del cache_kept, kept
     return engine
 

@@ -179,13 +179,12 @@ class TensorrtOps:
             padded = np.zeros((channels, inputs, row.kernel, row.kernel), self.dtype)
             padded[: row.channels, real] = weight
             weight, bias = padded, np.pad(bias, (0, channels - row.channels))
-        kernel, dequantized = self.trt.Weights(self.type), None
         if weight_scale is None:
-            kernel = self.weights(weight)
+            kernel, dequantized = self.weights(weight), None
         else:
             scale = np.pad(self.rounded(f"{row.name}: weight_scale", weight_scale), (0, channels - row.channels), constant_values=1)
             name = f"{row.name}/weight"
-            dequantized = self.through_int8(name, self.constant(name, weight), scale)
+            kernel, dequantized = self.trt.Weights(self.type), self.through_int8(name, self.constant(name, weight), scale)
         window = {"stride_nd": (row.stride,) * 2, "padding_nd": (row.padding,) * 2, "num_groups": row.groups}
         name = f"{row.name}/conv" if row.activation else row.name
         y = self.layer("convolution_nd", name, tensor, channels, (row.kernel,) * 2, kernel, self.weights(bias), second=dequantized, **window)
