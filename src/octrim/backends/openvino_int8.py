@@ -25,7 +25,7 @@ def openvino_int8_model(model: Model, height: int, width: int, batch: int | None
 
 
 def with_plain_concats(built: ov.Model) -> ov.Model:
-    """The same function, with a PReLU of slope 1 behind every concatenation of maps, in place. For graphs that are quantized; others lose a little time."""
+    """The same function, with a PReLU of slope 1 behind every concatenation of maps, in place. Only quantized graphs gain from it."""
     for node in built.get_ordered_ops():
         if node.get_type_name() == "Concat" and node.get_output_partial_shape(0).rank.get_length() == 4:
             readers = list(node.output(0).get_target_inputs())

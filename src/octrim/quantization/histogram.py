@@ -14,7 +14,7 @@ LEVELS = 127
 
 METHODS = ("max", "percentile", "mse")
 
-_CLIPS = 256  # that `mse` tries: 1/256, 2/256, .. of the largest value
+_OCTAVES = 8  # below the largest value, in which `mse` looks for the clip: first in eighths of an octave, then in quarters of those
 
 
 class Histogram:
@@ -97,8 +97,10 @@ class Histogram:
             return self.percentile(percentile)
         if method == "max" or self.max <= LEAST_SCALE:
             return self.max
-        clips = self.max * np.arange(1, _CLIPS + 1) / _CLIPS
-        return float(clips[np.argmin(self.squared_errors(clips))])
+        coarse = self.max * 2.0 ** (-np.arange(8 * _OCTAVES + 1) / 8)
+        best = coarse[np.argmin(self.squared_errors(coarse))]
+        fine = np.minimum(best * 2.0 ** (np.arange(-4, 5) / 32), self.max)
+        return float(fine[np.argmin(self.squared_errors(fine))])
 
 
 _BLOCK = 1 << 16  # values at a time, so that what is computed of them stays in the cache
