@@ -27,7 +27,7 @@ class Preset:
     sparsify_epochs: int
     finetune_epochs: int
     nominal_batch: int = 16
-    finetune_batch: int = 8
+    finetune_batch: int = 4
     finetune_lr0: float = 0.03
     iterations: int = 1
     step_epochs: int = 10
