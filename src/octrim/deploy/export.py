@@ -271,7 +271,7 @@ def _print(run: Run, report: ExportReport, verify: bool) -> None:
     if verify:
         found = Comparison(parts=report.parts)
         run.print(found.table())
-        boxes = f"both found {report.matched} of {report.boxes} boxes, mean IoU {report.iou:.4f}" if report.boxes else "neither found a box"
+        boxes = f"{report.matched} of the {report.boxes} boxes of either agree, mean IoU {report.iou:.4f}" if report.boxes else "neither found a box"
         run.print(f"{boxes}; scores differ by {report.energy:.2g} of their magnitude")
     if report.map is not None:
         run.print(f"mAP50-95 {report.map[1]:.4f}, {report.reference} {report.map[0]:.4f}")

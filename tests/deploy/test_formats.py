@@ -1,0 +1,259 @@
+"""`octrim export` to every format, and what may not pass as one. Engines are built in the stand-in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from octrim.backends.session import open_session
+from octrim.cli import main
+from octrim.data.scenes import drawn_scene
+from octrim.deploy.compare import compare, judge, limits_of
+from octrim.deploy.export import export
+from octrim.errors import InputError
+from octrim.network.model import Model
+from octrim.network.yolov5 import yolov5_network
+from octrim.pruning.cut import prune
+from octrim.pruning.plan import plan
+from octrim.quantization.calibration import quantize
+from tests.backends.tensorrt_standin import VERSIONS, Installed, installed
+from tests.data.test_pictures import write
+from tests.networks import lively_model
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def made() -> Model:
+    """A small network with lively weights, and logits of a few units, as trained networks have."""
+    whole = lively_model(yolov5_network("yolov5n", 3))
+    model = lively_model(prune(whole, plan(whole, keep="1/8", align=8)).network)
+    tensors = {name: tensor / 8 if name.removesuffix(".weight") in model.network.heads else tensor for name, tensor in model.tensors.items()}
+    for head in model.network.heads:
+        weight = tensors[f"{head}.weight"].reshape(3, 8, -1, 1, 1).copy()
+        weight[:, 2:4] *= 0.1  # boxes of about the anchors' size, none without area
+        tensors[f"{head}.weight"] = weight.reshape(24, -1, 1, 1)
+        tensors[f"{head}.bias"] = tensors[f"{head}.bias"] - np.tile(np.float32([0, 0, 0, 0, 5, 0, 0, 0]), 3)  # few boxes are sure
+    return replace(model, tensors=tensors, image_size=64)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model = made()
+    model.save("small.safetensors")
+    quantize(model, [drawn_scene(seed, 90, 120) for seed in range(4)]).save("int8.safetensors")
+    (tmp_path / "pictures").mkdir()
+    for index in range(3):
+        write(tmp_path / "pictures" / f"{index}.png", drawn_scene(index, 60, 90))
+    return tmp_path
+
+
+@pytest.fixture(params=VERSIONS)
+def fake(request: pytest.FixtureRequest) -> Iterator[Installed]:
+    with installed(request.param) as fake:
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "batch"),
+    [
+        ("fp32", ["--pad-channels", "16"], 1),
+        ("fp16", ["--batch", "2"], 2),
+        ("int8", ["--batch", "3", "--dynamic"], [1, 3, 3]),
+        ("fp32", ["--batch", "2", "3", "4"], [2, 3, 4]),
+    ],
+)
+def test_engines(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str], precision: str, options: list[str], batch: Any) -> None:
+    weights = "int8.safetensors" if precision == "int8" else "small.safetensors"
+    common = ["--format", "tensorrt", "--precision", precision, "--verify", "--source", "pictures", "--timing-cache", "times"]
+    assert main(["export", "--weights", weights, *common, *options]) == 0
+    told = capsys.readouterr().out
+    assert "compared with ONNX Runtime" in told
+    assert "objectness" in told
+    assert "next: octrim predict --weights runs/export/exp/model.engine" in told
+    assert (folder / "times").is_file()
+    run = folder / "runs/export/exp"
+    report = json.loads((run / "export.json").read_text())
+    assert (report["batch"], report["precision"], report["format"]) == (batch, precision, "tensorrt")
+    assert set(report["sha256"]) == {"model.engine", "model.engine.json"}
+    assert report["score_error"] < {"fp32": 1e-4, "fp16": 0.02, "int8": 1}[precision]
+    assert report["energy"] < {"fp32": 1e-6, "fp16": 5e-3, "int8": 0.12}[precision]
+    assert report["matched"] / report["boxes"] >= {"fp32": 1, "fp16": 0.95, "int8": 0.9}[precision]
+    header = json.loads((run / "model.engine.json").read_text())
+    assert header["gpu"] == {"name": "Stand-in", "capability": "8.7", "cuda": "12.9", "driver": "13.0"}
+    assert header["lineage"][0] == {"action": "made up"}
+    assert not fake.device.live
+    assert not fake.errors
+    if options == ["--batch", "2", "3", "4"]:
+        assert "batches of 2 to 4" in failed(capsys, "predict", "--weights", "runs/export/exp/model.engine", "--source", "pictures")
+
+
+def test_a_wrong_engine_is_not_called_done(
+    folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octrim.backends.tensorrt_layers import TensorrtOps
+
+    monkeypatch.setattr(TensorrtOps, "maxpool", lambda self, row, x: replace(x, row=row.name))
+    for weights, precision in (("small.safetensors", "fp32"), ("small.safetensors", "fp16"), ("int8.safetensors", "int8")):
+        told = failed(capsys, "export", "--weights", weights, "--format", "tensorrt", "--precision", precision, "--imgsz", "128")
+        assert "differs from ONNX Runtime" in told, precision
+        assert "nothing was written" in told
+    assert not (folder / "runs").exists()
+    assert not fake.device.live
+
+
+def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export", "--weights", "small.safetensors", "--format", "tensorrt"]
+    told = failed(capsys, *arguments)
+    assert "TensorRT cannot be imported" in told
+    assert "pip install 'octrim[tensorrt]'" in told
+    assert "on the machine that runs it" in told
+    with installed(VERSIONS[1]) as fake:
+        fake.device.driver_missing = True
+        assert "no NVIDIA driver here" in failed(capsys, *arguments)
+    for options, why in (
+        (["--dynamic"], "give --batch N with --dynamic"),
+        (["--batch", "1", "2"], "--batch takes a number, or three"),
+        (["--batch", "1", "2", "4", "--dynamic"], "three for an engine without --dynamic"),
+        (["--batch", "0"], "expected 1 to 4096"),
+        (["--precision", "int8"], "octrim quantize"),
+    ):
+        assert why in failed(capsys, *arguments, *options)
+    assert "only engines take" in failed(capsys, "export", "--weights", "small.safetensors", "--batch", "1", "2", "4")
+    assert not (folder / "runs").exists()
+
+
+def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, why in (
+        (["--builder-level", "9"], "optimization level is 9"),
+        (["--pad-channels", "0"], "pad_channels is 0"),
+        (["--workspace", "0"], "workspace is 0"),
+        (["--timing-cache", "none/here"], "none/here"),
+    ):
+        assert why in failed(capsys, "export", "--weights", "small.safetensors", "--format", "tensorrt", *options)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8(folder: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    arguments = ["--format", format, "--precision", "int8", "--source", "pictures", "--verify"]
+    assert "octrim quantize makes them" in failed(capsys, "export", "--weights", "small.safetensors", *arguments)
+    assert main(["export", "--weights", "int8.safetensors", *arguments]) == 0
+    path = folder / "runs/export/exp" / ("model.onnx" if format == "onnx" else "openvino")
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    reference = open_session("int8.safetensors", "onnxruntime", "int8")(images)
+    session = open_session(path)
+    assert session.info.precision == "int8"
+    sessions = [session, open_session("int8.safetensors", "openvino", "int8")]
+    if format == "onnx":
+        sessions.append(open_session(path, "openvino"))
+    for one in sessions:
+        difference = one(images)[..., 4:] - reference[..., 4:]
+        assert np.linalg.norm(difference) < 0.12 * np.linalg.norm(reference[..., 4:])
+    exact = open_session("small.safetensors", "onnxruntime")(images)
+    assert np.abs(exact - reference)[..., 4:].max() > 1e-3  # it really is int8
+
+
+@pytest.mark.parametrize("options", [[], ["--dynamic"], ["--imgsz", "64", "96"]])
+def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    assert main(["export", "--weights", "small.safetensors", "--format", "paddle", *options]) == 0
+    assert "compared with Paddle" in capsys.readouterr().out
+    path = folder / "runs/export/exp/paddle"
+    assert sorted(file.name for file in path.iterdir()) == ["model.json", "model.pdiparams", "octrim.json"]
+    report = json.loads((path.parent / "export.json").read_text())
+    assert report["score_error"] < 1e-4
+    assert report["runtime"].startswith("paddle-inference")
+    session = open_session(path)
+    size = (64, 96) if "--imgsz" in options else (64, 64)
+    assert (session.info.size, session.info.batch, session.info.names) == (size, None if "--dynamic" in options else 1, made().names)
+    for count in (1, 3, 1) if "--dynamic" in options else (1, 1):
+        images = np.random.default_rng(count).integers(0, 256, (count, *size, 3), np.uint8)
+        np.testing.assert_allclose(session(images), open_session("small.safetensors", "onnxruntime")(images), rtol=1e-4, atol=1e-3)
+    assert main(["bench", "--weights", str(path), "--iterations", "2", "--warmup", "0"]) == 0
+    for refused, why in ((["--precision", "fp16"], "runs it in fp32"), (["--runtime", "openvino"], "runs in paddle, not in openvino")):
+        assert why in failed(capsys, "predict", "--weights", str(path), "--source", "pictures", *refused)
+
+
+@pytest.mark.parametrize("damage", ["octrim.json", "model.pdiparams", "model.json"])
+def test_damaged_paddle_inference_folders(folder: Path, damage: str) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    export(made(), "paddle", "paddle", imgsz=64)
+    (folder / "paddle" / damage).write_text("{")
+    with pytest.raises(InputError, match="paddle"):
+        open_session("paddle")
+    (folder / "paddle" / damage).unlink()
+    with pytest.raises(InputError, match="is missing|expected a file"):
+        open_session("paddle")
+
+
+def test_map_of_both_and_a_fall_that_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from octrim.deploy import export as module
+
+    data = labelled(folder, made())
+    with installed(VERSIONS[1]):
+        arguments = ["export", "--weights", "small.safetensors", "--format", "tensorrt", "--data", data, "--dynamic", "--batch", "4"]
+        assert main(arguments) == 0
+        report = json.loads(Path("runs/export/exp/export.json").read_text())
+        assert report["map"][0] > 0.2
+        assert report["map"][1] == pytest.approx(report["map"][0], abs=1e-6)
+        assert f"mAP50-95 {report['map'][1]:.4f}" in capsys.readouterr().out
+        values = iter([0.5, 0.49])
+        monkeypatch.setattr(module, "evaluate", lambda *_, **__: type("E", (), {"map": next(values)}))
+        assert "mAP50-95 is 0.4900 where ONNX Runtime" in failed(capsys, *arguments)
+    assert not Path("runs/export/exp2").exists()
+
+
+def labelled(folder: Path, model: Model) -> str:
+    """A data set whose objects are what the model finds, so that its mAP is high."""
+    from octrim.detector import Detector
+
+    detector = Detector(model, 64, conf=0.3, runtime="onnxruntime")
+    for index in range(4):
+        image = drawn_scene(index, 64, 64)
+        for kind in ("images", "labels"):
+            (folder / "data" / kind / "val").mkdir(parents=True, exist_ok=True)
+        write(folder / "data/images/val" / f"{index}.png", image)
+        (folder / "data/labels/val" / f"{index}.txt").write_text(detector.detect(image).to_yolo())
+    names = ", ".join(model.names)
+    (folder / "data/data.yaml").write_text(f"path: .\ntrain: images/val\nval: images/val\nnames: [{names}]\n")
+    return "data/data.yaml"
+
+
+def test_boxes_that_only_one_side_finds() -> None:
+    """By hand: two boxes, of which the other side lost one, and one so near the threshold that it does not count."""
+
+    class Fixed:
+        def __init__(self, rows: list[list[float]]) -> None:
+            self.rows = np.asarray([rows], np.float32)
+            self.info: Any = None
+
+        def prepare(self, batch: int, height: int, width: int) -> None: ...
+
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            return self.rows
+
+    one = [[10, 10, 8, 8, 1, 0.9, 0], [40, 40, 8, 8, 1, 0, 0.8], [20, 50, 8, 8, 1, 0.28, 0]]
+    other = [[10, 10, 8, 8, 1, 0.9, 0], [40, 40, 8, 8, 1, 0.8, 0], [20, 50, 8, 8, 1, 0.22, 0]]
+    limits = limits_of("fp16", "fp32")
+    found = compare(Fixed(one), Fixed(other), np.zeros((1, 64, 64, 3), np.uint8), 1, limits)
+    assert (found.boxes, found.matched, found.iou) == (4, 2, 1.0)
+    assert found.score_error == pytest.approx(0.8)
+    assert found.parts["class scores"] == (pytest.approx(0.8), pytest.approx((0.8 + 0.8 + 0.06) / 6))
+    assert found.parts["centre, px"] == (0, 0)
+    with pytest.raises(InputError, match="differs from X by 0.8 in scores"):
+        judge(found, limits, "X")
+    with pytest.raises(InputError, match="agree on 2 of 4 boxes"):
+        judge(found, replace(limits, score=None), "X", boxes=True)
+    judge(found, replace(limits, score=None), "X")
