@@ -51,7 +51,8 @@ def test_files_of_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "next: octrim export --weights runs/quantize/exp/model.safetensors --precision int8 --format onnx" in printed
     assert "calibrated on 2 pictures of 64x64" in printed
     model = load(run / "model.safetensors")
-    assert model.lineage[-1] == {"action": "quantize", "method": "mse", "pictures": 2, "imgsz": [64, 64], "skip": ["model.0", "model.2.*"]}
+    step = {"imgsz": [64, 64], "skip": ["model.0", "model.2.*"]}
+    assert model.lineage[-1] == {**step, "action": "quantize", "method": "percentile", "percentile": 99.999, "pictures": 2}
     content = json.loads((run / "quantize.json").read_text())
     assert {f"{group}.scale" for group in content["maps"]} == {name for name in model.scales if not name.endswith("weight_scale")}
     for group, entry in content["maps"].items():

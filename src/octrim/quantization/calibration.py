@@ -38,12 +38,12 @@ class Calibration:
     height: int
     width: int
 
-    def clips(self, method: str = "mse", percentile: float = 99.99) -> dict[str, float]:
+    def clips(self, method: str = "percentile", percentile: float = 99.999) -> dict[str, float]:
         """Where |x| is clipped in every group. Raises InputError for an unknown method and a percentile out of 50 .. 100."""
         check_method(method, percentile)
         return {group: histogram.clip(method, percentile) for group, histogram in self.histograms.items()}
 
-    def quantized(self, method: str = "mse", percentile: float = 99.99) -> Model:
+    def quantized(self, method: str = "percentile", percentile: float = 99.999) -> Model:
         """The model with scales, in place of any that it had, and a step in its lineage. Raises InputError as `clips` does."""
         scales = {f"{group}.scale": np.full(1, scale_of(clip)) for group, clip in self.clips(method, percentile).items()}
         for row in self.placement.convs:
@@ -102,8 +102,8 @@ def calibrate(
 def quantize(
     model: Model,
     pictures: Iterable[Picture],
-    method: str = "mse",
-    percentile: float = 99.99,
+    method: str = "percentile",
+    percentile: float = 99.999,
     skip: Sequence[str] = (),
     imgsz: int | Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,

@@ -91,7 +91,7 @@ class Histogram:
             errors[index] = (self.counts[:used] * np.diff(integral)).sum() * step**3 / self.width
         return errors
 
-    def clip(self, method: str, percentile: float = 99.99) -> float:
+    def clip(self, method: str, percentile: float = 99.999) -> float:
         """Where to clip |x|: at the largest value (`max`), at the percentile, or where the squared error is least (`mse`)."""
         if method == "percentile":
             return self.percentile(percentile)
