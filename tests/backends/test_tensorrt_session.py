@@ -18,7 +18,7 @@ from octrim.backends.cuda import nvidia_smi
 from octrim.backends.engine_file import header_path, write_engine
 from octrim.backends.session import open_session
 from octrim.backends.tensorrt import build_engine, engine_header
-from octrim.backends.tensorrt_session import TensorrtFileSession
+from octrim.backends.tensorrt_session import TensorrtFileSession, _Lane
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.model import Model
@@ -119,6 +119,23 @@ def test_a_capture_that_fails_is_no_failure(path: Path, fake: Installed) -> None
         fake.device.fail_capture = False
         session(pictures(3))
         assert session.execution(3) == "graph"
+    assert not fake.device.live
+
+
+def test_tensorrt_that_refuses_to_be_captured(path: Path, fake: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, calls = _Lane.enqueue, []
+
+    def enqueue(lane: _Lane) -> None:
+        calls.append(1)
+        if len(calls) == 2:  # the first is the plain run, the second the capture
+            raise InputError("not in a graph")
+        right(lane)
+
+    monkeypatch.setattr(_Lane, "enqueue", enqueue)
+    with open_session(path) as session:
+        assert close_to(session(pictures(2)), expected(2))
+        assert session.execution(2) == "enqueue: not in a graph"
+        assert "graphs" not in fake.device.live
     assert not fake.device.live
 
 

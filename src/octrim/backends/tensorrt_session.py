@@ -189,6 +189,7 @@ class _Lane:
     def capture(self) -> None:
         """Record `enqueue` as a graph. Where that fails, `refusal` says why, and batches are enqueued as before."""
         call, runtime, stream = self.cuda.call, self.cuda.runtime, self.engine.stream
+        recorded: Any = None
         try:
             # Only this thread's calls are watched: what other threads do to CUDA meanwhile breaks no capture.
             call("cudaStreamBeginCapture", stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
@@ -196,14 +197,14 @@ class _Lane:
                 self.enqueue()
             finally:  # also ends a capture that went wrong, without which the stream would stay in it
                 recorded = call("cudaStreamEndCapture", stream)
-            try:
-                self.graph = call("cudaGraphInstantiate", recorded, 0)
-            finally:
-                call("cudaGraphDestroy", recorded)
+            self.graph = call("cudaGraphInstantiate", recorded, 0)
             self.cleanup.callback(runtime.cudaGraphExecDestroy, self.graph)
         except InputError as error:
             self.graph, self.refusal = None, str(error)
             runtime.cudaGetLastError()  # resets it
+        finally:
+            if recorded is not None:  # the executable graph is a copy
+                runtime.cudaGraphDestroy(recorded)
 
     def run(self, batch: np.ndarray, graphs: bool) -> np.ndarray:
         self.images[...] = batch if self.images.dtype == np.uint8 else float_batch(batch)
