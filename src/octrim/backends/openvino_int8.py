@@ -1,8 +1,8 @@
 """A quantized network in OpenVINO: the ONNX graph with its pairs, and a detour around a defect.
 
-Where a processor's int8 convolutions take unsigned values (x86 without AMX), OpenVINO stores signed ones with a zero point of 128. Behind a
-concatenation it has a zero point per channel, and convolutions come out wrong: found in 2026.4 with two convolutions, a concatenation and a
-third convolution. Something that only this module knows to do nothing, between the concatenation and its readers, keeps the zero point a scalar.
+Where a processor's int8 convolutions take unsigned values (x86 without AMX), OpenVINO stores signed ones with a zero point of 128, and computes a
+convolution of a concatenation wrongly: found in 2026.4 with two convolutions, a concatenation and a third convolution (docs/quantization.md).
+An operation between the concatenation and its readers, which OpenVINO does not know to do nothing, keeps them apart.
 """
 
 from __future__ import annotations
