@@ -29,8 +29,14 @@ from tests.evaluate.material import dataset
 class Seer:
     """A session that finds rectangles by their colour: red is class 0, green 1, blue 2, in pixels of the batch."""
 
-    def __init__(self, names: tuple[str, ...] = ("red", "green", "blue"), size: tuple[int, int] | None = None, batch: int | None = None) -> None:
-        self.info = SessionInfo("seer", "1", "fp32", names, 32, 128, size, batch)
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("red", "green", "blue"),
+        size: tuple[int, int] | None = None,
+        batch: int | None = None,
+        batches: tuple[int, int] | None = None,
+    ) -> None:
+        self.info = SessionInfo("seer", "1", "fp32", names, 32, 128, size, batch, batches=batches)
         self.shapes: list[tuple[int, ...]] = []
 
     def prepare(self, batch: int, height: int, width: int) -> None:
@@ -76,6 +82,8 @@ def scene(folder: Path) -> Dataset:
         ({}, [(2, 128, 160, 3), (2, 160, 160, 3), (1, 160, 128, 3)]),
         ({"size": (96, 128)}, [(2, 96, 128, 3), (2, 96, 128, 3), (1, 96, 128, 3)]),
         ({"batch": 4}, [(4, 160, 160, 3), (4, 160, 128, 3)]),
+        ({"batches": (3, 8)}, [(3, 160, 160, 3), (3, 160, 128, 3)]),
+        ({"batches": (1, 1)}, [(1, 64, 160, 3), (1, 128, 160, 3), (1, 160, 160, 3), (1, 160, 128, 3), (1, 160, 128, 3)]),
     ],
 )
 def test_evaluate(tmp_path: Path, options: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:

@@ -77,14 +77,14 @@ def fit(image: np.ndarray, side: int, height: int, width: int) -> tuple[np.ndarr
     return image, Letterbox((inner_width / columns, inner_height / rows), left, top)
 
 
-def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: int | None = None) -> Iterator[Batch]:
+def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: int = 1) -> Iterator[Batch]:
     """The planned batches in order; the next one is read in a thread while the caller works on this one.
 
-    slots: of every batch, where the graph fixes them; as many as the batch has pictures by default.
+    slots: the fewest that a batch has; those without a picture are grey.
     """
 
     def read(planned: Planned) -> Batch:
-        images = np.full((slots or len(planned.pictures), planned.height, planned.width, 3), PADDING, np.uint8)
+        images = np.full((max(slots, len(planned.pictures)), planned.height, planned.width, 3), PADDING, np.uint8)
         batch = Batch(images)
         read = pre = 0.0
         for slot, picture in enumerate(planned.pictures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -142,7 +143,7 @@ def detect(
     detections = [np.zeros((0, 6), np.float32)] * len(dataset)
     failures: list[str] = []
     seconds: dict[str, float] = dict.fromkeys(("read", "pre", "network", "post"), 0.0)
-    for group in read_batches(dataset, plan[part[0] :: part[1]], side, session.info.batch):
+    for group in read_batches(dataset, plan[part[0] :: part[1]], side, _limits(session)[0]):
         failures += group.failures
         if group.pictures:
             session.prepare(*group.images.shape[:3])  # outside the times: a shape is compiled once
@@ -239,10 +240,17 @@ def check_options(conf: float, iou: float, batch: int, max_det: int, resamples: 
             raise InputError(f"{name} is {value}, expected {least} or more")
 
 
+def _limits(session: Session) -> tuple[int, int]:
+    """The fewest and the most pictures that a batch may have."""
+    info = session.info
+    return (info.batch, info.batch) if info.batch is not None else info.batches or (1, sys.maxsize)
+
+
 def _plan(session: Session, dataset: Dataset, imgsz: int | Sequence[int] | None, batch: int) -> tuple[list[Planned], int]:
     """The batches, and the longer side that pictures are fitted to."""
     info = session.info
-    batch = info.batch or batch
+    low, high = _limits(session)
+    batch = min(max(batch, low), high)
     height, width = image_size(imgsz, info.image_size, info.stride)
     if info.size is not None:
         if imgsz is not None and (height, width) != info.size:
