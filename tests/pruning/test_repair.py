@@ -215,11 +215,12 @@ def test_repairs_are_reproducible_and_leave_their_input_alone() -> None:
 def test_every_repair_runs_on_every_network(network: Network) -> None:
     model = lively_model(network)
     made = plan(model, "1/2", 2, "l1", image_size=(64, 64))
-    cut = prune(model, made)
+    cut = replace(prune(model, made), scales={"images.scale": np.ones(1, np.float32)})
     for repaired in (
         compensated(model, made, cut),
         recalibrated(model, made, cut, pictures(2)),
         reconstructed(model, made, cut, pictures(2), samples=8),
     ):
         assert repaired.network == cut.network
+        assert not repaired.scales  # they were those of other weights
         assert all(np.isfinite(tensor).all() for tensor in repaired.tensors.values())

@@ -261,7 +261,7 @@ def _control(job: Job, folder: Path) -> dict[str, Any]:
     small = load(job.path(FINETUNED))
     seed, epochs = job.start.config.seed, job.start.preset.whole
     lineage = ({"action": "initialise", "layout": "table of the compressed network", "seed": seed, "licence": "none: no trained weights"},)
-    fresh = replace(small, tensors=fresh_tensors(small.network, seed), lineage=lineage)
+    fresh = replace(small, tensors=fresh_tensors(small.network, seed), lineage=lineage, scales={})
     done = _trained(job, folder, train, epochs, fresh, no_autoanchor=True)
     return _row(job, done.model, folder / "best.safetensors", done.evaluation, epochs)
 

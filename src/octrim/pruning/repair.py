@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def compensated(model: Model, plan: Plan, small: Model) -> Model:
         name, sign = (f"{row.name}.bn.running_mean", -1.0) if row.norm else (f"{row.name}.bias", 1.0)
         if name in tensors:
             tensors[name] = (tensors[name].astype(np.float64) + sign * shift).astype(np.float32)
-    return replace(small, tensors=tensors, lineage=(*small.lineage, {"action": "compensate"}))
+    return _repaired(small, tensors, {"action": "compensate"})
 
 
 class _ConstantOps:
@@ -83,7 +84,7 @@ def recalibrated(model: Model, plan: Plan, small: Model, pictures: np.ndarray, p
     """
     ops = _RecalibratingOps(model, plan, small, progress)
     walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
-    return replace(small, tensors=ops.tensors, lineage=(*small.lineage, {"action": "recalibrate", "pictures": len(pictures)}))
+    return _repaired(small, ops.tensors, {"action": "recalibrate", "pictures": len(pictures)})
 
 
 def reconstructed(
@@ -105,7 +106,12 @@ def reconstructed(
     ops = _FittingOps(model, plan, small, samples, ridge, seed, progress)
     walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
     step = {"action": "reconstruct", "pictures": len(pictures), "samples": samples, "ridge": ridge, "seed": seed}
-    return replace(small, tensors=ops.tensors, lineage=(*small.lineage, step))
+    return _repaired(small, ops.tensors, step)
+
+
+def _repaired(small: Model, tensors: Mapping[str, np.ndarray], step: dict[str, Any]) -> Model:
+    """`small` with other weights, for which int8 scales that it may have do not hold."""
+    return replace(small, tensors=tensors, lineage=(*small.lineage, step), scales={})
 
 
 _BATCH = 16
