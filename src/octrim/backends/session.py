@@ -159,8 +159,9 @@ def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
         raise InputError(f"this {info.runtime} graph takes batches of {info.batches[0]} to {info.batches[1]}; found {len(batch)}")
     if any(side < info.stride or side % info.stride for side in size):
         raise InputError(f"picture sides must be multiples of the stride {info.stride}; found {size[0]}x{size[1]}")
-    if info.network is not None:
+    if info.network is not None and size not in info.network.sizes_checked:
         shapes(info.network, *size)  # tells which row a picture is too small for
+        info.network.sizes_checked.add(size)
 
 
 def float_batch(batch: np.ndarray) -> np.ndarray:

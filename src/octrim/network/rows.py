@@ -112,6 +112,11 @@ class Network:
         return frozenset(self.rows[-1].inputs)
 
     @cached_property
+    def sizes_checked(self) -> set[tuple[int, int]]:
+        """Heights and widths of pictures that sessions have found to fit: walking the table takes longer than some batches."""
+        return set()
+
+    @cached_property
     def classes(self) -> int:
         return next(row.channels for row in self.convs if row.name == self.rows[-1].inputs[0]) // len(self.anchors[0]) - 5
 
