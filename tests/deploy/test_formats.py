@@ -139,6 +139,7 @@ def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: py
         (["--builder-level", "9"], "optimization level is 9"),
         (["--pad-channels", "0"], "pad_channels is 0"),
         (["--workspace", "0"], "workspace is 0"),
+        (["--workspace", "nan"], "workspace is nan"),
         (["--timing-cache", "none/here"], "none/here"),
     ):
         assert why in failed(capsys, "export", "--weights", "small.safetensors", "--format", "tensorrt", *options)

@@ -72,6 +72,8 @@ def write_engine_files(
         gpu = cuda_runtime().gpu()
     except InputError as error:
         raise InputError(f"{error}; an engine is built on the machine that runs it, from the model file: see docs/deploy.md") from None
+    if not 0 < options.workspace <= 1 << 20:  # not a number, too
+        raise InputError(f"workspace is {options.workspace:g} GiB, expected more than 0")
     engine = build_engine(
         model,
         height,
