@@ -62,7 +62,7 @@ class Cuda:
                 major = _version(self.call("cudaRuntimeGetVersion"))
                 raise InputError(
                     f"no NVIDIA driver here, or one older than CUDA {major} ({error.name}); run this on the machine with the GPU, "
-                    f"update its driver, or install the cuda-python that fits it: pip install 'cuda-python<13' for drivers of CUDA 12"
+                    f"update its driver, or for a driver of CUDA 12 pip install 'octrim[tensorrt-cu12]' in a new environment"
                 ) from None
             if error.name == "cudaErrorNoDevice":
                 raise InputError(f"no NVIDIA GPU is visible ({error.name}); is CUDA_VISIBLE_DEVICES right?") from None
