@@ -210,6 +210,12 @@ def test_map_of_both_and_a_fall_that_is_refused(folder: Path, capsys: pytest.Cap
         assert report["map"][0] > 0.2
         assert report["map"][1] == pytest.approx(report["map"][0], abs=1e-6)
         assert f"mAP50-95 {report['map'][1]:.4f}" in capsys.readouterr().out
+        several = ["--batch", "3", "3", "4", "--name", "several"]  # four pictures: the last one is alone
+        assert main(["export", "--weights", "small.safetensors", "--format", "tensorrt", *several]) == 0
+        assert main(["val", "--weights", "runs/export/several/model.engine", "--data", data, "--batch", "1"]) == 0
+        metrics = json.loads(Path("runs/val/exp/metrics.json").read_text())
+        assert metrics["mAP50-95"] == pytest.approx(report["map"][0], abs=1e-3)
+        capsys.readouterr()
         values = iter([0.5, 0.49])
         monkeypatch.setattr(module, "evaluate", lambda *_, **__: type("E", (), {"map": next(values)}))
         assert "mAP50-95 is 0.4900 where ONNX Runtime" in failed(capsys, *arguments)

@@ -160,7 +160,7 @@ def _at_once(batch: int | tuple[int, int, int] | None, pictures: int) -> int:
     """Pictures per batch of the comparison."""
     if isinstance(batch, tuple):
         return min(max(pictures, batch[0]), batch[2])
-    return pictures if batch is None else batch
+    return min(pictures, 8) if batch is None else batch  # of 32 large ones the maps would fill the memory
 
 
 def _maps(reference: Session, session: Session, data: Dataset, limits: Limits, name: str) -> tuple[float, float]:
