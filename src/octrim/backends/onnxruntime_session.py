@@ -41,7 +41,11 @@ class OnnxruntimeSession:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        return self.sessions(*batch.shape[:3]).run(None, {"images": float_batch(batch)})[0]
+        session = self.sessions(*batch.shape[:3])
+        try:
+            return session.run(None, {"images": float_batch(batch)})[0]
+        except Exception as error:  # its own classes; out of memory, most likely
+            raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
 
 
 class OnnxruntimeFileSession(NothingToPrepare):
