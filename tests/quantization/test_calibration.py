@@ -19,11 +19,10 @@ from octrim.errors import InputError
 from octrim.network.folding import folded_conv
 from octrim.network.initialize import fresh_model
 from octrim.network.model import load
-from octrim.network.quantization import LEAST_SCALE, Scales, scale_groups
+from octrim.network.quantization import LEAST_SCALE, LEVELS, Scales, scale_groups
 from octrim.network.rows import Network, Row, walk
 from octrim.quantization.calibration import calibrate, quantize
 from octrim.quantization.errors import layer_errors, layers, logit_error
-from octrim.quantization.histogram import LEVELS
 from octrim.quantization.placement import placement
 from tests.networks import lively_model, random_networks, variant
 
@@ -69,10 +68,10 @@ def test_scales_are_those_of_the_maps() -> None:
         row, _, kind = name.rpartition(".")
         if kind == "scale":
             largest = max(np.abs(maps[member]).max() for member, root in groups.items() if root == row and member in maps)
-            assert scale[0] == pytest.approx(largest / LEVELS, rel=1e-4), name
+            assert scale[0] == pytest.approx(largest / LEVELS, rel=2**-11 + 1e-4), name
         else:
             weight = folded_conv(model, next(conv for conv in model.network.convs if conv.name == row))[0]
-            np.testing.assert_allclose(scale, np.maximum(np.abs(weight).max((1, 2, 3)) / LEVELS, LEAST_SCALE), rtol=1e-6)
+            np.testing.assert_allclose(scale, np.maximum(np.abs(weight).max((1, 2, 3)) / LEVELS, LEAST_SCALE), rtol=2**-11 + 1e-6)
     assert found.lineage[-1] == {"action": "quantize", "method": "max", "pictures": 3, "imgsz": [64, 96], "skip": []}
     assert found.tensors is model.tensors
 

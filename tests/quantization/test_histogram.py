@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octrim.errors import InputError
-from octrim.network.quantization import LEAST_SCALE
-from octrim.quantization.histogram import BINS, LEVELS, METHODS, Histogram, check_method, scale_of
+from octrim.network.quantization import LEAST_SCALE, LEVELS, scales_of
+from octrim.quantization.histogram import BINS, METHODS, Histogram, check_method
 
 
 def histogram_of(*parts: np.ndarray) -> Histogram:
@@ -91,9 +91,18 @@ def test_share_above_the_clip() -> None:
 def test_dead_maps_get_the_least_scale() -> None:
     for histogram in (Histogram(), histogram_of(np.zeros(10)), histogram_of(np.full(3, 1e-9))):
         for method in METHODS:
-            scale = scale_of(histogram.clip(method))
+            scale = scales_of(histogram.clip(method))
             assert scale.dtype == np.float32 and scale == np.float32(LEAST_SCALE)
-    assert scale_of(127.0) == 1
+    assert scales_of(127.0) == 1
+
+
+def test_scales_are_float16_numbers() -> None:
+    clips = np.random.default_rng(0).lognormal(0, 4, 1000)
+    scales = scales_of(clips)
+    assert scales.dtype == np.float32
+    assert np.array_equal(scales, scales.astype(np.float16).astype(np.float32))
+    np.testing.assert_allclose(scales, np.maximum(clips / 127, LEAST_SCALE), rtol=2**-11)
+    assert scales_of(1e9) == np.float32(1e9 / 127)  # float16 has none so large
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

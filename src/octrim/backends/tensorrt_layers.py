@@ -18,7 +18,7 @@ from octrim.errors import InputError
 from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
-from octrim.network.quantization import Scales
+from octrim.network.quantization import Scales, quantized
 from octrim.network.rows import Row, walk
 
 
@@ -123,14 +123,21 @@ class TensorrtOps:
     # Quantization.
 
     def through_int8(self, name: str, tensor: Any, scale: np.ndarray) -> Any:
-        """tensor -> int8 -> tensor. scale: a scalar, or per index of axis 0 as TensorRT wants it for weights.
+        """tensor -> int8 -> tensor. scale: a scalar.
 
         Both layers read one constant of the network's precision: with float16 the rounded scale makes the integers and takes them back.
         """
         factor = self.constant(f"{name}/scale", scale)
-        axis = {"axis": 0} if scale.ndim else {}
-        integers = self.layer("quantize", f"{name}/quantized", tensor, factor, self.trt.DataType.INT8, **axis)
-        return self.layer("dequantize", f"{name}/dequantized", integers, factor, self.type, **axis)
+        integers = self.layer("quantize", f"{name}/quantized", tensor, factor, self.trt.DataType.INT8)
+        return self.layer("dequantize", f"{name}/dequantized", integers, factor, self.type)
+
+    def int8_weight(self, name: str, integers: np.ndarray, scale: np.ndarray) -> Any:
+        """A constant of int8 and what it stands for, in the network's precision. scale: per output channel.
+
+        The integers are made here, of float32 weights: rounding to float16 first would move one in a hundred.
+        """
+        stored, factor = self.constant(name, integers), self.constant(f"{name}/scale", scale)
+        return self.layer("dequantize", f"{name}/dequantized", stored, factor, self.type, axis=0)
 
     def map_scale(self, name: str) -> np.ndarray:
         """Of a feature map, in the network's precision, which also holds the largest value that it gives back."""
@@ -163,7 +170,12 @@ class TensorrtOps:
 
     def conv(self, row: Row, x: Map) -> Map:
         weight_scale = self.scales.weight(row)
-        weight, bias = (self.rounded(f"{row.name}: {part}", a) for part, a in zip(("weight", "bias"), folded_conv(self.model, row), strict=True))
+        exact, bias = folded_conv(self.model, row)
+        weight, bias = self.rounded(f"{row.name}: weight", exact), self.rounded(f"{row.name}: bias", bias)
+        scale = np.ones(0)
+        if weight_scale is not None:
+            scale = self.rounded(f"{row.name}: weight_scale", weight_scale)
+            weight = quantized(exact.astype(np.float32), scale.astype(np.float32)[:, None, None, None])
         real, inputs, channels = x.real, x.channels, self.padded_count(row.channels)
         if row.groups > 1 and len(x.real) < x.channels:  # padding would have to be spread over the groups
             tensor = self.moved(f"{row.name}/moved", x, x.tensor, len(x.real))
@@ -176,15 +188,14 @@ class TensorrtOps:
         if row.groups > 1 or row.name in self.model.network.heads:
             channels = row.channels
         if (channels, inputs) != weight.shape[:2]:
-            padded = np.zeros((channels, inputs, row.kernel, row.kernel), self.dtype)
+            padded = np.zeros((channels, inputs, row.kernel, row.kernel), weight.dtype)
             padded[: row.channels, real] = weight
             weight, bias = padded, np.pad(bias, (0, channels - row.channels))
         if weight_scale is None:
             kernel, dequantized = self.weights(weight), None
         else:
-            scale = np.pad(self.rounded(f"{row.name}: weight_scale", weight_scale), (0, channels - row.channels), constant_values=1)
-            name = f"{row.name}/weight"
-            kernel, dequantized = self.trt.Weights(self.type), self.through_int8(name, self.constant(name, weight), scale)
+            scale = np.pad(scale, (0, channels - row.channels), constant_values=1)
+            kernel, dequantized = self.trt.Weights(self.type), self.int8_weight(f"{row.name}/weight", weight, scale)
         window = {"stride_nd": (row.stride,) * 2, "padding_nd": (row.padding,) * 2, "num_groups": row.groups}
         name = f"{row.name}/conv" if row.activation else row.name
         y = self.layer("convolution_nd", name, tensor, channels, (row.kernel,) * 2, kernel, self.weights(bias), second=dequantized, **window)

@@ -6,7 +6,8 @@ convolutions that Detect reads. A concatenation, a max-pool and an upsampling on
 int8 passes through.
 
 A quantized model carries its scales as tensors beside the weights, float32: `{conv}.weight_scale` `[channels]` of every quantized convolution, and
-`{row}.scale` `[1]` of every group of maps that share one, named after the group's first row.
+`{row}.scale` `[1]` of every group of maps that share one, named after the group's first row. `scales_of` rounds them to float16 numbers, which
+engines compute with.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from octrim.network.rows import Network, Row, walk
 
 LEAST_SCALE = 2.0**-14
 """Of any scale: the smallest normal float16, so that one file serves engines of both precisions."""
+
+LEVELS = 127
+"""Of int8 on each side of zero: a clip at c gives the scale c / 127. -128 is left unused, so that both sides are alike."""
 
 
 def scale_groups(network: Network) -> dict[str, str]:
@@ -112,6 +116,16 @@ class Scales:
         if row.op == "conv":
             return self.weight(row) is not None
         return row.op in ("add", "concat", "maxpool", "upsample") and all(self.map(x) is not None for x in row.inputs)
+
+
+def scales_of(clips: np.ndarray | float) -> np.ndarray:
+    """float32 scales for values clipped at `clips`: rounded to float16, so that an engine and ONNX make the same integers of the same values;
+    of dead maps and channels the least. Beyond float16's range they stay as they are.
+    """
+    scales = np.maximum(np.asarray(clips, np.float64) / LEVELS, LEAST_SCALE).astype(np.float32)
+    with np.errstate(over="ignore"):
+        rounded = scales.astype(np.float16).astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, scales)
 
 
 def quantized(x: np.ndarray, scale: np.ndarray | np.float32) -> np.ndarray:

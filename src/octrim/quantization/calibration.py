@@ -19,8 +19,8 @@ from octrim.errors import InputError, shown
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.options import image_size
-from octrim.network.quantization import LEAST_SCALE
-from octrim.quantization.histogram import LEVELS, Histogram, check_method, scale_of
+from octrim.network.quantization import scales_of
+from octrim.quantization.histogram import Histogram, check_method
 from octrim.quantization.placement import Placement, placement
 
 Picture = np.ndarray | str | Path
@@ -45,13 +45,13 @@ class Calibration:
 
     def quantized(self, method: str = "percentile", percentile: float = 99.999) -> Model:
         """The model with scales, in place of any that it had, and a step in its lineage. Raises InputError as `clips` does."""
-        scales = {f"{group}.scale": np.full(1, scale_of(clip)) for group, clip in self.clips(method, percentile).items()}
+        scales = {f"{group}.scale": scales_of(np.full(1, clip)) for group, clip in self.clips(method, percentile).items()}
         for row in self.placement.convs:
             weight = folded_conv(self.model, row)[0].astype(np.float32)
             largest = np.abs(weight).max((1, 2, 3))
             if not np.isfinite(largest).all():
                 raise InputError(f"{row.name}: weights that are not finite")
-            scales[f"{row.name}.weight_scale"] = np.maximum(largest / np.float32(LEVELS), np.float32(LEAST_SCALE))
+            scales[f"{row.name}.weight_scale"] = scales_of(largest)
         step = {"action": "quantize", "method": method, "pictures": self.pictures, "imgsz": [self.height, self.width], "skip": list(self.skip)}
         if method == "percentile":
             step["percentile"] = percentile

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from octrim.errors import InputError, shown
-from octrim.network.quantization import LEAST_SCALE
+from octrim.network.quantization import LEAST_SCALE, LEVELS
 
 BINS = 2048
-
-LEVELS = 127
-"""Of int8 on each side of zero: a clip at c gives the scale c / 127. -128 is left unused, so that both sides are alike."""
 
 METHODS = ("max", "percentile", "mse")
 
@@ -112,8 +109,3 @@ def check_method(method: str, percentile: float) -> None:
         raise InputError(f"method is {shown(method)}, expected {', '.join(METHODS)}")
     if not 50 <= percentile <= 100:
         raise InputError(f"percentile is {percentile}, expected 50 to 100")
-
-
-def scale_of(clip: float) -> np.float32:
-    """The scale for values clipped at `clip`; of a dead map the least."""
-    return max(np.float32(clip / LEVELS), np.float32(LEAST_SCALE))
