@@ -25,7 +25,7 @@ from octrim.pruning.command import picture_paths
 from octrim.quantization.calibration import Calibration, calibrate
 from octrim.quantization.errors import logit_error
 
-METHODS = ("percentile:99.9", "percentile:99.99", "percentile:99.999", "mse", "max")
+METHODS = ("percentile:99.9", "percentile:99.99", "percentile:99.999", "histogram", "max")
 
 
 def main() -> None:

@@ -445,7 +445,7 @@ class Quantize(Weights, Folder):
     """Data set whose training pictures calibrate: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     source: Text = None
     """Instead of a data set: a picture, folder or glob."""
-    method: Literal["max", "percentile", "mse"] = "percentile"
+    method: Literal["max", "percentile", "histogram"] = "percentile"
     """Where values are clipped: the largest, a percentile, or the least squared error."""
     percentile: float = 99.999
     """For the method percentile: so many percent of the magnitudes are not clipped."""

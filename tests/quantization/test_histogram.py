@@ -74,10 +74,10 @@ def test_mse_finds_the_best_clip(outlier: float | None) -> None:
     if outlier is not None:
         x[0] = outlier
     histogram = histogram_of(x)
-    found = squared_error(x, histogram.clip("mse"))
+    found = squared_error(x, histogram.clip("histogram"))
     best = min(squared_error(x, histogram.max * k / 400) for k in range(1, 401))
     assert found <= 1.05 * best
-    assert histogram.clip("mse") < histogram.max
+    assert histogram.clip("histogram") < histogram.max
     assert squared_error(x, histogram.clip("max")) > best
 
 

@@ -110,8 +110,8 @@ def quantize(
 ) -> Model:
     """The model with int8 scales from a calibration on pictures; scales that it had are replaced. Weights stay as they are.
 
-    method: where the values of a map are clipped: "max", the largest; "percentile", of |x|; "mse", where rounding and clipping together make the
-    least squared error. pictures, skip, imgsz, progress, errors: as for `calibrate`.
+    method: where the values of a map are clipped: "max", the largest; "percentile", of |x|; "histogram", where rounding and clipping make the least
+    squared error. pictures, skip, imgsz, progress, errors: as for `calibrate`.
     """
     check_method(method, percentile)
     return calibrate(model, pictures, skip, imgsz, progress).quantized(method, percentile)

@@ -9,9 +9,9 @@ from octrim.network.quantization import LEAST_SCALE, LEVELS
 
 BINS = 2048
 
-METHODS = ("max", "percentile", "mse")
+METHODS = ("max", "percentile", "histogram")
 
-_OCTAVES = 8  # below the largest value, in which `mse` looks for the clip: first in eighths of an octave, then in quarters of those
+_OCTAVES = 8  # below the largest value, in which `histogram` looks for the clip: first in eighths of an octave, then in quarters of those
 
 
 class Histogram:
@@ -89,7 +89,7 @@ class Histogram:
         return errors
 
     def clip(self, method: str, percentile: float = 99.999) -> float:
-        """Where to clip |x|: at the largest value (`max`), at the percentile, or where the squared error is least (`mse`)."""
+        """Where to clip |x|: at the largest value (`max`), at the percentile, or where the squared error is least (`histogram`)."""
         if method == "percentile":
             return self.percentile(percentile)
         if method == "max" or self.max <= LEAST_SCALE:
