@@ -286,13 +286,14 @@ def test_machines_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         fake.device.count = 0
         with pytest.raises(InputError, match="no NVIDIA GPU is visible .cudaErrorNoDevice"):
             open_session(path)
-        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-        with pytest.raises(InputError, match=r"CUDA bindings cannot be imported.*octrim\[tensorrt\]"):
-            open_session(path)
-        monkeypatch.setitem(sys.modules, "tensorrt", None)
-        with pytest.raises(InputError, match=r"pip install 'octrim\[tensorrt\]'"):
-            open_session(path)
+        with monkeypatch.context() as missing:  # undone before the stand-in goes, or it would come back
+            missing.setitem(sys.modules, "cuda.bindings", None)
+            missing.setitem(sys.modules, "cuda.bindings.runtime", None)
+            with pytest.raises(InputError, match=r"CUDA bindings cannot be imported.*octrim\[tensorrt\]"):
+                open_session(path)
+            missing.setitem(sys.modules, "tensorrt", None)
+            with pytest.raises(InputError, match=r"pip install 'octrim\[tensorrt\]'"):
+                open_session(path)
 
 
 def test_what_does_not_go_together(path: Path) -> None:
