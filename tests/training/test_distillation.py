@@ -172,6 +172,8 @@ def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, small_weights: 
     model = load(tmp_path / "run" / "best.safetensors")
     assert model.network == load(small_weights).network  # anchors, too; and nothing of an adapter is left
     if distill == "both":
+        assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
+        assert "no --teacher" not in (tmp_path / "run" / "log.txt").read_text()
         (tmp_path / "teacher.safetensors").unlink()
         fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=2).save(tmp_path / "teacher.safetensors")
         assert main(["finetune", "--resume", str(tmp_path / "run")]) == 2

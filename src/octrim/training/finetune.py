@@ -34,7 +34,7 @@ def finetune(**options: Any) -> Trained:
 
 def _finetune(config: Finetune) -> Trained:
     setup = prepare(with_teacher(config), checked_teacher)
-    if setup.run is not None and config.teacher is None:
+    if setup.run is not None and setup.config.teacher is None:  # of a resumed run, what it began with
         setup.run.print("no --teacher: learning from the labels alone")
     return run(setup, distillation(setup))
 
