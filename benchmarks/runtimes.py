@@ -3,7 +3,7 @@
     pip install torch==2.13.0
     python benchmarks/runtimes.py --weights yolov5n.pt --picture bus.jpg [--side 640 --rounds 50]
 
-All run the same table, batch 1, one picture, all cores. PyTorch walks it too (`TorchOps` below): batch norm folded, as YOLOv5 does before
+All run the same table, batch 1, one picture, all cores. PyTorch walks it too (`torch_walk`): batch norm folded, as YOLOv5 does before
 inference, decoding left out in its favour.
 """
 
@@ -14,41 +14,14 @@ import argparse
 import cv2
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from interleave import interleaved, table
 from octrim.backends.session import float_batch, open_session, usable_cores
 from octrim.data.pictures import letterbox, read_picture
 from octrim.evaluate.nms import non_max_suppression
-from octrim.network.folding import folded_conv
 from octrim.network.model import load
 from octrim.network.rows import walk
-
-
-class TorchOps:
-    """`Ops` over PyTorch tensors, for SiLU networks."""
-
-    def __init__(self, model) -> None:
-        self.weights = {row.name: [torch.from_numpy(part.astype(np.float32)) for part in folded_conv(model, row)] for row in model.network.convs}
-
-    def conv(self, row, x):
-        y = F.conv2d(x, *self.weights[row.name], row.stride, row.padding, 1, row.groups)
-        return F.silu(y, inplace=True) if row.activation else y
-
-    def add(self, row, a, b):
-        return a + b
-
-    def concat(self, row, xs):
-        return torch.cat(list(xs), 1)
-
-    def maxpool(self, row, x):
-        return F.max_pool2d(x, row.kernel, row.stride, row.padding)
-
-    def upsample(self, row, x):
-        return F.interpolate(x, scale_factor=row.stride, mode="nearest")
-
-    def detect(self, row, heads):
-        return list(heads)
+from torch_walk import FoldedOps
 
 
 def main() -> None:
@@ -66,10 +39,8 @@ def main() -> None:
 
     batch = prepare()
     images = torch.from_numpy(float_batch(batch))
-    ops = TorchOps(model)
-    wide_ops, wide = TorchOps(model), images.contiguous(memory_format=torch.channels_last)
-    for parts in wide_ops.weights.values():
-        parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+    ops, wide_ops = FoldedOps(model), FoldedOps(model, layout=torch.channels_last)
+    wide = images.contiguous(memory_format=torch.channels_last)
 
     def eager(ops, images):
         with torch.inference_mode():

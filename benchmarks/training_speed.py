@@ -38,13 +38,15 @@ def torch_network(model: Model, layout) -> tuple[Callable, dict]:
     import torch
     import torch.nn.functional as F
 
+    from torch_walk import TorchOps
+
     torch.set_num_threads(usable_cores())
     tensors = {}
     for name, values in model.tensors.items():
         tensor = torch.from_numpy(values.copy())
         tensors[name] = (tensor.to(memory_format=layout) if tensor.ndim == 4 else tensor).requires_grad_(".running_" not in name)
 
-    class TorchOps:
+    class BatchNormOps(TorchOps):
         def conv(self, row: Row, x):
             x = F.conv2d(x, tensors[row.weight_name], tensors.get(f"{row.name}.bias"), row.stride, row.padding, 1, row.groups)
             if row.norm:
@@ -52,22 +54,7 @@ def torch_network(model: Model, layout) -> tuple[Callable, dict]:
                 x = F.batch_norm(x, mean, variance, weight, bias, True, 0.03, BATCH_NORM_EPS)
             return F.silu(x) if row.activation else x
 
-        def add(self, row, a, b):
-            return a + b
-
-        def concat(self, row, xs):
-            return torch.cat(list(xs), 1)
-
-        def maxpool(self, row, x):
-            return F.max_pool2d(x, row.kernel, row.stride, row.padding)
-
-        def upsample(self, row, x):
-            return F.interpolate(x, scale_factor=row.stride, mode="nearest")
-
-        def detect(self, row, heads):
-            return list(heads)
-
-    return lambda images: walk(model.network, TorchOps(), images), tensors
+    return lambda images: walk(model.network, BatchNormOps(), images), tensors
 
 
 def torch_step(cfg: str, shape: tuple[int, ...], channels_last: bool) -> Callable[[], None]:
