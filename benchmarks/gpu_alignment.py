@@ -56,8 +56,8 @@ def candidates(whole: Model) -> dict[str, Model]:
     return networks
 
 
-def graph_of(model: Model, images: torch.Tensor, dtype: torch.dtype) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of one pass over `images`, after three passes on a side stream in which cuDNN chooses its kernels."""
+def graph_of(model: Model, images: torch.Tensor, dtype: torch.dtype) -> tuple[torch.cuda.CUDAGraph, FoldedOps]:
+    """A CUDA graph of one pass over `images`, after three passes on a side stream in which cuDNN chooses its kernels; and its weights, to be kept."""
     ops = FoldedOps(model, "cuda", dtype, torch.channels_last)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -68,7 +68,7 @@ def graph_of(model: Model, images: torch.Tensor, dtype: torch.dtype) -> torch.cu
     graph = torch.cuda.CUDAGraph()
     with torch.inference_mode(), torch.cuda.graph(graph):
         walk(model.network, ops, images)
-    return graph
+    return graph, ops
 
 
 def check(model: Model, dtype: torch.dtype) -> float:
@@ -107,7 +107,7 @@ def main() -> None:
                     graph.replay()
                 torch.cuda.synchronize()
 
-            times = interleaved({name: (lambda graph=graph: launches(graph)) for name, graph in graphs.items()}, options.rounds)
+            times = interleaved({name: (lambda graph=graph: launches(graph)) for name, (graph, _) in graphs.items()}, options.rounds)
             print(f"\n{cfg}, {options.side} px, batch {batch}, {options.dtype}: median milliseconds per launch")
             print(f"{'':28} {'parameters':>11} {'M MACs':>8} {'ms':>8} {'p10':>8} {'p90':>8} {'whole/this':>10}")
             for name, model in networks.items():
