@@ -24,6 +24,7 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
+from octrim.pong.commands import PONG
 from tests.data.test_pictures import make_video, write
 from tests.networks import lively_model
 
@@ -54,7 +55,9 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS), *(["pong", name, "--help"] for name in PONG), ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys; from octrim.cli import main; code = main(sys.argv[1:]); "
@@ -71,6 +74,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         (["prune", "--bogus"], "Unrecognized options: --bogus"),
         (["predict", "--conf", "high"], "conf"),
         (["fly"], "fly"),
+        (["pong"], "Expected one of {play, data, match}"),
+        (["pong", "play", "speed=fast"], "speed"),
         ([], "predict"),
         (["export", "--format", "tflite"], "tflite"),
         (["prune"], "give either --weights"),

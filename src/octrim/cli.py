@@ -8,13 +8,14 @@ import io
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 
 from octrim.commands import COMMANDS
 from octrim.errors import InputError
+from octrim.pong.commands import PONG, Pong
 
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"octrim {version('octrim')}")
         return 0
-    name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    commands, name, rest = _commands(arguments)
+    name = " ".join([name, *(rest[:1] if rest and rest[0] in commands else [])]).removeprefix("octrim").strip()
     try:
         parse(arguments).run()
     except SystemExit as error:  # tyro: 0 after --help
@@ -55,23 +57,30 @@ def _fail(name: str, message: str) -> int:
 
 def parse(arguments: Sequence[str]) -> Any:
     """The command's dataclass from its arguments. Raises InputError in one line where tyro would print a box."""
-    arguments = list(arguments)
-    if arguments and arguments[0] in COMMANDS:
-        arguments[1:] = _assignments(COMMANDS[arguments[0]], arguments[1:])
-    kinds = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items())
+    commands, program, arguments = _commands(arguments)
+    if arguments and arguments[0] in commands:
+        arguments[1:] = _assignments(commands[arguments[0]], arguments[1:])
+    kinds = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items())
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
                 tyro.conf.OmitSubcommandPrefixes[tyro.conf.FlagCreatePairsOff[typing.Union[kinds]]],  # type: ignore[valid-type] # noqa: UP007 (built at run time)
-                prog="octrim",
-                description="Make a YOLOv5 detector small enough for the edge.",
+                prog=program,
+                description=Pong.__doc__ if commands is PONG else "Make a YOLOv5 detector small enough for the edge.",
                 args=arguments,
             )
     except SystemExit as error:
         if not error.code:
             raise
         raise InputError(_one_line(printed.getvalue())) from None
+
+
+def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[str]]:
+    """The commands to choose from, the program's name, and the arguments left: `octrim pong` has commands of its own."""
+    if list(arguments[:1]) == ["pong"]:
+        return PONG, "octrim pong", list(arguments[1:])
+    return {**COMMANDS, "pong": Pong}, "octrim", list(arguments)
 
 
 def arguments_of(config: Any) -> list[str]:
