@@ -18,11 +18,11 @@ $(ENV)/bin/python:
 	$(PYTHON) -m venv $(ENV)
 
 $(ENV)/.demo: $(ENV)/bin/python pyproject.toml
-	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu]'
+	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu,pong]'
 	touch $@
 
 $(ENV)/.test: $(ENV)/bin/python pyproject.toml
-	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu,dev]'
+	$(ENV)/bin/python -m pip install --quiet --editable '.[cpu,dev,pong]'
 	touch $@
 
 clean:

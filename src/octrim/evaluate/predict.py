@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from octrim.atomic import replacing, write_text
 from octrim.data.sources import Frame, Source, open_source
+from octrim.data.video import Video
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
@@ -120,7 +121,7 @@ class _Output:
         self.objects: Counter[str] = Counter()
         self.taken: set[tuple[str, str]] = set()
         self.results: list[dict[str, Any]] = []
-        self.video: _Video | None = None
+        self.video: Video | None = None
 
     def write(self, frame: Frame, found: Detections) -> None:
         assert frame.image is not None
@@ -132,7 +133,7 @@ class _Output:
             if frame.index is None:
                 self.picture(self.run.path, stem, Path(frame.source).suffix.lower(), drawn)
             else:
-                self.video = self.video or _Video(self.run.path / f"{stem}.mp4", self.source.fps, drawn.shape[1], drawn.shape[0])
+                self.video = self.video or Video(self.run.path / f"{stem}.mp4", self.source.fps, drawn.shape[1], drawn.shape[0])
                 self.video.write(drawn)
         name = stem if frame.index is None else f"{stem}_{frame.index}"
         if self.config.save_txt:
@@ -188,25 +189,3 @@ class _Output:
             self.video.close()
         if self.config.save_json:
             write_text(self.run.path / "predictions.json", json.dumps(self.results, indent=1, ensure_ascii=False))
-
-
-class _Video:
-    """An MP4 that appears under its name when it is complete."""
-
-    def __init__(self, path: Path, fps: float, width: int, height: int) -> None:
-        self.size = (width, height)
-        self.replacing = replacing(path)
-        self.path = self.replacing.__enter__()
-        self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), fps, self.size)
-        if not self.writer.isOpened():
-            self.path.unlink(missing_ok=True)
-            raise InputError(f"{path}: OpenCV cannot write MP4 here")
-
-    def write(self, image: np.ndarray) -> None:
-        if (image.shape[1], image.shape[0]) != self.size:  # a stream may change its size
-            image = cv2.resize(image, self.size)
-        self.writer.write(image)
-
-    def close(self) -> None:
-        self.writer.release()
-        self.replacing.__exit__(None, None, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagConversionOff, arg
 
-from octrim.commands import Conf, Folder, ImageSize, Number
+from octrim.commands import Conf, Execution, Folder, ImageSize, Number
 
 if TYPE_CHECKING:
     from octrim.pong.ball import Rules
@@ -33,7 +33,7 @@ class PongRules:
     """Of serves and of what players do at random."""
 
     def rules(self, rally_cap: int = 0) -> Rules:
-        """What these options mean to the game. rally_cap: hits after which a rally is a draw; 0: none. Raises InputError for what no game can have."""
+        """What these options mean to the game. rally_cap: hits that end a rally as a draw; 0: none. Raises InputError where no game is possible."""
         from octrim.errors import InputError
         from octrim.pong.ball import GRAVITY, Rules
 
@@ -44,7 +44,7 @@ class PongRules:
 
 
 @dataclass(frozen=True)
-class Eyes:
+class Eyes(Execution):
     """Options of vision players."""
 
     imgsz: ImageSize = None

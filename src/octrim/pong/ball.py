@@ -1,0 +1,298 @@
+"""How the ball moves: the rules' numbers, its flight in closed form, its next contact, its bounces. No state, no randomness.
+
+The field is `rules.width` wide and 1 high; x right, y down; seconds; speeds in field heights per second; spin in rad/s, positive from +x to
++y (clockwise on the screen). A motion is the plain tuple (x, y, vx, vy, spin): a game takes thousands of them a second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from math import copysign, cos, hypot, inf, sin, sqrt
+
+from octrim.errors import InputError, shown
+
+LEFT, RIGHT = 0, 1
+STEP = 1 / 240  # s, the fixed step of every game
+GRAVITY = 0.6  # heights per s^2: the gravity of a game in which it is switched on
+TOUCH = 1e-12  # a gap that counts as contact
+ITERATIONS = 64  # of one search for a contact
+
+Motion = tuple[float, float, float, float, float]
+Box = tuple[float, float, float, float, float]  # x1, y1, x2, y2 and the speed in y
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The numbers of a game. Raises InputError for numbers with which no game is possible."""
+
+    width: float = 4 / 3
+    """Of the field, in heights."""
+    ball_radius: float = 0.02
+    paddle_width: float = 0.025
+    paddle_height: float = 0.18
+    paddle_inset: float = 0.04
+    """From an end of the field to the paddle's back."""
+    paddle_speed: float = 1.4
+    serve_speed: float = 0.8
+    """Also the least speed with which a paddle's face sends the ball back."""
+    speed_gain: float = 1.06
+    """Factor of the ball's speed at each hit by a paddle's face, up to `max_speed`."""
+    max_speed: float = 2.4
+    """After a hit by a paddle. Gravity and the spin that a wall turns into speed may exceed it in flight."""
+    max_angle: float = math.radians(60)
+    """Between the flight and the x axis after a hit at the very end of a paddle's face; proportionally less nearer its middle."""
+    serve_angle: float = math.radians(30)
+    """Largest angle of a serve."""
+    spin: bool = True
+    magnus: float = 0.02
+    """A ball of spin s turns its direction of flight at `magnus * s` rad/s."""
+    friction: float = 0.15
+    """Share of the slip between the ball's surface and a wall that a bounce takes away, 0 to 1."""
+    grip: float = 0.35
+    """The same for a paddle's face, where it becomes spin alone: the direction is the hit's."""
+    max_spin: float = 30.0
+    gravity: float = 0.0
+    """Downwards, heights per s^2."""
+    points: int = 11
+    serve_delay: float = 1.0
+    rally_cap: int = 0
+    """Hits after which a rally ends as a draw, without a point; 0: none."""
+    stall: float = 10.0
+    """Seconds without a hit by a paddle's face after which a rally ends as a draw: spin can keep a ball in mid-field."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "width": (0.2, 10.0),
+            "ball_radius": (0.001, 0.2),
+            "paddle_width": (0.001, 0.5),
+            "paddle_height": (0.01, 1.0),
+            "paddle_inset": (0.0, 1.0),
+            "paddle_speed": (0.0, 1000.0),
+            "serve_speed": (0.001, 1000.0),
+            "speed_gain": (0.5, 2.0),
+            "max_speed": (self.serve_speed, 1000.0),
+            "max_angle": (0.0, math.radians(85)),
+            "serve_angle": (0.0, math.radians(85)),
+            "magnus": (-1.0, 1.0),
+            "friction": (0.0, 1.0),
+            "grip": (0.0, 1.0),
+            "max_spin": (0.0, 10000.0),
+            "gravity": (-100.0, 100.0),
+            "points": (1, 1000000),
+            "serve_delay": (0.0, 3600.0),
+            "rally_cap": (0, 1000000000),
+            "stall": (0.1, 1000000.0),
+        }
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int if isinstance(least, int) else (int, float)) or not least <= value <= most:
+                raise InputError(f"{name} is {shown(value)}, expected {least:g} to {most:g}")
+        if not isinstance(self.spin, bool):
+            raise InputError(f"spin is {shown(self.spin)}, expected true or false")
+        if self.width < 2 * (self.paddle_inset + self.paddle_width) + 4 * self.ball_radius:
+            raise InputError(f"width is {self.width}, too little for the paddles and a ball between them")
+
+    def faster(self, factor: float) -> Rules:
+        """The same game, seen `factor` times as fast: every flight keeps its shape. The countdown of a serve stays as long as it is."""
+        return replace(
+            self,
+            paddle_speed=self.paddle_speed * factor,
+            serve_speed=self.serve_speed * factor,
+            max_speed=self.max_speed * factor,
+            max_spin=self.max_spin * factor,
+            gravity=self.gravity * factor**2,
+            stall=self.stall / factor,
+        )
+
+
+@dataclass(frozen=True)
+class Ball:
+    x: float
+    y: float
+    vx: float
+    vy: float
+    spin: float
+
+
+def flight(ball: Ball, rules: Rules, t: float) -> Ball:
+    """The ball after `t` seconds (also negative ones) in which it meets nothing."""
+    return Ball(*fly((ball.x, ball.y, ball.vx, ball.vy, ball.spin), rules, t))
+
+
+def fly(motion: Motion, rules: Rules, t: float) -> Motion:
+    """Solves v' = gravity + magnus * spin x v for a constant spin.
+
+    With a = magnus * spin * t, R the rotation by an angle and g the gravity, v(t) = R(a) v + g * integral of R over time, and the position
+    is the integral of that. The integrals are sin(a) / a and its like, written so that nothing cancels or divides by zero as a goes to 0.
+    """
+    x, y, vx, vy, spin = motion
+    g = rules.gravity
+    a = rules.magnus * spin * t if rules.spin else 0.0
+    if -1e-20 < a < 1e-20:  # far below rounding, and a / 2 may be zero
+        return x + vx * t, y + vy * t + g * t * t / 2, vx, vy + g * t, spin
+    sine, cosine = sin(a), cos(a)
+    along = sine / a
+    half = sin(a / 2) / (a / 2)
+    half = half * half / 2  # (1 - cos a) / a^2
+    across = a * half
+    if -0.3 < a < 0.3:  # (a - sin a) / a^2 cancels; eleventh powers are below rounding
+        b = a * a
+        lag = a / 6 * (1 - b / 20 * (1 - b / 42 * (1 - b / 72 * (1 - b / 110))))
+    else:
+        lag = (a - sine) / (a * a)
+    return (
+        x + t * (along * vx - across * vy - g * t * lag),
+        y + t * (across * vx + along * vy + g * t * half),
+        cosine * vx - sine * vy - g * t * across,
+        sine * vx + cosine * vy + g * t * along,
+        spin,
+    )
+
+
+TOP, BOTTOM, LEFT_END, RIGHT_END, LEFT_PADDLE, RIGHT_PADDLE = range(6)
+Contact = tuple[int, float, float]  # what is met, and the unit normal from it to the ball
+
+
+def next_contact(
+    motion: Motion, rules: Rules, limit: float, ends: tuple[float, float], boxes: tuple[Box, ...] = ()
+) -> tuple[float, Motion, Contact | None]:
+    """The first contact within `limit` seconds: its time, the motion then, and what is met; None where nothing is.
+
+    ends: x of the ball's centre at which it reaches the left and the right end. boxes: the paddles, each moving at a constant speed.
+
+    Conservative advancement. Every obstacle is convex, so a plane between it and the ball, moving along with it, must be crossed before they
+    touch. The gap to that plane after t is at least gap - approach * t - bend * t^2 / 2, where `bend` is the acceleration towards the plane
+    now plus what it can become within the limit. The ball is moved to the smallest root over all obstacles, and then asks again; it cannot pass
+    anything, whatever the speeds are. After ITERATIONS it stays where it has safely come, with no contact.
+    """
+    r, g = rules.ball_radius, rules.gravity
+    rate = rules.magnus * motion[4] if rules.spin else 0.0
+    speed = hypot(motion[2], motion[3]) + abs(g) * limit
+    jerk = abs(rate) * (abs(rate) * speed + abs(g))
+    start, t = motion, 0.0
+    for _ in range(ITERATIONS):
+        x, y, vx, vy, _ = motion
+        ax, ay = -rate * vy, rate * vx + g
+        remaining = limit - t
+        more = jerk * remaining / 3
+        safe = remaining
+        # gap, unit normal, speed of the obstacle along it
+        obstacles = [
+            (y - r, 0.0, 1.0, 0.0, TOP),
+            (1 - r - y, 0.0, -1.0, 0.0, BOTTOM),
+            (x - ends[0], 1.0, 0.0, 0.0, LEFT_END),
+            (ends[1] - x, -1.0, 0.0, 0.0, RIGHT_END),
+        ]
+        for index, (x1, y1, x2, y2, v) in enumerate(boxes):
+            dx = x - x2 if x > x2 else x - x1 if x < x1 else 0.0
+            top, bottom = y1 + v * t, y2 + v * t
+            dy = y - bottom if y > bottom else y - top if y < top else 0.0
+            distance = hypot(dx, dy)
+            if distance > 0:
+                obstacles.append((distance - r, dx / distance, dy / distance, v * dy / distance, LEFT_PADDLE + index))
+        for gap, nx, ny, v, what in obstacles:
+            approach = v - vx * nx - vy * ny
+            bend = more - ax * nx - ay * ny
+            if gap <= TOUCH:
+                if approach > 0 or (approach == 0 and bend > 0):
+                    return t, motion, (what, nx, ny)
+                gap = max(gap, 0.0)
+            safe = min(safe, _root(gap, approach, bend))
+        if safe >= remaining:
+            return limit, fly(start, rules, limit), None
+        t += safe
+        motion = fly(start, rules, t)
+    return t, motion, None
+
+
+def _root(gap: float, approach: float, bend: float) -> float:
+    """The first t > 0 with approach * t + bend * t^2 / 2 = gap >= 0, infinite where there is none."""
+    square = approach * approach + 2 * bend * gap
+    if square < 0:
+        return inf
+    if approach > 0:
+        return 2 * gap / (approach + sqrt(square))
+    return (sqrt(square) - approach) / bend if bend > 0 else inf
+
+
+def arrival(ball: Ball, rules: Rules, within: float = 10.0) -> tuple[float, int, Ball] | None:
+    """Where the ball next comes to the line along a paddle's face, through bounces off the walls and as if no paddle was in its way.
+
+    Returns the time until then, the side, and the ball as it is then; None where that takes more than `within` seconds. A ball that is past a
+    line and still leaves the field has arrived at it now.
+    """
+    line = rules.paddle_inset + rules.paddle_width + rules.ball_radius
+    ends = (line, rules.width - line)
+    motion, total = (ball.x, ball.y, ball.vx, ball.vy, ball.spin), 0.0
+    for _ in range(1000):
+        chunk = 0.25 if rules.spin and motion[4] else within  # how the acceleration turns is known best for a short time
+        t, motion, contact = next_contact(motion, rules, min(chunk, within - total), ends)
+        total += t
+        if contact is None:
+            if total >= within:
+                break
+        elif contact[0] <= BOTTOM:
+            motion = bounce(motion, rules, contact[2])
+        else:
+            return total, contact[0] - LEFT_END, Ball(*motion)
+    return None
+
+
+def bounce(motion: Motion, rules: Rules, ny: float) -> Motion:
+    """Off the wall whose normal is (0, ny): 1 at the top, -1 at the bottom.
+
+    Friction takes its share of the slip at the point of contact; of that share 2/7 goes into the ball's speed along the wall and 5/7 into the
+    surface speed of its spin, as for a solid ball; a ball that spin has turned too steep is sent on. Without spin there is none of this.
+    """
+    x, y, vx, vy, spin = motion
+    if rules.spin:
+        share = rules.friction * (vx + ny * rules.ball_radius * spin) / 7
+        vx = _onward(vx - 2 * share, rules)
+        spin = _limited(spin - ny * 5 * share / rules.ball_radius, rules.max_spin)
+    return leaving((x, y, vx, -vy, spin), rules, 0.0, ny, 0.0)
+
+
+def glance(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Motion:
+    """Off an edge or the back of a paddle that moves at `v` in y: reflected about the normal (nx, ny), not faster than `max_speed`."""
+    x, y, vx, vy, spin = motion
+    approach = 2 * (v * ny - vx * nx - vy * ny)
+    vx, vy = vx + approach * nx, vy + approach * ny
+    excess = max(1.0, hypot(vx, vy) / rules.max_speed)
+    return leaving((x, y, _onward(vx / excess, rules), vy / excess, spin), rules, nx, ny, v)
+
+
+def _onward(vx: float, rules: Rules) -> float:
+    """At least a quarter of a serve's speed, so that no ball dances up and down, between the walls or on a paddle's edge."""
+    return copysign(max(abs(vx), rules.serve_speed / 4), vx)
+
+
+def leaving(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Motion:
+    """The motion with at least the speed off the surface that keeps the ball in the air for a STEP, so that contacts cannot pile up."""
+    x, y, vx, vy, spin = motion
+    rate = rules.magnus * spin if rules.spin else 0.0
+    pull = rate * (vy * nx - vx * ny) - rules.gravity * ny
+    lack = max(pull, 0.0) * STEP / 2 + v * ny - vx * nx - vy * ny
+    if lack > 0:
+        lack += 1e-6  # so that rounding makes no second contact of it
+        vx, vy = vx + lack * nx, vy + lack * ny
+    return x, y, vx, vy, spin
+
+
+def hit(motion: Motion, rules: Rules, side: int, offset: float, v: float) -> Motion:
+    """Off the face of the paddle of `side` that moves at `v` in y; offset -1 to 1 is where it is met, from the upper to the lower end.
+
+    The slip at the point of contact (the ball's speed along the face and its spin, against the paddle's motion) becomes spin.
+    """
+    x, y, vx, vy, spin = motion
+    facing = 1.0 if side == LEFT else -1.0
+    if rules.spin:
+        slip = (vy - v) * facing - rules.ball_radius * spin
+        spin = _limited(spin + 5 / 7 * rules.grip * slip / rules.ball_radius, rules.max_spin)
+    speed = min(max(hypot(vx, vy) * rules.speed_gain, rules.serve_speed), rules.max_speed)
+    angle = rules.max_angle * _limited(offset, 1.0)
+    return x, y, facing * speed * cos(angle), speed * sin(angle), spin
+
+
+def _limited(value: float, most: float) -> float:
+    return max(-most, min(most, value))

@@ -1,0 +1,282 @@
+"""`octrim pong data`: labelled pictures of simulated games, as a YOLO data set.
+
+Three quarters of the games are drawn in random looks, the others as the window draws them, which is where a detector will play. Pictures of one
+game are all in the same split. Every game and every picture has a random generator of its own, made of the seed and its number, so that the files
+do not depend on how many processes make them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from octrim.backends.session import usable_cores
+from octrim.data.crew import child_pipes, end_child, receive, send, start_child
+from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
+from octrim.errors import InputError, shown
+from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
+from octrim.pong.players import DECISION, LEVELS, Computer
+from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
+from octrim.runs import wide_console
+
+if TYPE_CHECKING:
+    from octrim.pong.commands import PongData
+
+SPLITS = ("train", "val", "test")
+SHARE = 0.1  # of the pictures, for val and for test
+PER_GAME = 4  # pictures; the games of a split differ, so more of them would only be more alike
+CLASSIC_GAMES = 4  # every so many games one is drawn as the window does
+CLASSIC_SIZES = (1, 1, 1.5, 2, 3)  # of the longer side: windows are larger than what a network sees of them
+SHAPES = (4 / 3, 4 / 3, 16 / 9, 3 / 2, 5 / 4, 1.0)  # width over height of a picture
+QUALITY = 95  # of JPEG
+STRIDE = round(DECISION / STEP)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A game's pictures. number: of the game within its split; first: number of its first picture within the data set."""
+
+    folder: str
+    seed: int
+    imgsz: int
+    split: int
+    number: int
+    first: int
+    count: int
+
+
+def data(config: PongData) -> None:
+    """The command."""
+    start = monotonic()
+    with _bar(config.images) as advance:
+        out = make_dataset(config.out, config.images, config.imgsz, config.seed, config.workers, advance)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    console = wide_console()
+    console.print(f"{config.images:,} pictures, {size / 1e6:,.1f} MB, in {monotonic() - start:.1f} s: {out / 'data.yaml'}", soft_wrap=True)
+    console.print(f"a sheet of labelled ones: {out / 'contact.jpg'}", soft_wrap=True)
+
+
+def make_dataset(
+    out: str | Path,
+    images: int = 800,
+    imgsz: int = 320,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Path:
+    """Write `out` with images/, labels/ (each with train, val and test), data.yaml and contact.jpg, whole or not at all; returns `out`.
+
+    images: in all, 10 or more. imgsz: the longer side in pixels, 64 to 4096; up to three times as long in pictures of the window. workers:
+    processes, by default one per processor. progress: told how many pictures have been added. Pictures in random looks are JPEG of quality 95
+    (noise does not compress without loss), those of the window PNG. Raises InputError for other values, and where `out` is not empty or cannot
+    be made.
+    """
+    for name, value, least, most in (
+        ("images", images, 10, 10**7),
+        ("imgsz", imgsz, 64, 4096),
+        ("seed", seed, 0, 2**63),
+        ("workers", workers, 1, 1024),
+    ):
+        if (value is not None or name != "workers") and (type(value) is not int or not least <= value <= most):
+            raise InputError(f"{name} is {shown(value)}, expected {least} to {most}")
+    out = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100 (keeps symbolic links)
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}, expected a new folder")
+    with _new_folder(out) as folder:
+        for kind in ("images", "labels"):
+            for split in SPLITS:
+                (folder / kind / split).mkdir(parents=True)
+        _share_out(_jobs(str(folder), images, imgsz, seed), workers, progress)
+        (folder / "contact.jpg").write_bytes(_sheet(imgsz, seed, images))
+        document = {**{split: f"images/{split}" for split in SPLITS}, "names": dict(enumerate(CLASSES))}
+        (folder / "data.yaml").write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")  # last: without it there is no data set
+    return out
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and vanishes when it does not."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}-", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    try:
+        yield folder
+        umask = os.umask(0)
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)  # mkdtemp makes folders that only their owner can read
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                out.rmdir()
+            folder.rename(out)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _jobs(folder: str, images: int, imgsz: int, seed: int) -> list[Job]:
+    held = max(round(SHARE * images), 1)
+    jobs, first = [], 0
+    for split, total in enumerate((images - 2 * held, held, held)):
+        for number, start in enumerate(range(0, total, PER_GAME)):
+            jobs.append(Job(folder, seed, imgsz, split, number, first + start, min(PER_GAME, total - start)))
+        first += total
+    return jobs
+
+
+def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int], None]) -> None:
+    """Do the jobs, in child processes where there are several workers. What a child leaves undone, for whatever reason, is done here."""
+    workers = min(workers or usable_cores(), -(-len(jobs) // 10))  # a process takes longer to start than a few games
+    waiting, done = iter(range(len(jobs))), set[int]()
+    lock = threading.Lock()
+    children: list[subprocess.Popen[bytes]] = []
+
+    def drive(child: subprocess.Popen[bytes]) -> None:
+        """One thread per process: it hands out jobs and waits until they are done."""
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            while child.stdin is not None and child.stdout is not None:
+                with lock:
+                    number = next(waiting, None)
+                if number is None:
+                    return
+                send(child.stdin, json.dumps(vars(jobs[number])).encode())
+                receive(child.stdout)
+                with lock:
+                    done.add(number)
+                    progress(jobs[number].count)
+
+    threads: list[threading.Thread] = []
+    try:
+        for _ in range(workers if workers > 1 else 0):
+            with contextlib.suppress(OSError):
+                children.append(start_child(__name__))
+        for child in children:
+            threads.append(threading.Thread(target=drive, args=(child,), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for child in children:
+            child.kill()  # when interrupted; the threads' pipes end with it
+        for thread in threads:
+            thread.join()
+        for child in children:
+            end_child(child)
+    for number, job in enumerate(jobs):
+        if number not in done:
+            _write(job)
+            progress(job.count)
+
+
+def serve() -> None:
+    """The child's side: a job in, a word when it is done, until the parent closes the pipe."""
+    cv2.setNumThreads(1)
+    source, output = child_pipes()
+    with contextlib.suppress(EOFError, OSError):  # a full disk is for the parent to report
+        while True:
+            _write(Job(**json.loads(receive(source))))
+            send(output, b"done")
+
+
+def _write(job: Job) -> None:
+    for place, (picture, classic) in enumerate(pictures(job.seed, job.imgsz, job.split, job.number, job.count)):
+        height, width = picture.image.shape[:2]
+        xyxy = picture.boxes.astype(np.float64) / (width, height, width, height)
+        rows = np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1)
+        lines = [f"{label} " + " ".join(f"{value:.7f}" for value in row) + "\n" for label, row in zip(picture.classes, rows, strict=True)]
+        suffix, options = (".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]) if classic else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        folder, split, name = Path(job.folder), SPLITS[job.split], f"{job.first + place:06d}"
+        (folder / "images" / split / f"{name}{suffix}").write_bytes(cv2.imencode(suffix, _bgr(picture.image), options)[1].tobytes())
+        (folder / "labels" / split / f"{name}.txt").write_text("".join(lines), "ascii")
+
+
+def pictures(seed: int, imgsz: int, split: int, number: int, count: int) -> Iterator[tuple[Picture, bool]]:
+    """Pictures of one game, and whether they look as in the window."""
+    classic = number % CLASSIC_GAMES == CLASSIC_GAMES - 1
+    scenes = _played(np.random.default_rng((seed, split, number)), classic)
+    for place in range(count):
+        generator = np.random.default_rng((seed, split, number, place))
+        long = round(imgsz * generator.choice(CLASSIC_SIZES)) if classic else imgsz
+        shape = float(generator.choice(SHAPES))
+        width, height = (long, round(long / shape)) if shape >= 1 else (round(long * shape), long)
+        yield render(next(scenes), width, height, CLASSIC if classic else random_look(generator)), classic
+
+
+def _played(generator: np.random.Generator, classic: bool) -> Iterator[Scene]:
+    """Moments of computer against computer, some far enough apart to differ. Numbers on the screen are drawn: real ones would be
+    small in most of them."""
+    rules = _rules(generator, classic)
+    while True:
+        game = Game(rules, int(generator.integers(2**31)))
+        players = [Computer(side, str(generator.choice(list(LEVELS))), int(generator.integers(2**31))) for side in range(2)]
+        while True:
+            for _ in range(int(generator.uniform(0.5, 3) / STEP / STRIDE)):
+                scene = game.scene()
+                game.step((players[0].move(scene), players[1].move(scene)), STRIDE * STEP)
+            left, right, rally = generator.integers(0, (12, 12, 40)).tolist()
+            scene = game.scene()
+            yield replace(scene, score=(left, right), rally=rally if scene.phase == "play" else scene.rally)
+            if game.phase == "over":
+                break
+
+
+def _rules(generator: np.random.Generator, classic: bool) -> Rules:
+    """Of the game's own sizes where it is to look as in the window, of random ones elsewhere."""
+    uniform = generator.uniform
+    how: dict[str, Any] = {
+        "spin": bool(generator.random() < 0.7),
+        "gravity": GRAVITY if generator.random() < 0.3 else 0.0,
+        "points": 2,  # so that some pictures are of a game that is over, without a ball
+        "serve_delay": 0.3,
+        "serve_speed": float(uniform(0.7, 1.6)),
+    }
+    speed = float(uniform(0.6, 1.5))
+    if not classic:
+        how |= {"ball_radius": float(uniform(0.015, 0.03)), "paddle_width": float(uniform(0.018, 0.04)), "paddle_height": float(uniform(0.1, 0.3))}
+        how |= {"paddle_inset": float(uniform(0.01, 0.09)), "width": float(generator.choice((4 / 3, uniform(1.1, 1.8))))}
+    return Rules(**how).faster(speed)
+
+
+def _sheet(imgsz: int, seed: int, images: int) -> bytes:
+    """JPEG of the first pictures of up to 24 games, with their labels."""
+    games = min(24, -(-(images - 2 * max(round(SHARE * images), 1)) // PER_GAME))
+    tiles = []
+    for number in range(games):
+        picture, _ = next(pictures(seed, imgsz, 0, number, 1))
+        texts = [CLASSES[label] for label in picture.classes]
+        tiles.append(labelled_tile(_bgr(picture.image), picture.boxes, picture.classes, texts, height=240, width=320))
+    return to_jpeg(in_rows(tiles, 4))
+
+
+def _bgr(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Takes counts of pictures made; shows a bar on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("pong data"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)

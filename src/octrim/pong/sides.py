@@ -1,0 +1,63 @@
+"""Players as the command line names them."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+
+from octrim.errors import InputError, shown
+from octrim.pong.commands import PongMatch, PongPlay
+from octrim.pong.players import LEVELS, Computer, Keyboard, Player
+from octrim.pong.vision import VisionPlayer
+
+NAMES = ("left", "right")
+
+
+def player(spec: str, side: int, config: PongPlay | PongMatch, seed: int | None = None, detectors: MutableMapping[str, Any] | None = None) -> Player:
+    """A new player: `human` (in a window), `computer:LEVEL`, or `vision:WEIGHTS` with any model or deployable.
+
+    seed: of a computer's errors; the configuration's and the side's by default. detectors: by weights; those found there are used again, others
+    are added. Without it every vision player has its own, which threads need. In a window vision players are live: close() ends their threads.
+    Raises InputError for what is no player, and for weights that are none or have other classes than ball and paddle.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "human" and not rest:
+        if isinstance(config, PongPlay):
+            return Keyboard(side)
+        raise InputError(f"{NAMES[side]}: human plays in a window (octrim pong play); here computer:LEVEL or vision:WEIGHTS")
+    if kind == "computer" and rest in LEVELS:
+        return Computer(side, rest, game_seed(config.seed, 0, 1 + side) if seed is None else seed)
+    if kind == "vision" and rest:
+        return _vision(rest, side, config, detectors)
+    raise InputError(
+        f"{NAMES[side]}: {shown(spec)} is no player; expected "
+        f"{'human, ' if isinstance(config, PongPlay) else ''}computer:LEVEL ({', '.join(LEVELS)}) or vision:WEIGHTS"
+    )
+
+
+def game_seed(seed: int, index: int, part: int) -> int:
+    """For game `index` of a series. part: 0 the serves, 1 the left player, 2 the right one. Raises InputError for a negative seed."""
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+    return int(np.random.SeedSequence((seed, index)).generate_state(3)[part])
+
+
+def _vision(weights: str, side: int, config: PongPlay | PongMatch, detectors: MutableMapping[str, Any] | None) -> VisionPlayer:
+    detectors = {} if detectors is None else detectors
+    if weights not in detectors:
+        from octrim.detector import Detector
+
+        threads = config.threads
+        if threads is None and config.latency_ms is not None and config.runtime != "numpy":
+            threads = 1  # how sums are split among threads changes their last bits, and games with a fixed latency are to be the same anywhere
+        detector = Detector(weights, config.imgsz, config.conf, runtime=config.runtime, precision=config.precision, threads=threads)
+        if detector.info.batch not in (None, 1):
+            raise InputError(f"{weights}: was built for batches of {detector.info.batch}; players look at one picture at a time")
+        detectors[weights] = detector
+    latency = None if config.latency_ms is None else config.latency_ms / 1000
+    try:
+        return VisionPlayer(side, detectors[weights], latency=latency, live=isinstance(config, PongPlay), rules=config.rules())
+    except InputError as error:
+        raise InputError(f"{NAMES[side]}: {weights}: {error}") from None
