@@ -327,8 +327,8 @@ def test_what_is_refused_before_anything_trains(
 
 
 def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compress", "--weights", str(weights)]) == 2
-    assert "the built-in Pong data is to come" in capsys.readouterr().err
+    assert main(arguments(shapes, weights, tmp_path, "--match-games", "1")) == 2
+    assert "not ball and paddle" in capsys.readouterr().err
     shapes.write_text("train: images/train\nval: images/val\nnames: [square, ring]\n")
     assert main(arguments(shapes, weights, tmp_path, "--train-epochs", "0")) == 2
     assert "does not know 1 of the 2 classes" in capsys.readouterr().err

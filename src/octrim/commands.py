@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
@@ -305,7 +305,7 @@ class Compress(Weights, Folder):
     """From a detector to a small one: train, sparsify if asked to, cut, fine-tune, export, bench; each stage evaluated, all of it resumable."""
 
     data: Text = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
     align: int = 8
@@ -318,14 +318,14 @@ class Compress(Weights, Folder):
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
     """JSON or YAML file: pattern to fraction, where it differs from --keep."""
-    preset: Literal["fast", "default", "best"] = "default"
-    """How much is trained; every number of it can be given by itself."""
+    preset: Annotated[Literal["fast", "default", "best", "demo"] | None, arg(metavar="{fast,default,best,demo}", help_behavior_hint="")] = None
+    """How much is trained; every number of it can be given by itself (default: default; demo where no data are given)."""
     control: bool = False
     """Also train the same small network from scratch, for as many epochs as all stages of this run together."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
-    batch: Batch = 16
-    """Pictures per batch of the first training and of sparsity training."""
+    batch: Annotated[int | None, arg(aliases=["--batch-size"], metavar="N", help_behavior_hint="")] = None
+    """Pictures per batch of the first training and of sparsity training (default: the preset's)."""
     nominal_batch: Number = None
     """Pictures per optimizer step there (default: the preset's)."""
     finetune_batch: Number = None
@@ -354,6 +354,8 @@ class Compress(Weights, Folder):
     """What trains (auto: a GPU where Paddle has one)."""
     iterations_bench: int = 50
     """Timed rounds of the bench."""
+    match_games: Number = None
+    """Games of Pong that original and cut network each play at the end; for data with the classes ball and paddle (default: the preset's)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Folder of a run to go on with; everything else is as it was."""
 
@@ -424,6 +426,8 @@ class Export(Weights, Folder):
     """Which part of it."""
     pad_channels: int = 1
     """tensorrt: zeros up to a multiple of this many channels."""
+    high_precision: Literal["fp16", "fp32"] = "fp16"
+    """tensorrt in int8: what is not int8. fp32 makes the integers that ONNX makes."""
     workspace: float = 1.0
     """tensorrt: GiB of GPU memory for the build."""
     builder_level: int = 3
@@ -495,7 +499,33 @@ class Bench(Execution, Folder):
         bench_command(self)
 
 
+@dataclass(frozen=True)
+class Report:
+    """Write report.html into the folder of a run: numbers, charts and pictures in one file that needs nothing else."""
+
+    folder: Annotated[Positional[str], arg(metavar="RUN")]
+    """Folder of a run, above all of octrim compress; of others what there is."""
+
+    def run(self) -> None:
+        from octrim.report import report_command
+
+        report_command(self)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What works on this machine, and what to install for what does not. Ends with 2 where networks cannot be run."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        from octrim.doctor import doctor
+
+        doctor(self)
+
+
 COMMANDS: dict[str, Any] = {
     command.__name__.lower(): command
-    for command in (Info, Data, Predict, Val, Train, Sparsify, Prune, Sensitivity, Finetune, Compress, Quantize, Export, Bench)
+    for command in (Info, Data, Predict, Val, Train, Sparsify, Prune, Sensitivity, Finetune, Compress, Quantize, Export, Bench, Report, Doctor)
 }

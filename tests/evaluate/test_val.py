@@ -192,7 +192,7 @@ def test_command(answers: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["val", "--weights", "w", "--data", "d", "--batch", "2", "--bootstrap", "50"]) == 0
     run = tmp_path / "runs" / "val" / "exp"
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "log.txt", "metrics.json", "predictions.json", "pr.png", "f1.png", "confusion.png",
+        "config.yaml", "log.txt", "metrics.json", "curves.json", "predictions.json", "pr.png", "f1.png", "confusion.png",
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "d, val: 5 pictures, 14 objects, 3 classes" in printed
@@ -208,6 +208,9 @@ def test_command(answers: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
     assert metrics["per_class"]["blue"] | {"mAP50-95": 0} == {
         "pictures": 4, "objects": 4, "precision": 1, "recall": 1, "mAP50": 1, "mAP50-95": 0,
     }  # fmt: skip
+    curves = json.loads((run / "curves.json").read_text())
+    assert [row["name"] for row in curves["classes"]] == ["red", "green", "blue"] and len(curves["recall"]) == 101
+    assert [np.mean(row["precision"]) for row in curves["classes"]] == [row["AP50"] for row in curves["classes"]] == [1, 1, 1]
     predictions = json.loads((run / "predictions.json").read_text())
     assert len(predictions) == 14
     boxes = {(entry["image_id"], entry["category_id"]): entry["bbox"] for entry in predictions}

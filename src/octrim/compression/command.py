@@ -12,11 +12,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from octrim.atomic import write_text
+from octrim.compression.builtin import with_pong
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
 from octrim.compression.start import START, checked, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
+from octrim.report import write_report
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def compress(**options: Any) -> Compressed:
 
 def _compress(config: Compress) -> Compressed:
     if config.resume is None:
+        resolved(config)  # before pictures are made
+        config = with_pong(config)
         preset = resolved(config)
         start = checked(config, preset)
         _clear(config)
@@ -101,7 +105,7 @@ def _elapsed(began: float) -> str:
 
 
 def _finish(run: Run, config: Compress, preset: Preset, stages: list[Stage]) -> Compressed:
-    """Write the summary from what the stages left, and print it."""
+    """Write the summary and the report from what the stages left, and print the summary."""
     results = {stage.title: stored(run.path / stage.folder) or {} for stage in stages}
     model = load(run.path / FINETUNED)
     summary = summarised(config, preset, results, stages)
@@ -109,6 +113,9 @@ def _finish(run: Run, config: Compress, preset: Preset, stages: list[Stage]) -> 
     write_text(run.path / "summary.txt", text(summary, model.image_size))
     run.print(table(summary, model.image_size))
     run.print(f"results: {run.path}")
+    run.print(f"report: {write_report(run.path)}")
+    if preset.match_games:
+        run.print(f"play against it: octrim pong play --right vision:{run.path / FINETUNED}")
     run.print(f"next: octrim predict --weights {run.path / '5-export' / 'openvino'} --source PICTURE")
     return Compressed(run.path, model, summary)
 
@@ -123,5 +130,5 @@ def _clear(config: Compress) -> None:
         for name in FOLDERS:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
-        for name in ("summary.json", "summary.txt", START):
+        for name in ("summary.json", "summary.txt", "report.html", START):
             (folder / name).unlink(missing_ok=True)

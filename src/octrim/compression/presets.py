@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 class Preset:
     """Numbers of one whole run.
 
-    nominal_batch: of the first training and of sparsity training. finetune_batch, finetune_lr0: of fine-tuning and of the control: small networks
-    on small data want many steps, and large ones (docs/compression.md). step_epochs: of the short fine-tuning after each cut but the last.
+    batch, nominal_batch: of the first training and of sparsity training. finetune_batch, finetune_lr0: of fine-tuning and of the control: small
+    networks on small data want many steps, and large ones (docs/compression.md). step_epochs: of the short fine-tuning after each cut but the last.
     criterion: what ranks channels where no sparsity training has set scales to zero. reconstruct, recalibrate: repair with training pictures
     where live channels are cut; what cut channels stood for always goes into their consumers. dead: with a budget, fraction of all channels that
-    sparsity training sets to zero; without one the plan says how many.
+    sparsity training sets to zero; without one the plan says how many. match_games: of Pong, which original and cut network each play at the end.
     """
 
     train_epochs: int
     sparsify_epochs: int
     finetune_epochs: int
+    batch: int = 16
     nominal_batch: int = 16
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
@@ -36,6 +37,7 @@ class Preset:
     reconstruct: bool = False
     recalibrate: bool = False
     dead: str = "1/2"
+    match_games: int = 0
 
     @property
     def whole(self) -> int:
@@ -51,17 +53,26 @@ PRESETS = {
     "fast": Preset(20, 0, 30),
     "default": Preset(50, 0, 50),
     "best": Preset(50, 0, 150),
+    "demo": Preset(40, 6, 30, batch=4, nominal_batch=4, match_games=4),
 }
 
 
 def resolved(config: Compress) -> Preset:
     """The preset, with what is given by itself in its place. Raises InputError for values out of range."""
-    if config.preset not in PRESETS:
-        raise InputError(f"preset is {shown(config.preset)}, expected {', '.join(PRESETS)}")
+    name = config.preset or "default"
+    if name not in PRESETS:
+        raise InputError(f"preset is {shown(name)}, expected {', '.join(PRESETS)}")
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
-    preset = dataclasses.replace(PRESETS[config.preset], **{name: value for name, value in own.items() if value not in (None, "preset")})
+    preset = dataclasses.replace(PRESETS[name], **{name: value for name, value in own.items() if value not in (None, "preset")})
     bounds = {"train_epochs": (0, 100_000), "sparsify_epochs": (0, 100_000), "finetune_epochs": (1, 100_000), "step_epochs": (1, 100_000)}
-    bounds |= {"iterations": (1, 100), "nominal_batch": (1, 65536), "finetune_batch": (1, 65536), "finetune_lr0": (0, 10)}
+    bounds |= {
+        "iterations": (1, 100),
+        "batch": (1, 65536),
+        "nominal_batch": (1, 65536),
+        "finetune_batch": (1, 65536),
+        "finetune_lr0": (0, 10),
+        "match_games": (0, 10_000),
+    }
     for name, (low, high) in bounds.items():
         if not low <= getattr(preset, name) <= high:
             raise InputError(f"{name} is {getattr(preset, name)}, expected {low} to {high}")

@@ -27,6 +27,8 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
+from octrim.pong.commands import PongMatch
+from octrim.pong.match import match
 from octrim.pruning.command import cut, letterboxed, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
@@ -43,6 +45,8 @@ FINETUNED = "4-finetune/best.safetensors"
 _REPAIR_PICTURES = 200
 _TAYLOR_PICTURES = 200
 _EXPORT_PICTURES = 8
+_OPPONENT = "computer:medium"
+_POINTS = 5  # of a game: short ones, because many games say more than long ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ def stored(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or "seconds" not in content:
         raise InputError(f"{path}: damaged; delete it, and the stage is done again")
@@ -256,6 +260,33 @@ def _bench(job: Job, folder: Path) -> dict[str, Any]:
     return {"bench": {label: {key: row[key] for key in keys} for label, row in zip(("original", "finetuned"), networks, strict=True)}}
 
 
+def _match(job: Job, folder: Path) -> dict[str, Any]:
+    """The first and the last network each play Pong against the computer, seeing as late as the bench says that they do."""
+    _empty(folder)
+    bench, config = (stored(job.path("6-bench")) or {})["bench"], job.start.config
+    found = {}
+    for label, weights in (("original", ORIGINAL), ("finetuned", FINETUNED)):
+        latency = bench[label]["total_p50_ms"]
+        job.run.print(f"{label} network against {_OPPONENT}: {job.start.preset.match_games} games to {_POINTS} points, {latency:.1f} ms late")
+        place = {"project": str(folder), "name": label, "workers": config.workers or None}
+        match(
+            PongMatch(
+                left=f"vision:{job.path(weights)}",
+                right=_OPPONENT,
+                games=job.start.preset.match_games,
+                points=_POINTS,
+                seed=config.seed,
+                latency_ms=latency,
+                imgsz=(job.start.base.image_size,),
+                **place,
+            )
+        )
+        report = json.loads((folder / label / "match.json").read_text("utf-8"))
+        found[label] = {"games": report["games"], "wins": report["wins"]["left"], "interval": report["win_rate"]["interval95"]}
+        found[label] |= {"points": report["points"], "latency_ms": latency, "ball_recall": report["vision"]["left"]["ball_recall"]}
+    return {"match": {"opponent": _OPPONENT, **found}}
+
+
 def _control(job: Job, folder: Path) -> dict[str, Any]:
     """The small network's table with fresh weights, trained for as many epochs as everything before."""
     small = load(job.path(FINETUNED))
@@ -281,7 +312,7 @@ def _trained(job: Job, folder: Path, function: Callable[..., Trained], epochs: i
         initial.save(folder / "initial.safetensors")
         options["weights"] = str(folder / "initial.safetensors")
     # No patience: the epochs of the stages, and those of the control, are what the summary says.
-    common = {"data": config.data, "batch": config.batch, "nominal_batch": job.start.preset.nominal_batch, "hyp": config.hyp, "patience": 0}
+    common = {"data": config.data, "batch": job.start.preset.batch, "nominal_batch": job.start.preset.nominal_batch, "hyp": config.hyp, "patience": 0}
     if folder.name not in ("1-train", "2-sparsify"):
         preset = job.start.preset
         common |= {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
@@ -298,7 +329,7 @@ def _taught(job: Job) -> dict[str, Any]:
 
 def _evaluated(job: Job, model: Model, folder: Path) -> Evaluation:
     """As trainings evaluate what they leave."""
-    evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.config.batch, seed=job.start.config.seed)
+    evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
     write_evaluation(folder, job.start.val_set, evaluation)
     return evaluation
 
@@ -333,10 +364,12 @@ def stages_of(preset: Preset, control: bool) -> list[Stage]:
         stages.append(Stage("sparsify", "2-sparsify", "sparse", _sparsify))
     stages += [Stage("prune", "3-prune", "cut", _prune), Stage("finetune", "4-finetune", "finetuned", _finetune)]
     stages += [Stage("export", "5-export", None, _export), Stage("bench", "6-bench", None, _bench)]
+    if preset.match_games:
+        stages.append(Stage("match", "7-match", None, _match))
     if control:
         stages.append(Stage("control", "control", "control", _control))
     return stages
 
 
-FOLDERS = tuple(stage.folder for stage in stages_of(Preset(1, 1, 1), True))
+FOLDERS = tuple(stage.folder for stage in stages_of(Preset(1, 1, 1, match_games=1), True))
 """Of all stages that there can be, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from octrim.atomic import write_text
 from octrim.compression.presets import Preset, resolved
@@ -15,6 +15,7 @@ from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
+from octrim.pong.renderer import CLASSES
 from octrim.pruning.command import read_keep_map
 from octrim.pruning.plan import parse_fraction, plan
 from octrim.runs import Run
@@ -47,9 +48,8 @@ class Start:
 
 def checked(config: Compress, preset: Preset) -> Start:
     """Read what the options name. Raises InputError for everything that would only show after hours of training."""
-    if config.data is None:
-        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file; the built-in Pong data is to come")
-    bounds = {"batch": (1, 65536), "iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
+    assert config.data is not None  # with_pong has seen to it
+    bounds = {"iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
@@ -68,6 +68,8 @@ def checked(config: Compress, preset: Preset) -> Start:
     train_set, val_set = (open_labelled(config.data, split, model.names, use) for split, use in (("train", "learn"), ("val", "measure")))
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    if preset.match_games and set(train_set.names) != set(CLASSES):
+        raise InputError(f"match_games is {preset.match_games}, but {config.data} has the classes {shown(train_set.names)}, not ball and paddle")
     if preset.train_epochs == 0:
         if config.weights is None:
             raise InputError("train_epochs is 0: fresh weights have to be trained first")
@@ -124,8 +126,11 @@ def remembered(folder: Path, config: Compress) -> tuple[Preset, dict[str, str] |
         return resolved(config), None
     try:
         content = json.loads(path.read_text("utf-8"))
-        return Preset(**content["preset"]), dict(content["sha256"])
-    except (ValueError, KeyError, TypeError):
+        preset, inputs = Preset(**content["preset"]), dict(content["sha256"])
+        if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
+            raise TypeError
+        return preset, inputs
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: damaged; start a new run") from None
 
 

@@ -33,6 +33,8 @@ def summarised(config: Compress, preset: Preset, results: Mapping[str, dict[str,
     times["latency_total_ms"] = {label: measured[of[label]]["total_p50_ms"] for label in rows}
     times["speedup"] = {label: measured[of[label]]["network_speedup"] for label in rows}
     times["speedup_total"] = {label: measured[of[label]]["total_speedup"] for label in rows}
+    if "match" in results:  # which depends on the latency that was measured
+        times["match"] = results["match"]["match"]
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
     settings["criterion"] = config.criterion  # as asked for; what each cut was made by stands with it
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": (preset.iterations - 1) * preset.step_epochs}
@@ -56,12 +58,16 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
     for name in ("parameters", "MACs, M", "channels", "file, MB", "epochs", "mAP50", "mAP50-95", "95 % interval", "latency, ms", "speed-up"):
         result.add_column(name, justify="right")
     times = summary["times"]
+    games = times.get("match")
+    if games:
+        result.add_column("games won", justify="right")
     for label, row in summary["stages"].items():
         sizes = (f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f}", f"{row['channels']:,}", f"{row['file_bytes'] / 1e6:.2f}", f"{row['epochs']}")
         found = (f"{row['mAP50']:.3f}", f"{row['mAP50-95']:.3f}", "{:.3f} to {:.3f}".format(*row["interval"]))
         speed = (f"{times['latency_ms'][label]:.2f}", f"{times['speedup'][label]:.2f}x")
         name = "fine-tuned" if label == "finetuned" else label
-        result.add_row(name, *sizes, *found, *speed, style="bold" if label == "finetuned" else None)
+        won = [f"{games[label]['wins']} of {games[label]['games']}" if label in games else ""] if games else []
+        result.add_row(name, *sizes, *found, *speed, *won, style="bold" if label == "finetuned" else None)
     return result
 
 

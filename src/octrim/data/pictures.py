@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 """Of a picture that is decoded: 179 million, where Pillow takes a file for an attack."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of half that size, and of damage that is reported by us
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without any, Python prints what it logs of damage on standard error
 
 PADDING = 114  # the grey that YOLOv5 is trained with around a picture
 

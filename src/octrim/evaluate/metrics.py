@@ -129,6 +129,14 @@ def recall_curves(matches: Matches, iou: int = 0) -> np.ndarray:
     return result
 
 
+def recall_curves_json(matches: Matches, ap50: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """`curves.json`: precision at each of RECALLS for every class with objects, at IoU .5. ap50: `[classes]`, nan where a class has none."""
+    curves = np.round(recall_curves(matches), 4)
+    held = np.flatnonzero(~np.isnan(curves[:, 0])).tolist()
+    classes = [{"name": names[label], "AP50": round(float(ap50[label]), 6), "precision": curves[label].tolist()} for label in held]
+    return {"iou": 0.5, "recall": RECALLS.round(2).tolist(), "classes": classes}
+
+
 def coco_metrics(dataset: Dataset, detections: Sequence[np.ndarray], max_det: int = 300) -> tuple[np.ndarray, dict[str, float]]:
     """AP `[classes, 10]` by faster-coco-eval, nan where a class has no objects, and mAP50-95 of AREAS (nan where there are no such objects).
 

@@ -23,7 +23,7 @@ from octrim.errors import InputError
 from octrim.evaluate.batches import Batch, Planned, fixed_plan, read_batches, rectangular_plan
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.matching import Matches, confusion_matrix, match
-from octrim.evaluate.metrics import Curves, bootstrap_intervals, coco_metrics, confidence_curves, mean_ap
+from octrim.evaluate.metrics import Curves, bootstrap_intervals, coco_metrics, confidence_curves, mean_ap, recall_curves_json
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.options import image_size
 from octrim.runs import Run, new_run
@@ -295,10 +295,11 @@ def val(config: Val) -> None:
 
 
 def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None:
-    """`metrics.json`, `predictions.json` and the pictures of the curves."""
+    """`metrics.json`, `curves.json`, `predictions.json` and the pictures of the curves."""
     from octrim.evaluate.curves import save_confusion, save_f1, save_precision_recall
 
     write_text(folder / "metrics.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+    write_text(folder / "curves.json", json.dumps(recall_curves_json(result.matches, result.ap[:, 0], result.names), ensure_ascii=False))
     write_predictions(folder / "predictions.json", dataset, result.detections)
     save_precision_recall(result.matches, result.ap[:, 0], result.names, folder / "pr.png")
     save_f1(result.curves, result.names, folder / "f1.png")

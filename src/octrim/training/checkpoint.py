@@ -82,7 +82,8 @@ def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
     return tensors
 
 
-_PLAIN = ("image_size", "data", "epoch", "batch", "waiting", "steps", "updates", "labels", "rows", "extra")
+_COUNTS = ("image_size", "epoch", "batch", "waiting", "steps", "updates", "labels")
+_PLAIN = (*_COUNTS, "data", "rows", "extra")
 
 
 def save_state(state: State, path: Path) -> None:
@@ -120,12 +121,29 @@ def load_state(path: Path) -> State:
             arrays=arrays,
             **{name: header[name] for name in _PLAIN},
         )
+        _check_values(state)
         _check_arrays(state)
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, IndexError) as error:
         raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None
     return state
+
+
+def _check_values(state: State) -> None:
+    rows = state.rows if isinstance(state.rows, list) and all(isinstance(row, dict) for row in state.rows) else None
+    numbers = [*state.losses, *state.best, *(value for row in rows or () for value in row.values())]
+    sound = {
+        "names": all(isinstance(name, str) for name in state.names),
+        "lineage": all(isinstance(step, dict) for step in state.lineage),
+        "losses, best or rows": rows is not None and len(state.losses) >= 3 and all(type(value) in (int, float) for value in numbers),
+        "data": isinstance(state.data, str),
+        "extra": isinstance(state.extra, dict),
+        **{name: type(getattr(state, name)) is int and getattr(state, name) >= 0 for name in _COUNTS},
+    }
+    for name, fine in sound.items():
+        if not fine:
+            raise InputError(f"a damaged checkpoint: {name} cannot be what training wrote")
 
 
 def _check_arrays(state: State) -> None:

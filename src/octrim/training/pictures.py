@@ -49,7 +49,7 @@ def save_curves(results_csv: Path, out: Path) -> None:
     Columns that are missing, and values that are missing or no finite numbers, leave gaps. The best epoch, by .1 mAP50 + .9 mAP50-95, is marked.
     Raises InputError for a file that cannot be read, and one without epochs.
     """
-    columns = _read_columns(results_csv)
+    columns = read_columns(results_csv)
     epochs = columns.pop("epoch")
     panels = [(title, {name: label for name, label in lines.items() if name in columns}) for title, lines in _PANELS]
     known = {name for _, lines in _PANELS for name in lines}
@@ -72,8 +72,11 @@ def save_curves(results_csv: Path, out: Path) -> None:
     save_figure(figure, out)
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Float64 `[epochs]` by name; nan where a value is missing or no finite number."""
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """A `results.csv`: float64 `[epochs]` by name; nan where a value is missing or no finite number.
+
+    Raises InputError for a file that cannot be read, and one without epochs.
+    """
     try:
         with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]

@@ -43,6 +43,7 @@ _FILES = (
     "best.safetensors",
     "last.safetensors",
     "metrics.json",
+    "curves.json",
     "predictions.json",
     "val_predictions.jpg",
 )

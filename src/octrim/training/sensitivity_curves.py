@@ -178,7 +178,7 @@ def load_curves(path: Path) -> SensitivityCurves:
                 raise ValueError(f"{len(values)} values of {shown(entry['name'])}")
             groups.append(GroupCurve(str(entry["name"]), tuple(map(str, entry["convs"])), int(entry["channels"]), kept, values))
         return SensitivityCurves(str(content["metric"]), float(content["baseline"]), int(content["pictures"]), str(content["digest"]), tuple(groups))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not the results of a sensitivity analysis: {shown(str(error))}") from None

@@ -1,0 +1,261 @@
+"""The charts of the report."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from octrim.report import numerals
+from octrim.report.contents import ClassCurve, Cut, Part, Row, Scales, Timing
+from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
+
+_BANDS = 100  # places of a chart that tell their numbers, at most
+_COLUMNS = 100  # of the map of scales, at most
+_LEVELS = 8  # shades there
+
+_SHARES = axis(0, 1)
+
+_LOSSES = {"box_loss": "Box loss", "obj_loss": "Objectness loss", "cls_loss": "Class loss"}
+_PANELS: tuple[tuple[str, dict[str, str]], ...] = (
+    *((title, {f"train/{name}": "training", f"val/{name}": "validation"}) for name, title in _LOSSES.items()),
+    ("Distillation loss", {"train/output_loss": "output", "train/feature_loss": "feature"}),
+    ("Precision and recall", {"metrics/precision": "precision", "metrics/recall": "recall"}),
+    ("Learning rate", {"x/lr0": "biases", "x/lr1": "batch norm", "x/lr2": "weights"}),
+    ("Dead channels", {"sparsity/dead": "share"}),
+    ("Sparsity strength", {"sparsity/strength": "strength"}),
+)
+_KEYS = ("first", "second", "third")  # colours of lines that stand for no network
+
+
+@dataclass(frozen=True)
+class Chart:
+    """legend: key of a colour, and what it stands for."""
+
+    title: str
+    drawing: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def channels_chart(cut: Cut) -> Markup:
+    """A bar per convolution: light before, dark after; in the table's order, from the picture to Detect."""
+    layers = cut.layers
+    y = axis(0, max(layer.before for layer in layers))
+    plot = Plot(Axis(0, len(layers), tuple(_module_ticks([layer.name for layer in layers]))), y, 240)
+    for place, layer in enumerate(layers):
+        plot.bar(place + 0.08, place + 0.92, layer.before, "before")
+        plot.bar(place + 0.08, place + 0.92, layer.after, "after")
+    for place, layer in enumerate(layers):
+        lines = [layer.name, f"{layer.before} → {layer.after} channels" if layer.after != layer.before else f"{layer.before} channels, all kept"]
+        if layer.after != layer.before:
+            lines.append(f"{numerals.percent(layer.removed)} of the importance removed")
+        lines += [f"kept whole: {layer.reason}"] if layer.reason else []
+        lines += [f"cut together with {', '.join(layer.coupled)}"] if layer.coupled else []
+        plot.band(place, place + 1, "\n".join(lines))
+    return plot.svg(f"Channels of {len(layers)} convolutions before and after the cut; the table below has the numbers")
+
+
+def _module_ticks(names: Sequence[str]) -> Iterable[tuple[float, str]]:
+    """Some of the places where a module begins, far enough from each other to be read on a phone."""
+    last, module = -len(names), ""
+    for place, name in enumerate(names):
+        here = name.removeprefix("model.").partition(".")[0]
+        if here != module and place - last >= len(names) / (12 if len(here) < 3 else 5):
+            yield place + 0.5, here[:10]
+            last = place
+        module = here
+
+
+def scales_charts(scales: Scales) -> list[Chart]:
+    """How the scales are distributed before and after every epoch of sparsity training, and how many are dead."""
+    shares = scales.counts / scales.counts.sum(1, keepdims=True)
+    chosen = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), _COLUMNS)).round().astype(int))
+    # Shades grow with a power of the share: the bin of zeros holds most channels in the end, and the others must stay visible.
+    levels = np.where(shares > 0, np.ceil(_LEVELS * shares**0.4), 0).astype(int)[chosen]
+    last = len(shares) - 1
+    ticks = [(value, text) for value, text in axis(0, max(last, 1), 4, whole=True).ticks if value <= last]
+    x = Axis(-0.5, last + 0.5, tuple(ticks))
+    plot = Plot(x, axis_to(scales.top))
+    plot.cells(levels, _LEVELS)
+    edges = np.linspace(-0.5, last + 0.5, len(chosen) + 1)
+    below = Plot(x, Axis(0, 1, tuple((tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100))), 190)
+    epochs = np.arange(1, len(scales.dead) + 1)
+    below.line(epochs, scales.dead, "first")
+    for place, epoch in enumerate(chosen.tolist()):
+        when = f"after epoch {epoch}" if epoch else "before sparsity training"
+        near_zero = f"{numerals.percent(float(shares[epoch, 0]))} of the scales below {scales.top / shares.shape[1]:.3g}"
+        dead = f"{numerals.percent(scales.dead[epoch - 1])} of the channels dead" if 0 < epoch <= len(scales.dead) else ""
+        text = "\n".join([when, near_zero, *([dead] if dead else [])])
+        for each in (plot, below):
+            each.band(float(edges[place]), float(edges[place + 1]), text)
+    return [
+        Chart("Batch-norm scales over epochs", plot.svg("Distribution of batch-norm scales over epochs")),
+        Chart("Dead channels over epochs", below.svg("Share of dead channels over epochs")),
+    ]
+
+
+def axis_to(top: float) -> Axis:
+    """From zero to just this value."""
+    return Axis(0, top, tuple(tick for tick in axis(0, top, 4).ticks if tick[0] <= top))
+
+
+def story_charts(parts: Sequence[Part], rows: Sequence[Row]) -> list[Chart]:
+    """mAP over the epochs of all stages, one after the other; beside them the control, which trains all the time."""
+    charts = []
+    stages = [part for part in parts if part.results is not None and part.key != "control"]
+    control = next((part for part in parts if part.key == "control" and part.results is not None), None)
+    if not stages:
+        return []
+    starts, offset = [], 0
+    for part in stages:
+        starts.append(offset)
+        offset += _last_epoch(part)
+    whole = max(offset, _last_epoch(control) if control else 0)
+    shown = list(zip(stages, starts, strict=True)) + ([(control, 0)] if control else [])
+    cut_row = next((row for row in rows if row.key == "cut"), None)
+    for name, column, value in (("mAP50-95", "metrics/mAP_0.5:0.95", "map"), ("mAP50", "metrics/mAP_0.5", "map50")):
+        lines = {part: part.results[column] for part, _ in shown if part.results is not None and column in part.results}
+        scores = np.concatenate([np.zeros(0), *(values[np.isfinite(values)] for values in lines.values())])
+        if len(scores) < 2:
+            continue
+        plot = Plot(epochs_axis(whole), axis(0, max(float(scores.max()), 0.01), 5), 230)
+        found: dict[int, list[str]] = {}
+        for part, start in shown:
+            if part not in lines or part.results is None:
+                continue
+            epochs = part.results["epoch"] + 1
+            if part.key == "finetuned" and start and cut_row is not None:
+                plot.rule(start, "cut")
+            plot.line(epochs + start, lines[part], part.key)
+            for epoch, score in zip(epochs.tolist(), lines[part].tolist(), strict=True):
+                if np.isfinite(score) and np.isfinite(epoch):
+                    own = f" (its {epoch:.0f})" if start else ""
+                    found.setdefault(round(epoch + start), []).append(f"{part.title or name}{own}: {score:.3f}")
+        if cut_row is not None:
+            before = next((start for part, start in shown if part.key == "finetuned"), offset)
+            if before >= 1:
+                plot.dot(before, getattr(cut_row, value), "cut", f"{name} just after the cut: {getattr(cut_row, value):.3f}")
+        _bands(plot, found, whole)
+        legend = {part.key: part.title for part, _ in shown if part in lines and part.title}
+        charts.append(Chart(f"{name} over epochs", plot.svg(f"{name} over {whole} epochs"), tuple(legend.items())))
+    return charts
+
+
+def _last_epoch(part: Part) -> int:
+    assert part.results is not None
+    known = part.results["epoch"][np.isfinite(part.results["epoch"])]
+    return int(min(known.max(initial=0), 1e6)) + 1
+
+
+def _bands(plot: Plot, found: Mapping[int, Sequence[str]], last: int) -> None:
+    """The numbers of an epoch, told where it stands; of many epochs, of some."""
+    epochs = sorted(found)
+    chosen = sorted({epochs[place] for place in np.linspace(0, len(epochs) - 1, min(len(epochs), _BANDS)).round().astype(int).tolist()})
+    middles = [(one + two) / 2 for one, two in itertools.pairwise(chosen)]
+    low, high = plot.x.low, plot.x.high
+    for epoch, start, end in zip(chosen, [low, *middles], [*middles, high], strict=True):
+        plot.band(max(start, low), min(end, high), "\n".join([f"epoch {epoch} of {last}", *found[epoch]]))
+
+
+def training_charts(part: Part) -> list[Chart]:
+    """What else results.csv has: losses, precision and recall, learning rates, and any column that is not known here."""
+    assert part.results is not None
+    columns = {name: values for name, values in part.results.items() if name != "epoch" and not np.isnan(values).all()}
+    known = {name for _, lines in _PANELS for name in lines} | {"metrics/mAP_0.5", "metrics/mAP_0.5:0.95"}
+    panels = [*_PANELS, *((name[:40], {name: ""}) for name in columns if name not in known)]
+    epochs = part.results["epoch"] + 1
+    last = _last_epoch(part)
+    charts = []
+    for title, names in panels:
+        lines = {label: columns[name] for name, label in names.items() if name in columns and (np.nan_to_num(columns[name]) != 0).any()}
+        if not lines:
+            continue
+        finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
+        plot = Plot(epochs_axis(last), axis(min(0.0, float(finite.min())), float(finite.max()), 4), 150)
+        found: dict[int, list[str]] = {}
+        for key, (label, values) in zip(_KEYS, lines.items(), strict=False):
+            plot.line(epochs, values, key)
+            for epoch, value in zip(epochs.tolist(), values.tolist(), strict=True):
+                if np.isfinite(value) and np.isfinite(epoch):
+                    found.setdefault(round(epoch), []).append(f"{label or title}: {value:.4g}")
+        _bands(plot, found, last)
+        legend = tuple(zip(_KEYS, lines, strict=False)) if len(lines) > 1 else ()
+        charts.append(Chart(title, plot.svg(f"{title} over {last} epochs"), legend))
+    return charts
+
+
+def recall_charts(curves: Mapping[tuple[str, str], Sequence[ClassCurve]], most: int) -> tuple[list[Chart], int]:
+    """Precision against recall: the mean of the classes, then each class, a line per network; and how many classes are left out.
+
+    curves: by key and title of the network. most: classes with a chart of their own.
+    """
+    first = next(iter(curves.values()))
+    charts = []
+    if len(first) > 1:
+        means = {one: (float(np.mean([c.ap50 for c in found])), np.mean([c.precision for c in found], 0)) for one, found in curves.items() if found}
+        charts.append(_recall_chart(f"Mean of {len(first)} classes", means))
+    for place, curve in enumerate(first[:most]):
+        # By number, not by name: nothing keeps two classes from sharing one.
+        own = {one: (found[place].ap50, found[place].precision) for one, found in curves.items() if len(found) == len(first)}
+        charts.append(_recall_chart(curve.name, own))
+    return charts, max(len(first) - most, 0)
+
+
+def _recall_chart(title: str, lines: Mapping[tuple[str, str], tuple[float, np.ndarray]]) -> Chart:
+    plot = Plot(_SHARES, _SHARES, 170)
+    for (key, _), (_, precision) in lines.items():
+        plot.line(np.linspace(0, 1, len(precision)), precision, key)
+    for recall in np.linspace(0, 1, 21).tolist():
+        texts = [f"{title}: precision at recall {recall:.2f}"]
+        texts += [f"{name or 'network'}: {curve[round(recall * (len(curve) - 1))]:.3f}" for (_, name), (_, curve) in lines.items()]
+        plot.band(max(recall - 0.025, 0), min(recall + 0.025, 1), "\n".join(texts))
+    legend = tuple((key, f"{name} {ap50:.3f}".strip()) for (key, name), (ap50, _) in lines.items())
+    return Chart(title, plot.svg(f"Precision against recall, {title}"), legend)
+
+
+def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, unit: str) -> Chart:
+    """mAP50-95 with its interval against a cost, a dot per network. values: of the cost, in `unit`."""
+    top = max(max(row.interval[1], row.map) for row in rows)
+    plot = Plot(axis(0, max(values), 4), axis(0, max(top, 0.01), 5), 250)
+    bottoms: dict[str, float] = {}
+    for places in _crowded(rows, values):
+        for number, place in enumerate(places):
+            row, value, shift = rows[place], values[place], 12 * (number - (len(places) - 1) / 2)
+            low, high = row.interval
+            plot.whisker(value, low, high, row.key, shift)
+            plot.dot(value, row.map, row.key, f"{row.title}\nmAP50-95 {row.map:.3f} ({low:.3f} to {high:.3f})\n{value:,.4g} {unit}", shift)
+        for place in places:  # labels beside all of them, each below the one before
+            height = plot.height * (1 - plot.y.share(rows[place].map))
+            drawn = max(height, bottoms.get(f"{values[place]:.3g}", -100.0) + 15)
+            bottoms[f"{values[place]:.3g}"] = drawn
+            beside = 12 * (len(places) - 1) / 2 + 9
+            text = f"{rows[place].title} {rows[place].map:.3f}"
+            plot.label(values[place], rows[place].map, text, beside, drawn - height, end=plot.x.share(values[place]) > 0.6)
+    return Chart(f"mAP50-95 against {label}", plot.svg(f"mAP50-95 against {label}"))
+
+
+def _crowded(rows: Sequence[Row], values: Sequence[float]) -> list[list[int]]:
+    """Rows by cost and, best first, those together whose intervals overlap: networks of one table have one cost, and stand side by side."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(rows)), key=lambda place: (values[place], -rows[place].map)):
+        last = groups[-1][-1] if groups else None
+        if last is not None and f"{values[last]:.3g}" == f"{values[place]:.3g}" and rows[place].interval[1] >= rows[last].interval[0]:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def latency_bars(timings: Sequence[tuple[str, str, Timing]]) -> list[tuple[str, Markup, Timing]]:
+    """A bar per network, of the medians of its three stages. timings: key, title and times."""
+    names = ("pre", "network", "post")
+    whole = max(sum(timing.stages[name][0] for name in names) for _, _, timing in timings) or 1.0
+    bars = []
+    for key, title, timing in timings:
+        values = [timing.stages[name][0] for name in names]
+        texts = [f"{title}: {name} {numerals.milliseconds(value)} ms" for name, value in zip(names, values, strict=True)]
+        bars.append((title, stacked(values, whole, names, key, texts), timing))
+    return bars

@@ -1,0 +1,35 @@
+"""`octrim report`: read the run, draw the charts, fill in the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octrim.atomic import write_text
+from octrim.report.files import read_run
+from octrim.report.sections import page
+
+if TYPE_CHECKING:
+    from octrim.commands import Report
+
+
+def report_command(config: Report) -> None:
+    """Write the report of a run and say where it is."""
+    path = write_report(config.folder)
+    print(f"report: {path} ({path.stat().st_size / 1e6:.2f} MB)")
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `report.html` into the folder of a run, and return its path.
+
+    Raises InputError where it is no run, and for a file in it that is damaged. Pictures need the run's data; without it the report says so.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(folder)
+    content = page(read_run(folder))
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    path = folder / "report.html"
+    write_text(path, environment.get_template("report.html").render(content))
+    return path

@@ -1,0 +1,282 @@
+"""A run's folder read and checked, so that nothing behind this file meets a surprise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from octrim.commands import COMMANDS
+from octrim.errors import InputError, shown
+from octrim.plain_yaml import parse, read_text
+from octrim.report.contents import (
+    STAGES,
+    TITLES,
+    Bench,
+    ClassCurve,
+    ClassScore,
+    Contents,
+    Cut,
+    Games,
+    Layer,
+    Metrics,
+    Parity,
+    Part,
+    Row,
+    Scales,
+    Timing,
+)
+from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.pictures import read_columns
+
+T = TypeVar("T")
+
+_LARGEST = 1e15  # no number that a run leaves comes near, and none beyond can be drawn
+
+
+def read_run(folder: Path) -> Contents:
+    """Raises InputError where the folder is no run, and for a file that is damaged."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder}: not the folder of a run (no config.yaml)")
+    config, _ = parse(read_text(folder / "config.yaml"), str(folder / "config.yaml"))
+    command = _command_of(config) if isinstance(config, dict) else None
+    if command is None:
+        raise InputError(f"{folder / 'config.yaml'}: not the configuration of an octrim run")
+    config = {str(key): value for key, value in config.items()}
+    if command != "compress":
+        return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, ())
+    parts: list[Part] = []
+    for name in (name for name in (*STAGES, "5-export", "6-bench") if (folder / name).is_dir()):
+        key = STAGES.get(name, "")
+        if name == "3-prune":  # between two cuts there is a short fine-tuning
+            between = sorted((folder / name).glob("finetune*"), key=lambda path: (len(path.name), path.name))
+            parts += [_part(path, "between", f"fine-tuning {number} between cuts") for number, path in enumerate(between, 1)]
+        parts.append(_part(folder / name, key, TITLES.get(key, "")))
+    summary = _read_json(folder / "summary.json", _summary)
+    rows, seconds, cuts, match = summary or (_stored_rows(folder), {}, (), None)
+    return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match)
+
+
+def _part(folder: Path, key: str, title: str) -> Part:
+    return Part(
+        key,
+        title,
+        folder,
+        _results(folder / "results.csv"),
+        _read_json(folder / "metrics.json", _metrics),
+        _read_json(folder / "curves.json", _curves),
+        _read_json(folder / "plan.json", _cut),
+        _read_json(folder / "bench.json", _bench),
+        _read_json(folder / "export.json", _exports),
+        _scales(folder),
+    )
+
+
+def _results(path: Path) -> Mapping[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    return {name: np.where(np.abs(values) < _LARGEST, values, np.nan) for name, values in read_columns(path).items()}
+
+
+def _command_of(config: Mapping[str, Any]) -> str | None:
+    """A run's folder does not say which command made it; its options do, also those of an older version. None where they are no command's."""
+    shares = {}
+    for name, command in COMMANDS.items():
+        options = {field.name for field in dataclasses.fields(command)}
+        shares[name] = len(options & set(config)) / len(options | set(config))
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] > 0.6 else None
+
+
+def _read_json(path: Path, build: Callable[[Any], T]) -> T | None:
+    """None where there is no such file. Raises InputError for one that is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return build(json.loads(path.read_text("utf-8")))
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, integers of thousands of digits
+        raise InputError(f"{path}: damaged: not JSON, or a number that none can be") from None
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path}: damaged, or not written by octrim: {type(error).__name__} {shown(str(error))}") from None
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < _LARGEST:
+        raise TypeError(f"{shown(value)} is no number of a run")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not abs(value) < _LARGEST:
+        raise TypeError(f"{shown(value)} is no whole number of a run")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(value)} is no text")
+    return value
+
+
+def _optional(convert: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else convert(value)
+
+
+def _pair(convert: Callable[[Any], T], value: Any) -> tuple[T, T]:
+    first, second = (value["before"], value["after"]) if isinstance(value, dict) else (value[0], value[1])
+    return convert(first), convert(second)
+
+
+def _row(key: str, row: Any, times: Any) -> Row:
+    return Row(
+        key,
+        parameters=_whole(row["parameters"]),
+        macs=_whole(row["macs"]),
+        channels=_whole(row["channels"]),
+        file_bytes=_whole(row["file_bytes"]),
+        map50=_number(row["mAP50"]),
+        map=_number(row["mAP50-95"]),
+        interval=_pair(_number, row["interval"]),
+        epochs=_optional(_whole, row["epochs"]),
+        latency=_optional(_number, times.get("latency_ms", {}).get(key)),
+        speedup=_optional(_number, times.get("speedup", {}).get(key)),
+    )
+
+
+def _summary(content: Any) -> tuple[tuple[Row, ...], dict[str, float], tuple[tuple[str, tuple[str, ...]], ...], tuple[str, tuple[Games, ...]] | None]:
+    times = content["times"]
+    rows = tuple(_row(key, row, times) for key, row in content["stages"].items() if key in TITLES)
+    seconds = {_text(name): _number(value) for name, value in times["seconds"].items()}
+    cuts = tuple((_text(cut["criterion"]), tuple(map(_text, cut["repairs"]))) for cut in content["cuts"])
+    return rows, seconds, cuts, _optional(_match, times.get("match"))
+
+
+def _match(content: Any) -> tuple[str, tuple[Games, ...]]:
+    games = tuple(
+        Games(
+            key,
+            games=_whole(row["games"]),
+            wins=_whole(row["wins"]),
+            interval=_pair(_number, row["interval"]),
+            points=(_whole(row["points"]["left"]), _whole(row["points"]["right"])),
+            latency=_number(row["latency_ms"]),
+            recall=_optional(_number, row["ball_recall"]),
+        )
+        for key, row in content.items()
+        if key in TITLES
+    )
+    return _text(content["opponent"]), games
+
+
+def _stored_rows(folder: Path) -> tuple[Row, ...]:
+    """Of a compression that has not come to its end."""
+    found = [(_read_json(folder / name / "stage.json", partial(_stage_row, key))) for name, key in STAGES.items()]
+    return tuple(row for row in found if row is not None)
+
+
+def _stage_row(key: str, content: Any) -> Row:
+    return _row(key, content["row"], {})
+
+
+def _metrics(content: Any) -> Metrics:
+    classes = [
+        ClassScore(_text(name), _whole(row["objects"]), _optional(_number, row["mAP50"]), _optional(_number, row["mAP50-95"]))
+        for name, row in content["per_class"].items()
+    ]
+    return Metrics(
+        map=_optional(_number, content["mAP50-95"]),
+        map50=_optional(_number, content["mAP50"]),
+        precision=_optional(_number, content["precision"]),
+        recall=_optional(_number, content["recall"]),
+        interval=_optional(partial(_pair, _number), content.get("interval", {}).get("mAP50-95")),
+        images=_whole(content["images"]),
+        objects=_whole(content["objects"]),
+        classes=tuple(classes),
+    )
+
+
+def _curves(content: Any) -> tuple[ClassCurve, ...]:
+    count = len(content["recall"])
+    curves = [ClassCurve(_text(row["name"]), _number(row["AP50"]), np.asarray([*map(_number, row["precision"])])) for row in content["classes"]]
+    if count < 2 or any(len(curve.precision) != count for curve in curves):
+        raise TypeError("curves of different lengths")
+    return tuple(curves)
+
+
+def _cut(content: Any) -> Cut:
+    group_of = {_text(name): group for group in content["groups"] for name in group["convs"]}
+    layers = []
+    for name, conv in content["convs"].items():
+        group = group_of[name]
+        macs = _whole(group["macs_before"]), _whole(group["macs_after"])
+        others = tuple(other for other in group["convs"] if other != name)
+        counts = _whole(conv["before"]), _whole(conv["after"])
+        layers.append(Layer(_text(name), *counts, others, _number(group["removed"]), macs, _optional(_text, group["reason"])))
+    return Cut(
+        tuple(layers),
+        channels=_pair(_whole, content["channels"]),
+        parameters=_pair(_whole, content["parameters"]),
+        macs=_pair(_whole, content["macs"]),
+    )
+
+
+def _bench(content: Any) -> Bench:
+    header = content["header"]
+    batch = header["batch"]
+    machine = f"{_text(header['processor'])}, {_whole(header['threads'])} of {_whole(header['cores'])} cores, {_text(header['runtime'])}, "
+    machine += f"{_text(header['precision'])}, {_whole(header['height'])} × {_whole(header['width'])} px, {_whole(header['iterations'])} rounds"
+    if "gpu" in header:
+        machine = f"{_text(header['gpu'])}; {machine}"
+    timings = []
+    for row in content["networks"]:
+        labels = ("p50", "p90", "p99")
+        stages = {stage: tuple(_number(row[f"{stage}_{label}_ms"]) for label in labels) for stage in ("pre", "network", "post", "total")}
+        name = "/".join(Path(_text(row["name"])).parts[-2:])  # the rest is where this machine has it
+        execution = row.get("execution")
+        name += f" ({_text(execution).partition(':')[0]})" if execution else ""
+        timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
+    return Bench(machine, tuple(timings))
+
+
+def _exports(content: Any) -> tuple[Parity, ...]:
+    entries = [content] if "format" in content else list(content.values())
+    return tuple(
+        Parity(
+            name=Path(_text(entry["path"])).name,
+            format=_text(entry["format"]),
+            precision=_text(entry["precision"]),
+            bytes=_whole(entry["bytes"]),
+            pictures=_whole(entry["pictures"]),
+            reference=_text(entry.get("reference", "Paddle")),
+            runtime=_text(entry["runtime"]),
+            score_error=_number(entry["score_error"]),
+            box_error=_number(entry["box_error"]),
+        )
+        for entry in entries
+    )
+
+
+def _scales(folder: Path) -> Scales | None:
+    """From the checkpoint, which keeps the distribution after every epoch."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    state = load_state(path)
+    kept = state.extra.get("scales")
+    if kept is None:
+        return None
+    try:
+        counts = np.asarray([[_whole(number) for number in row] for row in kept["counts"]])
+        dead = tuple(_number(row["sparsity/dead"]) for row in state.rows)
+        if counts.ndim != 2 or not counts.size or (counts < 0).any() or (counts.sum(1) == 0).any():
+            raise TypeError("counts that are none")
+        return Scales(_number(kept["top"]), counts, dead)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None

@@ -1,0 +1,246 @@
+"""What the page says, section by section. A section that has nothing to show is None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octrim.network.model import load, sha256
+from octrim.report import numerals
+from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_bars, recall_charts, scales_charts, story_charts, training_charts
+from octrim.report.contents import TITLES, Contents, Cut, Part, Row
+from octrim.report.shots import Shots, take_shots
+from octrim.report.svg import swatch
+
+CLASSES = 11  # with a chart of their own
+_KEYS = ("original", "finetuned", "control", "sparse", "cut")  # colours of networks that a bench compares
+
+_STAGE_OF = {"original": "train", "sparse": "sparsify", "cut": "prune", "finetuned": "finetune", "control": "control"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number. before: what it was; change: how the two compare."""
+
+    label: str
+    value: str
+    unit: str = ""
+    before: str = ""
+    change: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Of a lineage."""
+
+    action: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def page(run: Contents) -> dict[str, Any]:
+    """Everything that the template asks for."""
+    main = run.part("finetuned") or next((part for part in reversed(run.parts) if part.weights or part.metrics), run.parts[0])
+    cut = next((part.cut for part in run.parts if part.cut is not None and part.key in ("cut", "original")), None)
+    config = [(name, _value(value)) for name, value in run.config.items()]
+    return {
+        "name": run.folder.resolve().name,
+        "command": run.command,
+        "about": _about(run),
+        "lead": _lead(run),
+        "tiles": _tiles(run, main, cut),
+        "rows": _table(run),
+        "machine": next((part.bench.machine for part in run.parts if part.bench is not None), None),
+        "cut": cut,
+        "cuts": run.cuts,
+        "channels": channels_chart(cut) if cut and cut.layers else None,
+        "scales": next((scales_charts(part.scales) for part in run.parts if part.scales is not None), None),
+        "story": story_charts(run.parts, run.rows),
+        "training": [(part.title or run.command, _epochs(part), training_charts(part)) for part in run.parts if part.results is not None],
+        "recall": _recall(run),
+        "classes": _class_table(run),
+        "shots": _shots(run),
+        "accuracy": _accuracy(run.rows),
+        "latency": _latency(run),
+        "match": run.match,
+        "exports": next((part.exports for part in run.parts if part.exports), None),
+        "config": config,
+        "lineages": _lineages(run, main),
+        "swatch": swatch,
+        "numerals": numerals,
+        "unfinished": run.command == "compress" and not run.seconds,
+    }
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or numerals.NONE
+    return numerals.NONE if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _about(run: Contents) -> list[str]:
+    """What it is about, in a few words each."""
+    config = run.config
+    given = config.get("weights") or config.get("cfg")
+    given = ", ".join(_file(one) for one in given[:4]) if isinstance(given, list) else _file(given) if given else ""
+    size = config.get("imgsz")
+    facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
+    facts += [f"{name} {config[name]}" for name in ("preset", "keep", "align", "budget") if run.command in ("compress", "prune") and config.get(name)]
+    return [fact for fact in [*facts, f"seed {config['seed']}" if "seed" in config else ""] if fact]
+
+
+def _file(path: Any) -> str:
+    return Path(str(path)).name or str(path)
+
+
+def _lead(run: Contents) -> str:
+    """The result in two sentences."""
+    before, after = run.row("original"), run.row("finetuned")
+    if before is None or after is None:
+        return ""
+    faster = f" and is {numerals.times(after.speedup)} as fast" if after.speedup else ""
+    text = (
+        f"The small network keeps {after.channels:,} of {before.channels:,} channels, needs {numerals.times(before.macs / max(after.macs, 1))} fewer "
+        f"multiply-accumulates{faster}. Its mAP50-95 on the validation pictures is {after.map:.3f}; the original has {before.map:.3f}."
+    ).replace("×", " times")
+    control = run.row("control")
+    if control is not None:
+        text += f" The same small network, trained from scratch for as many epochs as all stages together, comes to {control.map:.3f}."
+    return text
+
+
+def _tiles(run: Contents, main: Part, cut: Cut | None) -> list[Tile]:
+    before, after = run.row("original"), run.row("finetuned")
+    if before is not None and after is not None:
+        return _compared(before, after)
+    tiles: list[Tile] = []
+    if main.metrics is not None:
+        found = main.metrics
+        interval = "95 %: {:.3f} to {:.3f}".format(*found.interval) if found.interval else ""
+        tiles += [Tile("mAP50-95", numerals.score(found.map), change=interval), Tile("mAP50", numerals.score(found.map50))]
+        tiles += [Tile("Precision", numerals.score(found.precision)), Tile("Recall", numerals.score(found.recall))]
+        tiles += [Tile("Pictures", numerals.count(found.images)), Tile("Objects", numerals.count(found.objects))]
+    if cut is not None:
+        tiles += [_shrunk("Parameters", *cut.parameters, numerals.short), _shrunk("MACs", *cut.macs, numerals.short)]
+        tiles.append(_shrunk("Channels", *cut.channels, numerals.count))
+    bench = next((part.bench for part in run.parts if part.bench is not None), None)
+    if bench is not None and not tiles:
+        for place, timing in enumerate(bench.timings[:6]):
+            faster = f"{numerals.times(timing.speedup)} as fast as the first" if place else "the network, median"
+            tiles.append(Tile(timing.name, numerals.milliseconds(timing.stages["network"][0]), "ms", change=faster))
+    return tiles
+
+
+def _compared(before: Row, after: Row) -> list[Tile]:
+    tiles = [
+        _shrunk("Parameters", before.parameters, after.parameters, numerals.short),
+        _shrunk("MACs", before.macs, after.macs, numerals.short),
+        _shrunk("Model file", before.file_bytes, after.file_bytes, numerals.megabytes, "MB"),
+    ]
+    if before.latency is not None and after.latency is not None:
+        faster = f"{numerals.times(after.speedup)} as fast" if after.speedup else ""
+        tiles.append(Tile("Latency", numerals.milliseconds(after.latency), "ms", numerals.milliseconds(before.latency), faster))
+    for label, one, two in (("mAP50-95", before.map, after.map), ("mAP50", before.map50, after.map50)):
+        tiles.append(Tile(label, numerals.score(two), "", numerals.score(one), numerals.change(two - one)))
+    return tiles
+
+
+def _shrunk(label: str, before: float, after: float, style: Any, unit: str = "") -> Tile:
+    return Tile(label, style(after), unit, style(before), f"{numerals.times(before / max(after, 1))} {'smaller' if unit else 'fewer'}")
+
+
+def _table(run: Contents) -> list[tuple[Row, str]]:
+    """The summary's rows, each with the time that its stage took."""
+    seconds = {key: run.seconds.get(stage) for key, stage in _STAGE_OF.items()}
+    return [(row, numerals.duration(taken) if (taken := seconds[row.key]) is not None else numerals.NONE) for row in run.rows]
+
+
+def _epochs(part: Part) -> int:
+    assert part.results is not None
+    return len(part.results["epoch"])
+
+
+def _evaluated(run: Contents) -> list[Part]:
+    """Parts whose networks are worth comparing: a network just cut finds next to nothing."""
+    return [part for part in run.parts if part.key in ("original", "finetuned", "control")]
+
+
+def _recall(run: Contents) -> tuple[list[Chart], int] | None:
+    curves = {(part.key, part.title): part.curves for part in _evaluated(run) if part.curves}
+    return recall_charts(curves, CLASSES) if curves else None
+
+
+def _class_table(run: Contents) -> tuple[list[tuple[str, str]], list[tuple[str, int, list[str], list[str]]]] | None:
+    """Networks (key, title), and per class its name, objects, and mAP50-95 and mAP50 of each network."""
+    parts = [part for part in _evaluated(run) if part.metrics is not None and part.metrics.classes]
+    if not parts:
+        return None
+    scores = [{one.name: one for one in part.metrics.classes} for part in parts if part.metrics is not None]
+    rows = []
+    for name, first in scores[0].items():
+        own = [found.get(name) for found in scores]
+        rows.append((name, first.objects, *([numerals.score(one and getattr(one, key)) for one in own] for key in ("map", "map50"))))
+    return [(part.key, part.title) for part in parts], rows
+
+
+def _shots(run: Contents) -> Shots | None:
+    """Original and fine-tuned network; of a run of one network that one."""
+    data = run.config.get("data")
+    if not isinstance(data, str):
+        return None
+    original, small = run.part("original"), run.part("finetuned")
+    networks: dict[str, str | Path] = {}
+    if run.command == "compress":
+        for part in (original, small):
+            if part is not None and part.weights is not None:
+                networks[part.title] = part.weights
+    elif run.command == "val" and isinstance(run.config.get("weights"), str):
+        networks["network"] = run.config["weights"]
+    elif original is not None and original.weights is not None and original.results is not None:
+        networks["network"] = original.weights
+    if not networks:
+        return None
+    split, size = run.config.get("split"), run.config.get("imgsz")
+    options = {"imgsz": size} if run.command == "val" and size else {}
+    return take_shots(networks, data, split if isinstance(split, str) else "val", options)
+
+
+def _accuracy(rows: Sequence[Row]) -> list[Chart]:
+    if len(rows) < 2:
+        return []
+    charts = [accuracy_chart(rows, [row.macs / 1e6 for row in rows], "MACs, in millions", "M MACs")]
+    timed = [row for row in rows if row.latency is not None]
+    if len(timed) > 1:
+        charts.append(accuracy_chart(timed, [row.latency or 0.0 for row in timed], "latency, in ms", "ms"))
+    return charts
+
+
+def _latency(run: Contents) -> dict[int, list[Any]] | None:
+    """Per batch size a bar for every network."""
+    bench = next((part.bench for part in run.parts if part.bench is not None), None)
+    if bench is None or not bench.timings:
+        return None
+    batches: dict[int, list[Any]] = {}
+    for timing in bench.timings:
+        batches.setdefault(timing.batch, []).append(timing)
+    titles = [TITLES["original"], TITLES["finetuned"]] if run.command == "compress" and len(bench.timings) == 2 else None
+    return {
+        batch: latency_bars([(_KEYS[place % len(_KEYS)], titles[place] if titles else one.name, one) for place, one in enumerate(timings)])
+        for batch, timings in batches.items()
+    }
+
+
+def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[Step]]]:
+    """Of the network that came out, and of the control: title, digest of the file, steps."""
+    found = []
+    for part in dict.fromkeys([main, *(part for part in run.parts if part.key == "control")]):
+        if part.weights is None:
+            continue
+        steps = [Step(str(step.get("action", "")), tuple(_facts(step))) for step in load(part.weights).lineage]
+        found.append((part.title, sha256(part.weights), steps))
+    return found
+
+
+def _facts(step: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(str(name), _value(value)) for name, value in step.items() if name != "action" and value not in (None, [], {})]
