@@ -5,8 +5,7 @@ ENV := .venv
 .PHONY: demo test clean
 
 demo: $(ENV)/.demo
-	$(ENV)/bin/octrim prune --cfg yolov5n --keep 1/8 --align 8 --project runs/demo --name prune --exist-ok
-	$(ENV)/bin/octrim bench --cfg yolov5n --weights runs/demo/prune/model.safetensors --project runs/demo --name bench --exist-ok
+	$(ENV)/bin/octrim compress
 
 test: $(ENV)/.test
 	$(ENV)/bin/ruff check .
