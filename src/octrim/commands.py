@@ -335,7 +335,7 @@ class Compress(Weights, Folder):
     train_epochs: Number = None
     """Epochs of the first training; 0: the weights are trained on this data already."""
     sparsify_epochs: Number = None
-    """Epochs of sparsity training (default: 0, which leaves it out: docs/compression.md says what it gave)."""
+    """Epochs of sparsity training; 0 leaves it out (default: the preset's, 0 but for demo: docs/compression.md says what it gave)."""
     finetune_epochs: Number = None
     """Epochs of the last fine-tuning."""
     iterations: Number = None

@@ -28,6 +28,10 @@ _FREE = ("device", "workers", "cache")
 """Options that a resumed run may be given anew: they change no result, or belong to the machine."""
 
 
+_EFFORT = {"sparsify": 1.5, "prune": 0.5, "finetune": 0.5, "control": 0.3, "match": 5}
+"""What an epoch, or else the stage, takes in epochs of the first training: seen on a processor, with a teacher and a cut to 1/8; a rough guide."""
+
+
 @dataclass(frozen=True, eq=False)
 class Compressed:
     """What a compression left: its folder, the small network, and the content of summary.json."""
@@ -88,7 +92,9 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
     folder = job.path(stage.folder)
     if stored(folder) is not None:
         return
-    job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far): {folder}")
+    left = _left(job)
+    ahead = "" if left is None else f", about {timedelta(seconds=left)} to go"
+    job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far{ahead}): {folder}")
     try:
         result = once(job, folder, stage.work)
     except KeyboardInterrupt:
@@ -98,6 +104,19 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
         row = result["row"]
         found = f"mAP50 {row['mAP50']:.4f}, mAP50-95 {row['mAP50-95']:.4f} ({row['interval'][0]:.4f} to {row['interval'][1]:.4f})"
         job.run.print(f"{stage.title}: {row['parameters']:,} parameters, {row['macs'] / 1e6:,.1f} M MACs, {found}")
+
+
+def _left(job: Job) -> int | None:
+    """Seconds that the stages which are not done will take, to half a minute, judged by the first training; None where it tells nothing."""
+    preset = job.start.preset
+    trained = stored(job.path("1-train"))
+    if trained is None or not preset.train_epochs:
+        return None
+    epochs = {"sparsify": preset.sparsify_epochs, "prune": (preset.iterations - 1) * preset.step_epochs, "finetune": preset.finetune_epochs}
+    epochs |= {"control": preset.whole}
+    waiting = [stage.title for stage in stages_of(preset, job.start.config.control) if stored(job.path(stage.folder)) is None]
+    effort = sum(_EFFORT.get(title, 0) * epochs.get(title, 1) + 0.5 for title in waiting)
+    return 30 * round(effort * trained["seconds"] / preset.train_epochs / 30 + 0.5)
 
 
 def _elapsed(began: float) -> str:
