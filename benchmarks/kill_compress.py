@@ -1,6 +1,7 @@
 """A compression killed (-9) once in every stage and resumed each time, against one that nobody disturbs.
 
     python benchmarks/kill_compress.py --weights W --data D [--epochs 2 --imgsz 64 --batch 4 --align 8 --keep 1/4 --seed 0]
+    python benchmarks/kill_compress.py --weights W --data D --random 20    # at moments drawn over the whole time, four to a run
 
 Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control. Ends with 0 when summary.json
 without its times, the plan, and every network are the same to the last bit.
@@ -12,6 +13,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--keep", default="1/4")
     parser.add_argument("--align", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--random", type=int, default=0, metavar="KILLS")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,22 +48,62 @@ def main() -> int:
         start += ["--keep", options.keep, "--align", str(options.align), "--control", "--iterations", "2", "--iterations-bench", "20"]
         for stage in ("train", "sparsify", "step", "finetune"):
             start += [f"--{stage}-epochs", str(options.epochs)]
+        began = time.monotonic()
         subprocess.run([*start, "--name", "whole"], check=True, stdout=subprocess.DEVNULL)
+        length = time.monotonic() - began
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         seconds = list(summary(whole)["times"]["seconds"].values())
-        print("undisturbed:", ", ".join(f"{stage} {value:.1f} s" for stage, value in zip(FOLDERS, seconds, strict=True)))
+        stages = [stage for stage in FOLDERS if (whole / stage / "stage.json").is_file()]  # which of all that there can be
+        print("undisturbed:", ", ".join(f"{stage} {value:.1f} s" for stage, value in zip(stages, seconds, strict=True)))
+        if options.random:
+            at_random(start, whole, killed, stages, options.random, length, rng)
+            return 0
         command = [*start, "--name", "killed"]
-        for number, (stage, length) in enumerate(zip(FOLDERS, seconds, strict=True), 1):
+        for number, (stage, length) in enumerate(zip(stages, seconds, strict=True), 1):
             wait = rng.uniform(0.1, 0.8) * length
-            while not kill_in(command, killed, f"[{number}/{len(FOLDERS)}]", stage, wait):
+            while not kill_in(command, killed, f"[{number}/{len(stages)}]", stage, wait):
                 shutil.rmtree(killed / stage)  # it was done before its time: once more
                 wait /= 2
                 command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
             command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         same(whole, killed)
-        print(f"{len(FOLDERS)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same")
+        print(f"{len(stages)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same")
         return 0
+
+
+def at_random(start: list[str], whole: Path, killed: Path, stages: list[str], kills: int, length: float, rng: random.Random) -> None:
+    """Runs of four kills each, then resumed to their end and compared. One kill in five may come before a run has said anything."""
+    log = killed / "log.txt"
+    for done in range(0, kills, 4):
+        for number in range(done, min(done + 4, kills)):
+            seen = log.stat().st_size if log.is_file() else 0
+            process = subprocess.Popen(command_for(start, killed), stdout=subprocess.DEVNULL)
+            early, wait = rng.random() < 0.2, rng.uniform(0, length / 4)
+            while not early and process.poll() is None and not (log.is_file() and log.stat().st_size > seen):
+                time.sleep(0.01)
+            time.sleep(wait / 10 if early else wait)
+            process.kill()
+            code = process.wait()
+            if code == 0:  # it was done before: a stage once more
+                shutil.rmtree(killed / rng.choice(stages[:-1]))
+            elif code != -signal.SIGKILL:
+                raise SystemExit(f"ended with {code}")
+            there = [stage for stage in stages if (killed / stage / "stage.json").is_file()]
+            print(f"kill {number + 1}, {wait / 10 if early else wait:.1f} s after {'the start' if early else 'the first line'}, ", end="")
+            print(f"{len(there)} of {len(stages)} stages done", flush=True)
+        subprocess.run(command_for(start, killed), check=True, stdout=subprocess.DEVNULL)
+        same(whole, killed)
+        print(f"{min(done + 4, kills)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same", flush=True)
+        shutil.rmtree(killed)
+
+
+def command_for(start: list[str], killed: Path) -> list[str]:
+    """Go on; anew where the kill came before there was anything to go on with."""
+    if (killed / "config.yaml").is_file():
+        return [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
+    shutil.rmtree(killed, ignore_errors=True)
+    return [*start, "--name", killed.name]
 
 
 def kill_in(command: list[str], run: Path, line: str, stage: str, seconds: float) -> bool:

@@ -9,7 +9,11 @@ for detections in small.predict("bus.jpg"):
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime's newer wheels send events to Microsoft, unless told otherwise before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from octrim.compression import Compressed, compress

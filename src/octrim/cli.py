@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import re
+import signal
 import sys
+import threading
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -33,21 +36,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     commands, name, rest = _commands(arguments)
     name = " ".join([name, *(rest[:1] if rest and rest[0] in commands else [])]).removeprefix("octrim").strip()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot write into the user's home, in several lines
+    with _interruptions() as interrupted:
+        try:
+            parse(arguments).run()
+        except SystemExit as error:  # tyro: 0 after --help
+            return error.code if isinstance(error.code, int) else 2
+        except KeyboardInterrupt:
+            pass
+        except InputError as error:
+            if not interrupted:
+                return _fail(name, str(error))
+        except OSError as error:  # a full disk, a folder without permission
+            if not interrupted:
+                where = f"{error.filename}: " if error.filename else ""
+                return _fail(name, str(InputError(f"{where}{error.strerror or error}")))
+        except MemoryError:
+            return _fail(name, "out of memory")
+        except Exception:
+            if not interrupted:
+                raise
+        else:
+            return 0
+    print(f"octrim {name}: interrupted", file=sys.stderr)
+    return 130
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """A list that Ctrl-C fills. Libraries turn KeyboardInterrupt into errors of their own: an import fails, a graph cannot be built."""
+    interrupted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        interrupted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupted  # somebody else handles it
+        return
+    signal.signal(signal.SIGINT, note)
     try:
-        parse(arguments).run()
-    except SystemExit as error:  # tyro: 0 after --help
-        return error.code if isinstance(error.code, int) else 2
-    except InputError as error:
-        return _fail(name, str(error))
-    except KeyboardInterrupt:
-        print(f"octrim {name}: interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:  # a full disk, a folder without permission
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(name, str(InputError(f"{where}{error.strerror or error}")))
-    except MemoryError:
-        return _fail(name, "out of memory")
-    return 0
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _fail(name: str, message: str) -> int:

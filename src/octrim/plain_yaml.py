@@ -41,8 +41,9 @@ def read_text(path: str | Path) -> str:
 
 def parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     """The values, and the nodes that know their lines. Raises InputError; `name` stands in it, with the line where one is known."""
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)  # which looks for characters that YAML must not have
         root = loader.get_single_node()
         return (None if root is None else loader.construct_document(root)), root
     except yaml.YAMLError as error:
@@ -53,4 +54,5 @@ def parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     except (RecursionError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(f"{name}: not YAML that can be read: {type(error).__name__} {shown(str(error))}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()

@@ -21,9 +21,9 @@ TEN, ELEVEN = VERSIONS
 class Draft:
     """A network being written, with what every test needs around it. x: its input, float32 `[1, 4, 6, 6]`."""
 
-    def __init__(self, fake: Installed, shape: tuple[int, ...] = (1, 4, 6, 6), dtype: str = "FLOAT") -> None:
+    def __init__(self, fake: Installed, shape: tuple[int, ...] = (1, 4, 6, 6), dtype: str = "FLOAT", logger: Any = None) -> None:
         self.fake, self.trt = fake, fake.trt
-        self.logger = self.trt.Logger(self.trt.Logger.WARNING)
+        self.logger = self.trt.Logger(self.trt.Logger.WARNING) if logger is None else logger
         self.builder = self.trt.Builder(self.logger)
         self.net = self.builder.create_network(1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self.config = self.builder.create_builder_config()
@@ -250,6 +250,12 @@ def _reshape(d: Draft, *dims: int) -> Any:
     return layer.get_output(0)
 
 
+def _transpose(d: Draft) -> Any:
+    layer = d.net.add_shuffle(d.x)
+    layer.first_transpose = d.trt.Permutation([0, 2, 1])
+    return layer.get_output(0)
+
+
 def _same_names(d: Draft, layers: bool) -> Any:
     first = d.net.add_identity(d.x)
     second = d.net.add_identity(first.get_output(0))
@@ -295,6 +301,9 @@ NETWORKS: dict[str, tuple[Callable[[Draft], Any], str]] = {
     "bias of another size": (lambda d: d.conv(d.x, ones(4, 4, 1, 1), ones(3)).get_output(0), r"bias of 3 values for 4 output channels"),
     "groups that do not divide": (_groups, r"3 groups do not divide 4 input and 4 output channels"),
     "window larger than the map": (lambda d: d.conv(d.x, ones(4, 4, 7, 7)).get_output(0), r"a window of \[7, 7\] does not fit"),
+    "window larger by two": (lambda d: d.conv(d.x, ones(4, 4, 8, 8)).get_output(0), r"a window of \[8, 8\] does not fit"),
+    "quantized scalar": (lambda d: d.quantize(d.constant(1.0), d.constant(0.5)), r"a scalar cannot be quantized"),
+    "dequantized scalar": (lambda d: d.dequantize(d.constant(1, np.int8), d.constant(0.5)), r"a scalar cannot be dequantized"),
     "operands of two types": (lambda d: d.elementwise(d.x, d.constant(ones(1, 1, 1, 1), np.float16)), r"operands of types FLOAT and HALF"),
     "operands of two ranks": (lambda d: d.elementwise(d.x, d.constant(ones(6))), r"operands of ranks 4 and 1"),
     "operands that do not broadcast": (lambda d: d.elementwise(d.x, d.constant(ones(1, 2, 1, 1))), r"do not broadcast"),
@@ -312,6 +321,7 @@ NETWORKS: dict[str, tuple[Callable[[Draft], Any], str]] = {
     "linear resize": (lambda d: _resize(d, (1, 1, 2, 2), resize_mode=d.trt.InterpolationMode.LINEAR), r"resize_mode is LINEAR"),
     "rounding of a resize": (lambda d: _resize(d, (1, 1, 2, 2), nearest_rounding=d.trt.ResizeRoundMode.CEIL), r"nearest_rounding is CEIL"),
     "reshape to another volume": (lambda d: _reshape(d, 0, 4, 35), r"\[1, 4, 6, 6\] cannot become \[0, 4, 35\]"),
+    "transpose of fewer dimensions": (_transpose, r"permutation \[0, 2, 1, 0\] of rank 4"),
     "two free dimensions": (lambda d: _reshape(d, -1, 4, -1), r"more than one -1"),
     "slice out of bounds": (lambda d: _slice(d, (0, 2, 0, 0), (1, 3, 6, 6)), r"element 4 along axis 1"),
     "slice of another rank": (lambda d: _slice(d, (0, 2), (1, 2)), r"for axes \[0, 1, 2, 3\]"),

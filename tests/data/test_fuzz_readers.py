@@ -22,7 +22,9 @@ from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.curves import save_confusion
 from octrim.evaluate.val import write_predictions
-from tests.data.making import picture, problems, text
+from tests.data.holding import JSON, ROWS, XML, checked, coco, voc_set, yolo
+from tests.data.making import problems, text
+from tests.fuzz.mutations import mutated
 
 DAMAGED = "picture is damaged, truncated or of an unknown format, left out"
 MISSING = "picture is missing, left out"
@@ -45,78 +47,11 @@ def no_hang() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def checked(data: Path, names: tuple[str, ...] = ()) -> Dataset | InputError:
-    """What `open_dataset` makes of it, cold and from the cache: both must be the same, and keep the contract."""
-    first, second = outcome(data, names), outcome(data, names)
-    assert type(first) is type(second)
-    if isinstance(first, InputError) or isinstance(second, InputError):
-        assert str(first) == str(second)
-        assert str(first).isprintable()
-        assert 0 < len(str(first)) <= 600
-        assert os.sep in str(first)
-        return first
-    for dataset in (first, second):
-        hold_invariants(dataset)
-    for name in ("names", "paths", "picture_ids", "category_ids", "report"):
-        assert getattr(first, name) == getattr(second, name)
-    for name in ("sizes", "boxes", "labels", "crowd", "starts"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    return first
-
-
-def outcome(data: Path, names: tuple[str, ...]) -> Dataset | InputError:
-    try:
-        return open_dataset(data, "val", names)
-    except InputError as error:
-        return error
-
-
-def hold_invariants(dataset: Dataset) -> None:
-    count = len(dataset.boxes)
-    assert len(dataset) == len(dataset.sizes) == len(dataset.picture_ids) > 0
-    assert (dataset.sizes > 0).all()
-    assert (int(dataset.starts[0]), int(dataset.starts[-1]), len(dataset.starts)) == (0, count, len(dataset) + 1)
-    assert (np.diff(dataset.starts) >= 0).all()
-    assert np.isfinite(dataset.boxes).all()
-    limits = np.tile(dataset.sizes[np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))][:, ::-1], 2)
-    assert ((dataset.boxes >= 0) & (dataset.boxes <= limits)).all()
-    assert (dataset.boxes[:, 2:] > dataset.boxes[:, :2]).all()
-    assert ((dataset.labels >= 0) & (dataset.labels < len(dataset.names))).all()
-    assert len(dataset.labels) == len(dataset.crowd) == count
-    assert all(type(key) in (int, str) for key in dataset.picture_ids)
-    assert all(type(key) is int for key in dataset.category_ids)
-    lines = dataset.report.lines()
-    assert len(lines) == len(dataset.report.counts)
-    assert all(line.isprintable() for line in lines)
-
-
-def yolo(root: Path, label: str | bytes = "0 .5 .5 .2 .2\n") -> Path:
-    for stem in ("good", "x"):
-        picture(root / "images" / "val" / f"{stem}.png")
-        text(root / "labels" / "val" / f"{stem}.txt", "1 .5 .5 .2 .2\n" if stem == "good" else label)
-    return root
-
-
-def coco(root: Path, document: str | bytes) -> Path:
-    picture(root / "val" / "a.png")
-    return text(root / "annotations" / "val.json", document)
-
-
 def images(*files: str) -> str:
     """A COCO file of a.png and these pictures, with a box on the first."""
     entries = [{"id": number, "file_name": name} for number, name in enumerate(("a.png", *files))]
     box = {"id": 1, "image_id": 0, "category_id": 5, "bbox": [1, 2, 30, 20]}
     return json.dumps({"images": entries, "annotations": [box], "categories": [{"id": 5, "name": "x"}]})
-
-
-def voc_set(root: Path, xml: str | bytes) -> Path:
-    for stem in ("good", "x"):
-        picture(root / "JPEGImages" / f"{stem}.png")
-        box = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax>"
-        whole = f"<annotation><object><name>cat</name><bndbox>{box}</bndbox></object></annotation>"
-        text(root / "Annotations" / f"{stem}.xml", whole if stem == "good" else xml)
-    text(root / "ImageSets" / "Main" / "val.txt", "good\nx\n")
-    return root
 
 
 PLACES = ("images/val/x.png", "labels/val/x.txt", "list.txt", "data.yaml", "other.yaml")
@@ -325,52 +260,6 @@ def test_hostile_names_can_be_written_and_drawn(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions.json", found, [np.asarray([[1, 2, 3, 4, 0.5, 0]], np.float32)])
     assert json.loads((tmp_path / "predictions.json").read_text())[0]["image_id"] == "\ud800\n"
     save_confusion(np.ones((2, 2), int), found.names, tmp_path / "confusion.png")
-
-
-# The fuzz: text of each format with numbers, words and bytes replaced, cut, repeated and moved.
-
-TOKENS = (
-    *("NaN", "inf", "-Infinity", "1e999", "1e308", "-1e308", "1e-320", "9" * 30, "9" * 5000, "-1", "-0.0", "0", "0.99999999", "65535", "1_0"),
-    *("9223372036854775808", "true", "null", '""', "[]", "{}", "[[1,2,3,4]]", '{"a":1}', '"\\ud800"', "\udcff", "\x00", "\ufeff", "\u2028", "\x85"),
-    *("\x1b[31m", "١", "💥", "A" * 3000, "../..", "/dev/zero", "&a;", "<!DOCTYPE a>", "</object>", "<object>" * 50, "[" * 50, "\r", "\r\n", "\t"),
-)
-WHOLE = (b"", b" ", b"\n", b"\0" * 100, b"[" * 100_000, b'{"a":' * 100_000, b"<a>" * 100_000, b"1 " * 9999)
-
-
-def mutated(dice: random.Random, data: bytes) -> bytes:
-    if dice.random() < 0.01:
-        return dice.choice(WHOLE)
-    for _ in range(dice.choice((1, 1, 1, 2, 4))):
-        start = dice.randrange(len(data) + 1)
-        stop = start + dice.choice((1, 1, 2, 5, 20, 80))
-        token = dice.choice(TOKENS).encode("utf-8", "surrogateescape")
-        numbers = list(re.finditer(rb"-?\d+\.?\d*", data))
-        kind = dice.randrange(9)
-        if kind < 3 and numbers:
-            spot = dice.choice(numbers)
-            data = data[: spot.start()] + token + data[spot.end() :]
-        elif kind == 3:
-            data = data[:start] + token + data[start:]
-        elif kind == 4:
-            data = data[:start] + data[stop:]
-        elif kind == 5:
-            data = data[:stop] + data[start:stop] * dice.choice((1, 1, 30)) + data[stop:]
-        elif kind == 6:
-            data = data[:start] + bytes(byte ^ 1 << dice.randrange(8) for byte in data[start : start + 1]) + data[start + 1 :]
-        elif kind == 7:
-            data = dice.choice((data[:start], b"\xef\xbb\xbf" + data, data.replace(b"\n", b"\r\n"), data.decode("latin-1").encode("utf-16")))
-        else:
-            data = data[:start] + dice.randbytes(dice.choice((1, 4, 30))) + data[stop:]
-    return data
-
-
-ROWS = b"0 0.5 0.5 0.2 0.2\n1 0.25 0.75 0.1 0.3\n0 0.1 0.1 0.2 0.2\n"
-OBJECT = b"<object><name>%s</name><difficult>0</difficult><bndbox><xmin>%d</xmin><ymin>2</ymin><xmax>%d</xmax><ymax>40</ymax></bndbox></object>\n"
-XML = b'<?xml version="1.0"?>\n<annotation>\n' + OBJECT % (b"cat", 5, 50) + OBJECT % (b"dog", 30, 90) + b"</annotation>\n"
-JSON = b"""{"images": [{"id": 7, "file_name": "a.png", "width": 100, "height": 50}, {"id": "x", "file_name": "b.png"}],
-"annotations": [{"id": 1, "image_id": 7, "category_id": 90, "bbox": [1.5, 2, 30, 20], "iscrowd": 0},
-{"id": 2, "image_id": "x", "category_id": 1, "bbox": [0, 0, 100, 50], "iscrowd": 1}, {"id": 3, "image_id": 7, "category_id": 1, "bbox": [5, 5, 9, 9]}
-], "categories": [{"id": 90, "name": "brush"}, {"id": 1, "name": "person"}]}"""
 
 
 @pytest.mark.parametrize(("make", "whole"), [(yolo, ROWS), (voc_set, XML), (coco, JSON)], ids=["yolo", "voc", "coco"])

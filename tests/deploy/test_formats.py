@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,14 @@ from octrim.deploy.compare import compare, judge, limits_of
 from octrim.deploy.export import export
 from octrim.errors import InputError
 from octrim.network.model import Model
+from octrim.network.rows import Network, Row
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
 from tests.backends.tensorrt_standin import VERSIONS, Installed, installed
 from tests.data.test_pictures import write
-from tests.networks import lively_model
+from tests.networks import ACTIVATIONS, lively_model
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -71,6 +73,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[Installed]:
         ("fp32", ["--pad-channels", "16"], 1),
         ("fp16", ["--batch", "2"], 2),
         ("int8", ["--batch", "3", "--dynamic"], [1, 3, 3]),
+        ("int8", ["--high-precision", "fp32"], 1),
         ("fp32", ["--batch", "2", "3", "4"], [2, 3, 4]),
     ],
 )
@@ -93,6 +96,7 @@ def test_engines(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[st
     header = json.loads((run / "model.engine.json").read_text())
     assert header["gpu"] == {"name": "Stand-in", "capability": "8.7", "cuda": "12.9", "driver": "13.0"}
     assert header["lineage"][0] == {"action": "made up"}
+    assert header["high_precision"] == ("fp32" if "fp32" in (precision, *options) else "fp16")
     assert not fake.device.live
     assert not fake.errors
     if options == ["--batch", "2", "3", "4"]:
@@ -113,7 +117,9 @@ def test_a_wrong_engine_is_not_called_done(
     assert not fake.device.live
 
 
-def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
     arguments = ["export", "--weights", "small.safetensors", "--format", "tensorrt"]
     told = failed(capsys, *arguments)
     assert "TensorRT cannot be imported" in told
@@ -186,6 +192,16 @@ def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], opti
     assert main(["bench", "--weights", str(path), "--iterations", "2", "--warmup", "0"]) == 0
     for refused, why in ((["--precision", "fp16"], "runs it in fp32"), (["--runtime", "openvino"], "runs in paddle, not in openvino")):
         assert why in failed(capsys, "predict", "--weights", str(path), "--source", "pictures", *refused)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_paddle_inference_of_every_activation(tmp_path: Path, activation: str | None) -> None:
+    """oneDNN fuses each into its convolution, and this process must live: with Paddle's own leaky_relu it does not."""
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    first = Row("a", "conv", ("images",), 8, 3, 2, 1, norm=True, activation=activation)
+    rows = (Row("images", "image", channels=3), first, replace(first, name="b", inputs=("a",)), Row("head", "conv", ("b",), 14, bias=True))
+    model = lively_model(Network((*rows, Row("detect", "detect", ("head",))), (((8.0, 8.0), (16.0, 16.0)),)))
+    assert export(model, tmp_path / "paddle", "paddle", imgsz=64).score_error < 1e-4
 
 
 @pytest.mark.parametrize("damage", ["octrim.json", "model.pdiparams", "model.json"])

@@ -18,7 +18,8 @@ def _open(graph: bytes | str, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print, we say
     options.intra_op_num_threads = threads or 0
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # Without a fallback, which would print what it falls back to, and there is none.
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.onnx import export_metadata, level_constants
-from octrim.backends.paddle import F, PaddleNetwork, nn, paddle
+from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle
 from octrim.backends.session import check_batch, file_info, float_batch, usable_cores
 from octrim.errors import InputError, shown
 from octrim.network.folding import folded
@@ -30,6 +30,13 @@ class _Recorded(PaddleNetwork):
     """Paddle's own ops only, which can be recorded."""
 
     compiled = False
+
+    def conv(self, row: Row, x: Any) -> Any:
+        x = self._sub_layers[row.name](x)
+        if (row.activation or "").startswith("leaky_relu"):
+            # Not by leaky_relu: where Paddle 3.3 fuses that into a convolution of oneDNN, the process dies of a segmentation fault.
+            return paddle.maximum(x, x * row.slope)
+        return activate(row, x)
 
     def upsample(self, row: Row, x: Any) -> Any:
         # Not by interpolation: Paddle 3.3 cannot hand that to oneDNN ("ConvertPirAttribute2RuntimeAttribute not support").
@@ -102,8 +109,9 @@ class PaddleInferenceSession:
             content = json.loads(description.read_text("utf-8"))
             (height, width), batch, classes = content["size"], content["batch"], content["classes"]
             metadata = {key: str(content[key]) for key in ("names", "stride", "octrim")}
-            if not all(isinstance(value, int) for value in (height, width, classes)) or not isinstance(batch, int | None):
-                raise ValueError("size, batch and classes must be whole numbers")
+            numbers = (height, width, classes, *([] if batch is None else [batch]))
+            if not all(type(number) is int and number >= 1 for number in numbers):  # true is an int, too
+                raise ValueError("size, batch and classes must be whole numbers from 1 up")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{description}: is damaged: {shown(str(error))}") from None
         self.folder = folder

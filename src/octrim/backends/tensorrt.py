@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -35,15 +37,26 @@ Progress = Callable[[str, int, int], None]
 
 
 def import_tensorrt() -> ModuleType:
-    """The `tensorrt` module. Raises InputError where it is missing or older than the API used here."""
+    """The `tensorrt` module, or where it is missing that of TensorRT for RTX, which has the same API. Raises InputError where both are missing or
+    `tensorrt` is older than the API used here.
+    """
     try:
         import tensorrt  # pyright: ignore[reportMissingImports] (an extra that only machines with an NVIDIA GPU have)
     except (ImportError, OSError) as error:  # OSError: its libraries do not load
+        with contextlib.suppress(ImportError, OSError):
+            import tensorrt_rtx_bindings  # pyright: ignore[reportMissingImports]
+
+            return tensorrt_rtx_bindings
         raise InputError(f"TensorRT cannot be imported ({shown(str(error))}); pip install 'octrim[tensorrt]'") from None
     version = str(tensorrt.__version__)
-    if int(version.partition(".")[0]) < 10:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (10, 3):
         raise InputError(f"TensorRT {version} is too old; expected 10.3 or newer")
     return tensorrt
+
+
+def version_of(trt: ModuleType) -> str:
+    """As engines record it: "10.3.0.26", or "rtx 1.7.1.116" of TensorRT for RTX, which counts on its own."""
+    return f"rtx {trt.__version__}" if trt.__name__.startswith("tensorrt_rtx") else str(trt.__version__)
 
 
 @cache
@@ -65,6 +78,10 @@ def logger(trt: Any) -> Any:
         def last(self) -> str:
             return " ".join(self.errors[-1].split()) if self.errors else "it gives no reason"
 
+        def reason(self) -> str:
+            """Of a failed build: the first message, which names the layer, and the last, which says what came of it."""
+            return " .. ".join(dict.fromkeys((" ".join(self.errors[0].split()), self.last()))) if self.errors else self.last()
+
     return Logger()
 
 
@@ -81,10 +98,13 @@ def build_engine(
     level: int = 3,
     timing_cache: Path | None = None,
     progress: Progress | None = None,
+    high_precision: str = "fp16",
 ) -> bytes:
     """A serialized engine for pictures of height x width pixels, multiples of the stride. Takes minutes.
 
-    precision: "fp32" (without TF32), "fp16", or "int8", which needs a model with scales; what has none is float16 then.
+    precision: "fp32" (without TF32), "fp16", or "int8", which needs a model with scales.
+    high_precision: what an int8 engine computes everything else in, maps before they are rounded to int8 included: "fp16", or "fp32", which makes
+    the same integers as ONNX but leaves Detect's convolutions without tensor cores.
     batch: pictures at a time, or (fewest, typical, most) for an engine that takes any number between and is fastest at the typical one.
     pixels: False takes float32 `[batch, 3, height, width]` in 0..1 instead of uint8 `[batch, height, width, 3]`.
     decode: False gives the logits `head0`, `head1`, .. float32 `[batch, anchors x (5 + classes), h, w]` instead of `output0`.
@@ -95,7 +115,7 @@ def build_engine(
     """
     from octrim.backends.tensorrt_layers import define  # imports onnx, which running an engine does not need
 
-    counts = check_options(model, height, width, precision, batch, pad_channels, level)
+    counts = check_options(model, height, width, precision, batch, pad_channels, level, high_precision)
     if workspace < 1:
         raise InputError(f"workspace is {workspace} bytes, expected at least 1")
     if timing_cache is not None and (timing_cache.is_dir() or not timing_cache.parent.is_dir()):
@@ -105,15 +125,16 @@ def build_engine(
     trt: Any = import_tensorrt()
     log = logger(trt)
     log.errors.clear()
-    monitor = None if progress is None else _monitor(trt, progress)
+    pressed: list[int] = []
+    monitor = _monitor(trt, progress or (lambda *_: None), pressed)
     try:
         builder = trt.Builder(log)
     except (TypeError, RuntimeError) as error:  # pybind11 makes a TypeError of a builder that could not be made
-        raise InputError(f"TensorRT {trt.__version__} cannot start: {log.last() if log.errors else error}") from None
+        raise InputError(f"TensorRT {version_of(trt)} cannot start: {log.last() if log.errors else error}") from None
     try:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         # TensorRT reads these arrays until the build returns.
-        kept = define(trt, network, model, height, width, precision, batch, pixels, decode, pad_channels, log.last)
+        kept = define(trt, network, model, height, width, precision, batch, pixels, decode, pad_channels, log.reason, high_precision)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
@@ -126,18 +147,18 @@ def build_engine(
             if config.add_optimization_profile(profile) < 0:
                 raise RuntimeError(f"the batches {counts} were refused")
         cache_kept = None if timing_cache is None else _read_timing_cache(trt, config, timing_cache)
-        if monitor is not None:
-            config.progress_monitor = monitor
+        config.progress_monitor = monitor
         log.errors.clear()  # a timing cache of another version is no reason to fail
-        serialized = builder.build_serialized_network(network, config)
+        with _noting_interrupts(pressed):
+            serialized = builder.build_serialized_network(network, config)
     except RuntimeError as error:
-        if monitor is not None and monitor.raised is not None:  # then this is how the build stopped
-            raise monitor.raised from None
-        raise InputError(f"TensorRT {trt.__version__}: {log.last() if log.errors else error}") from None
-    if monitor is not None and monitor.raised is not None:
-        raise monitor.raised
+        if pressed or monitor.raised is not None:  # then this is how the build stopped
+            raise (monitor.raised or KeyboardInterrupt) from None
+        raise InputError(f"TensorRT {version_of(trt)}: {log.reason() if log.errors else error}") from None
+    if pressed or monitor.raised is not None:
+        raise monitor.raised or KeyboardInterrupt
     if serialized is None:
-        raise InputError(f"TensorRT {trt.__version__} cannot build the engine: {log.last()}")
+        raise InputError(f"TensorRT {version_of(trt)} cannot build the engine: {log.reason()}")
     engine = bytes(serialized)
     times = None if timing_cache is None else config.get_timing_cache()
     if timing_cache is not None and times is not None:
@@ -148,7 +169,14 @@ def build_engine(
 
 
 def check_options(
-    model: Model, height: int, width: int, precision: str, batch: int | tuple[int, int, int], pad_channels: int = 1, level: int = 3
+    model: Model,
+    height: int,
+    width: int,
+    precision: str,
+    batch: int | tuple[int, int, int],
+    pad_channels: int = 1,
+    level: int = 3,
+    high_precision: str = "fp16",
 ) -> tuple[int, int, int]:
     """Raise InputError for options that cannot work, before anything takes time; the batch as (fewest, typical, most)."""
     stride = model.network.stride
@@ -156,6 +184,8 @@ def check_options(
         raise InputError(f"precision {precision!r} for TensorRT; expected one of {', '.join(PRECISIONS)}")
     if precision == "int8" and not model.scales:
         raise InputError("int8 needs scales: octrim quantize --weights .. first")
+    if high_precision not in ("fp16", "fp32"):
+        raise InputError(f"high_precision is {high_precision!r}, expected fp16 or fp32")
     if any(side < stride or side % stride for side in (height, width)):
         raise InputError(f"picture sides must be multiples of the stride {stride}; found {height}x{width}")
     shapes(model.network, height, width)  # tells which row a picture is too small for
@@ -183,8 +213,22 @@ def _read_timing_cache(trt: Any, config: Any, path: Path) -> Any:
     return None
 
 
-def _monitor(trt: Any, progress: Progress) -> Any:
-    """An IProgressMonitor. What `progress` raises, Ctrl-C included, stops the build and waits in `raised`: it may not cross TensorRT's code."""
+@contextlib.contextmanager
+def _noting_interrupts(pressed: list[int]) -> Iterator[None]:
+    """Ctrl-C is noted in `pressed`: a KeyboardInterrupt that comes up in a callback, such as the logger's, is printed by TensorRT and lost."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _monitor(trt: Any, progress: Progress, pressed: list[int]) -> Any:
+    """An IProgressMonitor. What `progress` raises stops the build and waits in `raised`: it may not cross TensorRT's code. So does `pressed`."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -198,7 +242,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self._tell(phase_name, step + 1)
-            return self.raised is None
+            return self.raised is None and not pressed
 
         def phase_finish(self, phase_name: str) -> None:
             self._tell(phase_name, self.steps.pop(phase_name, 0))
@@ -215,7 +259,15 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 
 def engine_header(
-    model: Model, height: int, width: int, precision: str, batch: int | tuple[int, int, int], pixels: bool, decode: bool, engine: bytes
+    model: Model,
+    height: int,
+    width: int,
+    precision: str,
+    batch: int | tuple[int, int, int],
+    pixels: bool,
+    decode: bool,
+    engine: bytes,
+    high_precision: str = "fp16",
 ) -> dict[str, Any]:
     """What an engine does not say of itself, as JSON values. `gpu` is for whoever knows it to fill in.
 
@@ -225,7 +277,7 @@ def engine_header(
     counts = check_options(model, height, width, precision, batch)
     return {
         "format": ENGINE_FORMAT,
-        "tensorrt": str(import_tensorrt().__version__),
+        "tensorrt": version_of(import_tensorrt()),
         "gpu": None,
         "names": list(model.names),
         "anchors": [[list(pair) for pair in anchors] for anchors in model.network.anchors],
@@ -235,6 +287,7 @@ def engine_header(
         "size": [height, width],
         "table": model.network.to_json(),
         "precision": precision,
+        "high_precision": high_precision if precision == "int8" else precision,
         "batch": list(counts),
         "input": "uint8" if pixels else "float32",
         "decode": decode,

@@ -1,8 +1,8 @@
 """The network as TensorRT layers, defined one by one from the table (no ONNX parser), for strongly typed networks.
 
 Every layer's type follows from its inputs: float32, or float16 between casts at the edges. int8 is explicit: a quantize and a dequantize layer
-around every value that crosses memory, which TensorRT fuses into the convolutions; whatever is not quantized is then float16. Stays within
-the API that TensorRT 10.3 (JetPack 6) and 11 share.
+around every value that crosses memory, which TensorRT fuses into the convolutions; whatever is not quantized is then float16, or float32 where
+that was asked for. Stays within the API that TensorRT 10.3 (JetPack 6) and 11 share.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ class TensorrtOps:
         decode: bool = True,
         pad_channels: int = 1,
         explain: Callable[[], str] = lambda: "no reason given",
+        high_precision: str = "fp16",
     ) -> None:
         self.trt, self.network, self.model = trt, network, model
         self.decode, self.pad_channels, self.explain = decode, pad_channels, explain
         self.shapes = shapes(model.network, height, width)
-        self.dtype = np.float32 if precision == "fp32" else np.float16
-        self.type = trt.DataType.FLOAT if precision == "fp32" else trt.DataType.HALF
+        single = (high_precision if precision == "int8" else precision) == "fp32"
+        self.dtype = np.float32 if single else np.float16
+        self.type = trt.DataType.FLOAT if single else trt.DataType.HALF
         self.scales = Scales(model.network, model.scales if precision == "int8" else {})
         self.dequantized: dict[str, Any] = {}
         self.kept: list[np.ndarray] = []
@@ -295,12 +297,13 @@ def define(
     decode: bool = True,
     pad_channels: int = 1,
     explain: Callable[[], str] = lambda: "no reason given",
+    high_precision: str = "fp16",
 ) -> list[np.ndarray]:
     """Walk the table into an empty strongly typed INetworkDefinition; options as `build_engine` explains them.
 
     Returns the arrays that TensorRT reads while it builds: keep them until then.
     """
-    ops = TensorrtOps(trt, network, model, height, width, precision, decode, pad_channels, explain)
+    ops = TensorrtOps(trt, network, model, height, width, precision, decode, pad_channels, explain, high_precision)
     row = model.network.rows[0]
     size = batch if isinstance(batch, int) else -1
     shape = (size, height, width, row.channels) if pixels else (size, row.channels, height, width)

@@ -21,7 +21,7 @@ import numpy as np
 from octrim.backends.cuda import Cuda, cuda_runtime
 from octrim.backends.engine_file import check_origin, read_engine
 from octrim.backends.session import SessionInfo, check_batch, float_batch
-from octrim.backends.tensorrt import import_tensorrt, logger
+from octrim.backends.tensorrt import import_tensorrt, logger, version_of
 from octrim.errors import InputError, shown
 
 # Batch sizes whose context, buffers and graph are kept: of yolov5s at 640 px and batch 32 the output alone takes 274 MB on either side.
@@ -46,14 +46,15 @@ class TensorrtFileSession:
         if precision not in ("fp32", header.precision):  # fp32 is the default and says nothing
             raise InputError(f"{path}: was built in {header.precision}; TensorRT cannot run it in {precision}")
         trt = import_tensorrt()
+        version = version_of(trt)
         cuda = cuda_runtime()
         self.gpu = cuda.gpu()
-        check_origin(path, header, str(trt.__version__), self.gpu)
+        check_origin(path, header, version, self.gpu)
         self.path, self.header, self.graphs = path, header, graphs
         low, _, high = header.batch
         self.info = SessionInfo(
             runtime="tensorrt",
-            version=str(trt.__version__),
+            version=version,
             precision=header.precision,
             names=header.names,
             stride=header.stride,

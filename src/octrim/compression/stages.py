@@ -46,7 +46,7 @@ _REPAIR_PICTURES = 200
 _TAYLOR_PICTURES = 200
 _EXPORT_PICTURES = 8
 _OPPONENT = "computer:medium"
-_POINTS = 5  # of a game: short ones, because many games say more than long ones
+_POINTS = 3  # of a game: short ones, because many games say more than long ones
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from octrim.atomic import write_bytes, write_text
+from octrim.atomic import named, write_bytes, write_text
 from octrim.backends.session import Session, open_session
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
@@ -101,10 +101,11 @@ def export(
         pictures = [drawn_scene(seed, *size) for seed, size in enumerate([(720, 1280), (480, 640), (900, 600)])]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         made = Path(folder) / f"model{ALL_FORMATS[format]}"
-        if format == "tensorrt":
-            write_engine_files(model, made, precision, height, width, batch or 1, engine or EngineOptions())
-        else:
-            write_portable(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
+        with named(path):
+            if format == "tensorrt":
+                write_engine_files(model, made, precision, height, width, batch or 1, engine or EngineOptions())
+            else:
+                write_portable(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
         session = open_session(made)
         try:
             reference, limits = _reference(model, format, precision, height, width)
@@ -203,7 +204,7 @@ def export_command(config: Export) -> None:
                 _pictures(config.source),
                 config.verify,
                 data,
-                EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress),
+                EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress, config.high_precision),
             )
         run = new_run("export", config)
         target = run.path / name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 from octrim.network.model import Model
 
 FORMATS = ("onnx", "openvino")
@@ -27,7 +28,7 @@ class EngineOptions:
 
     pad_channels: multiple that convolutions are padded to with zeros; results stay the same. workspace: GiB of GPU memory while building.
     builder_level: 0 (builds fast) to 5 (runs fast). timing_cache: file of kernel times, read and written, so that later builds are faster.
-    progress: see `Build`.
+    high_precision: of int8 engines, what is not int8: "fp16" or "fp32". progress: see `Build`.
     """
 
     pad_channels: int = 1
@@ -35,6 +36,7 @@ class EngineOptions:
     builder_level: int = 3
     timing_cache: str | Path | None = None
     progress: Build | None = None
+    high_precision: str = "fp16"
 
 
 def write_portable(model: Model, made: Path, format: str, precision: str, height: int, width: int, batch: int | None) -> None:
@@ -56,7 +58,10 @@ def write_portable(model: Model, made: Path, format: str, precision: str, height
     from octrim.backends.openvino_int8 import openvino_int8_model
 
     graph = openvino_int8_model(model, height, width, batch) if precision == "int8" else openvino_model(model, height, width, batch)
-    ov.save_model(graph, made / "model.xml", compress_to_fp16=precision == "fp16")
+    try:
+        ov.save_model(graph, made / "model.xml", compress_to_fp16=precision == "fp16")
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"OpenVINO cannot write it ({shown(str(error))}); is the disk full?") from None
 
 
 def write_engine_files(
@@ -85,6 +90,7 @@ def write_engine_files(
         level=options.builder_level,
         timing_cache=None if options.timing_cache is None else Path(options.timing_cache),
         progress=options.progress,
+        high_precision=options.high_precision,
     )
-    header = engine_header(model, height, width, precision, batch, pixels=True, decode=True, engine=engine)
+    header = engine_header(model, height, width, precision, batch, True, True, engine, options.high_precision)
     write_engine(made, engine, header | {"gpu": {"name": gpu.name, "capability": gpu.capability, "cuda": gpu.cuda, "driver": gpu.driver}})

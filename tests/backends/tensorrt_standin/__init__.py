@@ -108,16 +108,14 @@ def installed(version: str) -> Iterator[Installed]:
     cuda, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     cuda.bindings, bindings.runtime = bindings, cudart  # type: ignore[attr-defined]
     modules = {"tensorrt": trt, "cuda": cuda, "cuda.bindings": bindings, "cuda.bindings.runtime": cudart}
-    before = {name: sys.modules.get(name) for name in modules}
+    before = {name: sys.modules[name] for name in modules if name in sys.modules}  # None is there to hide a module
     sys.modules.update(modules)
     try:
         yield Installed(trt, cudart, device)
     finally:
-        for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
+        for name in modules:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def program(recorded: Any) -> Program:

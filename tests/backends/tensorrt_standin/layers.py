@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.backends.tensorrt_standin.api import Enum, Guarded
 from tests.backends.tensorrt_standin.program import Node
-from tests.backends.tensorrt_standin.values import Dims, Permutation, Weights
+from tests.backends.tensorrt_standin.values import MAX_DIMS, Dims, Permutation, Weights
 
 
 class Tensor(Guarded):
@@ -221,9 +221,12 @@ class Concatenation(Layer):
         return self._values.get("axis", max(len(self._sources[0].shape) - 3, 0))
 
 
+_IDENTITY = tuple(range(MAX_DIMS))
+
+
 class Shuffle(Layer):
     _kind = "SHUFFLE"
-    _defaults: ClassVar[dict[str, Any]] = {"first_transpose": (), "second_transpose": (), "zero_is_placeholder": True}
+    _defaults: ClassVar[dict[str, Any]] = {"first_transpose": _IDENTITY, "second_transpose": _IDENTITY, "zero_is_placeholder": True}
     _setting = ("first_transpose", "reshape_dims", "second_transpose", "zero_is_placeholder")
 
 

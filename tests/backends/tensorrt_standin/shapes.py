@@ -79,7 +79,7 @@ def window(shape: Shape, attributes: Mapping[str, Any], kernel: Sequence[int], d
         need(stride > 0 and min(before, after) >= 0, f"stride {stride}, padding {before} and {after}")
         side = shape[2 + axis]
         sides.append(-1 if side == -1 else (side + before + after - dilation[axis] * (kernel[axis] - 1) - 1) // stride + 1)
-        need(sides[-1] == -1 or sides[-1] > 0, f"a window of {list(kernel)} does not fit into {list(shape)}")
+        need(side == -1 or sides[-1] > 0, f"a window of {list(kernel)} does not fit into {list(shape)}")
     return tuple(sides)
 
 
@@ -183,7 +183,7 @@ def _concatenation(node: Node, inputs: Sequence[Spec]) -> Spec:
 
 
 def permuted(shape: Shape, order: Sequence[int]) -> Shape:
-    need(sorted(order[: len(shape)]) == list(range(len(shape))), f"permutation {list(order)} of rank {len(shape)}")
+    need(sorted(order[: len(shape)]) == list(range(len(shape))), f"permutation {list(order[: len(shape)])} of rank {len(shape)}")
     return tuple(shape[index] for index in order[: len(shape)])
 
 
@@ -277,6 +277,7 @@ def _quantize(node: Node, inputs: Sequence[Spec]) -> Spec:
     x, scale = inputs
     _typed(x, *FLOATS)
     need(node.attributes["to_type"] == "INT8", f"the stand-in quantizes to INT8 only, not {node.attributes['to_type']}")
+    need(len(x.shape) > 0, "a scalar cannot be quantized")
     need(scale.dtype == x.dtype, f"scale of type {scale.dtype} for an input of type {x.dtype}")
     need(scale_axis(node, x, scale) in (None, 0), "weights of a convolution have a scale per output channel, axis 0")
     return Spec(x.shape, "INT8", scale=scale.value)
@@ -285,6 +286,7 @@ def _quantize(node: Node, inputs: Sequence[Spec]) -> Spec:
 def _dequantize(node: Node, inputs: Sequence[Spec]) -> Spec:
     x, scale = inputs
     _typed(x, "INT8")
+    need(len(x.shape) > 0, "a scalar cannot be dequantized")
     target = node.attributes["to_type"]
     need(target in FLOATS, f"dequantized to {target}, expected {' or '.join(FLOATS)}")
     need(scale.dtype == target, f"scale of type {scale.dtype} for an output of type {target}")

@@ -54,12 +54,12 @@ class Dims(_Integers):
 
 
 class Permutation(_Integers):
-    """Identity beyond what it was given."""
+    """Zeros beyond what it was given, so that one for fewer dimensions than a tensor has is none."""
 
     def _setup(self, arg0: Sequence[int] = ()) -> None:
         if sorted(arg0) != list(range(len(arg0))) or len(arg0) > MAX_DIMS:
             raise ValueError(f"{self._where()}: {tuple(arg0)} is no permutation of at most {MAX_DIMS} dimensions")
-        self._items = [*arg0, *range(len(arg0), MAX_DIMS)]
+        self._items = [*arg0, *[0] * (MAX_DIMS - len(arg0))]
 
 
 class Weights(Guarded):
