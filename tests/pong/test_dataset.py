@@ -159,12 +159,19 @@ def marked(mark: str) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_data_set_and_no_process(number: signal.Signals, tmp_path: Path) -> None:
     mark = f"OCTRIM_MARK={os.getpid()}-{number}"
-    program = f"from octrim.pong.dataset import make_dataset; make_dataset({str(tmp_path / 'set')!r}, 100000, imgsz=64, workers=2)"
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored where the tests run in the background of a shell
+        f"from octrim.pong.dataset import make_dataset; make_dataset({str(tmp_path / 'set')!r}, 100000, imgsz=64, workers=2)"
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL, env={**os.environ, "OCTRIM_MARK": mark.partition("=")[2]})
-    until(lambda: len(marked(mark)) == 3 and any(tmp_path.rglob("*.txt")))
-    process.send_signal(number)
-    assert process.wait(30) != 0
-    until(lambda: not marked(mark))
+    try:
+        until(lambda: len(marked(mark)) == 3 and any(tmp_path.rglob("*.txt")))
+        process.send_signal(number)
+        assert process.wait(30) != 0
+        until(lambda: not marked(mark))
+    finally:
+        for left in marked(mark):
+            os.kill(left, signal.SIGKILL)
     assert not (tmp_path / "set").exists()
     assert not list(tmp_path.rglob("data.yaml"))
     if number == signal.SIGINT:

@@ -145,15 +145,15 @@ def test_a_computer_has_a_top_speed_a_dead_zone_and_no_jitter() -> None:
 
 
 def test_a_computer_aims_where_the_other_one_is_not() -> None:
-    ball = Ball(0.6, 0.5, -1.0, 0.0, 0.0)
-    offsets = {}
-    for other in (0.1, 0.9):
-        scene = replace(seen(0.0, ball), paddles=(Paddle(0.5, 0.0), Paddle(other, 0.0)))
-        player = Computer(LEFT, "perfect")
-        player.move(scene)
-        offsets[other] = player._offset
-    # 27 degrees take the ball 0.59 heights aside, by way of a wall to 0.87 or 0.13, and sooner there than steeper ones.
-    assert offsets == {0.1: 0.45, 0.9: -0.45}
+    """27 degrees take the ball 0.59 heights aside, by way of a wall to 0.87 or 0.13, and sooner there than steeper ones."""
+    ball, player = Ball(0.6, 0.5, -1.0, 0.0, 0.0), Computer(LEFT, "perfect")
+    above = replace(seen(0.0, ball), paddles=(Paddle(0.5, 0.0), Paddle(0.1, 0.0)))
+    below = replace(above, paddles=(Paddle(0.5, 0.0), Paddle(0.9, 0.0)))
+    assert player.move(above) < 0  # to hit it with the lower half of its paddle
+    assert player._target == pytest.approx(0.5 - 0.45 * 0.09)
+    assert player.move(replace(below, time=0.1)) < 0  # it does not change its mind on the way
+    assert player.move(replace(below, time=0.2, phase="serve")) == 0
+    assert player.move(replace(below, time=0.3)) > 0  # in the next rally it may
 
 
 def test_wrong_level() -> None:

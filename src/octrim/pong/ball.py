@@ -163,13 +163,12 @@ def next_contact(
 
     Conservative advancement. Every obstacle is convex, so a plane between it and the ball, moving along with it, must be crossed before they
     touch. The gap to that plane after t is at least gap - approach * t - bend * t^2 / 2, where `bend` is the acceleration towards the plane
-    now plus what it can become within the limit. The ball is moved to the smallest root over all obstacles, and then asks again; it cannot pass
+    now plus what its turning can add within the limit. The ball is moved to the smallest root over all obstacles, and then asks again; it cannot pass
     anything, whatever the speeds are. After ITERATIONS it stays where it has safely come, with no contact.
     """
     r, g = rules.ball_radius, rules.gravity
     rate = rules.magnus * motion[4] if rules.spin else 0.0
-    speed = hypot(motion[2], motion[3]) + abs(g) * limit
-    jerk = abs(rate) * (abs(rate) * speed + abs(g))
+    jerk = abs(rate) * hypot(rate * motion[3], rate * motion[2] + g)  # the acceleration turns with the velocity and stays as large
     start, t = motion, 0.0
     for _ in range(ITERATIONS):
         x, y, vx, vy, _ = motion
