@@ -15,6 +15,7 @@ from octrim.errors import InputError, shown
 LEFT, RIGHT = 0, 1
 STEP = 1 / 240  # s, the fixed step of every game
 GRAVITY = 0.6  # heights per s^2: the gravity of a game in which it is switched on
+STEEPEST = math.radians(75)  # from the x axis, for a ball off a paddle's edge, and off a wall with spin
 TOUCH = 1e-12  # a gap that counts as contact
 ITERATIONS = 64  # of one search for a contact
 
@@ -242,14 +243,15 @@ def bounce(motion: Motion, rules: Rules, ny: float) -> Motion:
     """Off the wall whose normal is (0, ny): 1 at the top, -1 at the bottom.
 
     Friction takes its share of the slip at the point of contact; of that share 2/7 goes into the ball's speed along the wall and 5/7 into the
-    surface speed of its spin, as for a solid ball; a ball that spin has turned too steep is sent on. Without spin there is none of this.
+    surface speed of its spin, as for a solid ball. Without spin there is none.
     """
     x, y, vx, vy, spin = motion
+    vy = -vy
     if rules.spin:
         share = rules.friction * (vx + ny * rules.ball_radius * spin) / 7
-        vx = _onward(vx - 2 * share, rules)
+        vx, vy = _onward(vx - 2 * share, vy, rules)
         spin = _limited(spin - ny * 5 * share / rules.ball_radius, rules.max_spin)
-    return leaving((x, y, vx, -vy, spin), rules, 0.0, ny, 0.0)
+    return leaving((x, y, vx, vy, spin), rules, 0.0, ny, 0.0)
 
 
 def glance(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Motion:
@@ -258,12 +260,16 @@ def glance(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Moti
     approach = 2 * (v * ny - vx * nx - vy * ny)
     vx, vy = vx + approach * nx, vy + approach * ny
     excess = max(1.0, hypot(vx, vy) / rules.max_speed)
-    return leaving((x, y, _onward(vx / excess, rules), vy / excess, spin), rules, nx, ny, v)
+    return leaving((x, y, *_onward(vx / excess, vy / excess, rules), spin), rules, nx, ny, v)
 
 
-def _onward(vx: float, rules: Rules) -> float:
-    """At least a quarter of a serve's speed, so that no ball dances up and down, between the walls or on a paddle's edge."""
-    return copysign(max(abs(vx), rules.serve_speed / 4), vx)
+def _onward(vx: float, vy: float, rules: Rules) -> tuple[float, float]:
+    """At most STEEPEST, and a quarter of a serve's speed in x: nobody waits for a ball that dances up and down."""
+    speed = hypot(vx, vy)
+    least = max(speed * cos(STEEPEST), rules.serve_speed / 4)
+    if abs(vx) >= least:
+        return vx, vy
+    return copysign(least, vx), copysign(sqrt(max(speed * speed - least * least, 0.0)), vy)
 
 
 def leaving(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Motion:
