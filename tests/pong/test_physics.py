@@ -379,20 +379,24 @@ def test_another_seed_gives_another_game() -> None:
     assert len({game.ball.vy for game in games}) == 20 and {game.server for game in games} == {LEFT, RIGHT}
 
 
-@given(seeds, moves, st.floats(0.1, 4), st.sampled_from([1, 7, 1300]), st.booleans(), st.sampled_from([0.0, GRAVITY]), st.floats(0.2, 1))
+@given(seeds, moves, st.floats(0.1, 4), st.sampled_from([1, 7]), st.booleans(), st.sampled_from([0.0, GRAVITY]), st.floats(0.2, 1))
 @settings(max_examples=40)
 def test_the_size_of_the_step_changes_nothing(
     seed: int, move: tuple[float, float], spell: float, count: int, spin: bool, gravity: float, height: float
 ) -> None:
     """By less than 1e-11 through any bounces off walls, and than 1e-9 after up to three hits by faces, each of which spreads differences
-    about tenfold. Until the ball is between a wall and a paddle's edge, where the paddle stops at the next step."""
+    about tenfold. Until the ball comes between a wall and a paddle's edge, where the paddle stops at the next step."""
     rules = Rules(spin=spin, gravity=gravity, serve_delay=0.05, paddle_height=height)
     one, other = Game(rules, seed), Game(rules, seed)
-    events, again = one.step(move, spell), []
+    events, again = [], []
     for _ in range(count):
-        again += other.step(move, spell / count)
+        events += one.step(move, spell / count)
+    for _ in range(1300):
+        again += other.step(move, spell / 1300)
+        boxes = [paddle_box(rules, side, other.paddles[side].y) for side in (LEFT, RIGHT)]
+        assume(not any(x1 - 0.03 < other.ball.x < x2 + 0.03 and not y1 < other.ball.y < y2 for x1, y1, x2, y2 in boxes))
     names = [event.kind for event in events]
-    assume(names.count("paddle") <= 3 and "point" not in names and 0.1 < one.ball.x < rules.width - 0.1)
+    assume(names.count("paddle") <= 3 and 0.1 < one.ball.x < rules.width - 0.1)
     assert kinds(events) == kinds(again)
     bound = 1e-9 if "paddle" in names else 1e-11
     assert [event.time for event in again] == pytest.approx([event.time for event in events], rel=0, abs=bound)

@@ -175,7 +175,7 @@ def next_contact(
         x, y, vx, vy, _ = motion
         ax, ay = -rate * vy, rate * vx + g
         remaining = limit - t
-        more = jerk * remaining / 3
+        more = jerk * remaining / 3  # jerk * t^3 / 6 is at most more * t^2 / 2
         safe = remaining
         # gap, unit normal, speed of the obstacle along it
         obstacles = [
