@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from octrim.data import crew
 from octrim.data.labelfiles import yolo_labels
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
-from octrim.pong import dataset
 from octrim.pong.commands import PongData
 from octrim.pong.dataset import PER_GAME, SPLITS, make_dataset, pictures
 from octrim.pong.renderer import BALL, CLASSES
@@ -91,7 +91,7 @@ def test_workers_that_die_leave_the_work_to_us(made: Path, tmp_path: Path, monke
     def dead(_: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    monkeypatch.setattr(dataset, "start_child", dead)
+    monkeypatch.setattr(crew, "start_child", dead)
     make_dataset(tmp_path / "set", IMAGES, imgsz=128, seed=3, workers=2)
     assert contents(tmp_path / "set") == contents(made)
 

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -45,38 +45,13 @@ def run_jobs(jobs: Sequence[tuple[str, list[str]]], workers: int | None, advance
 
 def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callable[[int], None]) -> list[Arrays]:
     found: dict[int, Arrays] = {}
-    waiting = iter(range(len(jobs)))
-    lock = threading.Lock()
-    stopped = threading.Event()
 
-    def drive() -> None:
-        """One thread per process: it hands out jobs and waits for the results."""
-        with contextlib.ExitStack() as stack:
-            process = stack.enter_context(_child())
-            while not stopped.is_set():
-                with lock:
-                    number = next(waiting, None)
-                if number is None:
-                    return
-                with contextlib.suppress(OSError, ValueError, EOFError):  # a child that died: what it leaves is done below
-                    if process is None or process.stdin is None or process.stdout is None:
-                        return
-                    send(process.stdin, json.dumps(jobs[number]).encode())
-                    with np.load(io.BytesIO(receive(process.stdout)), allow_pickle=False) as arrays:
-                        found[number] = dict(arrays)
-                if number not in found:
-                    return
-                with lock:
-                    advance(len(jobs[number][1]))
+    def take(number: int, answer: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError, EOFError), np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
+            found[number] = dict(arrays)
+            advance(len(jobs[number][1]))
 
-    threads = [threading.Thread(target=drive, daemon=True) for _ in range(workers)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        stopped.set()
+    share(__name__, [json.dumps(job).encode() for job in jobs], workers, take)
     for number, (task, paths) in enumerate(jobs):
         if number not in found:
             found[number] = TASKS[task](paths)
@@ -84,17 +59,55 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
     return [found[number] for number in range(len(jobs))]
 
 
-@contextlib.contextmanager
-def _child() -> Iterator[subprocess.Popen[bytes] | None]:
+def share(module: str, messages: Sequence[bytes], workers: int, take: Callable[[int, bytes], None], greeting: bytes | None = None) -> None:
+    """Hand messages out to child processes that run the module's `serve()`, one at a time each, after the greeting that each gets first.
+
+    take: told the number of a message and its answer, in whatever order they come, one at a time; what it raises ends the work and is raised here.
+    Messages of children that could not be started, or died, stay without an answer: the caller does that work. No child outlives the call.
+    """
+    waiting = iter(range(len(messages)))
+    lock = threading.Lock()
+    errors: list[BaseException] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def drive(child: subprocess.Popen[bytes]) -> None:
+        """One thread per process: it hands out messages and waits for their answers."""
+        assert child.stdin is not None and child.stdout is not None
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            if greeting is not None:
+                send(child.stdin, greeting)
+            while not errors:
+                with lock:
+                    number = next(waiting, None)
+                if number is None:
+                    return
+                send(child.stdin, messages[number])
+                answer = receive(child.stdout)
+                with lock:
+                    try:
+                        take(number, answer)
+                    except BaseException as error:
+                        errors.append(error)
+
+    threads: list[threading.Thread] = []
     try:
-        process = start_child(__name__)
-    except OSError:
-        yield None
-        return
-    try:
-        yield process
+        for _ in range(workers):
+            with contextlib.suppress(OSError):
+                children.append(start_child(module))
+        for child in children:
+            threads.append(threading.Thread(target=drive, args=(child,), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
     finally:
-        end_child(process)
+        for child in children:
+            child.kill()  # when interrupted; the threads' pipes end with it
+        for thread in threads:
+            thread.join()
+        for child in children:
+            end_child(child)
+    if errors:
+        raise errors[0]
 
 
 def start_child(module: str, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:

@@ -11,9 +11,7 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from octrim.backends.session import usable_cores
-from octrim.data.crew import child_pipes, end_child, receive, send, start_child
+from octrim.data.crew import child_pipes, receive, send, share
 from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError, shown
 from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
@@ -147,41 +145,14 @@ def _jobs(folder: str, images: int, imgsz: int, seed: int) -> list[Job]:
 def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int], None]) -> None:
     """Do the jobs, in child processes where there are several workers. What a child leaves undone, for whatever reason, is done here."""
     workers = min(workers or usable_cores(), -(-len(jobs) // 10))  # a process takes longer to start than a few games
-    waiting, done = iter(range(len(jobs))), set[int]()
-    lock = threading.Lock()
-    children: list[subprocess.Popen[bytes]] = []
+    done = set[int]()
 
-    def drive(child: subprocess.Popen[bytes]) -> None:
-        """One thread per process: it hands out jobs and waits until they are done."""
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            while child.stdin is not None and child.stdout is not None:
-                with lock:
-                    number = next(waiting, None)
-                if number is None:
-                    return
-                send(child.stdin, json.dumps(vars(jobs[number])).encode())
-                receive(child.stdout)
-                with lock:
-                    done.add(number)
-                    progress(jobs[number].count)
+    def take(number: int, answer: bytes) -> None:
+        done.add(number)
+        progress(jobs[number].count)
 
-    threads: list[threading.Thread] = []
-    try:
-        for _ in range(workers if workers > 1 else 0):
-            with contextlib.suppress(OSError):
-                children.append(start_child(__name__))
-        for child in children:
-            threads.append(threading.Thread(target=drive, args=(child,), daemon=True))
-            threads[-1].start()
-        for thread in threads:
-            thread.join()
-    finally:
-        for child in children:
-            child.kill()  # when interrupted; the threads' pipes end with it
-        for thread in threads:
-            thread.join()
-        for child in children:
-            end_child(child)
+    if workers > 1:
+        share(__name__, [json.dumps(vars(job)).encode() for job in jobs], workers, take)
     for number, job in enumerate(jobs):
         if number not in done:
             _write(job)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import hypot
@@ -13,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from octrim.data.crew import child_pipes, end_child, receive, send, start_child
+from octrim.data.crew import child_pipes, receive, send, share
 from octrim.errors import InputError
 from octrim.pong.commands import PongMatch
 from octrim.pong.physics import STEP, Game, Scene
@@ -160,50 +158,16 @@ def play_series(
 
 
 def _shared(config: PongMatch, workers: int, results: dict[int, Result], progress: Callable[[Result], None]) -> None:
-    waiting = iter([index for index in range(config.games) if index not in results])
-    lock = threading.Lock()
-    errors: list[InputError] = []
-    children: list[subprocess.Popen[bytes]] = []
-    order = json.dumps(asdict(config)).encode()
+    waiting = [index for index in range(config.games) if index not in results]
 
-    def drive(child: subprocess.Popen[bytes]) -> None:
-        """One thread per process: it hands out games and waits for their results."""
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            assert child.stdin is not None and child.stdout is not None
-            send(child.stdin, order)
-            while not errors:
-                with lock:
-                    index = next(waiting, None)
-                if index is None:
-                    return
-                send(child.stdin, str(index).encode())
-                answer = json.loads(receive(child.stdout))
-                with lock:
-                    if "error" in answer:
-                        errors.append(InputError(answer["error"]))
-                        return
-                    results[index] = _result(answer)
-                    progress(results[index])
+    def take(number: int, message: bytes) -> None:
+        answer = json.loads(message)
+        if "error" in answer:
+            raise InputError(answer["error"])
+        results[waiting[number]] = _result(answer)
+        progress(results[waiting[number]])
 
-    threads: list[threading.Thread] = []
-    try:
-        for _ in range(workers):
-            with contextlib.suppress(OSError):
-                children.append(start_child(__name__))
-        threads += [threading.Thread(target=drive, args=(child,), daemon=True) for child in children]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        for child in children:
-            child.kill()  # when interrupted; the threads' pipes end with it
-        for thread in threads:
-            thread.join()
-        for child in children:
-            end_child(child)
-    if errors:
-        raise errors[0]
+    share(__name__, [str(index).encode() for index in waiting], workers, take, json.dumps(asdict(config)).encode())
 
 
 def serve() -> None:
