@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +29,8 @@ from octrim.quantization.calibration import quantize
 from tests.backends.tensorrt_standin import VERSIONS, Installed, installed
 from tests.data.test_pictures import write
 from tests.networks import ACTIVATIONS, lively_model
+
+THREADS = int(os.environ["OMP_NUM_THREADS"])  # before any test
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -192,6 +196,20 @@ def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], opti
     assert main(["bench", "--weights", str(path), "--iterations", "2", "--warmup", "0"]) == 0
     for refused, why in ((["--precision", "fp16"], "runs it in fp32"), (["--runtime", "openvino"], "runs in paddle, not in openvino")):
         assert why in failed(capsys, "predict", "--weights", str(path), "--source", "pictures", *refused)
+
+
+@pytest.mark.parametrize("runtime", ["paddle", None])
+def test_sessions_leave_the_number_of_threads_as_it_was(folder: Path, runtime: str | None) -> None:
+    """Asked of the OpenMP library that Paddle came with. Paddle Inference leaves the whole process at one thread."""
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    export(made(), "paddle", "paddle", imgsz=64)
+    session = open_session("paddle" if runtime is None else "small.safetensors", runtime, threads=1)
+    library = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libiomp5" in line)
+    threads = ctypes.CDLL(library).omp_get_max_threads
+    before = threads()
+    assert before == THREADS
+    session(np.zeros((1, 64, 64, 3), np.uint8))
+    assert threads() == before
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

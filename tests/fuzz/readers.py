@@ -522,8 +522,7 @@ class _Deployable(Reader):
     def run(self, path: Path, runtime: str | None) -> None:
         from octrim.backends.session import open_session
 
-        # Paddle sets them for the whole process, and trainings that are tested after this have results by the number of threads.
-        session = open_session(path, runtime, threads=int(os.environ.get("OMP_NUM_THREADS", "1")))
+        session = open_session(path, runtime, threads=1)
         height, width = session.info.size or (session.info.stride * 2,) * 2
         if max(height, width) > 512 or (session.info.batch or 1) > 4:
             return

@@ -15,7 +15,7 @@ import numpy as np
 
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.onnx import export_metadata, level_constants
-from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle
+from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle, processor_threads
 from octrim.backends.session import check_batch, file_info, float_batch, usable_cores
 from octrim.errors import InputError, shown
 from octrim.network.folding import folded
@@ -121,9 +121,10 @@ class PaddleInferenceSession:
         config.disable_gpu()
         config.disable_glog_info()
         config.enable_mkldnn()  # half the time of Paddle's own kernels
-        config.set_cpu_math_library_num_threads(threads or usable_cores())
+        self.threads = threads or usable_cores()
+        config.set_cpu_math_library_num_threads(self.threads)
         try:
-            with quiet_stderr():
+            with quiet_stderr(), processor_threads(self.threads):
                 self.predictor = inference.create_predictor(config)
             self.images, self.output = (
                 self.predictor.get_input_handle(self.predictor.get_input_names()[0]),
@@ -140,7 +141,8 @@ class PaddleInferenceSession:
         try:
             self.images.reshape([len(batch), 3, *batch.shape[1:3]])
             self.images.copy_from_cpu(float_batch(batch))
-            self.predictor.run()
+            with processor_threads(self.threads):
+                self.predictor.run()
             return self.output.copy_to_cpu()
         except Exception as error:  # its own classes again
             raise InputError(f"{self.folder}: Paddle Inference cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

@@ -235,17 +235,15 @@ class PaddleSession(NothingToPrepare):
     """Runs the trainable network in evaluation mode, batch norm unfolded."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        if threads:  # read once, when Paddle is first imported
-            os.environ["OMP_NUM_THREADS"] = str(threads)
         from octrim.backends import paddle as backend
 
         self.info = model_info(model, "paddle", str(backend.paddle.__version__), precision)
-        self.backend, self.model = backend, model
+        self.backend, self.model, self.threads = backend, model, threads
         self.network = backend.PaddleNetwork(model)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         check_batch(batch, self.info)
-        with self.backend.paddle.no_grad():
+        with self.backend.paddle.no_grad(), self.backend.processor_threads(self.threads):
             heads = self.network(self.backend.paddle.to_tensor(float_batch(batch)))
             return self.backend.decode(self.model.network, heads).numpy()
 
