@@ -10,7 +10,7 @@ from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 
 if TYPE_CHECKING:
-    from octrim.commands import Weights
+    from octrim.commands.options import Weights
 
 
 def model_from(config: Weights) -> Model:

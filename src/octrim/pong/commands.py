@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagConversionOff, arg
 
-from octrim.commands import Conf, Execution, Folder, ImageSize, Number
+from octrim.commands.options import Conf, Execution, Folder, ImageSize, Number
 
 if TYPE_CHECKING:
     from octrim.pong.ball import Rules

@@ -11,7 +11,8 @@ from octrim.runs import from_python
 from octrim.training.train import Setup, Trained, alone, prepare, run, start
 
 if TYPE_CHECKING:
-    from octrim.commands import Distilled, Finetune
+    from octrim.commands import Finetune
+    from octrim.commands.training import Distilled
     from octrim.training.distillation import Distillation
 
 T = TypeVar("T", bound="Distilled")

@@ -30,7 +30,7 @@ from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
 from octrim.training.validate import Validator
 
 if TYPE_CHECKING:
-    from octrim.commands import Training
+    from octrim.commands.training import Training
 
 
 def fit(

@@ -24,7 +24,7 @@ from octrim.training.checkpoint import CHECKPOINT, State, save_state
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
 
 if TYPE_CHECKING:
-    from octrim.commands import Training
+    from octrim.commands.training import Training
 
 COLUMNS = (
     *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),

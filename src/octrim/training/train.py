@@ -30,7 +30,8 @@ from octrim.training.parallel import World, launch, launched, world
 from octrim.training.pictures import save_labels
 
 if TYPE_CHECKING:
-    from octrim.commands import Train, Training
+    from octrim.commands import Train
+    from octrim.commands.training import Training
     from octrim.training.distillation import Distillation
     from octrim.training.sparsity import Penalty
 
