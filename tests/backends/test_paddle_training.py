@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octrim.backends import onednn_training
+from octrim.backends import onednn_programs
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -166,14 +166,14 @@ def test_maps_do_not_depend_on_what_the_block_held(monkeypatch: pytest.MonkeyPat
     model = prune(variant("yolov5n"), plan(variant("yolov5n"), "1/5", 1))
     images = pictures(2, 64, 64)
     _, expected, _ = step(training(model), images)
-    take: Callable[..., np.ndarray] = onednn_training.Programs.take
+    take: Callable[..., np.ndarray] = onednn_programs.Programs.take
 
-    def dirty(self: onednn_training.Programs, size: int) -> np.ndarray:
+    def dirty(self: onednn_programs.Programs, size: int) -> np.ndarray:
         block = take(self, size)
         block[: len(block) // 4 * 4].view(np.float32)[:] = np.nan
         return block
 
-    monkeypatch.setattr(onednn_training.Programs, "take", dirty)
+    monkeypatch.setattr(onednn_programs.Programs, "take", dirty)
     _, found, _ = step(training(model), images)
     for name, gradient in expected.items():
         np.testing.assert_array_equal(found[name], gradient, err_msg=name)
@@ -291,7 +291,7 @@ def test_whoever_looks_inside_gets_paddles_ops(monkeypatch: pytest.MonkeyPatch) 
     images.stop_gradient = False
     loss_of(layer(images)).backward()
     assert float(images.grad.abs().max()) > 0
-    monkeypatch.setattr(onednn_training.dnn, "library", lambda: None)
+    monkeypatch.setattr(onednn_programs.dnn, "library", lambda: None)
     layer = training(variant("yolov5n"))
     assert not was_compiled(layer, images)
     step(layer, pictures(1, 64, 64))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.onednn_training import Programs, Run
+from octrim.backends.onednn_programs import Programs, Run
 from octrim.backends.session import usable_cores
 from octrim.errors import InputError
 from octrim.network.model import Model
