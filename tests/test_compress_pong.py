@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from octrim.cli import main
 from octrim.commands import Compress
 from octrim.compression import builtin
-from octrim.compression.builtin import with_pong
+from octrim.compression.builtin import make_pictures, on_pong
+from octrim.compression.command import compress
 from octrim.compression.presets import PRESETS, resolved
+from octrim.errors import InputError
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load
 from octrim.pong.match import wilson
@@ -57,15 +60,20 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
 
 def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtin, "PICTURES", 10)
-    first = with_pong(Compress(project=str(tmp_path), imgsz=(64,)))
+    first = on_pong(Compress(project=str(tmp_path), imgsz=(64,)))
+    make_pictures(first)
     assert first.cfg == "yolov5n" and resolved(first) == PRESETS["demo"]
-    assert first.data == str(tmp_path / "pong-10-64-0" / "data.yaml")
-    made = Path(first.data).stat().st_mtime_ns
-    again = with_pong(Compress(project=str(tmp_path), imgsz=(64,), preset="fast"))
-    assert Path(first.data).stat().st_mtime_ns == made
+    path = tmp_path / "pong-10-64-0" / "data.yaml"
+    assert first.data == str(path)
+    made = path.stat().st_mtime_ns
+    again = on_pong(Compress(project=str(tmp_path), imgsz=(64,), preset="fast"))
+    make_pictures(again)
+    assert path.stat().st_mtime_ns == made
     assert again.data == first.data and resolved(again) == PRESETS["fast"]
 
 
-def test_own_data_are_left_alone() -> None:
-    config = Compress(data="mine.yaml", weights="yolov5n.pt")
-    assert with_pong(config) is config and resolved(config) == PRESETS["default"]
+@pytest.mark.parametrize("wrong", [{"keep": "2"}, {"weights": "none.pt"}, {"imgsz": (64, 96)}, {"preset": "best", "finetune_epochs": 0}])
+def test_nothing_is_made_for_options_that_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        compress(project=str(tmp_path), **wrong)
+    assert not list(tmp_path.iterdir())

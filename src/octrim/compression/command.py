@@ -12,10 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from octrim.atomic import write_text
-from octrim.compression.builtin import with_pong
+from octrim.compression.builtin import make_pictures, on_pong
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
-from octrim.compression.start import START, checked, refuse_changes, remember, remembered, resolved_config
+from octrim.compression.start import START, checked, checked_network, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
 from octrim.report import write_report
@@ -58,8 +58,10 @@ def compress(**options: Any) -> Compressed:
 
 def _compress(config: Compress) -> Compressed:
     if config.resume is None:
-        resolved(config)  # before pictures are made
-        config = with_pong(config)
+        if config.data is None:
+            config = on_pong(config)
+            checked_network(config, resolved(config))
+            make_pictures(config)
         preset = resolved(config)
         start = checked(config, preset)
         _clear(config)

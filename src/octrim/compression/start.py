@@ -46,9 +46,8 @@ class Start:
     inputs: dict[str, str]
 
 
-def checked(config: Compress, preset: Preset) -> Start:
-    """Read what the options name. Raises InputError for everything that would only show after hours of training."""
-    assert config.data is not None  # with_pong has seen to it
+def checked_network(config: Compress, preset: Preset) -> tuple[Model, dict[str, Any]]:
+    """The network and the keep-map that the options name. Raises InputError for what is wrong whatever the data are."""
     bounds = {"iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
@@ -65,6 +64,13 @@ def checked(config: Compress, preset: Preset) -> Start:
     height, width = image_size(config.imgsz, model.image_size, model.network.stride)
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
+    return replace(model, image_size=height), keep_map
+
+
+def checked(config: Compress, preset: Preset) -> Start:
+    """Read what the options name. Raises InputError for everything that would only show after hours of training."""
+    assert config.data is not None  # on_pong has seen to it
+    model, keep_map = checked_network(config, preset)
     train_set, val_set = (open_labelled(config.data, split, model.names, use) for split, use in (("train", "learn"), ("val", "measure")))
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
@@ -79,10 +85,10 @@ def checked(config: Compress, preset: Preset) -> Start:
                 f"train_epochs is 0, but {config.weights} does not know {len(unknown)} of the {len(train_set.names)} classes of {config.data} "
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
-    base = adapted(model, train_set.names, height, seed=config.seed)
+    base = adapted(model, train_set.names, model.image_size, seed=config.seed)
     # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
     criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
-    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (height, height), config.budget)
+    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (base.image_size, base.image_size), config.budget)
     if preset.sparsify_epochs:
         aim = sparsity(config, preset, keep_map)
         exclude = aim.pop("exclude")
