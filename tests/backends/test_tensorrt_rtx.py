@@ -34,9 +34,10 @@ from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from tests.backends.tensorrt_standin import VERSIONS, installed
 from tests.backends.tensorrt_standin.api import FACTS
+from tests.backends.tensorrt_standin.draft import Draft
 from tests.backends.tensorrt_standin.excerpt import plain
 from tests.backends.test_tensorrt import pictures, settled, side, with_scales
-from tests.backends.test_tensorrt_standin import CALLS, GONE, NETWORKS, Draft
+from tests.backends.test_tensorrt_standin import CALLS, GONE, NETWORKS
 from tests.networks import lively_model, random_networks, variant
 
 rtx: Any = pytest.importorskip(

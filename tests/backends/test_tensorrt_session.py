@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,6 @@ def expected(count: int, seed: int = 0) -> np.ndarray:
 
 def close_to(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.shape == wanted.shape and bool(np.allclose(found[..., 4:], wanted[..., 4:], atol=1e-4) and np.allclose(found, wanted, 1e-4, 1e-2))
-
-
-@pytest.fixture(params=VERSIONS)
-def fake(request: pytest.FixtureRequest) -> Iterator[Installed]:
-    with installed(request.param) as fake:
-        yield fake
 
 
 @pytest.fixture

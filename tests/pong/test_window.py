@@ -1,20 +1,11 @@
-"""The window: with SDL's dummy display and events made here, and on a real X display (Xvfb) with keys that xdotool presses."""
+"""The window: with SDL's dummy display and events made here."""
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -22,19 +13,18 @@ from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
 from octrim.pong.commands import PongPlay
 from octrim.pong.keys import ACTIONS, bindings
-from octrim.pong.physics import LEFT, RIGHT, STEP, Game
+from octrim.pong.physics import LEFT, RIGHT, STEP
 from octrim.pong.players import DECISION
 from octrim.pong.renderer import CLASSES, CLASSIC, render
 from octrim.pong.vision import VisionPlayer
-from octrim.pong.window import FASTEST, LONGEST, SLOWEST, Window, play
+from octrim.pong.window import FASTEST, LONGEST, SLOWEST, Window
+from tests.pong.windows import MACHINES, TWO, near
 
 pygame = pytest.importorskip("pygame", reason="the window needs pygame-ce (extra pong)")
 
 from octrim.pong.overlay import WHITE  # noqa: E402 (imports pygame)
 
 FRAME = 1 / 60
-TWO = PongPlay(right="human", mute=True, width=320, height=240)
-MACHINES = replace(TWO, left="computer:hard", right="computer:easy")
 
 
 @pytest.fixture(autouse=True)
@@ -294,10 +284,6 @@ def shown(window: Window) -> np.ndarray:
     return pygame.surfarray.array3d(window.screen).swapaxes(0, 1)
 
 
-def near(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> np.ndarray:
-    return (np.abs(image.astype(np.int16) - np.int16(colour)) <= tolerance).all(axis=2)
-
-
 @pytest.mark.parametrize(("size", "field"), [((320, 240), (0, 0, 320, 240)), ((500, 240), (90, 0, 320, 240)), ((320, 400), (0, 80, 320, 240))])
 def test_the_field_keeps_its_aspect(opened: Callable[[PongPlay], Window], size: tuple[int, int], field: tuple[int, int, int, int]) -> None:
     window = opened(replace(TWO, width=size[0], height=size[1]))
@@ -370,279 +356,3 @@ def test_a_live_player_that_fails_says_so() -> None:
     window = Window(MACHINES)
     with pytest.raises(InputError, match="the network is gone"):
         window.players = (VisionPlayer(LEFT, eye, live=True), window.players[1])
-
-
-# The command
-
-
-def test_play_until_escape_and_record_what_was_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "game.mp4"
-
-    def type_keys() -> None:
-        while not (pygame.display.get_init() and pygame.display.get_surface()):
-            time.sleep(0.01)
-        for key in "q h":
-            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=ord(key), unicode=key))
-            time.sleep(0.4)
-        pygame.event.post(pygame.event.Event(pygame.QUIT))
-
-    hand = threading.Thread(target=type_keys)
-    hand.start()
-    play(replace(TWO, record=str(path)))
-    hand.join()
-    assert not pygame.get_init()
-    assert not pygame.display.get_init()
-    capture = cv2.VideoCapture(str(path))
-    frames = [capture.read()[1][..., ::-1] for _ in range(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))]
-    assert capsys.readouterr().out == f"{path}: {len(frames) / 60:.1f} s\n"
-    assert 12 <= len(frames) <= 40  # the first .4 s: then came Space
-    ys = [float(np.nonzero(near(frame[:, :40], CLASSIC.left, 60))[0].mean()) / 240 for frame in frames]
-    assert ys[0] == pytest.approx(0.5, abs=0.05)
-    assert ys[-1] < 0.3
-
-
-def test_an_interrupted_recording_keeps_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "game.mp4"
-    shows = 0
-    show = Window.show
-
-    def interrupted(window: Window) -> None:
-        nonlocal shows
-        shows += 1
-        if shows > 20:
-            raise KeyboardInterrupt
-        show(window)
-
-    monkeypatch.setattr(Window, "show", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        play(replace(MACHINES, record=str(path)))
-    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) >= 5
-    assert not pygame.display.get_init()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"width": 10}, "width is 10, expected 64 to 8192"),
-        ({"height": 100000}, "height is 100000"),
-        ({"speed": 99.0}, "speed is 99"),
-        ({"points": 0}, "points is 0"),
-        ({"record": "a.avi"}, "a.avi: recordings are MP4"),
-        ({"left": "goldfish"}, "goldfish"),
-        ({"right": "computer:best"}, "best"),
-    ],
-)
-def test_options_that_make_no_game(change: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        play(PongPlay(**{**asdict(TWO), **change}))
-    assert not pygame.display.get_init()
-
-
-def test_a_missing_pygame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(InputError, match=r"the window needs pygame-ce: pip install 'octrim\[pong\]'"):
-        play(TWO)
-
-
-PROGRAM = """
-import sys
-from octrim.errors import InputError
-from octrim.pong.commands import PongPlay
-try:
-    PongPlay(**eval(sys.argv[1])).run()
-except InputError as error:
-    sys.exit(str(error))
-"""
-
-
-def command(config: PongPlay) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, repr(asdict(config))]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
-@pytest.mark.parametrize("display", [{}, {"DISPLAY": ":4321", "SDL_VIDEODRIVER": "x11"}])
-def test_no_display(display: dict[str, str]) -> None:
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | display
-    done = subprocess.run(command(TWO), env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("no display to open a window on")
-    assert done.stderr.count("\n") == 1
-
-
-# A real X display. Xvfb keeps its screen in a file, so what is shown can be read at any time without another program.
-
-
-class Screen:
-    """An X server of its own, and one game in it."""
-
-    def __init__(self, folder: Path, config: PongPlay) -> None:
-        self.file = folder / "Xvfb_screen0"
-        read, write = os.pipe()
-        options = ["-displayfd", str(write), "-screen", "0", "640x480x24", "-fbdir", str(folder), "-nolisten", "tcp"]
-        self.server = subprocess.Popen(["Xvfb", *options], pass_fds=[write], stderr=subprocess.DEVNULL)
-        os.close(write)
-        with os.fdopen(read) as pipe:
-            display = pipe.readline().strip()
-        if not display:
-            self.server.wait()
-            pytest.skip("Xvfb does not start here")
-        self.environment = {**os.environ, "DISPLAY": f":{display}", "SDL_VIDEODRIVER": "x11", "SDL_AUDIODRIVER": "dummy"}
-        self.game = subprocess.Popen(command(config), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def image(self) -> np.ndarray:
-        """RGB. The file is an XWD: numbers of 4 bytes, most significant first, and the pixels, BGRX, after the colour map."""
-        data = self.file.read_bytes()
-        header = np.frombuffer(data, ">u4", 25)
-        height, line = int(header[5]), int(header[12])
-        pixels = np.frombuffer(data, np.uint8, height * line, int(header[0] + 12 * header[19]))
-        return pixels.reshape(height, line // 4, 4)[:, : header[4], 2::-1]
-
-    def tool(self, *words: str) -> str:
-        return subprocess.run(["xdotool", *words], env=self.environment, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
-
-    def paddle(self, colour: tuple[int, int, int]) -> tuple[float, float] | None:
-        """x and y of the centre of what has the colour of a paddle and stands upright like one, in pixels of the screen."""
-        _, _, boxes, centres = cv2.connectedComponentsWithStats(near(self.image(), colour, 6).astype(np.uint8))
-        for box, centre in zip(boxes[1:], centres[1:], strict=True):
-            if box[cv2.CC_STAT_HEIGHT] > 40 and box[cv2.CC_STAT_WIDTH] < 40:
-                return float(centre[0]), float(centre[1])
-        return None
-
-    def left(self) -> float:
-        found = self.paddle(CLASSIC.left)
-        return found[1] if found else float("nan")
-
-    def right(self) -> float:
-        found = self.paddle(CLASSIC.right)
-        return found[1] if found else float("nan")
-
-    def close(self) -> None:
-        for process in (self.game, self.server):
-            process.kill()
-            process.communicate()
-
-
-@functools.cache
-def drawn_scores() -> dict[tuple[int, int], np.ndarray]:
-    scene = Game(PongPlay().rules()).scene()
-    return {(left, right): render(replace(scene, score=(left, right)), 320, 240).image[10:44] for left in range(12) for right in range(12)}
-
-
-def score(image: np.ndarray) -> tuple[int, int]:
-    """The score in a picture of 320 x 240 pixels: the one whose digits resemble it most."""
-    drawn = drawn_scores()
-    return max(drawn, key=lambda pair: np.corrcoef(drawn[pair].ravel(), image[10:44].ravel())[0, 1])
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"it took more than {seconds} s until {what}"
-        time.sleep(0.04)
-
-
-def comes_to_rest(value: Callable[[], float], what: str) -> None:
-    """A key is some time on its way on a busy machine, and a ball before a paddle moves its visible middle by a pixel or so: wait for rest."""
-
-    def rests() -> bool:
-        before, end = value(), time.monotonic() + 0.3
-        while time.monotonic() < end:
-            if not abs(value() - before) < 4:
-                return False
-            time.sleep(0.04)
-        return True
-
-    eventually(rests, f"{what} rests")
-
-
-@pytest.fixture
-def screen(tmp_path: Path) -> Iterator[Callable[[PongPlay], Screen]]:
-    for program in ("Xvfb", "xdotool"):
-        if shutil.which(program) is None:
-            pytest.skip(f"no {program} here: real keys in a real window are not tried")
-    screens: list[Screen] = []
-
-    def make(config: PongPlay) -> Screen:
-        folder = tmp_path / f"screen{len(screens)}"
-        folder.mkdir()
-        screens.append(Screen(folder, config))
-        return screens[-1]
-
-    yield make
-    for one in screens:
-        one.close()
-
-
-def test_real_keys_in_a_real_window(screen: Callable[[PongPlay], Screen], tmp_path: Path) -> None:
-    path = tmp_path / "game.mp4"
-    real = screen(PongPlay(right="human", width=400, height=300, record=str(path), speed=0.7))
-    eventually(lambda: real.left() == real.left() and real.right() == real.right(), "the window is there")
-    start = (real.left(), real.right())
-
-    real.tool("keydown", "q")
-    eventually(lambda: real.left() < start[0] - 30, "q moves the left paddle up")
-    real.tool("keyup", "q")
-    comes_to_rest(real.left, "the left paddle")
-    real.tool("keydown", "l")
-    eventually(lambda: real.right() > start[1] + 30, "l moves the right paddle down")
-    real.tool("keyup", "l")
-    comes_to_rest(real.right, "the right paddle")
-    upper, lower = real.left(), real.right()
-    real.tool("keydown", "a", "keydown", "p")
-    eventually(lambda: real.left() > upper + 30 and real.right() < lower - 30, "a and p move both at once")
-    real.tool("keyup", "a", "keyup", "p")
-    comes_to_rest(real.left, "the left paddle")
-    comes_to_rest(real.right, "the right paddle")
-
-    bright, low = float(real.image().mean()), real.left()
-    real.tool("key", "space")
-    eventually(lambda: real.image().mean() < 0.75 * bright, "a pause darkens the game")
-    real.tool("keydown", "q")
-    comes_to_rest(lambda: hash(real.image().tobytes()), "a paused game")
-    before = float(np.nanmax([real.left(), 0]))
-    assert before == 0  # dark: not the paddle's colour
-    real.tool("key", "space")
-    eventually(lambda: real.left() < low - 10, "the game goes on with the key still held")
-    real.tool("keyup", "q")
-
-    window = real.tool("getwindowfocus")
-    assert real.tool("getwindowname", window) == "Pong"
-    real.tool("windowsize", window, "600", "240")
-    real.tool("windowmove", window, "0", "0")
-    inset = 240 * (0.04 + 0.025 / 2)
-
-    def fits() -> bool:
-        found = real.paddle(CLASSIC.right)
-        return found is not None and abs(found[0] - (140 + 320 - inset)) < 2
-
-    eventually(fits, "the field has its aspect in a wide window")
-    assert not real.image()[:, :139].any()  # a bar
-
-    eventually(lambda: score(real.image()[:240, 140:460]) != (0, 0), "somebody has a point")
-    real.tool("key", "r")
-    eventually(lambda: score(real.image()[:240, 140:460]) == (0, 0), "the game has begun anew")
-    real.tool("key", "Escape")
-    out, err = real.game.communicate(timeout=20)
-    assert (real.game.returncode, err) == (0, "")
-    assert out.startswith(f"{path}: ")
-    capture = cv2.VideoCapture(str(path))
-    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (400, 300)
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) > 120
-
-
-def test_a_real_game_ends_and_the_window_can_be_closed(screen: Callable[[PongPlay], Screen]) -> None:
-    real = screen(PongPlay(left="human", right="computer:perfect", width=320, height=240, speed=8.0, points=2, mute=True))
-    eventually(lambda: real.left() == real.left(), "the window is there")
-    window = real.tool("getwindowfocus")
-    real.tool("windowmove", window, "0", "0")
-    real.tool("keydown", "a")
-
-    bright = float(real.image().mean())
-    eventually(lambda: real.image().mean() < 0.75 * bright, "a message darkens the game")
-    assert score(real.image()[:240, :320]) == (0, 2)
-    comes_to_rest(lambda: hash(real.image().tobytes()), "the picture")
-    real.game.terminate()  # as a session's end does
-    assert real.game.communicate(timeout=20) == ("", "")
-    assert real.game.returncode == 0
