@@ -127,14 +127,14 @@ def fit(
                 if state.waiting >= settings.accumulate:
                     if not optimizer.step(world.sum(gradient), settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
-                    weights.statistics.assign(world.mean(weights.statistics.values()))
+                    world.share(weights.statistics.vector)
                     if sparsity:
                         sizes = [
                             min(config.batch, len(train_set) - (state.batch - 1 - back) % len(loader) * config.batch) for back in range(state.waiting)
                         ]
                         sparsity.step(hyper.lr0 * schedule.factor(epoch), sum(sizes), (epoch + state.batch / len(loader)) / config.epochs)
                         state.extra["strength"] = sparsity.strength
-                    average.update(weights.values())
+                    average.update(weights.vector)
                     gradient = paddle.zeros([weights.parameters.size])
                     state.waiting = 0
                 record.batch(epoch, batch, images.shape[2], state)
@@ -144,9 +144,9 @@ def fit(
                     record.interrupt(snapshot())
                     raise KeyboardInterrupt
             trained = perf_counter()
-            weights.statistics.assign(world.mean(weights.statistics.values()))
+            world.share(weights.statistics.vector)
             gradient = world.mean(gradient)
-            if not paddle.isfinite(weights.values()).all().numpy().item():
+            if not paddle.isfinite(weights.vector).all().numpy().item():
                 raise InputError(_DIVERGED.format(epoch + 1, state.batch))
             state.losses = tuple(world.mean_of(state.losses))
             means = [total / len(loader) for total in state.losses]

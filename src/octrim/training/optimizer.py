@@ -21,20 +21,26 @@ CLIP = 10.0  # of the gradient's norm
 
 
 class Flat:
-    """Named tensors as one float32 vector, in a fixed order."""
+    """Named tensors that live in one float32 vector, in a fixed order: each is a view of its part, and what changes the one changes the other."""
 
-    def __init__(self, tensors: Mapping[str, Any]) -> None:
-        self.tensors = dict(tensors)
-        self.sizes = [tensor.size for tensor in self.tensors.values()]
-        self.slices = dict(zip(self.tensors, _slices(self.sizes), strict=True))
+    def __init__(self, tensors: Mapping[str, Any], vector: Any) -> None:
+        """Move the tensors into the vector, which has their size."""
+        self.tensors, self.vector = dict(tensors), vector
+        self.slices = dict(zip(self.tensors, _slices([tensor.size for tensor in self.tensors.values()]), strict=True))
+        for name, tensor in self.tensors.items():
+            part = vector[self.slices[name]].reshape(tensor.shape)
+            paddle.assign(tensor.detach(), part)
+            tensor.get_tensor()._share_data_with(part.get_tensor())
+            if tensor.data_ptr() != vector.data_ptr() + 4 * self.slices[name].start:  # a copy would never learn
+                raise RuntimeError(f"{name}: Paddle does not let tensors share memory")
 
     @property
     def size(self) -> int:
-        return sum(self.sizes)
+        return self.vector.size
 
     def values(self) -> Any:
         """A copy of the tensors' values."""
-        return paddle.concat([tensor.detach().reshape([-1]) for tensor in self.tensors.values()])
+        return self.vector.clone()
 
     def gradient(self) -> Any:
         """The tensors' gradients, which are cleared; zeros where a tensor has none."""
@@ -46,9 +52,7 @@ class Flat:
 
     def assign(self, values: Any) -> None:
         """Set the tensors in place."""
-        with paddle.no_grad():
-            for tensor, part in zip(self.tensors.values(), paddle.split(values, self.sizes), strict=True):
-                paddle.assign(part.reshape(tensor.shape), tensor)
+        paddle.assign(values, self.vector)
 
 
 def _slices(sizes: list[int]) -> list[slice]:
@@ -57,10 +61,10 @@ def _slices(sizes: list[int]) -> list[slice]:
 
 
 class Weights:
-    """A network's parameters and statistics while it trains.
+    """A network's parameters and statistics while it trains: one vector.
 
     parameters: flat, the convolution weights first, then those of batch norm, then the biases. statistics: batch norm's running mean
-    and variance. groups: these three parts of the parameters, as slices.
+    and variance, behind them. groups: the three parts of the parameters, as slices.
     """
 
     def __init__(self, network: PaddleNetwork) -> None:
@@ -68,19 +72,18 @@ class Weights:
         tensors = network.named_tensors()
         for name in tensor_shapes(network.network):
             kinds[kind_of(name)][name] = tensors[name]
-        self.parameters = Flat(kinds[0] | kinds[1] | kinds[2])
-        self.statistics = Flat(kinds[3])
-        counts = [sum(tensor.size for tensor in kind.values()) for kind in kinds[:3]]
-        self.groups = _slices(counts)
+        counts = [sum(tensor.size for tensor in kind.values()) for kind in kinds]
+        self.vector = paddle.empty([sum(counts)], "float32")
+        self.parameters = Flat(kinds[0] | kinds[1] | kinds[2], self.vector[: sum(counts[:3])])
+        self.statistics = Flat(kinds[3], self.vector[sum(counts[:3]) :])
+        self.groups = _slices(counts[:3])
 
     def values(self) -> Any:
-        """Parameters and statistics as one vector."""
-        return paddle.concat([self.parameters.values(), self.statistics.values()])
+        """A copy of parameters and statistics."""
+        return self.vector.clone()
 
     def assign(self, values: Any) -> None:
-        parameters, statistics = paddle.split(values, [self.parameters.size, self.statistics.size])
-        self.parameters.assign(parameters)
-        self.statistics.assign(statistics)
+        paddle.assign(values, self.vector)
 
 
 @dataclass
@@ -109,32 +112,28 @@ class Optimizer:
             return False
         self.steps += 1
         gradient = gradient * paddle.clip(CLIP / (norm + 1e-6), max=1.0)
-        values = self.weights.parameters.values()
         update = self._sgd if self.kind == "SGD" else self._adamw
         rates = (settings.rate, settings.rate, settings.bias_rate)
-        decays = (self.decay, 0.0, 0.0)
-        parts, moments = [], []
-        for where, rate, decay in zip(self.weights.groups, rates, decays, strict=True):
+        for where, rate, decay in zip(self.weights.groups, rates, (self.decay, 0.0, 0.0), strict=True):
             if where.stop > where.start:
-                part, moved = update(values[where], gradient[where], [moment[where] for moment in self.moments], rate, decay, settings.momentum)
-                parts.append(part)
-                moments.append(moved)
-        new = paddle.concat(parts)
-        self.moments = [paddle.concat(list(moment)) for moment in zip(*moments, strict=True)]
-        self.weights.parameters.assign(new if self.trained is None else paddle.where(self.trained > 0, new, values))
+                values = self.weights.parameters.vector[where]
+                change = update(values, gradient[where], [moment[where] for moment in self.moments], rate, decay, settings.momentum)
+                values.subtract_(change if self.trained is None else change * self.trained[where])
         return True
 
-    def _sgd(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> tuple[Any, list[Any]]:
-        gradient = gradient + decay * values if decay else gradient
-        velocity = momentum * moments[0] + gradient
-        return values - rate * (gradient + momentum * velocity), [velocity]
+    # What is to be subtracted from the values of a group, whose moments move in place.
 
-    def _adamw(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> tuple[Any, list[Any]]:
-        first = momentum * moments[0] + (1 - momentum) * gradient
-        second = 0.999 * moments[1] + 0.001 * gradient * gradient
+    def _sgd(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
+        gradient = gradient + decay * values if decay else gradient
+        velocity = moments[0].scale_(momentum).add_(gradient)
+        return rate * (gradient + momentum * velocity)
+
+    def _adamw(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
+        first = moments[0].scale_(momentum).add_((1 - momentum) * gradient)
+        second = moments[1].scale_(0.999).add_(0.001 * gradient * gradient)
         # AdamW's bias correction supposes one beta1 throughout; warm-up moves it, and the product of all is not worth keeping.
         mean, square = first / (1 - momentum**self.steps), second / (1 - 0.999**self.steps)
-        return values * (1 - rate * decay) - rate * mean / (paddle.sqrt(square) + 1e-8), [first, second]
+        return rate * (decay * values + mean / (paddle.sqrt(square) + 1e-8))
 
 
 class MovingAverage:

@@ -7,7 +7,9 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,8 @@ COLUMNS = (
 """Of results.csv, as YOLOv5 names them. lr0 is that of the biases."""
 
 _SHOWN_BATCHES = 3
+_REDRAWN_AFTER = 20.0
+"""Seconds between two drawings of the curves, which take half a second: as long as an epoch on a few pictures."""
 
 _FILES = (
     "times.csv",
@@ -60,6 +64,8 @@ class Record:
         columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=run.console if run is not None else None, transient=True, disable=not terminal)
         self.task = self.progress.add_task("", total=1)
+        self._drawn = -inf
+        self._undrawn: State | None = None
 
     def __enter__(self) -> Record:
         self.progress.start()
@@ -67,6 +73,8 @@ class Record:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
+        if self._undrawn is not None:
+            self._draw(self._undrawn)
         if self.events is not None:
             self.events.close()
 
@@ -137,10 +145,9 @@ class Record:
             return
         folder, epoch = self.run.path, state.epoch - 1
         write_text(folder / "results.csv", results_csv(state.rows))
-        save_curves(folder / "results.csv", folder / "results.png")
-        if "scales" in state.extra:
-            dead = [row["sparsity/dead"] for row in state.rows]
-            save_scales(state.extra["scales"]["counts"], state.extra["scales"]["top"], dead, folder / "scales.png")
+        self._undrawn = state
+        if monotonic() - self._drawn > _REDRAWN_AFTER:
+            self._draw(state)
         if state.batch:
             return
         config = self.config
@@ -149,6 +156,16 @@ class Record:
         model.save(folder / "last.safetensors")
         if state.best[1] == epoch:
             model.save(folder / "best.safetensors")
+
+    def _draw(self, state: State) -> None:
+        """The curves, and the scales of sparsity training; whatever happens they are drawn once more in the end."""
+        assert self.run is not None
+        folder = self.run.path
+        save_curves(folder / "results.csv", folder / "results.png")
+        if "scales" in state.extra:
+            dead = [row["sparsity/dead"] for row in state.rows]
+            save_scales(state.extra["scales"]["counts"], state.extra["scales"]["top"], dead, folder / "scales.png")
+        self._drawn, self._undrawn = monotonic(), None
 
     def show_predictions(self, evaluation: Evaluation) -> None:
         """Labels and detections of the first validation pictures, side by side."""

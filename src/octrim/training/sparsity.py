@@ -23,7 +23,7 @@ from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import aligned_count, matching_convs
 from octrim.training.checkpoint import kind_of
 from octrim.training.freezing import frozen
-from octrim.training.optimizer import Flat, Weights
+from octrim.training.optimizer import Weights
 from octrim.training.schedule import Schedule
 
 # A target is reached after this share of the training; the rest lets the live channels recover.
@@ -109,8 +109,9 @@ class Sparsity:
         """pictures: per epoch."""
         self.penalised, self.penalty = penalised, penalty
         names = [f"{name}.bn.weight" for name in penalised.convs]
-        self.flat = Flat({name: weights.parameters.tensors[name] for name in names})
-        self.places = np.concatenate([np.arange(weights.parameters.size)[weights.parameters.slices[name]] for name in names])
+        self.parameters = weights.parameters
+        self.places = np.concatenate([np.arange(self.parameters.size)[self.parameters.slices[name]] for name in names])
+        self._index = paddle.to_tensor(self.places)
         self.strength = 0.0  # of the last step
         self._dead = self.norms() == 0
         if penalty.target is not None:
@@ -128,7 +129,10 @@ class Sparsity:
         return {"constant": 1.0, "linear": grown, "cosine": (1 - math.cos(math.pi * grown)) / 2}[self.penalty.growth]
 
     def norms(self) -> np.ndarray:
-        return self.penalised.norms(self.flat.values().numpy())
+        return self.penalised.norms(self._scales())
+
+    def _scales(self) -> np.ndarray:
+        return paddle.gather(self.parameters.vector, self._index).numpy()
 
     def dead(self) -> float:
         """Fraction of the penalised channels whose scales are all zero."""
@@ -136,7 +140,7 @@ class Sparsity:
 
     def step(self, rate: float, pictures: int, share: float) -> None:
         """After an optimizer step with so many pictures, when `share` of the training is over. rate: the schedule's without warm-up."""
-        scales = self.flat.values().numpy()
+        scales = self._scales()
         norms = self.penalised.norms(scales)
         dose = rate * self.growth(share) * pictures / 64
         if self.penalty.target is None:
@@ -158,7 +162,7 @@ class Sparsity:
         scales = (scales * factor[self.penalised.channel]).astype(np.float32)
         self._dead = self.penalised.norms(scales) == 0
         if (factor != 1).any():
-            self.flat.assign(paddle.to_tensor(scales))
+            paddle.scatter_(self.parameters.vector, self._index, paddle.to_tensor(scales))
 
     def silence(self, values: np.ndarray) -> np.ndarray:
         """A moving average (a flat vector, parameters first) with zeros where the weights' channels are dead."""
