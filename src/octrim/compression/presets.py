@@ -53,7 +53,7 @@ PRESETS = {
     "fast": Preset(20, 0, 30),
     "default": Preset(50, 0, 50),
     "best": Preset(50, 0, 150),
-    "demo": Preset(40, 6, 30, batch=4, nominal_batch=4, match_games=4),
+    "demo": Preset(34, 5, 26, batch=4, nominal_batch=4, match_games=4),
 }
 
 
