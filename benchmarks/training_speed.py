@@ -144,7 +144,7 @@ def paddle_training(dataset: Dataset, cfg: str, side: int, compiled: bool) -> Ca
     def step(batch: TrainingBatch) -> None:
         loss(network(paddle.to_tensor(float_batch(batch.images))), batch.targets).total.backward()
         optimizer.step(weights.parameters.gradient(), Settings(0.01, 0.01, 0.937, 1))
-        average.update(weights.values())
+        average.update(weights.vector)
 
     return step
 
