@@ -72,7 +72,13 @@ def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert again.data == first.data and resolved(again) == PRESETS["fast"]
 
 
-@pytest.mark.parametrize("wrong", [{"keep": "2"}, {"weights": "none.pt"}, {"imgsz": (64, 96)}, {"preset": "best", "finetune_epochs": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"keep": "2"}, {"weights": "none.pt"}, {"imgsz": (64, 96)}, {"preset": "best", "finetune_epochs": 0}, {"train_epochs": 0}),
+        *({"exclude": ("nothing*",)}, {"align": 0}, {"budget": "nonsense"}, {"budget": "params=9"}, {"keep_map": "none.yaml"}),
+    ],
+)
 def test_nothing_is_made_for_options_that_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         compress(project=str(tmp_path), **wrong)

@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 
 from octrim.cli import arguments_of, main, parse
+from octrim.commands import Train
+from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
 from octrim.network.model import load
-from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.runs import new_run
+from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.freezing import frozen
-from octrim.training.record import COLUMNS
+from octrim.training.record import COLUMNS, Record
 
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "12", "--workers", "1"]
 
@@ -202,6 +206,25 @@ def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Pat
         )
         seen.append(results(tmp_path / f"run{seed}"))
     assert seen[0] != seen[1]
+
+
+def test_curves_are_drawn_at_the_end_and_hide_no_other_error(tmp_path: Path) -> None:
+    config = Train(project=str(tmp_path))
+    run = new_run("train", config)
+    state = State(fresh_model("yolov5n").network, ("a",) * 80, 64, (), "", {}, epoch=2, batch=1)
+    state.rows = [{"epoch": epoch, "train/box_loss": 1.0} for epoch in range(2)]
+    with Record(run, config, None) as record:
+        record.write_results(state)
+        (run.path / "results.png").unlink()
+        record.write_results(state)  # sooner than it is drawn again
+        assert not (run.path / "results.png").exists()
+    assert (run.path / "results.png").is_file()
+    for kind in (KeyboardInterrupt, InputError):
+        with pytest.raises(kind), Record(run, config, None) as record:
+            record.write_results(state)
+            record.write_results(state)
+            (run.path / "results.csv").unlink()
+            raise kind("this")
 
 
 def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from octrim.atomic import write_text
 from octrim.compression.builtin import make_pictures, on_pong
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
-from octrim.compression.start import START, checked, checked_network, refuse_changes, remember, remembered, resolved_config
+from octrim.compression.start import START, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
+from octrim.pong.renderer import CLASSES
 from octrim.report import write_report
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
 
@@ -60,7 +61,9 @@ def _compress(config: Compress) -> Compressed:
     if config.resume is None:
         if config.data is None:
             config = on_pong(config)
-            checked_network(config, resolved(config))
+            preset = resolved(config)
+            model, keep_map = checked_network(config, preset)
+            checked_plan(config, preset, model, CLASSES, keep_map)
             make_pictures(config)
         preset = resolved(config)
         start = checked(config, preset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -67,6 +68,29 @@ def checked_network(config: Compress, preset: Preset) -> tuple[Model, dict[str, 
     return replace(model, image_size=height), keep_map
 
 
+def checked_plan(config: Compress, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> Model:
+    """The network with the classes `names`, for which a cut can be planned as the options say. Raises InputError where it cannot."""
+    if preset.train_epochs == 0:
+        if config.weights is None:
+            raise InputError("train_epochs is 0: fresh weights have to be trained first")
+        unknown = [names[number] for number in range(len(names)) if number not in known_classes(model.names, names)]
+        if unknown:
+            raise InputError(
+                f"train_epochs is 0, but {config.weights} does not know {len(unknown)} of the {len(names)} classes of {config.data} "
+                f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
+            )
+    base = adapted(model, names, model.image_size, seed=config.seed)
+    # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
+    criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
+    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (base.image_size, base.image_size), config.budget)
+    if preset.sparsify_epochs:
+        aim = sparsity(config, preset, keep_map)
+        exclude = aim.pop("exclude")
+        aim["target"] = parse_fraction(aim["target"], "target")
+        PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
+    return base
+
+
 def checked(config: Compress, preset: Preset) -> Start:
     """Read what the options name. Raises InputError for everything that would only show after hours of training."""
     assert config.data is not None  # on_pong has seen to it
@@ -76,24 +100,7 @@ def checked(config: Compress, preset: Preset) -> Start:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     if preset.match_games and set(train_set.names) != set(CLASSES):
         raise InputError(f"match_games is {preset.match_games}, but {config.data} has the classes {shown(train_set.names)}, not ball and paddle")
-    if preset.train_epochs == 0:
-        if config.weights is None:
-            raise InputError("train_epochs is 0: fresh weights have to be trained first")
-        unknown = [train_set.names[number] for number in range(len(train_set.names)) if number not in known_classes(model.names, train_set.names)]
-        if unknown:
-            raise InputError(
-                f"train_epochs is 0, but {config.weights} does not know {len(unknown)} of the {len(train_set.names)} classes of {config.data} "
-                f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
-            )
-    base = adapted(model, train_set.names, model.image_size, seed=config.seed)
-    # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
-    criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
-    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (base.image_size, base.image_size), config.budget)
-    if preset.sparsify_epochs:
-        aim = sparsity(config, preset, keep_map)
-        exclude = aim.pop("exclude")
-        aim["target"] = parse_fraction(aim["target"], "target")
-        PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
+    base = checked_plan(config, preset, model, train_set.names, keep_map)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     return Start(config, preset, base, train_set, val_set, keep_map, inputs | {"data": data_digest(train_set, val_set)})

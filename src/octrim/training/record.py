@@ -73,10 +73,14 @@ class Record:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
-        if self._undrawn is not None:
-            self._draw(self._undrawn)
-        if self.events is not None:
-            self.events.close()
+        try:
+            if self._undrawn is not None:
+                # What ends the training matters more than its picture.
+                with contextlib.nullcontext() if error is None else contextlib.suppress(OSError, InputError):
+                    self._draw(self._undrawn)
+        finally:
+            if self.events is not None:
+                self.events.close()
 
     def print(self, *items: Any) -> None:
         if self.run is not None:
