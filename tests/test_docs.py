@@ -33,8 +33,9 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def commands(document: str) -> list[list[str]]:
-    """The arguments of every line of `octrim` in the blocks for a shell."""
-    lines = "".join(blocks(document, "sh")).replace("\\\n", " ").splitlines()
+    """The arguments of every line of `octrim` in the blocks for a shell, and in indented ones."""
+    indented = re.findall(r"^ {4}(octrim .*)$", text(document).replace("\\\n", " "), re.MULTILINE)
+    lines = [*"".join(blocks(document, "sh")).replace("\\\n", " ").splitlines(), *indented]
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("octrim ")]
 
 
