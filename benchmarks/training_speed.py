@@ -22,10 +22,11 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from octrim.backends.session import float_batch, usable_cores
+from octrim.backends.session import float_batch
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader, TrainingBatch
 from octrim.data.open import open_dataset
+from octrim.machine import usable_cores
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk

@@ -76,8 +76,8 @@ def package_for(error: str) -> str:
 
 
 def _machine() -> Iterator[Check]:
-    from octrim.backends.session import usable_cores
     from octrim.data.store import available_memory
+    from octrim.machine import usable_cores
 
     text = ""
     with contextlib.suppress(OSError):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.onednn_programs import Programs, Run
-from octrim.backends.session import usable_cores
 from octrim.errors import InputError
+from octrim.machine import usable_cores
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, INPUTS, Network, Row, walk
 

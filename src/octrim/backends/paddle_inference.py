@@ -16,8 +16,9 @@ import numpy as np
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.onnx import export_metadata, level_constants
 from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle, processor_threads
-from octrim.backends.session import check_batch, file_info, float_batch, usable_cores
+from octrim.backends.session import check_batch, file_info, float_batch
 from octrim.errors import InputError, shown
+from octrim.machine import usable_cores
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Row

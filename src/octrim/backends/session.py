@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,16 +59,6 @@ class Session(Protocol):
         ...
 
     def __call__(self, batch: np.ndarray) -> np.ndarray: ...
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which `taskset` or a container's quota can make fewer than the machine has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        return max(min(cores, math.ceil(int(quota) / int(period))), 1)
-    except (OSError, ValueError):  # no quota ("max"), or no such file
-        return cores
 
 
 def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:

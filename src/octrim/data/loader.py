@@ -80,7 +80,7 @@ class Loader:
         self._dataset, self._side, self._batch, self._augmentation, self._seed = dataset, side, batch, augmentation, seed
         self._rank, self._ranks = rank, ranks
         if workers is None:
-            from octrim.backends.session import usable_cores  # which the children, who import this file, have no use for
+            from octrim.machine import usable_cores  # which the children, who import this file, have no use for
 
             workers = min(max(usable_cores() // ranks, 1), MOST_WORKERS)
         self._store = Store(dataset, side, cache, ranks)

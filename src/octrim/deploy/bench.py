@@ -18,12 +18,12 @@ from rich.progress import track
 from rich.table import Table
 
 from octrim.atomic import write_text
-from octrim.backends.session import usable_cores
 from octrim.data.pictures import read_picture
 from octrim.data.scenes import drawn_scene
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.evaluate.nms import non_max_suppression
+from octrim.machine import usable_cores
 from octrim.network.cost import Cost, network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model

@@ -24,10 +24,10 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from octrim.backends.session import usable_cores
 from octrim.data.crew import child_pipes, receive, send, share
 from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError, shown
+from octrim.machine import usable_cores
 from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
 from octrim.pong.players import DECISION, LEVELS, Computer
 from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from octrim.atomic import write_text
-from octrim.backends.session import usable_cores
 from octrim.errors import InputError
+from octrim.machine import usable_cores
 from octrim.pong.commands import PongMatch
 from octrim.pong.recording import Recording
 from octrim.pong.series import RECORDED, Result, Sight, play_series, sides_of

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.session import usable_cores
 from octrim.errors import shown
+from octrim.machine import usable_cores
 from octrim.quiet import quiet_stderr
 
 
