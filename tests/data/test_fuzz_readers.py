@@ -21,7 +21,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.curves import save_confusion
-from octrim.evaluate.val import write_predictions
+from octrim.evaluate.result_files import write_predictions
 from tests.data.holding import JSON, ROWS, XML, checked, coco, voc_set, yolo
 from tests.data.making import problems, text
 from tests.fuzz.mutations import mutated

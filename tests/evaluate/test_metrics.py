@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octrim.data.dataset import Dataset
+from octrim.evaluate.evaluation import measure
 from octrim.evaluate.matching import IOUS, box_iou, confusion_matrix, match
 from octrim.evaluate.metrics import (
     CONFIDENCES,
@@ -19,7 +20,6 @@ from octrim.evaluate.metrics import (
     mean_ap,
     recall_curves,
 )
-from octrim.evaluate.val import measure
 from tests.evaluate.material import dataset, found, random_case
 
 A, B, C = (10, 10, 30, 30), (50, 50, 80, 90), (60, 10, 90, 30)

@@ -120,7 +120,7 @@ def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path,
     slow.write_text(
         "import os, time\n"
         "if os.environ.get('PADDLE_TRAINER_ID') == '0':\n"
-        "    import octrim.evaluate.val as val\n"
+        "    import octrim.evaluate.evaluation as val\n"
         "    measure, calls = val.measure, []\n"
         "    def slowly(*args, **more):\n"
         "        calls.append(1)\n"

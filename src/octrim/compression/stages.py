@@ -22,7 +22,9 @@ from octrim.data.pictures import read_picture
 from octrim.deploy.bench import bench_command
 from octrim.deploy.export import FORMATS, export
 from octrim.errors import InputError
-from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
+from octrim.evaluate.evaluation import Evaluation
+from octrim.evaluate.result_files import write_evaluation
+from octrim.evaluate.val import evaluate
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load

@@ -20,7 +20,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.loader import TrainingBatch
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError
-from octrim.evaluate.val import Evaluation
+from octrim.evaluate.evaluation import Evaluation
 from octrim.runs import Run
 from octrim.training.checkpoint import CHECKPOINT, State, save_state
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales

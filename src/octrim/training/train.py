@@ -15,7 +15,9 @@ from octrim.backends.session import open_session
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
-from octrim.evaluate.val import Evaluation, evaluate, write_evaluation
+from octrim.evaluate.evaluation import Evaluation
+from octrim.evaluate.result_files import write_evaluation
+from octrim.evaluate.val import evaluate
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load

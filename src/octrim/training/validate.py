@@ -13,7 +13,8 @@ from octrim.backends.session import check_batch, float_batch, model_info
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch
-from octrim.evaluate.val import Evaluation, detect, measure
+from octrim.evaluate.evaluation import Evaluation, measure
+from octrim.evaluate.val import detect
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.training.checkpoint import unflattened
