@@ -32,7 +32,8 @@ from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
-from octrim.training.sensitivity import RestOps, cut_consumers, sensitivity
+from octrim.training.partial_cuts import PartialOps, cut_consumers
+from octrim.training.sensitivity import sensitivity
 from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, load_curves
 from tests.networks import lively_model, lively_tensors, random_networks
 from tests.training.conftest import draw_shapes
@@ -78,7 +79,7 @@ def test_only_what_follows_from_a_change_is_run_again(network: Network, seed: in
             weights = [cut_consumers(model, labels, group, order[1:]) for order in orders]
             changed = {row.name for row in network.convs if row.weight_name in weights[0]}
             with paddle.no_grad():
-                ops = RestOps(layer, changed)
+                ops = PartialOps(layer, changed)
                 for cut in weights:
                     for name, value in cut.items():
                         tensors[name].set_value(value)

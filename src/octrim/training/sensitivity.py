@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -21,15 +22,17 @@ from octrim.evaluate.metrics import coco_metrics, mean_ap
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
-from octrim.network.rows import Row, walk
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.runs import new_run, open_run, stored_config
+from octrim.training.checkpoint import data_digest
 from octrim.training.gradients import loss_side, taylor_on
 from octrim.training.hyper import RECIPES, Hyperparameters
 from octrim.training.labelled import drawn, in_network_classes, open_in_classes, readable_batches
 from octrim.training.loss import DetectionLoss
-from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, inputs_digest, load_curves, save_sensitivity_chart
+from octrim.training.partial_cuts import PartialOps, cut_consumers
+from octrim.training.sensitivity_chart import save_sensitivity_chart
+from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, load_curves
 from octrim.training.validate import batch_targets
 
 if TYPE_CHECKING:
@@ -104,73 +107,14 @@ def sensitivity(
     return found
 
 
-def cut_consumers(model: Model, labels: ChannelLabels, group: Group, cut: np.ndarray) -> dict[str, np.ndarray]:
-    """Weights of the convolutions that read the group, by tensor name, with 0 for what they read of the cut labels.
-
-    For every other tensor as it is, the network then computes what `octrim.pruning.cut.prune` leaves, whatever the activations are:
-    a channel passes unchanged in number through additions, pooling, concatenation and depthwise convolutions, and is 0 to whoever mixes it.
-    Silencing the channel itself would not do: sigmoid(0) is 1/2.
-    """
-    changed = {}
-    for row in model.network.convs:
-        if row.groups == 1 and np.isin(labels.labels[row.inputs[0]], group.labels).any():
-            weight = model.tensors[row.weight_name].copy()
-            weight[:, np.isin(labels.labels[row.inputs[0]], cut)] = 0
-            changed[row.weight_name] = weight
-    return changed
-
-
-class RestOps:
-    """`Ops` over Paddle tensors for several runs on the same pictures, between which only some rows' results change.
-
-    changed: the rows whose weights differ from run to run. All that does not follow from them is computed in the first run, and of that only
-    what later runs read is remembered.
-    """
-
-    def __init__(self, network: PaddleNetwork, changed: set[str]) -> None:
-        self.network = network
-        self.behind = set(changed)
-        for row in network.network.rows:
-            if self.behind.intersection(row.inputs):
-                self.behind.add(row.name)
-        self.behind.add(network.network.rows[-1].name)
-        read = {name for row in network.network.rows if row.name in self.behind for name in row.inputs}
-        self.border = read - self.behind
-        self.maps: dict[str, Any] = {}
-        self.first = True
-
-    def run(self, images: Any) -> list[Any]:
-        heads = walk(self.network.network, self, images)
-        self.first = False
-        return heads
-
-    def _row(self, op: Callable[..., Any], row: Row, *inputs: Any) -> Any:
-        if row.name in self.behind:
-            return op(row, *inputs)
-        if not self.first:
-            return self.maps.get(row.name)  # None for what nobody reads any more
-        found = op(row, *inputs)
-        if row.name in self.border:
-            self.maps[row.name] = found
-        return found
-
-    def conv(self, row: Row, x: Any) -> Any:
-        return self._row(self.network.conv, row, x)
-
-    def add(self, row: Row, a: Any, b: Any) -> Any:
-        return self._row(self.network.add, row, a, b)
-
-    def concat(self, row: Row, xs: Sequence[Any]) -> Any:
-        return self._row(self.network.concat, row, xs)
-
-    def maxpool(self, row: Row, x: Any) -> Any:
-        return self._row(self.network.maxpool, row, x)
-
-    def upsample(self, row: Row, x: Any) -> Any:
-        return self._row(self.network.upsample, row, x)
-
-    def detect(self, row: Row, heads: Sequence[Any]) -> list[Any]:
-        return list(heads)
+def inputs_digest(model: Model, dataset: Dataset) -> str:
+    """Of the network and of what it is measured on."""
+    digest = hashlib.sha256(data_digest(dataset).encode())
+    digest.update(json.dumps(model.network.to_json(), sort_keys=True).encode())
+    for name in sorted(model.tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(model.tensors[name]).tobytes())
+    return digest.hexdigest()
 
 
 class _Measuring:
@@ -224,7 +168,7 @@ class _Measuring:
             for batch in self._batches():
                 images = paddle.to_tensor(float_batch(batch.images))
                 targets = batch_targets(self.dataset, batch)
-                ops = RestOps(self.network, changed)
+                ops = PartialOps(self.network, changed)
                 for number, tensors in enumerate(weights):
                     self._assign(tensors)
                     heads = ops.run(images)
