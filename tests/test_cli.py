@@ -17,6 +17,7 @@ import yaml
 from octrim.backends.session import open_session
 from octrim.cli import main, parse
 from octrim.commands import COMMANDS
+from octrim.commands.pong import PONG
 from octrim.data.scenes import drawn_scene
 from octrim.deploy.export import export
 from octrim.errors import InputError
@@ -24,7 +25,6 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
-from octrim.pong.commands import PONG
 from tests.data.test_pictures import make_video, write
 from tests.networks import lively_model
 

@@ -20,8 +20,8 @@ import yaml
 from octrim.backends.session import open_session
 from octrim.cli import main
 from octrim.commands import Compress
-from octrim.compression import PRESETS, compress
-from octrim.compression.presets import Preset, resolved
+from octrim.compression.command import compress
+from octrim.compression.presets import PRESETS, Preset, resolved
 from octrim.compression.stages import stepped
 from octrim.data.open import open_dataset
 from octrim.errors import InputError

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import tyro
 
 from octrim.commands import COMMANDS
+from octrim.commands.pong import PONG, Pong
 from octrim.errors import InputError
-from octrim.pong.commands import PONG, Pong
 
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -112,17 +112,6 @@ def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[st
     if list(arguments[:1]) == ["pong"]:
         return PONG, "octrim pong", list(arguments[1:])
     return {**COMMANDS, "pong": Pong}, "octrim", list(arguments)
-
-
-def arguments_of(config: Any) -> list[str]:
-    """The command line that gives this configuration."""
-    arguments = [type(config).__name__.lower()]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            arguments.append(f"--{field.name.replace('_', '-')}")
-            arguments += [] if value is True else map(str, value) if isinstance(value, tuple) else [str(value)]
-    return arguments
 
 
 def _one_line(box: str) -> str:

@@ -97,7 +97,7 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     path = open_run(folder).path / "config.yaml"
     content, _ = parse(read_text(path), str(path))
     if not isinstance(content, dict) or not set(content) <= set(fields):
-        raise InputError(f"{path}: not the configuration of an octrim {type(config).__name__.lower()} run")
+        raise InputError(f"{path}: not the configuration of an octrim {typing.cast(Any, config).command} run")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     hints = typing.get_type_hints(type(config))
     for name, value in values.items():
@@ -115,15 +115,19 @@ def from_python(kind: type[T], options: dict[str, Any]) -> T:
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in hints:
-            raise TypeError(f"{kind.__name__.lower()}() got an unexpected keyword argument '{name}'; it takes {', '.join(hints)}")
+            raise TypeError(f"{_command(kind)}() got an unexpected keyword argument '{name}'; it takes {', '.join(hints)}")
         tuples = tuple in (typing.get_origin(hint) for hint in (hints[name], *typing.get_args(hints[name])))
         candidates = [value, *([str(value)] if isinstance(value, os.PathLike | int | float) and not isinstance(value, bool) else [])]
         candidates += [float(value)] if type(value) is int else []
         candidates += [tuple(value) if isinstance(value, list | tuple) else (value,)] if tuples else []
         values[name] = next((one for one in candidates if _fits(one, hints[name])), None)
         if values[name] is None and value is not None:
-            raise InputError(f"{name} is {shown(value)}, which is not what {kind.__name__.lower()} takes")
+            raise InputError(f"{name} is {shown(value)}, which is not what {_command(kind)} takes")
     return kind(**values)
+
+
+def _command(kind: Any) -> str:
+    return kind.command
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
+from octrim.commands.pong import PongData
 from octrim.data import crew
 from octrim.data.labelfiles import yolo_labels
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
-from octrim.pong.commands import PongData
 from octrim.pong.dataset import PER_GAME, SPLITS, make_dataset, pictures
 from octrim.pong.renderer import BALL, CLASSES
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from octrim.commands.pong import PongMatch, PongPlay
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
-from octrim.pong.commands import PongMatch, PongPlay
 from octrim.pong.match import match, player, summary, wilson
 from octrim.pong.physics import LEFT, RIGHT, Game, Rules
 from octrim.pong.players import Computer, Keyboard

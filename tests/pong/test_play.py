@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
+from octrim.commands.pong import PongPlay
 from octrim.errors import InputError
-from octrim.pong.commands import PongPlay
 from octrim.pong.renderer import CLASSIC
 from octrim.pong.window import Window, play
 from tests.pong.windows import MACHINES, TWO, command, near

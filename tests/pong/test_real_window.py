@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from octrim.pong.commands import PongPlay
+from octrim.commands.pong import PongPlay
 from octrim.pong.physics import Game
 from octrim.pong.renderer import CLASSIC, render
 from tests.pong.windows import command, near

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from octrim.commands.pong import PongPlay
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
-from octrim.pong.commands import PongPlay
 from octrim.pong.keys import ACTIONS, bindings
 from octrim.pong.physics import LEFT, RIGHT, STEP
 from octrim.pong.players import DECISION

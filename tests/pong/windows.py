@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from octrim.pong.commands import PongPlay
+from octrim.commands.pong import PongPlay
 
 TWO = PongPlay(right="human", mute=True, width=320, height=240)
 MACHINES = replace(TWO, left="computer:hard", right="computer:easy")
@@ -15,7 +15,7 @@ MACHINES = replace(TWO, left="computer:hard", right="computer:easy")
 PROGRAM = """
 import sys
 from octrim.errors import InputError
-from octrim.pong.commands import PongPlay
+from octrim.commands.pong import PongPlay
 try:
     PongPlay(**eval(sys.argv[1])).run()
 except InputError as error:

@@ -22,9 +22,9 @@ from octrim.network.initialize import fresh_model
 from octrim.network.model import load
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
-from octrim.report import write_report
 from octrim.report.contents import STAGES
 from octrim.report.files import read_run
+from octrim.report.page import write_report
 from tests.report.chromium import FOUND, chromium
 from tests.training.conftest import draw_shapes
 

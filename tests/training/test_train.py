@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octrim.cli import arguments_of, main, parse
+from octrim.cli import main, parse
 from octrim.commands import Train
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import load
+from octrim.options import arguments_of
 from octrim.runs import new_run
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.freezing import frozen

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from octrim.compression.options import Compression
 from octrim.errors import InputError
 from octrim.pong.dataset import data
 from octrim.runs import wide_console
-
-if TYPE_CHECKING:
-    from octrim.commands import Compress
 
 PICTURES = 400
 SIDE = 256
 
 
-def on_pong(config: Compress) -> Compress:
+def on_pong(config: Compression) -> Compression:
     """The options of a compression without data: Pong's pictures, SIDE pixels wide unless --imgsz says something else, and a fresh yolov5n where no
     network is named. The pictures lie in the folder of the runs, for every run with the same size and seed.
     """
@@ -29,12 +26,10 @@ def on_pong(config: Compress) -> Compress:
     return replace(config, data=str(path), cfg=cfg, imgsz=(side,), preset=config.preset or "demo")
 
 
-def make_pictures(config: Compress) -> None:
+def make_pictures(config: Compression) -> None:
     """Make the pictures that `on_pong` names, unless they are there. Raises InputError where that folder cannot be written to."""
-    from octrim.pong.commands import PongData
-
     assert config.data is not None and config.imgsz is not None  # on_pong's
     path, (side,) = Path(config.data), config.imgsz
     if not path.is_file():
         wide_console().print(f"no --data: making {PICTURES} labelled pictures of Pong, {side} px")
-        data(PongData(images=PICTURES, out=str(path.parent), imgsz=side, seed=config.seed, workers=config.workers or None))
+        data(path.parent, PICTURES, side, config.seed, config.workers or None)

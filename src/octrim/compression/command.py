@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from octrim.atomic import write_text
 from octrim.compression.builtin import make_pictures, on_pong
+from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stages_of, stored, sweep
 from octrim.compression.start import START, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
 from octrim.pong.renderer import CLASSES
-from octrim.report import write_report
+from octrim.report.page import write_report
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
-
-if TYPE_CHECKING:
-    from octrim.commands import Compress
 
 _FREE = ("device", "workers", "cache")
 """Options that a resumed run may be given anew: they change no result, or belong to the machine."""
@@ -42,22 +40,20 @@ class Compressed:
     summary: Mapping[str, Any]
 
 
-def compress_command(config: Compress) -> None:
+def compress_command(config: Compression) -> None:
     """Start a run, or go on with one; of one that is done, show the table."""
     _compress(config)
 
 
 def compress(**options: Any) -> Compressed:
-    """Compress from Python; options as of `octrim compress`, with underscores: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
+    """Compression from Python; options as of `octrim compress`, with underscores: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
 
     Leaves a run folder as the command does. Raises InputError for bad input, before anything is trained.
     """
-    from octrim.commands import Compress
-
-    return _compress(from_python(Compress, options))
+    return _compress(from_python(Compression, options))
 
 
-def _compress(config: Compress) -> Compressed:
+def _compress(config: Compression) -> Compressed:
     if config.resume is None:
         if config.data is None:
             config = on_pong(config)
@@ -128,7 +124,7 @@ def _elapsed(began: float) -> str:
     return str(timedelta(seconds=round(perf_counter() - began)))
 
 
-def _finish(run: Run, config: Compress, preset: Preset, stages: list[Stage]) -> Compressed:
+def _finish(run: Run, config: Compression, preset: Preset, stages: list[Stage]) -> Compressed:
     """Write the summary and the report from what the stages left, and print the summary."""
     results = {stage.title: stored(run.path / stage.folder) or {} for stage in stages}
     model = load(run.path / FINETUNED)
@@ -144,7 +140,7 @@ def _finish(run: Run, config: Compress, preset: Preset, stages: list[Stage]) -> 
     return Compressed(run.path, model, summary)
 
 
-def _clear(config: Compress) -> None:
+def _clear(config: Compression) -> None:
     """With --exist-ok, throw away an earlier compression in the same folder: its stages are not this run's.
 
     The file that tells a compression goes last, so that a kill in between leaves nothing that the next attempt takes for its own.

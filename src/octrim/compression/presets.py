@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from octrim.compression.options import Compression
 from octrim.errors import InputError, shown
-
-if TYPE_CHECKING:
-    from octrim.commands import Compress
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ PRESETS = {
 }
 
 
-def resolved(config: Compress) -> Preset:
+def resolved(config: Compression) -> Preset:
     """The preset, with what is given by itself in its place. Raises InputError for values out of range."""
     name = config.preset or "default"
     if name not in PRESETS:

@@ -29,8 +29,8 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
-from octrim.pong.commands import PongMatch
 from octrim.pong.match import match
+from octrim.pong.options import MatchOptions
 from octrim.pruning.command import cut, letterboxed, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
@@ -272,7 +272,7 @@ def _match(job: Job, folder: Path) -> dict[str, Any]:
         job.run.print(f"{label} network against {_OPPONENT}: {job.start.preset.match_games} games to {_POINTS} points, {latency:.1f} ms late")
         place = {"project": str(folder), "name": label, "workers": config.workers or None}
         match(
-            PongMatch(
+            MatchOptions(
                 left=f"vision:{job.path(weights)}",
                 right=_OPPONENT,
                 games=job.start.preset.match_games,

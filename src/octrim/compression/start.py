@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from octrim.atomic import write_text
+from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
@@ -24,9 +25,6 @@ from octrim.training.checkpoint import data_digest
 from octrim.training.hyper import read_hyperparameters
 from octrim.training.sparsity import PenalisedChannels, Penalty
 
-if TYPE_CHECKING:
-    from octrim.commands import Compress
-
 START = "start.json"
 """In the run's folder: the numbers and inputs that it began with."""
 
@@ -38,7 +36,7 @@ class Start:
     inputs: digests of whatever the run reads from elsewhere, by what it is.
     """
 
-    config: Compress
+    config: Compression
     preset: Preset
     base: Model
     train_set: Dataset
@@ -47,7 +45,7 @@ class Start:
     inputs: dict[str, str]
 
 
-def checked_network(config: Compress, preset: Preset) -> tuple[Model, dict[str, Any]]:
+def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
     """The network and the keep-map that the options name. Raises InputError for what is wrong whatever the data are."""
     bounds = {"iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
     for name, (low, high) in bounds.items():
@@ -68,7 +66,7 @@ def checked_network(config: Compress, preset: Preset) -> tuple[Model, dict[str, 
     return replace(model, image_size=height), keep_map
 
 
-def checked_plan(config: Compress, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> Model:
+def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> Model:
     """The network with the classes `names`, for which a cut can be planned as the options say. Raises InputError where it cannot."""
     if preset.train_epochs == 0:
         if config.weights is None:
@@ -91,7 +89,7 @@ def checked_plan(config: Compress, preset: Preset, model: Model, names: Sequence
     return base
 
 
-def checked(config: Compress, preset: Preset) -> Start:
+def checked(config: Compression, preset: Preset) -> Start:
     """Read what the options name. Raises InputError for everything that would only show after hours of training."""
     assert config.data is not None  # on_pong has seen to it
     model, keep_map = checked_network(config, preset)
@@ -106,12 +104,12 @@ def checked(config: Compress, preset: Preset) -> Start:
     return Start(config, preset, base, train_set, val_set, keep_map, inputs | {"data": data_digest(train_set, val_set)})
 
 
-def keep_of(config: Compress) -> str | None:
+def keep_of(config: Compression) -> str | None:
     """Fraction that every convolution keeps: 1/8 unless something else is said."""
     return "1/8" if config.keep is None and config.budget is None else config.keep
 
 
-def sparsity(config: Compress, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:
+def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:
     """Options of a sparsity training that sets to zero what the plan will cut.
 
     Groups with their own fraction in the keep-map are left alone, because the target is not theirs.
@@ -129,7 +127,7 @@ def remember(run: Run, start: Start) -> None:
     write_text(run.path / START, json.dumps(content, indent=1))
 
 
-def remembered(folder: Path, config: Compress) -> tuple[Preset, dict[str, str] | None]:
+def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str] | None]:
     """The numbers that a run began with, whatever the presets are now, and its inputs' digests; None where it was killed before it began.
 
     Raises InputError for a damaged file.
@@ -158,7 +156,7 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str]) -> None:
             )
 
 
-def resolved_config(config: Compress, preset: Preset) -> Compress:
+def resolved_config(config: Compression, preset: Preset) -> Compression:
     """The options with the preset's numbers in them, for config.yaml. The criterion stays open: it depends on the stage where nobody gave one."""
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
     return replace(config, **own)

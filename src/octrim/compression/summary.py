@@ -5,22 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
 from octrim.compression.stages import Stage
-
-if TYPE_CHECKING:
-    from octrim.commands import Compress
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result."""
 
 
-def summarised(config: Compress, preset: Preset, results: Mapping[str, dict[str, Any]], stages: list[Stage]) -> dict[str, Any]:
+def summarised(config: Compression, preset: Preset, results: Mapping[str, dict[str, Any]], stages: list[Stage]) -> dict[str, Any]:
     """The content of summary.json. results: stage.json's, by the stages' titles. All times stand under `times`, milliseconds per picture and seconds.
 
     The latency of the cut network and of the control is the fine-tuned one's, that of the sparse network the original's: their tables are the same.

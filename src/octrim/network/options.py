@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
-
-if TYPE_CHECKING:
-    from octrim.commands.options import Weights
+from octrim.options import Weights
 
 
 def model_from(config: Weights) -> Model:

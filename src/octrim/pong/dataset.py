@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,9 +32,6 @@ from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
 from octrim.pong.players import DECISION, LEVELS, Computer
 from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
 from octrim.runs import wide_console
-
-if TYPE_CHECKING:
-    from octrim.pong.commands import PongData
 
 SPLITS = ("train", "val", "test")
 SHARE = 0.1  # of the pictures, for val and for test
@@ -59,15 +56,15 @@ class Job:
     count: int
 
 
-def data(config: PongData) -> None:
-    """The command."""
+def data(out: str | Path, images: int, imgsz: int, seed: int, workers: int | None) -> None:
+    """Make a data set as `make_dataset` does, with a progress bar, and print where it is."""
     start = monotonic()
-    with _bar(config.images) as advance:
-        out = make_dataset(config.out, config.images, config.imgsz, config.seed, config.workers, advance)
+    with _bar(images) as advance:
+        out = make_dataset(out, images, imgsz, seed, workers, advance)
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     console = wide_console()
-    console.print(f"{config.images:,} pictures, {size / 1e6:,.1f} MB, in {monotonic() - start:.1f} s: {out / 'data.yaml'}", soft_wrap=True)
+    console.print(f"{images:,} pictures, {size / 1e6:,.1f} MB, in {monotonic() - start:.1f} s: {out / 'data.yaml'}", soft_wrap=True)
     console.print(f"a sheet of labelled ones: {out / 'contact.jpg'}", soft_wrap=True)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from octrim.atomic import write_text
 from octrim.errors import InputError
 from octrim.machine import usable_cores
-from octrim.pong.commands import PongMatch
+from octrim.pong.options import MatchOptions
 from octrim.pong.recording import Recording
 from octrim.pong.series import RECORDED, Result, Sight, play_series, sides_of
 from octrim.pong.sides import NAMES, player
@@ -29,7 +29,7 @@ __all__ = ["match", "player", "summary", "wilson"]
 ELSEWHERE = ("project", "name", "exist_ok", "workers", "record")
 
 
-def match(config: PongMatch) -> None:
+def match(config: MatchOptions) -> None:
     """The command: plays the games and leaves a table and match.json. Raises InputError for what is no match, before a run folder exists."""
     if config.games < 1:
         raise InputError(f"games is {config.games}, expected 1 or more")
@@ -65,7 +65,7 @@ def match(config: PongMatch) -> None:
     run.print(f"results: {run.path}")
 
 
-def _played(config: PongMatch, run: Run, workers: int, detectors: dict[str, Any], recording: Recording | None) -> list[Result]:
+def _played(config: MatchOptions, run: Run, workers: int, detectors: dict[str, Any], recording: Recording | None) -> list[Result]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     wins = [0, 0]
     with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
@@ -88,7 +88,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def summary(config: PongMatch, results: Sequence[Result]) -> dict[str, Any]:
+def summary(config: MatchOptions, results: Sequence[Result]) -> dict[str, Any]:
     """What match.json holds. A drawn game is a win of nobody's; win rates are shares of all games."""
     games = len(results)
     wins = [sum(result.winner == side for result in results) for side in range(2)]
@@ -132,7 +132,7 @@ def summary(config: PongMatch, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _sight_summary(sights: Sequence[Sight | None], config: PongMatch) -> dict[str, Any] | None:
+def _sight_summary(sights: Sequence[Sight | None], config: MatchOptions) -> dict[str, Any] | None:
     """Over all games of one side; None for a player that does not look."""
     found = [sight for sight in sights if sight is not None]
     if not found:

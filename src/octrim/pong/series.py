@@ -13,7 +13,7 @@ import cv2
 
 from octrim.data.crew import child_pipes, receive, send, share
 from octrim.errors import InputError
-from octrim.pong.commands import PongMatch
+from octrim.pong.options import MatchOptions
 from octrim.pong.physics import STEP, Game, Scene
 from octrim.pong.players import DECISION
 from octrim.pong.recording import Recording
@@ -100,7 +100,7 @@ class Judge:
             sight.errors.append(round(min(distances), 3))
 
 
-def play_game(config: PongMatch, index: int, detectors: MutableMapping[str, Any], recording: Recording | None = None) -> Result:
+def play_game(config: MatchOptions, index: int, detectors: MutableMapping[str, Any], recording: Recording | None = None) -> Result:
     """Game `index` of the series. detectors: as for `player`."""
     seed = game_seed(config.seed, index, 0)
     game = Game(config.rules(config.rally_cap), seed)
@@ -141,7 +141,7 @@ def _picture(scene: Scene, players: Sequence[Any]) -> Any:
 
 
 def play_series(
-    config: PongMatch, workers: int, detectors: MutableMapping[str, Any], recording: Recording | None, progress: Callable[[Result], None]
+    config: MatchOptions, workers: int, detectors: MutableMapping[str, Any], recording: Recording | None, progress: Callable[[Result], None]
 ) -> list[Result]:
     """All games, in their order. workers: processes; 1 plays here. recording: of the first game. progress: told of each game that is over."""
     results: dict[int, Result] = {}
@@ -157,7 +157,7 @@ def play_series(
     return [results[index] for index in range(config.games)]
 
 
-def _shared(config: PongMatch, workers: int, results: dict[int, Result], progress: Callable[[Result], None]) -> None:
+def _shared(config: MatchOptions, workers: int, results: dict[int, Result], progress: Callable[[Result], None]) -> None:
     waiting = [index for index in range(config.games) if index not in results]
 
     def take(number: int, message: bytes) -> None:
@@ -175,7 +175,7 @@ def serve() -> None:
     cv2.setNumThreads(1)
     source, output = child_pipes()
     with contextlib.suppress(EOFError, OSError):
-        config = PongMatch(**json.loads(receive(source)))
+        config = MatchOptions(**json.loads(receive(source)))
         detectors: dict[str, Any] = {}
         while True:
             index = int(receive(source))

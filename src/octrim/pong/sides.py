@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from octrim.errors import InputError, shown
-from octrim.pong.commands import PongMatch, PongPlay
+from octrim.pong.options import MatchOptions, PlayOptions
 from octrim.pong.players import LEVELS, Computer, Keyboard, Player
 from octrim.pong.vision import VisionPlayer
 
 NAMES = ("left", "right")
 
 
-def player(spec: str, side: int, config: PongPlay | PongMatch, seed: int | None = None, detectors: MutableMapping[str, Any] | None = None) -> Player:
+def player(
+    spec: str, side: int, config: PlayOptions | MatchOptions, seed: int | None = None, detectors: MutableMapping[str, Any] | None = None
+) -> Player:
     """A new player: `human` (in a window), `computer:LEVEL`, or `vision:WEIGHTS` with any model or deployable.
 
     seed: of a computer's errors; the configuration's and the side's by default. detectors: by weights; those found there are used again, others
@@ -24,7 +26,7 @@ def player(spec: str, side: int, config: PongPlay | PongMatch, seed: int | None 
     """
     kind, _, rest = spec.partition(":")
     if kind == "human" and not rest:
-        if isinstance(config, PongPlay):
+        if isinstance(config, PlayOptions):
             return Keyboard(side)
         raise InputError(f"{NAMES[side]}: human plays in a window (octrim pong play); here computer:LEVEL or vision:WEIGHTS")
     if kind == "computer" and rest in LEVELS:
@@ -33,7 +35,7 @@ def player(spec: str, side: int, config: PongPlay | PongMatch, seed: int | None 
         return _vision(rest, side, config, detectors)
     raise InputError(
         f"{NAMES[side]}: {shown(spec)} is no player; expected "
-        f"{'human, ' if isinstance(config, PongPlay) else ''}computer:LEVEL ({', '.join(LEVELS)}) or vision:WEIGHTS"
+        f"{'human, ' if isinstance(config, PlayOptions) else ''}computer:LEVEL ({', '.join(LEVELS)}) or vision:WEIGHTS"
     )
 
 
@@ -44,7 +46,7 @@ def game_seed(seed: int, index: int, part: int) -> int:
     return int(np.random.SeedSequence((seed, index)).generate_state(3)[part])
 
 
-def _vision(weights: str, side: int, config: PongPlay | PongMatch, detectors: MutableMapping[str, Any] | None) -> VisionPlayer:
+def _vision(weights: str, side: int, config: PlayOptions | MatchOptions, detectors: MutableMapping[str, Any] | None) -> VisionPlayer:
     detectors = {} if detectors is None else detectors
     if weights not in detectors:
         from octrim.detector import Detector
@@ -58,6 +60,6 @@ def _vision(weights: str, side: int, config: PongPlay | PongMatch, detectors: Mu
         detectors[weights] = detector
     latency = None if config.latency_ms is None else config.latency_ms / 1000
     try:
-        return VisionPlayer(side, detectors[weights], latency=latency, live=isinstance(config, PongPlay), rules=config.rules())
+        return VisionPlayer(side, detectors[weights], latency=latency, live=isinstance(config, PlayOptions), rules=config.rules())
     except InputError as error:
         raise InputError(f"{NAMES[side]}: {weights}: {error}") from None

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from octrim.errors import InputError
-from octrim.pong.commands import PongPlay
 from octrim.pong.keys import ACTIONS, bindings, help_lines
+from octrim.pong.options import PlayOptions
 from octrim.pong.physics import RIGHT, STEP, Event, Game
 from octrim.pong.players import DECISION, Keyboard
 from octrim.pong.recording import Recording
@@ -36,7 +36,7 @@ CODA = 3.0  # s of a recording after the end of a game
 SLOWEST, FASTEST = 0.4, 3.0  # of the keys - and +
 
 
-def play(config: PongPlay) -> None:
+def play(config: PlayOptions) -> None:
     """Open a window and play until it is closed.
 
     Raises InputError for options that make no game, where pygame is missing, and where there is no display.
@@ -66,7 +66,7 @@ def play(config: PongPlay) -> None:
 class Window:
     """Everything between two turns of the loop. `config` is what was asked for, with speed, spin and gravity as the keys have changed them."""
 
-    def __init__(self, config: PongPlay) -> None:
+    def __init__(self, config: PlayOptions) -> None:
         self.keys = bindings(config.keys)
         for name, value in (("width", config.width), ("height", config.height)):
             if not 64 <= value <= 8192:

@@ -3,7 +3,3 @@
 files.py reads the folder into the types of contents.py; charts.py draws with the marks of svg.py; shots.py runs the networks on some pictures;
 sections.py gathers what report.html, with report.css and report.js inside it, lays out.
 """
-
-from octrim.report.command import report_command, write_report
-
-__all__ = ["report_command", "write_report"]

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.runs import from_python
+from octrim.training.options import Distilled
 from octrim.training.train import Setup, Trained, alone, prepare, run, start
 
 if TYPE_CHECKING:
-    from octrim.commands import Finetune
-    from octrim.commands.training import Distilled
     from octrim.training.distillation import Distillation
 
-T = TypeVar("T", bound="Distilled")
+T = TypeVar("T", bound=Distilled)
 
 
-def finetune_command(config: Finetune) -> None:
+def finetune_command(config: Distilled) -> None:
     """`octrim finetune`."""
     start(config, _finetune)
 
@@ -28,12 +27,10 @@ def finetune(**options: Any) -> Trained:
 
     Leaves a run folder as the command does. Raises InputError for bad input.
     """
-    from octrim.commands import Finetune
-
-    return _finetune(alone(from_python(Finetune, options)))
+    return _finetune(alone(from_python(Distilled, options)))
 
 
-def _finetune(config: Finetune) -> Trained:
+def _finetune(config: Distilled) -> Trained:
     setup = prepare(with_teacher(config), checked_teacher)
     if setup.run is not None and setup.config.teacher is None:  # of a resumed run, what it began with
         setup.run.print("no --teacher: learning from the labels alone")

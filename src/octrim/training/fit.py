@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from math import isnan
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +23,12 @@ from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
+from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
 from octrim.training.schedule import Schedule, side_of_batch
 from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
 from octrim.training.validate import Validator
-
-if TYPE_CHECKING:
-    from octrim.commands.training import Training
 
 
 def fit(

@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -23,10 +23,8 @@ from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.runs import Run
 from octrim.training.checkpoint import CHECKPOINT, State, save_state
+from octrim.training.options import Training
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
-
-if TYPE_CHECKING:
-    from octrim.commands.training import Training
 
 COLUMNS = (
     *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
@@ -58,7 +56,7 @@ class Record:
 
     def __init__(self, run: Run | None, config: Training, val_set: Dataset | None) -> None:
         self.run, self.config, self.val_set = run, config, val_set
-        self.action = type(config).__name__.lower()
+        self.action = config.command
         self.events = _events(run.path) if run is not None and config.tensorboard else None
         terminal = run is not None and run.console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

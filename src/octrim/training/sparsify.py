@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.pruning.plan import parse_fraction
 from octrim.runs import from_python
 from octrim.training.finetune import checked_teacher, distillation, with_teacher
+from octrim.training.options import Sparsifying
 from octrim.training.train import Trained, alone, prepare, run, start
 
-if TYPE_CHECKING:
-    from octrim.commands import Sparsify
 
-
-def sparsify_command(config: Sparsify) -> None:
+def sparsify_command(config: Sparsifying) -> None:
     """`octrim sparsify`."""
     start(config, _sparsify)
 
@@ -26,12 +24,10 @@ def sparsify(**options: Any) -> Trained:
 
     Leaves a run folder as the command does. Raises InputError for bad input.
     """
-    from octrim.commands import Sparsify
-
-    return _sparsify(alone(from_python(Sparsify, options)))
+    return _sparsify(alone(from_python(Sparsifying, options)))
 
 
-def _sparsify(config: Sparsify) -> Trained:
+def _sparsify(config: Sparsifying) -> Trained:
     from octrim.training.sparsity import PenalisedChannels
 
     if config.resume is None:
@@ -51,14 +47,14 @@ def _sparsify(config: Sparsify) -> Trained:
     return run(setup, distillation(setup), penalty)
 
 
-def _penalty(config: Sparsify) -> Any:
+def _penalty(config: Sparsifying) -> Any:
     from octrim.training.sparsity import Penalty
 
     target = None if config.target is None else parse_fraction(config.target, "target")
     return Penalty(config.strength, target, config.strength_schedule, config.scope, config.align, config.exclude)
 
 
-def _check_target(model: Model, config: Sparsify) -> None:
+def _check_target(model: Model, config: Sparsifying) -> None:
     from octrim.training.sparsity import PenalisedChannels
 
     penalised = PenalisedChannels(model.network, config.exclude, config.freeze)

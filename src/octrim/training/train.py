@@ -22,22 +22,22 @@ from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load
 from octrim.network.options import image_size, model_from
+from octrim.options import arguments_of
 from octrim.pruning.plan import parse_fraction
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters
+from octrim.training.options import Training
 from octrim.training.parallel import World, launch, launched, world
 from octrim.training.pictures import save_labels
 
 if TYPE_CHECKING:
-    from octrim.commands import Train
-    from octrim.commands.training import Training
     from octrim.training.distillation import Distillation
     from octrim.training.sparsity import Penalty
 
-T = TypeVar("T", bound="Training")
+T = TypeVar("T", bound=Training)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Setup:
     world: World
 
 
-def train_command(config: Train) -> None:
+def train_command(config: Training) -> None:
     """`octrim train`."""
     start(config, _train)
 
@@ -73,9 +73,7 @@ def train(**options: Any) -> Trained:
 
     Leaves a run folder as the command does. Raises InputError for bad input; several devices are started by the command only.
     """
-    from octrim.commands import Train
-
-    return _train(alone(from_python(Train, options)))
+    return _train(alone(from_python(Training, options)))
 
 
 def start(config: T, work: Callable[[T], Trained]) -> None:
@@ -84,8 +82,6 @@ def start(config: T, work: Callable[[T], Trained]) -> None:
     if config.devices is None and config.resume is not None:
         devices = _stored(config, Path(config.resume)).devices or 1
     if devices > 1 and not launched():
-        from octrim.cli import arguments_of
-
         if config.resume is None:
             check(config)
         code = launch(arguments_of(dataclasses.replace(config, devices=devices)), devices)
@@ -98,12 +94,11 @@ def start(config: T, work: Callable[[T], Trained]) -> None:
 def alone(config: T) -> T:
     """The configuration, of one process. Raises InputError for several."""
     if (config.devices or 1) > 1:
-        name = type(config).__name__.lower()
-        raise InputError(f"devices: several processes are started by `octrim {name} --devices N`, not from Python")
+        raise InputError(f"devices: several processes are started by `octrim {config.command} --devices N`, not from Python")
     return config
 
 
-def _train(config: Train) -> Trained:
+def _train(config: Training) -> Trained:
     """Train in this process: alone, or as one of those that a launcher has started."""
     return run(prepare(config))
 
@@ -162,7 +157,7 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
         state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra={"hyper": dataclasses.asdict(hyper)})
         if examine is not None:
             examine(model, config)
-        run = new_run(type(config).__name__.lower(), config) if here.first else None
+        run = new_run(config.command, config) if here.first else None
         if run is not None:
             save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     else:
@@ -201,11 +196,11 @@ def finish(setup: Setup, state: State, record: Any) -> Trained:
 
 
 def _next_command(config: Any, weights: Path) -> str:
-    match type(config).__name__:
-        case "Sparsify":
+    match config.command:
+        case "sparsify":
             keep = f" --keep {1 - parse_fraction(config.target, 'target')}" if config.target is not None and config.scope == "group" else ""
             return f"octrim prune --weights {weights} --criterion bn --compensate{keep} --align {config.align}"
-        case "Finetune":
+        case "finetune":
             return f"octrim export --weights {weights}"
     return f"octrim prune --weights {weights}"
 

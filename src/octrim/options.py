@@ -1,14 +1,16 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the command line that gives a configuration."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
 Number = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Runtime = Annotated[
     Literal["openvino", "onnxruntime", "paddle", "numpy"] | None, arg(metavar="{openvino,onnxruntime,paddle,numpy}", help_behavior_hint="")
@@ -53,3 +55,14 @@ class Execution:
     """What it computes in; int8 after octrim quantize."""
     threads: Number = None
     """Processor threads (default: all)."""
+
+
+def arguments_of(config: Any) -> list[str]:
+    """The command line that gives this configuration."""
+    arguments = config.command.split()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            arguments.append(f"--{field.name.replace('_', '-')}")
+            arguments += [] if value is True else map(str, value) if isinstance(value, tuple) else [str(value)]
+    return arguments

@@ -1,22 +1,12 @@
-"""`octrim report`: read the run, draw the charts, fill in the page."""
+"""The page of a report: read the run, draw the charts, fill in the template."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from octrim.atomic import write_text
 from octrim.report.files import read_run
 from octrim.report.sections import page
-
-if TYPE_CHECKING:
-    from octrim.commands import Report
-
-
-def report_command(config: Report) -> None:
-    """Write the report of a run and say where it is."""
-    path = write_report(config.folder)
-    print(f"report: {path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
 def write_report(folder: str | Path) -> Path:

@@ -1,19 +1,17 @@
-"""The commands of `octrim pong`: one frozen dataclass each, like those of `octrim.commands`."""
+"""What can be chosen of games of Pong: options of `octrim pong play` and `octrim pong match`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, ClassVar
 
 from tyro.conf import FlagConversionOff, arg
 
-from octrim.commands.options import Conf, Execution, Folder, ImageSize, Number
-
-if TYPE_CHECKING:
-    from octrim.pong.ball import Rules
+from octrim.errors import InputError
+from octrim.options import Conf, Execution, File, Folder, ImageSize, Number
+from octrim.pong.ball import GRAVITY, Rules
 
 Side = Annotated[str, arg(metavar="PLAYER")]
-File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
 Milliseconds = Annotated[float | None, arg(metavar="MS", help_behavior_hint="")]
 
 
@@ -34,9 +32,6 @@ class PongRules:
 
     def rules(self, rally_cap: int = 0) -> Rules:
         """What these options mean to the game. rally_cap: hits that end a rally as a draw; 0: none. Raises InputError where no game is possible."""
-        from octrim.errors import InputError
-        from octrim.pong.ball import GRAVITY, Rules
-
         if not 0.1 <= self.speed <= 10:
             raise InputError(f"speed is {self.speed:g}, expected 0.1 to 10")
         gravity = GRAVITY if self.gravity else 0.0
@@ -56,8 +51,10 @@ class Eyes(Execution):
 
 
 @dataclass(frozen=True)
-class PongPlay(PongRules, Eyes):
-    """Play in a window."""
+class PlayOptions(PongRules, Eyes):
+    """Options of a game in a window."""
+
+    command: ClassVar[str] = "pong play"
 
     left: Side = "human"
     """human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
@@ -74,36 +71,12 @@ class PongPlay(PongRules, Eyes):
     record: File = None
     """Write the game into an MP4."""
 
-    def run(self) -> None:
-        from octrim.pong.window import play
-
-        play(self)
-
 
 @dataclass(frozen=True)
-class PongData:
-    """Make labelled pictures of simulated games: train, val and test in YOLO format, classes ball and paddle."""
+class MatchOptions(Folder, PongRules, Eyes):
+    """Options of a series of games without a window."""
 
-    images: int = 800
-    """Pictures in all; a tenth each is for val and for test."""
-    out: Annotated[str, arg(metavar="DIR")] = "pong-data"
-    """Folder to write; its data.yaml is what --data of other commands wants."""
-    imgsz: Annotated[int, arg(aliases=["--img", "--img-size"], metavar="PX")] = 320
-    """Longer side of the pictures, in pixels."""
-    seed: int = 0
-    """Of everything that is random; the same seed makes the same files."""
-    workers: Number = None
-    """Processes (default: one per processor)."""
-
-    def run(self) -> None:
-        from octrim.pong.dataset import data
-
-        data(self)
-
-
-@dataclass(frozen=True)
-class PongMatch(Folder, PongRules, Eyes):
-    """Play games without a window and count: wins, points, rallies, and how well vision players saw."""
+    command: ClassVar[str] = "pong match"
 
     left: Side = "computer:medium"
     """computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
@@ -117,16 +90,3 @@ class PongMatch(Folder, PongRules, Eyes):
     """Processes (default: one per processor; 1 where a vision player's latency is measured, which others would disturb)."""
     record: File = None
     """Write the first game into an MP4."""
-
-    def run(self) -> None:
-        from octrim.pong.match import match
-
-        match(self)
-
-
-@dataclass(frozen=True)
-class Pong:
-    """A game of Pong: play it, make labelled pictures of it, or let detectors play it by sight."""
-
-
-PONG: dict[str, Any] = {"play": PongPlay, "data": PongData, "match": PongMatch}

@@ -1,0 +1,51 @@
+"""`octrim export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import arg
+
+from octrim.options import Folder, ImageSize, Text, Weights
+
+
+@dataclass(frozen=True)
+class Export(Weights, Folder):
+    """Write a deployable, compared on pictures with another runtime before it is called done."""
+
+    command: ClassVar[str] = "export"
+
+    format: Literal["onnx", "openvino", "tensorrt", "paddle"] = "onnx"
+    """What to write: a file for ONNX Runtime and others, OpenVINO IR, an engine for this machine's GPU, a folder for Paddle Inference."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
+    imgsz: ImageSize = None
+    """Side, or height and width, in pixels (default: what the network was made for)."""
+    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]")] = (1,)
+    """Pictures per batch; for tensorrt also three numbers: fewest, typical, most."""
+    dynamic: bool = False
+    """Any number of pictures per batch; for tensorrt 1 to --batch."""
+    source: Text = None
+    """Pictures to compare on (default: generated ones)."""
+    verify: bool = False
+    """Also show the differences by part of the output, and demand that the detected boxes agree."""
+    data: Text = None
+    """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    split: str = "val"
+    """Which part of it."""
+    pad_channels: int = 1
+    """tensorrt: zeros up to a multiple of this many channels."""
+    high_precision: Literal["fp16", "fp32"] = "fp16"
+    """tensorrt in int8: what is not int8. fp32 makes the integers that ONNX makes."""
+    workspace: float = 1.0
+    """tensorrt: GiB of GPU memory for the build."""
+    builder_level: int = 3
+    """tensorrt: 0 builds fast, 5 runs fast."""
+    timing_cache: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """tensorrt: kernel times, read and written, so that later builds are faster."""
+
+    def run(self) -> None:
+        from octrim.deploy.export import export_command
+
+        export_command(self)

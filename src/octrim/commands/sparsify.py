@@ -1,0 +1,17 @@
+"""`octrim sparsify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octrim.training.options import Sparsifying
+
+
+@dataclass(frozen=True)
+class Sparsify(Sparsifying):
+    """Train with a penalty that drives whole channels to zero, so that cutting them costs nothing. The last epoch is the result; no patience."""
+
+    def run(self) -> None:
+        from octrim.training.sparsify import sparsify_command
+
+        sparsify_command(self)

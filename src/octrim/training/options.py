@@ -1,0 +1,102 @@
+"""What can be chosen of a training: the options of `octrim train`, `finetune` and `sparsify`, which `config.yaml` keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import arg
+
+from octrim.options import Batch, Folder, ImageSize, Number, Text, Weights
+
+
+@dataclass(frozen=True)
+class Training(Weights, Folder):
+    """Options of every command that trains."""
+
+    command: ClassVar[str] = "train"
+
+    data: Text = None
+    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    epochs: int = 100
+    """Passes over the pictures."""
+    batch: Batch = 16
+    """Pictures per batch, of all processes together."""
+    nominal_batch: int = 64
+    """Pictures per optimizer step: batches are accumulated up to it. Small data sets want fewer."""
+    imgsz: ImageSize = None
+    """Side of the pictures in pixels (default: what the network was made for)."""
+    hyp: str = "low"
+    """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
+    lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint="")] = None
+    """Learning rate at the start (default: the recipe's)."""
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    """What steps."""
+    cos_lr: bool = False
+    """Learning rate falls along a cosine instead of a line."""
+    multi_scale: bool = False
+    """Vary the size of every batch by half."""
+    close_mosaic: int = 0
+    """Last epochs without mosaic."""
+    freeze: Annotated[tuple[str, ...], arg(metavar="N|PATTERN [..]", help_behavior_hint="")] = ()
+    """Do not train the first N layers, or rows that fit a pattern."""
+    single_cls: bool = False
+    """Take all objects for one class."""
+    no_autoanchor: Annotated[bool, arg(aliases=["--noautoanchor"])] = False
+    """Keep the anchors whatever the labels look like."""
+    patience: int = 100
+    """Stop after so many epochs without a better one; 0 never does."""
+    noval: bool = False
+    """Evaluate the last epoch only."""
+    workers: Number = None
+    """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    """Where decoded pictures are kept (auto: in memory where they fit)."""
+    amp: bool = False
+    """bfloat16 on devices that have it."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """What trains (auto: a GPU where Paddle has one)."""
+    devices: Number = None
+    """Processes on this machine, each with a part of every batch (default: 1)."""
+    sync_bn: bool = False
+    """Batch-norm statistics over all processes (GPUs only)."""
+    tensorboard: bool = False
+    """Write TensorBoard events (needs tensorboardX)."""
+    resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
+    """Folder of a run to go on with; everything else is as it was."""
+
+
+@dataclass(frozen=True)
+class Distilled(Training):
+    """Options of every command that may train against a teacher."""
+
+    command: ClassVar[str] = "finetune"
+
+    teacher: Text = None
+    """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
+    distill: Literal["both", "output", "feature", "none"] = "output"
+    """What of the teacher: its boxes and scores, its feature maps in front of Detect, or both."""
+    output_weight: float = 2.0
+    """Weight of the teacher's boxes and scores, in units of the weight that labels have."""
+    feature_weight: float = 0.1
+    """Weight of the teacher's feature maps."""
+
+
+@dataclass(frozen=True)
+class Sparsifying(Distilled):
+    """Options of sparsity training."""
+
+    command: ClassVar[str] = "sparsify"
+
+    strength: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    """How strongly batch-norm scales are drawn to zero; its meaning does not depend on batch, accumulation or processes."""
+    target: Text = None
+    """Instead of a strength: fraction of the channels that is to be dead at the end (0.5, 7/8); the strength is found on the way."""
+    strength_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the strength grows from 0 over the first half of the training (constant: it does not)."""
+    scope: Literal["network", "group"] = "network"
+    """Where --target holds: over all channels, or in every group of coupled channels alike."""
+    align: int = 8
+    """Least number of live channels in a group; with --scope group, live channels are a multiple of it."""
+    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
+    """Convolutions whose channels are left alone: model.0, 'model.2.*', ..."""
