@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from octrim.backends.session import open_session
 from octrim.data.open import open_dataset
 from octrim.evaluate.val import evaluate
 from octrim.network.model import load
@@ -26,6 +25,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated, recalibrated, reconstructed
+from octrim.targets.session import open_session
 
 SHARES = (5, 10, 20, 30)
 REPAIRS = ("none", "constants", "recalibration", "reconstruction", "all")

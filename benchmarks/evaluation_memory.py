@@ -25,11 +25,11 @@ from time import perf_counter
 import cv2
 import numpy as np
 
-from octrim.backends.session import SessionInfo
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.data.scenes import drawn_scene
 from octrim.evaluate.val import evaluate
+from octrim.targets.session import SessionInfo
 
 SIDE, CLASSES, OBJECTS = 320, 80, 7
 

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 
 from interleave import interleaved
-from octrim.backends.cuda import nvidia_smi
 from octrim.backends.numpy import NumpyOps
-from octrim.backends.session import float_batch
 from octrim.data.pictures import letterbox
 from octrim.data.scenes import drawn_scene
 from octrim.network.cost import network_cost
@@ -29,6 +27,8 @@ from octrim.network.model import Model
 from octrim.network.rows import walk
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from octrim.targets.session import float_batch
+from octrim.targets.tensorrt.cuda import nvidia_smi
 from torch_walk import FoldedOps
 
 LAUNCHES = 10

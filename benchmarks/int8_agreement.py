@@ -14,16 +14,16 @@ import argparse
 import cv2
 import numpy as np
 
-from octrim.backends.onnx import onnx_model
-from octrim.backends.session import float_batch
-from octrim.backends.tensorrt import build_engine
 from octrim.data.pictures import letterbox, read_picture
 from octrim.network.model import load
 from octrim.network.quantization import Scales, quantized
 from octrim.pruning.command import picture_paths
 from octrim.quantization.calibration import quantize
-from tests.backends.tensorrt_standin import VERSIONS, execute, installed
-from tests.backends.test_tensorrt import onnx_rows, run_onnx
+from octrim.targets.onnx.graph import onnx_model
+from octrim.targets.session import float_batch
+from octrim.targets.tensorrt.build import build_engine
+from tests.targets.tensorrt_standin import VERSIONS, execute, installed
+from tests.targets.test_tensorrt import onnx_rows, run_onnx
 
 
 def main() -> None:

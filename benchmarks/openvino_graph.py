@@ -12,10 +12,10 @@ import openvino as ov
 from openvino import opset13 as op
 
 from interleave import interleaved, table
-from octrim.backends import openvino as backend
-from octrim.backends.onnx import level_constants
-from octrim.backends.session import float_batch
 from octrim.network.model import load
+from octrim.targets.onnx.graph import level_constants
+from octrim.targets.openvino import graph as backend
+from octrim.targets.session import float_batch
 
 
 class PlainDecoding(backend.OpenvinoOps):

@@ -22,9 +22,6 @@ from typing import Any
 
 import openvino as ov
 
-from octrim.backends.onnx import onnx_model
-from octrim.backends.openvino_int8 import openvino_int8_model
-from octrim.backends.session import open_session
 from octrim.data.open import open_dataset
 from octrim.deploy.formats import EngineOptions, write_engine_files
 from octrim.evaluate.val import evaluate
@@ -32,6 +29,9 @@ from octrim.network.model import Model, load
 from octrim.pruning.command import picture_paths
 from octrim.quantization.calibration import Calibration, calibrate
 from octrim.quantization.errors import logit_error
+from octrim.targets.onnx.graph import onnx_model
+from octrim.targets.openvino.int8 import openvino_int8_model
+from octrim.targets.session import open_session
 
 METHODS = ("percentile:99.9", "percentile:99.99", "percentile:99.999", "histogram", "max")
 
@@ -98,7 +98,7 @@ def main() -> None:
 
 def gpu() -> AbstractContextManager[Any]:
     """TensorRT and CUDA, as far as they are here."""
-    from tests.backends.tensorrt_standin import VERSIONS, installed
+    from tests.targets.tensorrt_standin import VERSIONS, installed
 
     return installed(VERSIONS[-1])
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from interleave import interleaved, table
-from octrim.backends.session import float_batch, open_session
 from octrim.data.pictures import letterbox, read_picture
 from octrim.evaluate.nms import non_max_suppression
 from octrim.machine import usable_cores
 from octrim.network.model import load
 from octrim.network.rows import walk
+from octrim.targets.session import float_batch, open_session
 from torch_walk import FoldedOps
 
 

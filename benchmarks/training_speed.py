@@ -22,7 +22,6 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from octrim.backends.session import float_batch
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader, TrainingBatch
 from octrim.data.open import open_dataset
@@ -30,6 +29,7 @@ from octrim.machine import usable_cores
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk
+from octrim.targets.session import float_batch
 from octrim.training.assign import assign
 from octrim.training.hyper import Hyperparameters
 
@@ -252,7 +252,8 @@ def compare(options: argparse.Namespace) -> None:
 
 def profile(options: argparse.Namespace) -> None:
     """Milliseconds per image and kind of operation, oneDNN's name of its code in brackets."""
-    from octrim.backends import memory_plan, onednn
+    from octrim.backends.onednn import library as onednn
+    from octrim.backends.onednn import memory_plan
 
     spent: Counter[str] = Counter()
     calls: Counter[str] = Counter()

@@ -15,14 +15,14 @@ from collections import defaultdict
 import numpy as np
 
 from interleave import interleaved
-from octrim.backends.openvino import openvino_model
-from octrim.backends.session import open_session
 from octrim.data.pictures import letterbox
 from octrim.data.scenes import drawn_scene
 from octrim.network.cost import network_cost
 from octrim.network.model import Model, load
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from octrim.targets.openvino.graph import openvino_model
+from octrim.targets.session import open_session
 
 RUNTIMES = (("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"))
 

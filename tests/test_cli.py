@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import yaml
 
-from octrim.backends.session import open_session
 from octrim.cli import main, parse
 from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
@@ -25,6 +24,7 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
+from octrim.targets.session import open_session
 from tests.data.test_pictures import make_video, write
 from tests.networks import lively_model
 
@@ -303,7 +303,7 @@ def test_the_onnx_contract(folder: Path) -> None:
 
 def test_a_wrong_export_is_not_called_done(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
-    from octrim.backends.onnx import OnnxOps
+    from octrim.targets.onnx.graph import OnnxOps
 
     # fresh weights let so little through that a missing layer would not show
     lively_model(yolov5_network("yolov5n", 3)).save("lively.safetensors")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import yaml
 
-from octrim.backends.session import open_session
 from octrim.cli import main
 from octrim.commands import Compress
 from octrim.compression.command import compress
@@ -33,6 +32,7 @@ from octrim.network.rows import Network
 from octrim.pruning.command import picture_paths
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
+from octrim.targets.session import open_session
 from tests.training.conftest import draw_shapes
 
 EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]

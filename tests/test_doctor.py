@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octrim import doctor, trials
 from octrim.backends.numpy import NumpyOps, decode
-from octrim.backends.session import float_batch
 from octrim.cli import main
-from octrim.doctor import verdict
+from octrim.doctor import checks as doctor
+from octrim.doctor import trials
+from octrim.doctor.checks import verdict
+from octrim.doctor.trials import Check, compared, deviation, package_for, pictures, small_model
 from octrim.errors import InputError
 from octrim.network.rows import INPUTS, walk
-from octrim.trials import Check, compared, deviation, package_for, pictures, small_model
+from octrim.targets.session import float_batch
 
 ESSENTIAL = ("Python", "libraries", "this folder", "OpenVINO", "ONNX Runtime")
 
@@ -55,7 +56,7 @@ def test_the_small_network_has_every_op_and_something_to_say() -> None:
 
 
 def test_a_runtime_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    from octrim.backends import openvino_session
+    from octrim.targets.openvino import session as openvino_session
 
     run = openvino_session.OpenvinoSession.__call__
     for change in (lambda out: out * 1.01, lambda out: out * np.nan):

@@ -139,7 +139,7 @@ def dotted(node: ast.AST, names: dict[str, str]) -> str:
 
 def test_nothing_is_sent_anywhere(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry leaves a file in the temporary folder as soon as it is imported."""
-    program = "import octrim, octrim.backends.onnxruntime_session"
+    program = "import octrim, octrim.targets.onnx.session"
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | {"TMPDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     assert not list(tmp_path.iterdir())
@@ -292,7 +292,7 @@ def test_ctrl_c_while_an_engine_is_built() -> None:
     program = """
 import signal, sys
 import octrim.cli
-from octrim.backends.tensorrt import build_engine
+from octrim.targets.tensorrt.build import build_engine
 from tests.deploy.test_formats import made
 
 class Export:

@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from octrim.backends.session import open_session
 from octrim.data.pictures import letterbox
 from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
@@ -23,6 +22,7 @@ from octrim.evaluate.detections import Detections
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
 from octrim.network.options import image_size
+from octrim.targets.session import open_session
 
 Picture = str | Path | np.ndarray
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octrim.backends.numpy import NumpyOps, convolution, decode, windows
-from octrim.backends.session import RUNTIMES, float_batch, open_session
 from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, walk
 from octrim.network.yolov5 import yolov5_network
+from octrim.targets.session import RUNTIMES, float_batch, open_session
 from tests.networks import lively_model, random_networks
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -34,13 +34,13 @@ def heads_of(model: Model, runtime: str, images: np.ndarray) -> list[np.ndarray]
     if runtime == "onnxruntime":
         import onnxruntime
 
-        from octrim.backends.onnx import onnx_model
+        from octrim.targets.onnx.graph import onnx_model
 
         graph = onnx_model(model, height, width, batch=None, decode=False).SerializeToString()
         return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     import openvino as ov
 
-    from octrim.backends.openvino import openvino_model
+    from octrim.targets.openvino.graph import openvino_model
 
     compiled = ov.Core().compile_model(openvino_model(model, height, width, batch=None, decode=False), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(images)

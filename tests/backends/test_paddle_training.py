@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octrim.backends import onednn_programs
+from octrim.backends.onednn import runs as onednn_programs
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -23,7 +23,7 @@ from tests.networks import lively_model, random_networks, variant
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
-from octrim.backends.onednn import library  # noqa: E402
+from octrim.backends.onednn.library import library  # noqa: E402
 from octrim.backends.paddle import PaddleNetwork  # noqa: E402
 
 compiled_only = pytest.mark.skipif(library() is None, reason="this Paddle carries no oneDNN 3")

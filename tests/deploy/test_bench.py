@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from octrim.cli import main
-from tests.backends.tensorrt_standin import VERSIONS, installed
 from tests.deploy.test_formats import failed, made
+from tests.targets.tensorrt_standin import VERSIONS, installed
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from octrim.backends.onnx import onnx_model
 from octrim.cli import parse
 from octrim.data.scenes import drawn_scene
-from tests.backends.tensorrt_standin import VERSIONS
+from octrim.targets.onnx.graph import onnx_model
 from tests.data.test_pictures import write
 from tests.deploy.test_formats import made
+from tests.targets.tensorrt_standin import VERSIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deploy.md").read_text("utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 REFUSE = "import sys; sys.modules['paddle'] = None\n"
-STAND_IN = f"from tests.backends.tensorrt_standin import installed; context = installed({VERSIONS[0]!r}); context.__enter__()\n"
+STAND_IN = f"from tests.targets.tensorrt_standin import installed; context = installed({VERSIONS[0]!r}); context.__enter__()\n"
 
 
 def run(folder: Path, program: str, *arguments: str) -> list[str]:

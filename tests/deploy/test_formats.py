@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octrim.backends.session import open_session
 from octrim.cli import main
 from octrim.data.scenes import drawn_scene
 from octrim.deploy.compare import compare, judge, limits_of
@@ -26,9 +25,10 @@ from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
-from tests.backends.tensorrt_standin import VERSIONS, Installed, installed
+from octrim.targets.session import open_session
 from tests.data.test_pictures import write
 from tests.networks import ACTIVATIONS, lively_model
+from tests.targets.tensorrt_standin import VERSIONS, Installed, installed
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])  # before any test
 
@@ -110,7 +110,7 @@ def test_engines(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[st
 def test_a_wrong_engine_is_not_called_done(
     folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octrim.backends.tensorrt_layers import TensorrtOps
+    from octrim.targets.tensorrt.layers import TensorrtOps
 
     monkeypatch.setattr(TensorrtOps, "maxpool", lambda self, row, x: replace(x, row=row.name))
     for weights, precision in (("small.safetensors", "fp32"), ("small.safetensors", "fp16"), ("int8.safetensors", "int8")):

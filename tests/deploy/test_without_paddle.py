@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from octrim.backends.onnx import onnx_model
 from octrim.data.scenes import drawn_scene
-from tests.backends.tensorrt_standin import VERSIONS
+from octrim.targets.onnx.graph import onnx_model
 from tests.data.test_pictures import write
 from tests.deploy.test_formats import labelled, made
+from tests.targets.tensorrt_standin import VERSIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ sys.meta_path.insert(0, Refuse())
 version, *arguments = sys.argv[1:]
 context = contextlib.nullcontext()
 if version:
-    from tests.backends.tensorrt_standin import installed
+    from tests.targets.tensorrt_standin import installed
     context = installed(version)
 with context:
     from octrim.cli import main
@@ -54,7 +54,7 @@ def run(folder: Path, version: str, *commands: list[str]) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import openvino as ov
 
-    from octrim.backends.openvino import openvino_model
+    from octrim.targets.openvino.graph import openvino_model
 
     folder = tmp_path_factory.mktemp("device")
     model = made()

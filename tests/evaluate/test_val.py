@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import octrim.data.open
-from octrim.backends.session import SessionInfo, open_session
 from octrim.cli import main
 from octrim.commands import Val
 from octrim.data.dataset import Dataset
@@ -23,6 +22,7 @@ from octrim.errors import InputError
 from octrim.evaluate import val as val_module
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.val import evaluate
+from octrim.targets.session import SessionInfo, open_session
 from tests.evaluate.material import dataset
 
 

@@ -39,7 +39,7 @@ class EngineHeader(Reader):
         }
 
     def read(self, dice: random.Random | None) -> None:
-        from octrim.backends.engine_file import header_path, read_engine
+        from octrim.targets.tensorrt.engine_file import header_path, read_engine
 
         path = self.folder / "a.engine"
         path.write_bytes(flipped(dice, self.engine) if dice and dice.random() < 0.05 else self.engine)
@@ -55,7 +55,7 @@ class _Deployable(Reader):
     """A file that a runtime opens, and a batch of one through it where it opens."""
 
     def run(self, path: Path, runtime: str | None) -> None:
-        from octrim.backends.session import open_session
+        from octrim.targets.session import open_session
 
         session = open_session(path, runtime, threads=1)
         height, width = session.info.size or (session.info.stride * 2,) * 2
@@ -70,7 +70,7 @@ class OnnxFile(_Deployable):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        from octrim.backends.onnx import onnx_model
+        from octrim.targets.onnx.graph import onnx_model
 
         self.graph = onnx_model(tiny_model(folder), 64, 64, 1)
         self.whole = self.graph.SerializeToString()
@@ -108,7 +108,7 @@ class OpenvinoFile(_Deployable):
         super().__init__(folder)
         import openvino as ov
 
-        from octrim.backends.openvino import openvino_model
+        from octrim.targets.openvino.graph import openvino_model
 
         ov.save_model(openvino_model(tiny_model(folder), 64, 64, 1), folder / "a.xml")
         self.xml, self.bin = (folder / "a.xml").read_bytes(), (folder / "a.bin").read_bytes()
@@ -130,7 +130,7 @@ class OpenvinoFile(_Deployable):
 class PaddleFolder(_Deployable):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        from octrim.backends.paddle_inference import FILES, write_paddle_inference
+        from octrim.targets.paddle_inference.graph import FILES, write_paddle_inference
 
         write_paddle_inference(tiny_model(folder), folder, 64, 64)
         self.files = {name: (folder / name).read_bytes() for name in FILES}

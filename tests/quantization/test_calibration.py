@@ -12,7 +12,6 @@ from hypothesis import given, settings
 
 import octrim
 from octrim.backends.numpy import NumpyOps
-from octrim.backends.session import float_batch
 from octrim.data.pictures import letterbox
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
@@ -24,6 +23,7 @@ from octrim.network.rows import Network, Row, walk
 from octrim.quantization.calibration import calibrate, quantize
 from octrim.quantization.errors import layer_errors, layers, logit_error
 from octrim.quantization.placement import placement
+from octrim.targets.session import float_batch
 from tests.networks import lively_model, random_networks, variant
 
 

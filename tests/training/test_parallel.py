@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from octrim.backends.paddle import PaddleNetwork, paddle
-from octrim.backends.session import float_batch
 from octrim.cli import main
 from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
 from octrim.network.model import load
+from octrim.targets.session import float_batch
 from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss

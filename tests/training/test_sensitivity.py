@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from octrim.backends.numpy import NumpyOps
 from octrim.backends.paddle import PaddleNetwork, paddle
-from octrim.backends.session import open_session
 from octrim.cli import main
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
@@ -30,6 +29,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
+from octrim.targets.session import open_session
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.partial_cuts import PartialOps, cut_consumers

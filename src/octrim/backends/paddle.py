@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.onednn_programs import Programs, Run
+from octrim.backends.onednn.runs import Programs, Run
 from octrim.errors import InputError
 from octrim.machine import usable_cores
 from octrim.network.model import Model
@@ -116,7 +116,7 @@ class PaddleNetwork(nn.Layer):
     images: float `[batch, 3, height, width]`, 0..1, sides multiples of the stride. Returns per level the logits
     `[batch, anchors x (5 + classes), height, width]`. Starts in evaluation mode.
 
-    In training mode on a processor oneDNN runs the table (`octrim.backends.onednn_training`), always in float32, unless `compiled` is False, the
+    In training mode on a processor oneDNN runs the table (`octrim.backends.onednn.program`), always in float32, unless `compiled` is False, the
     images need a gradient, a layer has a forward hook or a subclass replaces an op. A backward pass runs once:
     Paddle 3.3 itself crashes at the second one through any PyLayer, `retain_graph` or not. A network without batch norm (`folded`) computes
     the same in both modes, and oneDNN runs it in both.

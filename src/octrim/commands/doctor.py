@@ -16,6 +16,6 @@ class Doctor:
     """Print JSON instead of a table."""
 
     def run(self) -> None:
-        from octrim.doctor import doctor
+        from octrim.doctor.checks import doctor
 
         doctor(self)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from octrim.atomic import write_text
-from octrim.backends.session import open_session
 from octrim.commands import Bench
 from octrim.compression.presets import Preset
 from octrim.compression.start import Start, keep_of, sparsity
@@ -35,6 +34,7 @@ from octrim.pruning.command import cut, letterboxed, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
 from octrim.runs import Run
+from octrim.targets.session import open_session
 from octrim.training.checkpoint import CHECKPOINT
 from octrim.training.labelled import drawn
 from octrim.training.train import Trained, train

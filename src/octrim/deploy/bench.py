@@ -204,7 +204,7 @@ def _header(config: Bench, contestants: Sequence[Contestant]) -> dict[str, Any]:
     }
     engines = [contestant.detector.session for contestant in contestants if contestant.graphs is not None]
     if engines:
-        from octrim.backends.cuda import nvidia_smi
+        from octrim.targets.tensorrt.cuda import nvidia_smi
 
         gpu = cast(Any, engines[0]).gpu
         header |= {"gpu": gpu.name, "compute_capability": gpu.capability, "cuda": gpu.cuda, "cuda_driver": gpu.driver}

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from rich.table import Table
 
-from octrim.backends.session import Session
 from octrim.data.pictures import letterbox
 from octrim.errors import InputError
 from octrim.evaluate.matching import box_iou
 from octrim.evaluate.nms import non_max_suppression
+from octrim.targets.session import Session
 
 CONF, IOU = 0.25, 0.45
 """At which boxes are compared: what `octrim predict` shows."""

@@ -16,7 +16,6 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.atomic import named, write_bytes, write_text
-from octrim.backends.session import Session, open_session
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.scenes import drawn_scene
@@ -28,6 +27,7 @@ from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.runs import Run, new_run, wide_console
+from octrim.targets.session import Session, open_session
 
 if TYPE_CHECKING:
     from octrim.commands import Export

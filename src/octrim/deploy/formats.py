@@ -42,20 +42,20 @@ class EngineOptions:
 def write_portable(model: Model, made: Path, format: str, precision: str, height: int, width: int, batch: int | None) -> None:
     """Write an `.onnx` file, or the folder `made` of OpenVINO IR or Paddle Inference. batch: None for any number."""
     if format == "onnx":
-        from octrim.backends.onnx import onnx_model
+        from octrim.targets.onnx.graph import onnx_model
 
         made.write_bytes(onnx_model(model, height, width, batch, precision).SerializeToString(deterministic=True))
         return
     made.mkdir()
     if format == "paddle":
-        from octrim.backends.paddle_inference import write_paddle_inference
+        from octrim.targets.paddle_inference.graph import write_paddle_inference
 
         write_paddle_inference(model, made, height, width, batch)
         return
     import openvino as ov
 
-    from octrim.backends.openvino import openvino_model
-    from octrim.backends.openvino_int8 import openvino_int8_model
+    from octrim.targets.openvino.graph import openvino_model
+    from octrim.targets.openvino.int8 import openvino_int8_model
 
     graph = openvino_int8_model(model, height, width, batch) if precision == "int8" else openvino_model(model, height, width, batch)
     try:
@@ -68,9 +68,9 @@ def write_engine_files(
     model: Model, made: Path, precision: str, height: int, width: int, batch: int | tuple[int, int, int], options: EngineOptions
 ) -> None:
     """Build for this machine's GPU and write engine and header. Raises InputError where TensorRT, CUDA, driver or GPU are missing."""
-    from octrim.backends.cuda import cuda_runtime
-    from octrim.backends.engine_file import write_engine
-    from octrim.backends.tensorrt import build_engine, engine_header, import_tensorrt
+    from octrim.targets.tensorrt.build import build_engine, engine_header, import_tensorrt
+    from octrim.targets.tensorrt.cuda import cuda_runtime
+    from octrim.targets.tensorrt.engine_file import write_engine
 
     try:
         import_tensorrt()

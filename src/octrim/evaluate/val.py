@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from octrim.backends.session import Session, open_session
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch, Planned, fixed_plan, read_batches, rectangular_plan
@@ -22,6 +21,7 @@ from octrim.evaluate.nms import non_max_suppression
 from octrim.evaluate.result_files import write_evaluation
 from octrim.network.options import image_size
 from octrim.runs import Run, new_run
+from octrim.targets.session import Session, open_session
 
 if TYPE_CHECKING:
     from octrim.commands import Val

@@ -120,7 +120,7 @@ _BATCH = 16
 def _split(pictures: np.ndarray) -> list:
     """Float Paddle tensors of a few pictures each."""
     from octrim.backends.paddle import paddle
-    from octrim.backends.session import float_batch
+    from octrim.targets.session import float_batch
 
     return [paddle.to_tensor(float_batch(pictures[start : start + _BATCH])) for start in range(0, len(pictures), _BATCH)]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from octrim.backends.session import float_batch
 from octrim.data.pictures import letterbox, read_picture
 from octrim.errors import InputError, shown
 from octrim.network.folding import folded_conv
@@ -22,6 +21,7 @@ from octrim.network.options import image_size
 from octrim.network.quantization import scales_of
 from octrim.quantization.histogram import Histogram, check_method
 from octrim.quantization.placement import Placement, placement
+from octrim.targets.session import float_batch
 
 Picture = np.ndarray | str | Path
 
@@ -133,7 +133,7 @@ def map_runner(model: Model, height: int, width: int, names: Sequence[str]) -> C
     """
     from onnx import TensorProto, helper
 
-    from octrim.backends.onnx import onnx_model
+    from octrim.targets.onnx.graph import onnx_model
 
     graph = onnx_model(model, height, width, decode=False)
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octrim.backends.onnx import onnx_model
 from octrim.network.model import Model
 from octrim.network.quantization import Scales
 from octrim.network.rows import Row
 from octrim.quantization.calibration import Picture, fitted, runner
+from octrim.targets.onnx.graph import onnx_model
 
 _LARGEST = 40  # powers of ten that stand for infinity
 

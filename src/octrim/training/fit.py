@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.paddle import F, PaddleNetwork, paddle
-from octrim.backends.session import float_batch
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader
 from octrim.errors import InputError
 from octrim.network.model import Model
+from octrim.targets.session import float_batch
 from octrim.training.checkpoint import State
 from octrim.training.distillation import Distillation
 from octrim.training.freezing import frozen

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.backends.paddle import PaddleNetwork, paddle
-from octrim.backends.session import float_batch
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import fixed_plan
 from octrim.network.model import Model
 from octrim.network.options import image_size as sides_of
 from octrim.pruning.importance import Criterion, taylor
+from octrim.targets.session import float_batch
 from octrim.training.hyper import RECIPES, Hyperparameters
 from octrim.training.labelled import drawn, in_network_classes, open_in_classes, readable_batches
 from octrim.training.loss import DetectionLoss

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from octrim.atomic import write_text
 from octrim.backends.paddle import PaddleNetwork, decode, paddle
-from octrim.backends.session import float_batch
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError, shown
 from octrim.evaluate.batches import Batch, Planned, fixed_plan, rectangular_plan
@@ -25,6 +24,7 @@ from octrim.network.options import image_size, model_from
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.runs import new_run, open_run, stored_config
+from octrim.targets.session import float_batch
 from octrim.training.checkpoint import data_digest
 from octrim.training.gradients import loss_side, taylor_on
 from octrim.training.hyper import RECIPES, Hyperparameters

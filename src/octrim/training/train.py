@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from octrim.backends.session import open_session
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
@@ -25,6 +24,7 @@ from octrim.network.options import image_size, model_from
 from octrim.options import arguments_of
 from octrim.pruning.plan import parse_fraction
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
+from octrim.targets.session import open_session
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.paddle import PaddleNetwork, decode, paddle
-from octrim.backends.session import check_batch, float_batch, model_info
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch
@@ -17,6 +16,7 @@ from octrim.evaluate.evaluation import Evaluation, measure
 from octrim.evaluate.val import detect
 from octrim.network.folding import folded
 from octrim.network.model import Model
+from octrim.targets.session import check_batch, float_batch, model_info
 from octrim.training.checkpoint import unflattened
 from octrim.training.loss import DetectionLoss
 from octrim.training.parallel import World

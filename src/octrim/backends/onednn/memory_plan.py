@@ -1,0 +1,59 @@
+"""Where the maps of a list of steps lie in one block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from octrim.backends.onednn.library import Memory, Step
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step in NumPy."""
+
+    run: Callable[[], None]
+    memories: tuple[Memory, ...]
+    kind: str = "statistics"
+
+    def __call__(self) -> None:
+        self.run()
+
+
+def places(steps: Sequence[Step | Work], forward: int, kept: Sequence[Memory], outside: set[int]) -> tuple[int, list[tuple[Memory, int]]]:
+    """A place for every map such that no two overlap that are needed at the same time: (bytes, [(map, offset)]).
+
+    First fit in the order of the steps. Statistics are read between the passes.
+    """
+    last: dict[int, int] = {id(memory): forward for memory in kept}
+    for index, step in enumerate(steps):
+        for memory in (memory.root for memory in step.memories):
+            last[id(memory)] = max(index, last.get(id(memory), 0))
+    free: list[tuple[int, int]] = [(0, 1 << 60)]  # (offset, bytes), by offset
+    places: dict[int, tuple[Memory, int, int]] = {}
+    total = 0
+    for index, step in enumerate(steps):
+        for memory in (memory.root for memory in step.memories):
+            if id(memory) in places or id(memory) in outside:
+                continue
+            size = -(-memory.description.bytes // 4096) * 4096
+            slot = next(number for number, (_, room) in enumerate(free) if room >= size)
+            offset, room = free[slot]
+            free[slot] = (offset + size, room - size)
+            places[id(memory)] = memory, offset, size
+            total = max(total, offset + size)
+        for memory in {id(memory.root): memory.root for memory in step.memories}.values():
+            if last[id(memory)] == index and id(memory) in places:
+                _, offset, size = places[id(memory)]
+                free = _joined(sorted([*free, (offset, size)]))
+    return total, [(memory, offset) for memory, offset, _ in places.values()]
+
+
+def _joined(free: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for offset, size in free:
+        if joined and joined[-1][0] + joined[-1][1] == offset:
+            joined[-1] = (joined[-1][0], joined[-1][1] + size)
+        elif size:
+            joined.append((offset, size))
+    return joined

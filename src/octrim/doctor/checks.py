@@ -1,0 +1,143 @@
+"""`octrim doctor`: what of OcTrim works on this machine, and what to do about what does not.
+
+Libraries are tried in processes of their own: one whose instructions this processor lacks ends the process that imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from octrim.doctor.trials import SYSTEM_LIBRARIES, TRIALS, Check
+from octrim.errors import InputError
+from octrim.runs import wide_console
+
+if TYPE_CHECKING:
+    from octrim.commands import Doctor
+
+_TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
+
+
+def doctor(config: Doctor) -> None:
+    """`octrim doctor`. Raises InputError where networks cannot be run here, or nothing can be written."""
+    found = checks()
+    if config.json:
+        print(json.dumps([asdict(check) for check in found], indent=1, ensure_ascii=False))
+    else:
+        table = Table("", "", "found", "what to do", box=None, pad_edge=False)
+        for check in found:
+            style = {"works": "green", "fails": "red"}.get(check.state, "yellow")
+            table.add_row(Text(check.what), Text(check.state, style), Text(check.found), Text(check.advice))
+        wide_console().print(table)
+    verdict(found)
+
+
+def verdict(found: list[Check]) -> None:
+    """Raise InputError where what running networks takes does not work: this Python, the libraries, a runtime, a folder to write to."""
+    wrong = [check for check in found if check.what in ("Python", "libraries", "this folder") and check.state != "works"]
+    runtimes = [check for check in found if check.what in ("OpenVINO", "ONNX Runtime")]
+    if not any(check.state == "works" for check in runtimes):
+        wrong += runtimes
+    if wrong:
+        raise InputError("networks cannot be run here: " + "; ".join(f"{check.what}: {check.found}, {check.advice}".rstrip(", ") for check in wrong))
+
+
+def checks() -> list[Check]:
+    """All of them, in the table's order."""
+    with contextlib.ExitStack() as stack:
+        trials = [stack.enter_context(_started(name)) for name in TRIALS]
+        found = [_python(), *_folders(), _libgomp()]
+        for finished in trials:
+            found += finished()
+    return found
+
+
+def _python() -> Check:
+    supported = (3, 10) <= sys.version_info[:2] < (3, 14)
+    advice = "" if supported else "use Python 3.10 to 3.13"
+    return Check("Python", "works" if supported else "fails", f"{platform.python_version()}, {platform.platform()}", advice)
+
+
+def _folders() -> Iterator[Check]:
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)
+    for what, folder, advice in (
+        ("this folder", Path.cwd(), "runs are written below it; go to a folder of yours, or give --project"),
+        ("cache folder", cache, "data sets are read anew every time; XDG_CACHE_HOME names another place"),
+        ("temporary folder", Path(tempfile.gettempdir()), "TMPDIR names another place"),
+    ):
+        there = next((place for place in (folder, *folder.parents) if place.exists()), Path.cwd())
+        try:
+            with tempfile.TemporaryFile(dir=there) as file:
+                file.write(b"octrim")
+            free = shutil.disk_usage(there).free / 2**30
+            yield Check(what, "works", f"{folder}, {free:.1f} GiB free", "" if free > 1 else "little room: a run of compress writes 100 MB and more")
+        except OSError as error:
+            yield Check(what, "fails", f"{folder}: {error.strerror or error}", advice)
+
+
+def _libgomp() -> Check:
+    if sys.platform != "linux":
+        return Check("libgomp", "works", "not needed here")
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError as error:
+        return Check(
+            "libgomp", "missing", str(error), f"PaddlePaddle needs it: apt-get install {SYSTEM_LIBRARIES['libgomp.so.1']}, or dnf install libgomp"
+        )
+    return Check("libgomp", "works", "libgomp.so.1")
+
+
+@contextlib.contextmanager
+def _started(name: str) -> Iterator[Callable[[], list[Check]]]:
+    """Start a trial; what the block gets waits for it and returns its checks, the last of which tells how it ended if it ended badly."""
+    # Isolated, then with our own module path: a trial must not import what lies about in the working directory.
+    code = "import sys; sys.path[:] = sys.argv[2:]; from octrim.doctor.trials import attempt; attempt(sys.argv[1])"
+    command = [sys.executable, "-I", "-c", code, name, *sys.path]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True)
+
+        def wait() -> list[Check]:
+            try:
+                out = process.communicate(timeout=_TIMEOUT)[0]
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out = process.communicate()[0]
+                return [*_told(out), Check(name, "fails", f"does not answer within {_TIMEOUT} seconds")]
+            if process.returncode:
+                said.seek(0)
+                return [*_told(out), Check(name, "fails", _ending(process.returncode, said.read().decode("utf-8", "replace")))]
+            return _told(out)
+
+        try:
+            yield wait
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _told(out: str) -> list[Check]:
+    """Libraries may print whatever they like around it."""
+    return [Check(*json.loads(line.partition(" ")[2])) for line in out.splitlines() if line.startswith("octrim-check ")]
+
+
+def _ending(code: int, said: str) -> str:
+    if code < 0:
+        reasons = {-signal.SIGILL: "it has instructions that this processor lacks", -signal.SIGKILL: "out of memory, most likely"}
+        return f"the process was ended by {signal.Signals(-code).name}: {reasons.get(code, 'a crash')}"
+    return str(InputError((said.strip().splitlines() or [f"ended with status {code}"])[-1]))

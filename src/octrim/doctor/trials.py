@@ -1,0 +1,250 @@
+"""What `octrim doctor` tries of the libraries, each trial in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octrim.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from octrim.network.model import Model
+
+TOLERANCE = 1e-3  # relative to the largest value; float32 in another order gives 1e-6
+
+SYSTEM_LIBRARIES = {
+    "libgomp.so.1": "libgomp1",
+    "libGL.so.1": "libgl1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libstdc++.so.6": "libstdc++6",
+}
+"""What wheels expect of the system, and the packages of Debian and Ubuntu that have it."""
+
+_MODULES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
+
+_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_tile": "AMX", "asimddp": "dot product"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table. state: works, missing (not installed) or fails. advice: what to do about it, or what it is for."""
+
+    what: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def attempt(name: str) -> None:
+    """Try, and print a line per check; `octrim.doctor.checks` reads them."""
+    try:
+        for check in TRIALS[name]():
+            tell(check)
+    except Exception as error:
+        # Our own modules tell of a missing library in an InputError.
+        module = re.search(r"No module named '(\w+)", str(error)) if isinstance(error, ModuleNotFoundError | InputError) else None
+        if module and name in _EXTRAS:
+            tell(Check(name, "missing", f"no module {module[1]}", _EXTRAS[name]))
+        else:
+            tell(Check(name, "fails", told(error), package_for(str(error))))
+
+
+def tell(check: Check) -> None:
+    print("octrim-check", json.dumps([check.what, check.state, check.found, check.advice]), flush=True)
+
+
+def told(error: BaseException) -> str:
+    return str(InputError(str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"))[:300]
+
+
+def package_for(error: str) -> str:
+    """What to install for a system library that an error names."""
+    return next((f"apt-get install {package}" for library, package in SYSTEM_LIBRARIES.items() if library in error), "")
+
+
+def _machine() -> Iterator[Check]:
+    from octrim.data.store import available_memory
+    from octrim.machine import usable_cores
+
+    text = ""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    name = re.search(r"^(?:model name|Model)\s*:\s*(.*)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
+    words = set(flags[1].split()) if flags else set()
+    features = [label for flag, label in _FEATURES.items() if flag in words]
+    slow = platform.machine() in ("x86_64", "AMD64") and words and "avx2" not in words
+    cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
+    yield Check("processor", "works", ", ".join([name[1] if name else platform.machine(), cores, *features]), "no AVX2: slow" if slow else "")
+    free = available_memory() / 2**30
+    advice = "little for training: --batch 4 --workers 0 --cache none" if 0 < free < 2 else ""
+    yield Check("memory", "works", f"{free:.1f} GiB available" if free else "unknown", advice)
+
+
+def _libraries() -> Iterator[Check]:
+    """Every library that the package requires, in a version that it allows."""
+    versions, wrong, install = [], [], []
+    for requirement in metadata.requires("octrim") or []:
+        name = re.split(r"[<>=!~; ]", requirement)[0]
+        if "extra ==" in requirement or name in ("openvino", "onnxruntime"):  # which have lines of their own
+            continue
+        try:
+            module = importlib.import_module(_MODULES.get(name.lower(), name.replace("-", "_")))
+            version = str(getattr(module, "__version__", "") or metadata.version(name))
+        except Exception as error:
+            wrong.append(f"{name}: {told(error)}")
+            install.append(package_for(str(error)) or f"pip install '{requirement}'")
+            continue
+        versions.append(f"{name} {version}")
+        least = re.search(r">=([\d.]+)", requirement)
+        if least and _numbers(version) < _numbers(least[1]):
+            wrong.append(f"{name} {version}, expected {least[1]} or newer")
+            install.append(f"pip install '{requirement}'")
+    yield Check("libraries", "fails" if wrong else "works", "; ".join(wrong) if wrong else ", ".join(versions), "; ".join(install))
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+def small_model() -> Model:
+    """A network of a dozen rows with every op in it and lively weights."""
+    from octrim.network.initialize import fresh_tensors
+    from octrim.network.model import Model
+    from octrim.network.rows import Network, Row
+
+    conv: dict[str, Any] = {"op": "conv", "norm": True, "activation": "silu"}
+    rows = (
+        Row("images", "image", channels=3),
+        Row("a", inputs=("images",), channels=16, kernel=6, stride=2, padding=2, **conv),
+        Row("b", inputs=("a",), channels=16, kernel=3, stride=2, padding=1, **conv),
+        Row("c", inputs=("b",), channels=16, kernel=3, padding=1, **conv),
+        Row("sum", "add", ("b", "c")),
+        Row("pool", "maxpool", ("sum",), kernel=2, stride=2),
+        Row("up", "upsample", ("pool",), stride=2),
+        Row("joined", "concat", ("up", "sum")),
+        Row("d", inputs=("joined",), channels=24, kernel=3, stride=2, padding=1, **conv),
+        Row("head", "conv", ("d",), 3 * 7, bias=True),
+        Row("detect", "detect", ("head",)),
+    )
+    network = Network(rows, (((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),))
+    tensors = {name: value * 3 if value.ndim == 4 else value for name, value in fresh_tensors(network).items()}
+    return Model(network, tensors, ("a", "b"), 64)
+
+
+def pictures() -> np.ndarray:
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+
+
+def deviation(values: np.ndarray, reference: np.ndarray) -> float:
+    """The largest difference, relative to the largest value."""
+    return float(abs(values - reference).max() / abs(reference).max())
+
+
+def compared(what: str, runtime: str, detail: str) -> Check:
+    """Run the small network in a runtime and in NumPy."""
+    from octrim.targets.session import open_session
+
+    model, batch = small_model(), pictures()
+    session = open_session(model, runtime)
+    found, expected = session(batch), open_session(model, "numpy")(batch)
+    # Boxes are pixels, the rest is scores of 0 to 1.
+    difference = max(deviation(found[..., :4], expected[..., :4]), deviation(found[..., 4:], expected[..., 4:]))
+    line = f"{session.info.version}{detail}; differs from NumPy by {difference:.0e}"
+    if not difference < TOLERANCE:  # nan too
+        return Check(what, "fails", f"{line}, more than {TOLERANCE:.0e}", "its results cannot be trusted here; use another --runtime")
+    return Check(what, "works", line)
+
+
+def _openvino() -> Iterator[Check]:
+    import openvino as ov
+
+    kinds = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    yield compared("OpenVINO", "openvino", f", {', '.join(kind.lower() for kind in kinds if kind in ('FP32', 'BF16', 'FP16', 'INT8'))}")
+
+
+def _onnxruntime() -> Iterator[Check]:
+    yield compared("ONNX Runtime", "onnxruntime", "")
+
+
+def _paddle() -> Iterator[Check]:
+    from octrim.backends.paddle import PaddleNetwork, paddle
+
+    gpu = "with CUDA" if paddle.device.is_compiled_with_cuda() else "for processors"
+    yield compared("PaddlePaddle", "paddle", f", {gpu}")
+
+    from octrim.targets.session import float_batch
+
+    used, results = False, []
+    for compiled in (True, False):
+        network = PaddleNetwork(small_model())
+        network.compiled = compiled
+        network.train()
+        heads = network(paddle.to_tensor(float_batch(pictures())))
+        (heads[0] ** 2).sum().backward()
+        results += [heads[0].numpy(), network.named_tensors()["a.conv.weight"].grad.numpy()]
+        used = used or (compiled and network._programs.find((1, 3, 64, 64), frozenset(), False) is not None)
+    difference = max(deviation(results[0], results[2]), deviation(results[1], results[3]))
+    found = f"a training step; oneDNN and Paddle's own kernels differ by {difference:.0e}"
+    if not difference < TOLERANCE:
+        yield Check("training", "fails", found, "")
+    elif not used:
+        yield Check("training", "works", "by Paddle's own kernels", "oneDNN is not used here: training takes about twice as long")
+    else:
+        yield Check("training", "works", found)
+
+
+def _tensorrt() -> Iterator[Check]:
+    from octrim.targets.tensorrt.build import import_tensorrt, version_of
+    from octrim.targets.tensorrt.cuda import cuda_runtime, nvidia_smi
+
+    device = nvidia_smi()
+    try:
+        gpu = cuda_runtime().gpu()
+        yield Check("GPU", "works", f"{gpu.name}, compute capability {gpu.capability}, CUDA {gpu.cuda}, driver for {gpu.driver}")
+    except InputError as error:
+        there = f"{device['name']}, driver {device['driver']}, but {told(error)}" if device else "none found"
+        yield Check("GPU", "fails" if device else "missing", there, "only TensorRT engines and training on GPUs need one")
+    yield Check("TensorRT", "works", version_of(import_tensorrt()))
+
+
+def _pygame() -> Iterator[Check]:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    import pygame
+
+    screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    yield Check("pygame", "works", pygame.version.ver, "" if screen else "no display here: octrim pong play needs one")
+
+
+TRIALS: Mapping[str, Callable[[], Iterator[Check]]] = {
+    "machine": _machine,
+    "libraries": _libraries,
+    "OpenVINO": _openvino,
+    "ONNX Runtime": _onnxruntime,
+    "PaddlePaddle": _paddle,
+    "TensorRT": _tensorrt,
+    "pygame": _pygame,
+}
+
+_EXTRAS = {
+    "OpenVINO": "pip install openvino",
+    "ONNX Runtime": "pip install onnxruntime",
+    "PaddlePaddle": "training is not available; pip install 'octrim[cpu]', or paddlepaddle-gpu",
+    "TensorRT": "only engines need it: pip install 'octrim[tensorrt]' where there is an NVIDIA GPU",
+    "pygame": "only octrim pong play needs it: pip install 'octrim[pong]'",
+}

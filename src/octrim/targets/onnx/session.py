@@ -1,0 +1,80 @@
+"""Sessions that run in ONNX Runtime: a model's own graph, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from octrim.errors import InputError, shown
+from octrim.network.model import Model
+from octrim.targets.onnx.graph import onnx_model
+from octrim.targets.session import NothingToPrepare, PerShape, check_batch, file_info, float_batch, model_info
+
+
+def _open(graph: bytes | str, threads: int | None) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it would print, we say
+    options.intra_op_num_threads = threads or 0
+    # Without a fallback, which would print what it falls back to, and there is none.
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
+def _version() -> str:
+    return str(onnxruntime.__version__)
+
+
+class OnnxruntimeSession:
+    """Runs the ONNX graph of the same walk in ONNX Runtime, one per shape."""
+
+    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
+        self.info = model_info(model, "onnxruntime", _version(), precision)
+
+        def build(batch: int, height: int, width: int) -> Any:
+            return _open(onnx_model(model, height, width, batch, precision).SerializeToString(), threads)
+
+        self.sessions = PerShape(build)
+
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        self.sessions(batch, height, width)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        session = self.sessions(*batch.shape[:3])
+        try:
+            return session.run(None, {"images": float_batch(batch)})[0]
+        except Exception as error:  # its own classes; out of memory, most likely
+            raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
+
+
+class OnnxruntimeFileSession(NothingToPrepare):
+    """Runs an ONNX file of the YOLOv5 contract: OcTrim's own, or one that YOLOv5 exported."""
+
+    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
+        try:
+            self.session = _open(str(path), threads)
+            taken, given = self.session.get_inputs(), self.session.get_outputs()
+            metadata = dict(self.session.get_modelmeta().custom_metadata_map)
+        except Exception as error:  # onnxruntime raises its own classes for files it cannot read
+            raise InputError(f"{path}: ONNX Runtime cannot read it: {shown(str(error))}") from None
+        kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
+        if kind is None or not given:
+            raise InputError(f"{path}: takes {[one.type for one in taken]}, expected one float picture")
+        dimensions, output = ([side if isinstance(side, int) else None for side in one.shape] for one in (taken[0], given[0]))
+        actual = metadata.get("precision", kind)
+        if precision not in ("fp32", actual):  # fp32 is the default and says nothing
+            raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
+        self.path = path
+        self.info = file_info(path, metadata, dimensions, output, "onnxruntime", _version(), actual)
+        self.input = taken[0].name
+        self.dtype = np.float16 if kind == "fp16" else np.float32
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        images = float_batch(batch).astype(self.dtype, copy=False)
+        try:
+            return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)
+        except Exception as error:  # its own classes again
+            raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

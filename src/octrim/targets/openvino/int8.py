@@ -1,0 +1,35 @@
+"""A quantized network in OpenVINO: the ONNX graph with its pairs, and a detour around a defect.
+
+Where a processor's int8 convolutions take unsigned values (x86 without AMX), OpenVINO stores signed ones with a zero point of 128, and computes a
+convolution of a concatenation wrongly: found in 2026.4 with two convolutions, a concatenation and a third convolution (docs/quantization.md).
+An operation between the concatenation and its readers, which OpenVINO does not know to do nothing, keeps them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+from octrim.network.model import Model
+from octrim.targets.onnx.graph import export_metadata, onnx_model
+
+
+def openvino_int8_model(model: Model, height: int, width: int, batch: int | None = 1, decode: bool = True) -> ov.Model:
+    """The OpenVINO graph of a model with scales; shapes, names and metadata as of `openvino_model`. Raises InputError without scales."""
+    graph = onnx_model(model, height, width, batch, "int8", decode)
+    built = with_plain_concats(ov.Core().read_model(graph.SerializeToString()))
+    for key, value in (export_metadata(model) | {"precision": "int8"}).items():
+        built.set_rt_info(value, ["octrim", key])
+    return built
+
+
+def with_plain_concats(built: ov.Model) -> ov.Model:
+    """The same function, with a PReLU of slope 1 behind every concatenation of maps, in place. Only quantized graphs gain from it."""
+    for node in built.get_ordered_ops():
+        if node.get_type_name() == "Concat" and node.get_output_partial_shape(0).rank.get_length() == 4:
+            readers = list(node.output(0).get_target_inputs())
+            passed = op.prelu(node, op.constant(np.float32(1)))
+            for reader in readers:
+                reader.replace_source_output(passed.output(0))
+    return built

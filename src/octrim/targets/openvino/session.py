@@ -1,0 +1,108 @@
+"""Sessions that run in OpenVINO: a model's own graph, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+
+from octrim.errors import InputError, shown
+from octrim.network.model import Model
+from octrim.quiet import quiet_stderr
+from octrim.targets.openvino.graph import openvino_model, with_uint8_input
+from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
+from octrim.targets.session import NothingToPrepare, PerShape, check_batch, file_info, model_info
+
+
+def _compile(graph: Any, precision: str, threads: int | None) -> Any:
+    types = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+    if precision not in types:
+        raise InputError(f"openvino runs in {', '.join(types)}; {precision} was asked for")
+    # Without the hint OpenVINO chooses bf16 on processors that have it, and its results move by a percent.
+    # Pinned threads wait for their core where another program has it: on a busy machine the slowest tenth took 1.6 times as long.
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": types[precision], "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    core = ov.Core()
+    wanted = {"bf16": "BF16", "fp16": "FP16"}.get(precision)
+    if wanted and wanted not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise InputError(f"this processor has no {precision} in OpenVINO; use --precision fp32")
+    return core.compile_model(graph, "CPU", config)
+
+
+def _version() -> str:
+    return str(ov.__version__).partition("-")[0]
+
+
+class OpenvinoSession:
+    """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
+
+    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
+        self.info = model_info(model, "openvino", _version(), precision)
+
+        def build(batch: int, height: int, width: int) -> Any:
+            if precision == "int8":
+                return _compile(with_uint8_input(openvino_int8_model(model, height, width, batch)), "fp32", threads).create_infer_request()
+            graph = openvino_model(model, height, width, batch, pixels=True)
+            return _compile(graph, precision, threads).create_infer_request()
+
+        self.requests = PerShape(build)
+
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        self.requests(batch, height, width)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        try:
+            request = self.requests(*batch.shape[:3])
+            request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        except RuntimeError as error:  # out of memory, most likely
+            raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
+        return request.get_output_tensor(0).data.copy()
+
+
+class OpenvinoFileSession(NothingToPrepare):
+    """Runs OpenVINO IR, or an ONNX file, in OpenVINO."""
+
+    def __init__(self, path: Path, precision: str, threads: int | None) -> None:
+        try:
+            with quiet_stderr():
+                graph = ov.Core().read_model(path)
+            if path.suffix == ".xml":
+                metadata = (
+                    {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()}
+                    if graph.has_rt_info("octrim")
+                    else {}
+                )
+            else:
+                metadata = {item.key: item.value for item in onnx.load(str(path), load_external_data=False).metadata_props}
+                if metadata.get("precision") == "int8":
+                    graph = with_plain_concats(graph)
+            shape = graph.input().get_partial_shape()  # raises where there is not exactly one
+            dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
+            output = [dimension.get_length() if dimension.is_static else None for dimension in graph.output(0).get_partial_shape()]
+        except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
+            raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
+        self.path = path
+        stored = metadata.get("precision")
+        if precision == "int8" and stored != "int8":
+            raise InputError(f"{path}: was not exported in int8; OpenVINO cannot run it in int8")
+        # What is int8 in the graph runs in int8; the precision asked for is that of the rest.
+        rest = "fp32" if precision == "int8" else precision
+        precision = "int8" if stored == "int8" and precision == "fp32" else precision
+        self.info = file_info(path, metadata, dimensions, output, "openvino", _version(), precision)
+        try:
+            self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
+        except RuntimeError as error:
+            raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        try:
+            self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
+        return self.request.get_output_tensor(0).data.copy()

@@ -1,0 +1,149 @@
+"""Paddle Inference: the folded network with its decoding as a saved inference model, and the session that runs one.
+
+A folder with `model.json` (the program), `model.pdiparams` (the weights) and `octrim.json` (names, stride, size, table). The contract is that of
+ONNX: input `images` float `[batch, 3, height, width]` in 0..1, output `[batch, boxes, 5 + classes]`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.atomic import write_bytes, write_text
+from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle, processor_threads
+from octrim.errors import InputError, shown
+from octrim.machine import usable_cores
+from octrim.network.folding import folded
+from octrim.network.model import Model
+from octrim.network.rows import Row
+from octrim.quiet import quiet_stderr
+from octrim.targets.onnx.graph import export_metadata, level_constants
+from octrim.targets.session import check_batch, file_info, float_batch
+
+FILES = ("model.json", "model.pdiparams", "octrim.json")
+
+
+class _Recorded(PaddleNetwork):
+    """Paddle's own ops only, which can be recorded."""
+
+    compiled = False
+
+    def conv(self, row: Row, x: Any) -> Any:
+        x = self._sub_layers[row.name](x)
+        if (row.activation or "").startswith("leaky_relu"):
+            # Not by leaky_relu: where Paddle 3.3 fuses that into a convolution of oneDNN, the process dies of a segmentation fault.
+            return paddle.maximum(x, x * row.slope)
+        return activate(row, x)
+
+    def upsample(self, row: Row, x: Any) -> Any:
+        # Not by interpolation: Paddle 3.3 cannot hand that to oneDNN ("ConvertPirAttribute2RuntimeAttribute not support").
+        _, channels, height, width = x.shape
+        spread = paddle.tile(x.reshape([0, channels, height, 1, width, 1]), [1, 1, 1, row.stride, 1, row.stride])
+        return spread.reshape([0, channels, height * row.stride, width * row.stride])
+
+
+class _Decoded(nn.Layer):
+    """The folded network and its decoding, for pictures of one size; the batch stays open."""
+
+    def __init__(self, model: Model, height: int, width: int) -> None:
+        super().__init__()
+        self.model = folded(model)
+        self.layers = _Recorded(self.model)
+        network = self.model.network
+        self.constants = []
+        for level, stride in enumerate(network.strides):
+            scale, offset, size = level_constants(network, level, height // stride, width // stride)
+            names = [f"offset{level}", f"size{level}"]
+            for name, values in zip(names, (offset, size), strict=True):
+                self.register_buffer(name, paddle.to_tensor(values))
+            self.constants.append((float(scale), *names))
+        self.eval()
+
+    def forward(self, images: Any) -> Any:
+        return _boxes(self, images)
+
+
+@paddle.jit.not_to_static  # there is nothing to translate: no loop and no branch depends on a tensor
+def _boxes(layer: _Decoded, images: Any) -> Any:
+    levels = []
+    for logits, anchors, (scale, offset, size) in zip(layer.layers(images), layer.model.network.anchors, layer.constants, strict=True):
+        _, channels, height, width = logits.shape
+        # 0 keeps the batch, whatever it is.
+        s = F.sigmoid(logits).reshape([0, len(anchors), channels // len(anchors), height * width])
+        xy = s[:, :, :2] * scale + getattr(layer, offset)
+        wh = s[:, :, 2:4] * s[:, :, 2:4] * getattr(layer, size)
+        boxes = paddle.concat([xy, wh, s[:, :, 4:]], axis=2).transpose([0, 1, 3, 2])
+        levels.append(boxes.reshape([0, len(anchors) * height * width, channels // len(anchors)]))
+    return paddle.concat(levels, axis=1)
+
+
+def write_paddle_inference(model: Model, folder: Path, height: int, width: int, batch: int | None = 1) -> None:
+    """Write FILES into `folder`, for pictures of height x width pixels. batch: None for any number."""
+    size = -1 if batch is None else batch
+    layer = _Decoded(model, height, width)
+    spec = [paddle.static.InputSpec([size, 3, height, width], "float32", "images")]
+    with tempfile.TemporaryDirectory(prefix="octrim-") as temporary, quiet_stderr():  # a warning about nothing in every recording
+        paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), f"{temporary}/model")
+        for name in FILES[:2]:
+            write_bytes(folder / name, (Path(temporary) / name).read_bytes())
+    description = {**export_metadata(model), "precision": "fp32", "size": [height, width], "batch": batch, "classes": model.network.classes}
+    write_text(folder / FILES[2], json.dumps(description, indent=1, ensure_ascii=False))
+
+
+class PaddleInferenceSession:
+    """Runs such a folder in Paddle Inference on a processor, by oneDNN. One call at a time: give threads sessions of their own."""
+
+    def __init__(self, folder: Path, precision: str = "fp32", threads: int | None = None) -> None:
+        from paddle import inference
+
+        if precision != "fp32":
+            raise InputError(f"{folder}: Paddle Inference runs it in fp32; {precision} was asked for")
+        program, weights, description = (folder / name for name in FILES)
+        for file in (program, weights, description):
+            if not file.is_file():
+                raise InputError(f"{folder}: {file.name} is missing; a Paddle Inference folder has {', '.join(FILES)}")
+        try:
+            content = json.loads(description.read_text("utf-8"))
+            (height, width), batch, classes = content["size"], content["batch"], content["classes"]
+            metadata = {key: str(content[key]) for key in ("names", "stride", "octrim")}
+            numbers = (height, width, classes, *([] if batch is None else [batch]))
+            if not all(type(number) is int and number >= 1 for number in numbers):  # true is an int, too
+                raise ValueError("size, batch and classes must be whole numbers from 1 up")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{description}: is damaged: {shown(str(error))}") from None
+        self.folder = folder
+        version = str(paddle.__version__)
+        self.info = file_info(folder, metadata, [batch, 3, height, width], [batch, None, 5 + classes], "paddle-inference", version, "fp32")
+        config = inference.Config(str(program), str(weights))
+        config.disable_gpu()
+        config.disable_glog_info()
+        config.enable_mkldnn()  # half the time of Paddle's own kernels
+        self.threads = threads or usable_cores()
+        config.set_cpu_math_library_num_threads(self.threads)
+        try:
+            with quiet_stderr(), processor_threads(self.threads):
+                self.predictor = inference.create_predictor(config)
+            self.images, self.output = (
+                self.predictor.get_input_handle(self.predictor.get_input_names()[0]),
+                self.predictor.get_output_handle(self.predictor.get_output_names()[0]),
+            )
+        except Exception as error:  # Paddle raises its own classes for programs that it cannot read
+            raise InputError(f"{folder}: Paddle Inference cannot read it: {shown(str(error))}") from None
+
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        pass
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        try:
+            self.images.reshape([len(batch), 3, *batch.shape[1:3]])
+            self.images.copy_from_cpu(float_batch(batch))
+            with processor_threads(self.threads):
+                self.predictor.run()
+            return self.output.copy_to_cpu()
+        except Exception as error:  # its own classes again
+            raise InputError(f"{self.folder}: Paddle Inference cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

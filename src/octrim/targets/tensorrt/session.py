@@ -1,0 +1,221 @@
+"""Runs a TensorRT engine file through the CUDA runtime: own stream, pinned buffers, a CUDA graph per batch size.
+
+    with open_session("model.engine") as session:
+        predictions = session(batch)
+
+Needs `octrim[tensorrt]` and the GPU that the engine was built on; no Paddle.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.errors import InputError, shown
+from octrim.targets.session import SessionInfo, check_batch, float_batch
+from octrim.targets.tensorrt.build import import_tensorrt, logger, version_of
+from octrim.targets.tensorrt.cuda import Cuda, cuda_runtime
+from octrim.targets.tensorrt.engine_file import check_origin, read_engine
+
+# Batch sizes whose context, buffers and graph are kept: of yolov5s at 640 px and batch 32 the output alone takes 274 MB on either side.
+_LANES = 4
+
+_DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
+
+
+class TensorrtFileSession:
+    """Runs a `.engine` file; its description stands in the header file beside it.
+
+    A session has its own stream, contexts and buffers and shares nothing with other sessions. Calls from several threads are safe but wait for
+    each other; threads that are to run side by side take a session each. GPU memory is given back by `close`, at the end of a `with` block,
+    or with the object. graphs: False enqueues layer by layer instead of launching a captured graph; can be changed between calls.
+
+    Raises InputError: no header, or one that is damaged, newer, or another engine's; another TensorRT or GPU than it was built with; no
+    TensorRT, CUDA bindings, driver or GPU here.
+    """
+
+    def __init__(self, path: Path, precision: str = "fp32", graphs: bool = True) -> None:
+        header, data = read_engine(path)
+        if precision not in ("fp32", header.precision):  # fp32 is the default and says nothing
+            raise InputError(f"{path}: was built in {header.precision}; TensorRT cannot run it in {precision}")
+        trt = import_tensorrt()
+        version = version_of(trt)
+        cuda = cuda_runtime()
+        self.gpu = cuda.gpu()
+        check_origin(path, header, version, self.gpu)
+        self.path, self.header, self.graphs = path, header, graphs
+        low, _, high = header.batch
+        self.info = SessionInfo(
+            runtime="tensorrt",
+            version=version,
+            precision=header.precision,
+            names=header.names,
+            stride=header.stride,
+            image_size=header.image_size,
+            size=header.size,
+            batch=low if low == high else None,
+            network=header.network,
+            batches=(low, high),
+        )
+        self._lock = threading.Lock()
+        self._engine = _Engine(trt, cuda, data, path)
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    def prepare(self, batch: int, height: int, width: int) -> None:
+        """Make the buffers of this batch size, run it once, and capture its graph."""
+        check_batch(np.empty((batch, height, width, 3), np.uint8), self.info)
+        with self._lock:
+            self._engine.lane(batch, self.graphs)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(batch, self.info)
+        with self._lock:
+            return self._engine.lane(len(batch), self.graphs).run(batch, self.graphs)
+
+    def execution(self, batch: int) -> str:
+        """How batches of this size run: "graph", "enqueue", or "enqueue: " and why no graph could be captured."""
+        lane = self._engine.lanes.get(batch)
+        return "enqueue" if not self.graphs or lane is None else "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
+
+    def close(self) -> None:
+        """Give all memory on the GPU back; the session cannot run any more."""
+        with self._lock:
+            self._finalizer()
+
+    def __enter__(self) -> TensorrtFileSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Engine:
+    """The deserialised engine, its stream, and a lane per batch size. Knows nothing of the session, so that it can outlive it for the clean-up."""
+
+    def __init__(self, trt: Any, cuda: Cuda, data: bytes, path: Path) -> None:
+        self.cuda, self.path = cuda, path
+        self.lanes: OrderedDict[int, _Lane] = OrderedDict()
+        self.logger = logger(trt)
+        self.logger.errors.clear()
+        self.runtime: Any = trt.Runtime(self.logger)
+        self.engine: Any = self.runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            raise InputError(f"{path}: TensorRT cannot read it: {self.logger.last()}")
+        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
+        if sorted(names) != ["images", "output0"]:
+            raise InputError(f"{path}: expected the tensors images and output0, found {shown(names)}; was it built without decoding?")
+        self.stream: Any = cuda.call("cudaStreamCreateWithFlags", cuda.runtime.cudaStreamNonBlocking)
+
+    def lane(self, batch: int, graphs: bool) -> _Lane:
+        if self.engine is None:
+            raise InputError(f"{self.path}: this session is closed")
+        if batch not in self.lanes:
+            while len(self.lanes) >= _LANES:  # before the new one asks for memory
+                self.lanes.popitem(last=False)[1].close()
+            self.lanes[batch] = _Lane(self, batch)
+        self.lanes.move_to_end(batch)
+        lane = self.lanes[batch]
+        if graphs and lane.graph is None and lane.refusal is None:
+            lane.capture()
+        return lane
+
+    def close(self) -> None:
+        if self.engine is None:
+            return
+        while self.lanes:
+            self.lanes.popitem()[1].close()
+        self.cuda.runtime.cudaStreamDestroy(self.stream)
+        self.engine = self.runtime = None
+
+
+class _Lane:
+    """What batches of one size need: context, buffers on both sides, and the graph of copy in, execute, copy out.
+
+    The context is the lane's own: a graph is bound to the state of the context that it was captured from, which another batch size would change.
+    """
+
+    def __init__(self, engine: _Engine, batch: int) -> None:
+        self.engine, self.cuda = engine, engine.cuda
+        self.graph: Any = None
+        self.refusal: str | None = None
+        self.cleanup = ExitStack()
+        try:
+            self.context: Any = engine.engine.create_execution_context()
+            if self.context is None:
+                raise InputError(f"{engine.path}: TensorRT makes no context, for want of GPU memory most likely: {engine.logger.last()}")
+            shape = (batch, *tuple(engine.engine.get_tensor_shape("images"))[1:])
+            if not self.context.set_input_shape("images", shape):
+                raise InputError(f"{engine.path}: TensorRT does not take {shown(list(shape))}: {engine.logger.last()}")
+            self.images, self.device_images = self.buffers("images", shape)
+            self.output, self.device_output = self.buffers("output0", tuple(self.context.get_tensor_shape("output0")))
+            # What no graph may contain, TensorRT's work after a change of shape, is done in one plain run.
+            self.images[...] = 0
+            self.enqueue()
+            self.cuda.call("cudaStreamSynchronize", engine.stream)
+        except BaseException:
+            self.close()
+            raise
+
+    def buffers(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+        """A tensor's pinned array and its address on the GPU, which the context is told."""
+        kind = self.engine.engine.get_tensor_dtype(name).name
+        if kind not in _DTYPES or min(shape) < 1:
+            raise InputError(f"{self.engine.path}: {name} is {kind} {list(shape)}, which no OcTrim engine has")
+        array, pinned = self.cuda.pinned(shape, _DTYPES[kind])
+        # Clean-up goes on whatever CUDA says: after an error on the GPU every call repeats it.
+        self.cleanup.callback(self.cuda.runtime.cudaFreeHost, pinned)
+        device = int(self.cuda.call("cudaMalloc", array.nbytes))
+        self.cleanup.callback(self.cuda.runtime.cudaFree, device)
+        if not self.context.set_tensor_address(name, device):
+            raise InputError(f"{self.engine.path}: TensorRT does not take a buffer for {name}: {self.engine.logger.last()}")
+        return array, device
+
+    def enqueue(self) -> None:
+        """Copy in, execute, copy out, on the stream."""
+        kinds = self.cuda.runtime.cudaMemcpyKind
+        stream, images, output = self.engine.stream, self.images, self.output
+        copy: Callable[..., Any] = self.cuda.call
+        copy("cudaMemcpyAsync", self.device_images, images.ctypes.data, images.nbytes, kinds.cudaMemcpyHostToDevice, stream)
+        if not self.context.execute_async_v3(int(stream)):
+            raise InputError(f"{self.engine.path}: TensorRT cannot run it: {self.engine.logger.last()}")
+        copy("cudaMemcpyAsync", output.ctypes.data, self.device_output, output.nbytes, kinds.cudaMemcpyDeviceToHost, stream)
+
+    def capture(self) -> None:
+        """Record `enqueue` as a graph. Where that fails, `refusal` says why, and batches are enqueued as before."""
+        call, runtime, stream = self.cuda.call, self.cuda.runtime, self.engine.stream
+        recorded: Any = None
+        try:
+            # Only this thread's calls are watched: what other threads do to CUDA meanwhile breaks no capture.
+            call("cudaStreamBeginCapture", stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+            try:
+                self.enqueue()
+            finally:  # also ends a capture that went wrong, without which the stream would stay in it
+                recorded = call("cudaStreamEndCapture", stream)
+            self.graph = call("cudaGraphInstantiate", recorded, 0)
+            self.cleanup.callback(runtime.cudaGraphExecDestroy, self.graph)
+        except InputError as error:
+            self.graph, self.refusal = None, str(error)
+            runtime.cudaGetLastError()  # resets it
+        finally:
+            if recorded is not None:  # the executable graph is a copy
+                runtime.cudaGraphDestroy(recorded)
+
+    def run(self, batch: np.ndarray, graphs: bool) -> np.ndarray:
+        self.images[...] = batch if self.images.dtype == np.uint8 else float_batch(batch)
+        if graphs and self.graph is not None:
+            self.cuda.call("cudaGraphLaunch", self.graph, self.engine.stream)
+        else:
+            self.enqueue()
+        self.cuda.call("cudaStreamSynchronize", self.engine.stream)
+        return self.output.astype(np.float32)  # a copy: the next batch overwrites the buffer
+
+    def close(self) -> None:
+        self.cleanup.close()
+        self.context = self.graph = None
