@@ -28,7 +28,7 @@ Picture = str | Path | np.ndarray
 
 
 class Detector:
-    """A network in a runtime, with what stands before and behind it.
+    """A network in a runtime, with what stands before and behind it. May be used by several threads at once, see `Session`.
 
     weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width); what the network was made
     for by default; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`.

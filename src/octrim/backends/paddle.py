@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,21 +58,26 @@ def _import_paddle() -> Any:
 paddle = _import_paddle()
 nn, F = paddle.nn, paddle.nn.functional
 _THREADS = int(os.environ["OMP_NUM_THREADS"])  # Paddle has made a whole number of whatever it was
+_THREADS_LOCK = threading.RLock()
+_threads_set: list[int] = []  # numbers of the blocks of `processor_threads` that the lock's owner is in
 warnings.filterwarnings("ignore", "When training, we now always track global mean")  # said at every change of mode, and no news
 
 
 @contextlib.contextmanager
 def processor_threads(number: int | None) -> Iterator[None]:
-    """Let Paddle compute with `number` threads (None: what it started with) within the block, and with what it started with after it.
+    """Let Paddle compute with `number` threads (None: what it started with) within the block, and as before after it.
 
-    The number is the process's, and Paddle Inference leaves it at 1 after every run: a training in the same process would go on at half its
-    speed, and to other last digits.
+    Part of the number is the thread's and part the process's, so one thread at a time is in such a block; others wait. Blocks may be nested.
+    Paddle Inference leaves the number at 1 after every run: a training in the same process would go on at half its speed, and to other last digits.
     """
-    paddle.base.core.set_num_threads(number or _THREADS)
-    try:
-        yield
-    finally:
-        paddle.base.core.set_num_threads(_THREADS)
+    with _THREADS_LOCK:
+        _threads_set.append(number or _THREADS)
+        paddle.base.core.set_num_threads(_threads_set[-1])
+        try:
+            yield
+        finally:
+            _threads_set.pop()
+            paddle.base.core.set_num_threads(_threads_set[-1] if _threads_set else _THREADS)
 
 
 class ConvNorm(nn.Layer):

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import ast
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -51,14 +52,39 @@ class SessionInfo:
     batches: tuple[int, int] | None = None
 
 
-class Session(Protocol):
-    info: SessionInfo
+class Session:
+    """A network in a runtime: `session(batch) -> predictions`.
+
+    A session may be used by several threads at once: their calls are answered one after the other, each with the predictions of its own batch. One
+    call already uses all the processor threads that the session was given, so side by side they would not be faster.
+
+    A runtime is a subclass with `run` and, where batches of a new shape must be compiled, `ready`. Both are called by one thread at a time.
+    """
+
+    def __init__(self, info: SessionInfo) -> None:
+        self.info = info
+        self._lock = threading.Lock()
 
     def prepare(self, batch: int, height: int, width: int) -> None:
         """Compile whatever batches of this shape need; otherwise the first call does."""
-        ...
+        with self._lock:
+            self.ready(batch, height, width)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray: ...
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Predictions for a batch. Raises InputError for a batch that the session cannot take, and where the runtime fails."""
+        check_batch(batch, self.info)
+        with self._lock:
+            return self.run(batch)
+
+    def close(self) -> None:
+        """Give back what the runtime holds beyond this process's memory; the session cannot run any more."""
+
+    def ready(self, batch: int, height: int, width: int) -> None:
+        """Compile for batches of this shape. Runtimes whose graph is ready when it is opened have nothing to do."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Predictions for a batch that `check_batch` has passed, in an array that nothing else writes to."""
+        raise NotImplementedError
 
 
 def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:
@@ -160,15 +186,8 @@ def float_batch(batch: np.ndarray) -> np.ndarray:
 C = TypeVar("C")
 
 
-class NothingToPrepare:
-    """For sessions whose graph is ready when it is opened."""
-
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        pass
-
-
 class PerShape(Generic[C]):
-    """Keeps what `build(batch, height, width)` gives for the shapes used last."""
+    """Keeps what `build(batch, height, width)` gives for the shapes used last. For one thread at a time, as `Session` calls it."""
 
     def __init__(self, build: Callable[[int, int, int], C]) -> None:
         self.build = build
@@ -219,33 +238,31 @@ def file_info(
     return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch, network)
 
 
-class PaddleSession(NothingToPrepare):
+class PaddleSession(Session):
     """Runs the trainable network in evaluation mode, batch norm unfolded."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         from octrim.backends import paddle as backend
 
-        self.info = model_info(model, "paddle", str(backend.paddle.__version__), precision)
+        super().__init__(model_info(model, "paddle", str(backend.paddle.__version__), precision))
         self.backend, self.model, self.threads = backend, model, threads
         self.network = backend.PaddleNetwork(model)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         with self.backend.paddle.no_grad(), self.backend.processor_threads(self.threads):
             heads = self.network(self.backend.paddle.to_tensor(float_batch(batch)))
             return self.backend.decode(self.model.network, heads).numpy()
 
 
-class NumpySession(NothingToPrepare):
+class NumpySession(Session):
     """Runs the NumPy reference."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         from octrim.backends import numpy as backend
 
-        self.info = model_info(model, "numpy", np.__version__, precision)
+        super().__init__(model_info(model, "numpy", np.__version__, precision))
         self.backend, self.model = backend, model
         self.ops = backend.NumpyOps(model)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         return self.backend.decode(self.model.network, walk(self.model.network, self.ops, float_batch(batch)))

@@ -16,17 +16,17 @@ from octrim.evaluate.evaluation import Evaluation, measure
 from octrim.evaluate.val import detect
 from octrim.network.folding import folded
 from octrim.network.model import Model
-from octrim.targets.session import check_batch, float_batch, model_info
+from octrim.targets.session import Session, float_batch, model_info
 from octrim.training.checkpoint import unflattened
 from octrim.training.loss import DetectionLoss
 from octrim.training.parallel import World
 
 
-class Validator:
+class Validator(Session):
     """Evaluates weights that change, without building the network anew. It is the session that `detect` runs, too."""
 
     def __init__(self, model: Model, dataset: Dataset, loss: DetectionLoss, batch: int, world: World) -> None:
-        self.info = model_info(model, "paddle", str(paddle.__version__), "fp32")
+        super().__init__(model_info(model, "paddle", str(paddle.__version__), "fp32"))
         self.model = model
         self.network = PaddleNetwork(folded(model))  # without batch norm, oneDNN runs it where it runs the training
         for parameter in self.network.parameters():
@@ -35,11 +35,7 @@ class Validator:
         self.side = model.image_size
         self.heads: list[Any] = []
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        pass
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         with paddle.no_grad():
             self.heads = self.network(paddle.to_tensor(float_batch(batch)))
             return decode(self.network.network, self.heads).numpy()

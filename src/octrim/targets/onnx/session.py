@@ -11,7 +11,7 @@ import onnxruntime
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
 from octrim.targets.onnx.graph import onnx_model
-from octrim.targets.session import NothingToPrepare, PerShape, check_batch, file_info, float_batch, model_info
+from octrim.targets.session import PerShape, Session, file_info, float_batch, model_info
 
 
 def _open(graph: bytes | str, threads: int | None) -> Any:
@@ -26,22 +26,21 @@ def _version() -> str:
     return str(onnxruntime.__version__)
 
 
-class OnnxruntimeSession:
+class OnnxruntimeSession(Session):
     """Runs the ONNX graph of the same walk in ONNX Runtime, one per shape."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = model_info(model, "onnxruntime", _version(), precision)
+        super().__init__(model_info(model, "onnxruntime", _version(), precision))
 
         def build(batch: int, height: int, width: int) -> Any:
             return _open(onnx_model(model, height, width, batch, precision).SerializeToString(), threads)
 
         self.sessions = PerShape(build)
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
+    def ready(self, batch: int, height: int, width: int) -> None:
         self.sessions(batch, height, width)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         session = self.sessions(*batch.shape[:3])
         try:
             return session.run(None, {"images": float_batch(batch)})[0]
@@ -49,7 +48,7 @@ class OnnxruntimeSession:
             raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
 
 
-class OnnxruntimeFileSession(NothingToPrepare):
+class OnnxruntimeFileSession(Session):
     """Runs an ONNX file of the YOLOv5 contract: OcTrim's own, or one that YOLOv5 exported."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
@@ -67,12 +66,11 @@ class OnnxruntimeFileSession(NothingToPrepare):
         if precision not in ("fp32", actual):  # fp32 is the default and says nothing
             raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
         self.path = path
-        self.info = file_info(path, metadata, dimensions, output, "onnxruntime", _version(), actual)
+        super().__init__(file_info(path, metadata, dimensions, output, "onnxruntime", _version(), actual))
         self.input = taken[0].name
         self.dtype = np.float16 if kind == "fp16" else np.float32
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         images = float_batch(batch).astype(self.dtype, copy=False)
         try:
             return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)

@@ -14,7 +14,7 @@ from octrim.network.model import Model
 from octrim.quiet import quiet_stderr
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input
 from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
-from octrim.targets.session import NothingToPrepare, PerShape, check_batch, file_info, model_info
+from octrim.targets.session import PerShape, Session, file_info, model_info
 
 
 def _compile(graph: Any, precision: str, threads: int | None) -> Any:
@@ -37,11 +37,11 @@ def _version() -> str:
     return str(ov.__version__).partition("-")[0]
 
 
-class OpenvinoSession:
+class OpenvinoSession(Session):
     """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        self.info = model_info(model, "openvino", _version(), precision)
+        super().__init__(model_info(model, "openvino", _version(), precision))
 
         def build(batch: int, height: int, width: int) -> Any:
             if precision == "int8":
@@ -51,11 +51,10 @@ class OpenvinoSession:
 
         self.requests = PerShape(build)
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
+    def ready(self, batch: int, height: int, width: int) -> None:
         self.requests(batch, height, width)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         try:
             request = self.requests(*batch.shape[:3])
             request.infer([np.ascontiguousarray(batch)], share_inputs=True)
@@ -64,7 +63,7 @@ class OpenvinoSession:
         return request.get_output_tensor(0).data.copy()
 
 
-class OpenvinoFileSession(NothingToPrepare):
+class OpenvinoFileSession(Session):
     """Runs OpenVINO IR, or an ONNX file, in OpenVINO."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
@@ -93,14 +92,13 @@ class OpenvinoFileSession(NothingToPrepare):
         # What is int8 in the graph runs in int8; the precision asked for is that of the rest.
         rest = "fp32" if precision == "int8" else precision
         precision = "int8" if stored == "int8" and precision == "fp32" else precision
-        self.info = file_info(path, metadata, dimensions, output, "openvino", _version(), precision)
+        super().__init__(file_info(path, metadata, dimensions, output, "openvino", _version(), precision))
         try:
             self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
         except RuntimeError as error:
             raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         try:
             self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:

@@ -22,7 +22,7 @@ from octrim.network.model import Model
 from octrim.network.rows import Row
 from octrim.quiet import quiet_stderr
 from octrim.targets.onnx.graph import export_metadata, level_constants
-from octrim.targets.session import check_batch, file_info, float_batch
+from octrim.targets.session import Session, file_info, float_batch
 
 FILES = ("model.json", "model.pdiparams", "octrim.json")
 
@@ -94,8 +94,8 @@ def write_paddle_inference(model: Model, folder: Path, height: int, width: int, 
     write_text(folder / FILES[2], json.dumps(description, indent=1, ensure_ascii=False))
 
 
-class PaddleInferenceSession:
-    """Runs such a folder in Paddle Inference on a processor, by oneDNN. One call at a time: give threads sessions of their own."""
+class PaddleInferenceSession(Session):
+    """Runs such a folder in Paddle Inference on a processor, by oneDNN."""
 
     def __init__(self, folder: Path, precision: str = "fp32", threads: int | None = None) -> None:
         from paddle import inference
@@ -117,7 +117,7 @@ class PaddleInferenceSession:
             raise InputError(f"{description}: is damaged: {shown(str(error))}") from None
         self.folder = folder
         version = str(paddle.__version__)
-        self.info = file_info(folder, metadata, [batch, 3, height, width], [batch, None, 5 + classes], "paddle-inference", version, "fp32")
+        super().__init__(file_info(folder, metadata, [batch, 3, height, width], [batch, None, 5 + classes], "paddle-inference", version, "fp32"))
         config = inference.Config(str(program), str(weights))
         config.disable_gpu()
         config.disable_glog_info()
@@ -134,11 +134,7 @@ class PaddleInferenceSession:
         except Exception as error:  # Paddle raises its own classes for programs that it cannot read
             raise InputError(f"{folder}: Paddle Inference cannot read it: {shown(str(error))}") from None
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        pass
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
+    def run(self, batch: np.ndarray) -> np.ndarray:
         try:
             self.images.reshape([len(batch), 3, *batch.shape[1:3]])
             self.images.copy_from_cpu(float_batch(batch))

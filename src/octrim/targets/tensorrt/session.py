@@ -8,7 +8,6 @@ Needs `octrim[tensorrt]` and the GPU that the engine was built on; no Paddle.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from octrim.errors import InputError, shown
-from octrim.targets.session import SessionInfo, check_batch, float_batch
+from octrim.targets.session import Session, SessionInfo, check_batch, float_batch
 from octrim.targets.tensorrt.build import import_tensorrt, logger, version_of
 from octrim.targets.tensorrt.cuda import Cuda, cuda_runtime
 from octrim.targets.tensorrt.engine_file import check_origin, read_engine
@@ -30,12 +29,12 @@ _LANES = 4
 _DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
 
 
-class TensorrtFileSession:
+class TensorrtFileSession(Session):
     """Runs a `.engine` file; its description stands in the header file beside it.
 
-    A session has its own stream, contexts and buffers and shares nothing with other sessions. Calls from several threads are safe but wait for
-    each other; threads that are to run side by side take a session each. GPU memory is given back by `close`, at the end of a `with` block,
-    or with the object. graphs: False enqueues layer by layer instead of launching a captured graph; can be changed between calls.
+    A session has its own stream, contexts and buffers and shares nothing with other sessions: threads that are to run side by side take one each.
+    GPU memory is given back by `close`, at the end of a `with` block, or with the object.
+    graphs: False enqueues layer by layer instead of launching a captured graph; can be changed between calls.
 
     Raises InputError: no header, or one that is damaged, newer, or another engine's; another TensorRT or GPU than it was built with; no
     TensorRT, CUDA bindings, driver or GPU here.
@@ -52,7 +51,7 @@ class TensorrtFileSession:
         check_origin(path, header, version, self.gpu)
         self.path, self.header, self.graphs = path, header, graphs
         low, _, high = header.batch
-        self.info = SessionInfo(
+        info = SessionInfo(
             runtime="tensorrt",
             version=version,
             precision=header.precision,
@@ -64,20 +63,17 @@ class TensorrtFileSession:
             network=header.network,
             batches=(low, high),
         )
-        self._lock = threading.Lock()
+        super().__init__(info)
         self._engine = _Engine(trt, cuda, data, path)
         self._finalizer = weakref.finalize(self, self._engine.close)
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
+    def ready(self, batch: int, height: int, width: int) -> None:
         """Make the buffers of this batch size, run it once, and capture its graph."""
         check_batch(np.empty((batch, height, width, 3), np.uint8), self.info)
-        with self._lock:
-            self._engine.lane(batch, self.graphs)
+        self._engine.lane(batch, self.graphs)
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        check_batch(batch, self.info)
-        with self._lock:
-            return self._engine.lane(len(batch), self.graphs).run(batch, self.graphs)
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self._engine.lane(len(batch), self.graphs).run(batch, self.graphs)
 
     def execution(self, batch: int) -> str:
         """How batches of this size run: "graph", "enqueue", or "enqueue: " and why no graph could be captured."""
