@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+
+# Small networks on several threads spend their time waiting for threads that a busy machine does not run: two cost three times the processor time
+# of one. The tests use the other cores by running in several processes; those that need two threads ask for `two_threads`.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # small networks spend their time waiting for threads that a busy machine does not run
 
 # The machines that run the tests are noisy: a slow example says nothing.
 settings.register_profile("octrim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -33,6 +36,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Paddle, its oneDNN and what runs beside them compute with two threads within the test."""
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    from octrim.backends import paddle as backend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "_THREADS", 2)
+        with backend.processor_threads(None):
+            yield
+    with backend.processor_threads(None):
+        pass  # leaving it sets the number that the process started with
 
 
 @pytest.fixture(scope="session")

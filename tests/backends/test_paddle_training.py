@@ -29,6 +29,14 @@ from octrim.backends.paddle import PaddleNetwork  # noqa: E402
 compiled_only = pytest.mark.skipif(library() is None, reason="this Paddle carries no oneDNN 3")
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> int:
+    """The test runs with one thread, as all others do, and with two: what threads do to each other's maps shows."""
+    if request.param == 2:
+        request.getfixturevalue("two_threads")
+    return request.param
+
+
 def training(model: Model, compiled: bool = True) -> PaddleNetwork:
     layer = PaddleNetwork(model)
     layer.train()
@@ -79,6 +87,7 @@ def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: 
     return was_compiled(layer, images, features=features)
 
 
+@pytest.mark.usefixtures("threads")
 @compiled_only
 @pytest.mark.parametrize(
     ("cfg", "shape", "tolerance"), [("yolov5n", (4, 128, 160), 4e-5), ("yolov5n", (4, 192, 96), 4e-5), ("yolov5n6", (4, 256, 256), 1e-4)]
@@ -88,6 +97,7 @@ def test_published_networks(cfg: str, shape: tuple[int, ...], tolerance: float) 
     assert assert_alike(variant(cfg), pictures(*shape), tolerance, 5 * tolerance)
 
 
+@pytest.mark.usefixtures("two_threads")  # with one, Paddle's own sums over a batch norm's pictures are further off than this
 @compiled_only
 @pytest.mark.parametrize(("keep", "align"), [("1/8", 8), ("1/2", 1), ("1/5", 1)])
 def test_pruned_networks(keep: str, align: int) -> None:
@@ -152,6 +162,7 @@ def test_gradients_are_those_of_the_loss() -> None:
         assert (losses[1] - losses[0]) / 6e-3 == pytest.approx(expected, rel=0.02, abs=1e-3), name
 
 
+@pytest.mark.usefixtures("threads")
 @compiled_only
 def test_runs_are_the_same_bit_for_bit() -> None:
     images = pictures(4, 96, 128)
@@ -160,6 +171,7 @@ def test_runs_are_the_same_bit_for_bit() -> None:
         assert {name: values.tobytes() for name, values in one.items()} == {name: values.tobytes() for name, values in other.items()}
 
 
+@pytest.mark.usefixtures("threads")
 @compiled_only
 def test_maps_do_not_depend_on_what_the_block_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read before it is written: not in the maps, and not in the gaps that vectors of 16 leave in narrow ones."""
@@ -179,6 +191,7 @@ def test_maps_do_not_depend_on_what_the_block_held(monkeypatch: pytest.MonkeyPat
         np.testing.assert_array_equal(found[name], gradient, err_msg=name)
 
 
+@pytest.mark.usefixtures("threads")
 @compiled_only
 def test_blocks_are_reused_and_steps_may_overlap() -> None:
     one, other = pictures(2, 64, 64, seed=1), pictures(2, 64, 96, seed=2)
@@ -254,6 +267,7 @@ def test_frozen_rows() -> None:
     assert all(head.stop_gradient for head in layers[0](images))
 
 
+@pytest.mark.usefixtures("threads")
 def test_evaluation_and_statistics_without_gradients() -> None:
     images = pictures(2, 64, 64)
     layer, plain = training(variant("yolov5n")), training(variant("yolov5n"), compiled=False)
