@@ -94,7 +94,11 @@ def test_big_endian(tmp_path: Path) -> None:
         ("ultralytics.nn.tasks.DetectionModel", "anchor-free checkpoint of the ultralytics package"),
         ("models.yolo.SegmentationModel", "YOLOv5 segmentation checkpoint"),
         ("models.common.Classify", "YOLOv5 classification checkpoint"),
-        ("models.common.Focus", "YOLOv5 v5.0 or older"),
+        ("models.common.StemBlock", "yolov5-face"),
+        ("models.common.Shuffle_Block", "YOLOv5-Lite"),
+        ("models.yolo.IDetect", "YOLOv7"),
+        ("models.yolo.DualDDetect", "YOLOv9"),
+        ("yolox.models.yolo_head.YOLOXHead", "YOLOX"),
     ],
 )
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -176,6 +180,10 @@ BOMBS = {
     "copies without end": raw(
         b"}\x94(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(50_000)) + b"ucmodels.a\nB\n\x94" + b"h\1)Rh\0b" * 5000
     ),
+    "attribute of a text": raw(b"c__builtin__\ngetattr\nX\x01\0\0\0aX\x05\0\0\0upper\x86R"),
+    "attribute of a class": raw(b"c__builtin__\ngetattr\ncmodels.a\nB\nX\x05\0\0\0upper\x86R"),
+    "attribute that is a path": raw(b"cbuiltins\ngetattr\ncmodels.a\nB\n)RX\x05\0\0\0a.b.c\x86R"),
+    "attribute without a name": raw(b"cbuiltins\ngetattr\ncmodels.a\nB\n)R\x85R"),
     "not a pickle": b"hello",
     "empty": b"",
 }
@@ -216,7 +224,8 @@ WEIGHTS = 16 * 3 * 6 * 6
     [
         ({"shape": (16, 3, 6, 7)}, "does not fit into its storage"),
         ({"shape": (10**6, 10**6, 6, 6), "strides": (0, 0, 6, 1)}, "does not fit into its storage"),
-        ({"shape": (8, 3, 6, 6)}, r"tensor model.0.conv.weight has shape \[8, 3, 6, 6\]; the layout expects \[16, 3, 6, 6\]"),
+        ({"shape": (8, 3, 6, 6)}, r"tensor model.0.bn.weight has shape \[16\]; expected \[8\]"),
+        ({"shape": (16, 3, 5, 6)}, r"tensor model.0.conv.weight has shape \[16, 3, 5, 6\]; expected \[16, 3, 6, 6\]"),
         ({"strides": (10**9, 36, 6, 1)}, "does not fit into its storage"),
         ({"strides": (-108, 36, 6, 1)}, "makes no sense"),
         ({"strides": (108, 36, 6)}, "makes no sense"),
@@ -279,9 +288,22 @@ def test_flipped_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
     ("data", "told"),
     [
         (b"", "the file is empty"),
-        (b"these are not the weights", "not a PyTorch checkpoint"),
+        (b"these are not the weights", "not a PyTorch checkpoint: it starts with"),
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a bare pickle, as PyTorch before 1.6 wrote it"),
         (b"PK\x03\x04 and then nothing", "truncated or damaged zip"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 3872\n",
+            "a Git LFS pointer, not the file itself: run git lfs pull",
+        ),
+        (b"<!DOCTYPE html><html><head><title>404</title>", "a web page, not a file of weights"),
+        (b"\n\n<html lang=en>", "a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x051.7.0:", "an ONNX file: name it .onnx"),
+        (b'\x40\0\0\0\0\0\0\0{"a":{}}', "a safetensors file"),
+        (b"\x1c\0\0\0TFL3", "a TensorFlow Lite model"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+        (b"\x89PNG\r\n", "a picture"),
+        (bytes(4096), "the file holds zeros only"),
     ],
 )
 def test_files_that_are_no_checkpoint(tmp_path: Path, data: bytes, told: str) -> None:
@@ -304,6 +326,10 @@ def test_archives_that_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="bare state dict"), official_names() as name:
         writer = CheckpointWriter(name)
         writer.save(tmp_path / "a.pt", {"model.0.conv.weight": writer.tensor(np.ones(3))})
+        load(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a bare state dict under 'model'"), official_names() as name:
+        writer = CheckpointWriter(name)
+        writer.save(tmp_path / "a.pt", {"model": {"model.0.conv.weight": writer.tensor(np.ones(3))}, "epoch": 3})
         load(tmp_path / "a.pt")
     with pytest.raises(InputError, match="the checkpoint has no model; it holds"):
         write_archive(tmp_path / "a.pt", pickle.dumps({"weights": 3}, 2))

@@ -10,7 +10,7 @@ from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.layout import VARIANTS, read_layout
 from octrim.network.rows import Row
-from octrim.network.yolov5 import yolov5_network
+from octrim.network.yolov5 import anchors_to_fit, yolov5_network
 
 # parameters with batch norm, convolution MACs at 640x640, convolutions, sum of their output channels; 80 classes (published networks)
 SIZES = {
@@ -98,18 +98,73 @@ def test_channels_that_equal_detects_output_are_not_scaled(tmp_path: Path) -> No
     assert next(row.channels for row in network.rows if row.name == "model.1") == 64
 
 
-def test_number_of_anchors_means_the_published_ones(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "src/octrim/network/layouts/p5.yaml").read_text("utf-8")
-    head, _, rest = text.partition("anchors:\n")
-    rest = rest[rest.index("\n\n") :]
-    network = yolov5_network(write(tmp_path, f"{head}anchors: 3\n{rest}"))
-    assert network.anchors == yolov5_network("yolov5l").anchors
+@pytest.mark.parametrize(("count", "detect"), [(3, "anchors"), (1, "anchors"), (2.0, "anchors"), (4, "4")])
+def test_number_of_anchors(tmp_path: Path, count: float, detect: str) -> None:
+    """A number says how many anchors to fit to the data; without data there are none."""
+    head, rest = LAYOUT.split("anchors:\n")
+    text = f"{head}anchors: {count}\n{rest[rest.index('backbone') :]}".replace("[nc, anchors]", f"[nc, {detect}]")
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, match=rf"mine.yaml:18: anchors is {count}, a number: training fits them to data .* list of 2 anchor lists"):
+        yolov5_network(path)
+    network = yolov5_network(path, to_fit=True)
+    assert [len(level) for level in network.anchors] == [count, count]
+    assert anchors_to_fit(path)
+    assert not anchors_to_fit(write(tmp_path, LAYOUT))
+    # provisional ones grow with the stride
+    assert network.anchors[0][0][0] == 12.0 and network.anchors[1][0][0] == 24.0
+
+
+HUB = {  # parameters with 80 classes, and strides; those of yolov3 and yolov3-spp are published
+    "yolov3": (61_949_149, (8, 16, 32)),
+    "yolov3-spp": (62_998_749, (8, 16, 32)),
+    "yolov5-p2": (47_493_372, (4, 8, 16, 32)),
+    "yolov5-p34": (5_331_518, (8, 16)),
+    "yolov5-p6": (SIZES["yolov5l6"][0], (8, 16, 32, 64)),
+    "yolov5-p7": (144_281_723, (8, 16, 32, 64, 128)),
+    "yolov5-bifpn": (46_825_853, (8, 16, 32)),
+    "yolov5-fpn": (41_117_565, (8, 16, 32)),
+    "yolov5-panet": (SIZES["yolov5l"][0], (8, 16, 32)),
+    "yolov5s-ghost": (3_897_605, (8, 16, 32)),
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_layouts_published_beside_the_variants(name: str) -> None:
+    network = yolov5_network(f"models/hub/{name}.yaml", to_fit=True)
+    assert (network_cost(network, 640).parameters, network.strides) == HUB[name]
+    assert network == yolov5_network(name, to_fit=True)
+
+
+def test_p34_is_s_without_its_last_level() -> None:
+    down = 256 * 256 * 9 + 2 * 256
+    c3 = 2 * (512 * 256 + 2 * 256) + 512 * 512 + 2 * 512 + 256 * 256 + 2 * 256 + 256 * 256 * 9 + 2 * 256
+    assert SIZES["yolov5s"][0] - HUB["yolov5-p34"][0] == down + c3 + 512 * 255 + 255
+
+
+def test_bifpn_is_panet_with_one_more_input() -> None:
+    """P4's first convolutions read 512 more channels of the backbone: C3's cv1 and cv2 of 256 channels each."""
+    assert HUB["yolov5-bifpn"][0] - HUB["yolov5-panet"][0] == 512 * 2 * 256
+
+
+def test_the_layouts_that_are_refused_say_why() -> None:
+    with pytest.raises(InputError, match=r"yolov3-tiny:22: module 'nn.ZeroPad2d' is padding on single sides"):
+        yolov5_network("yolov3-tiny.yaml")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("SPP, [64, [3, 5]]", "GhostConv, [64]", "mine.yaml:13: module 'GhostConv' is not supported"),
+        ("SPP, [64, [3, 5]]", "CBAM, [64]", "mine.yaml:13: module 'CBAM' is not supported; supported are Conv, DWConv"),
+        ("SPP, [64, [3, 5]]", "C3TR, [64]", "mine.yaml:13: module 'C3TR' is a transformer"),
+        ("SPP, [64, [3, 5]]", "nn.ConvTranspose2d, [64, 4, 2, 1]", "mine.yaml:13: module 'nn.ConvTranspose2d' is a transposed convolution"),
+        ("SPP, [64, [3, 5]]", "C2f, [64]", "mine.yaml:13: module 'C2f' is a module of YOLOv8 or newer"),
+        ("SPP, [64, [3, 5]]", "C3Pruned, [64]", "mine.yaml:13: C3Pruned comes from a pruned fork"),
+        ("SPP, [64, [3, 5]]", "nn.MaxPool2d, [3, 1, 2]", "mine.yaml:13: model.4: padding 2 is more than half of the pooling window 3"),
+        ("SPP, [64, [3, 5]]", "GhostBottleneck, [64, 3, 3]", "mine.yaml:13: GhostBottleneck with stride 3"),
+        ("SPP, [64, [3, 5]]", "GhostBottleneck, [32]", "mine.yaml:13: GhostBottleneck adds 32 channels to 16"),
+        ("SPP, [64, [3, 5]]", "DWConv, [64, 3, 1, 2, True]", "mine.yaml:13: dilation 2 is not supported"),
+        ("Detect, [nc, anchors]", "Segment, [nc, anchors, 32, 256]", "mine.yaml:20: the last module must be Detect, Segment is the head of a segm"),
+        ("Detect, [nc, anchors]", "Detect, [nc, 0]", "mine.yaml:20: anchors is 0, expected lists, or how many a level has"),
         ("SPP, [64, [3, 5]]", "SPP, [64, [4]]", "mine.yaml:13: a pooling window of 4"),
         ("nn.ReLU()", "nn.GELU()", "mine.yaml:12: activation 'nn.GELU()' is not supported"),
         ("nn.ReLU()", "__import__('os').system('true')", "mine.yaml:12: activation"),

@@ -59,7 +59,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
         raise InputError("keep is 1: nothing would be cut")
     if uniform and preset.sparsify_epochs:
         raise InputError("keep is 1 where the keep-map says nothing else: sparsity training has nothing to do; give --sparsify-epochs 0")
-    model = model_from(config)
+    model = model_from(config, anchors_to_fit=True)
     height, width = image_size(config.imgsz, model.image_size, model.network.stride)
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")

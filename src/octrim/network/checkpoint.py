@@ -6,35 +6,31 @@ tree says of kernel, stride, activation and batch norm must agree. Nothing in th
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octrim.errors import InputError, shown
+from octrim.network.archive import Archive, open_archive
 from octrim.network.cost import tensor_shapes
+from octrim.network.foreign import family_of
+from octrim.network.initialize import usual_image_size
 from octrim.network.layout import Layout
 from octrim.network.model import Model, sha256
+from octrim.network.modules import TORCH_ACTIVATIONS
 from octrim.network.pickles import Instance, StoredTensor, named_globals, read_pickle
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row
-from octrim.network.yolov5 import TORCH_ACTIVATIONS, expand
-
-_FAMILIES = (
-    ("ultralytics.", "an anchor-free checkpoint of the ultralytics package (YOLOv5u, YOLOv8 or newer)"),
-    ("models.yolo.Segment", "a YOLOv5 segmentation checkpoint"),
-    ("models.common.Proto", "a YOLOv5 segmentation checkpoint"),
-    ("models.yolo.Classif", "a YOLOv5 classification checkpoint"),
-    ("models.common.Classify", "a YOLOv5 classification checkpoint"),
-    ("models.common.Focus", "a checkpoint of YOLOv5 v5.0 or older (Focus stem)"),
-    ("models.common.BottleneckCSP", "a checkpoint of YOLOv5 v3.1 or older (BottleneckCSP)"),
-)
+from octrim.network.table import Stored, Tree
+from octrim.network.yolov5 import expanded
 
 # Tensors of the tree that are no weights: Detect's anchors are read apart, its grids and the counters are not needed.
 _NO_WEIGHTS = ("num_batches_tracked", "anchors", "anchor_grid")
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def load_checkpoint(path: Path) -> Model:
@@ -42,114 +38,46 @@ def load_checkpoint(path: Path) -> Model:
 
     Errors (InputError) do not name the file; `octrim.load` adds that.
     """
-    with _open_archive(path) as archive:
+    with open_archive(path) as archive:
         data = archive.read("data.pkl")
         names = named_globals(data)
-        for prefix, family in _FAMILIES:
-            if any(name.startswith(prefix) for name in names):
-                raise InputError(f"this is {family}; OcTrim reads detection checkpoints of YOLOv5 v6 and v7")
+        family = family_of(names)
+        if family is not None:
+            raise InputError(f"this is {family}; OcTrim reads YOLOv5's detection checkpoints up to v7")
         contents = read_pickle(data)
         root, options = _model_of(contents)
         tree = _modules(root)
-        network = _network(root, tree, archive)
+        network, places = _network(root, tree, archive)
         stored = _tensors(tree)
-        network = _rows_from_tree(network, tree, stored)
-        tensors = {name: archive.tensor(stored[name], name, shape) for name, shape in tensor_shapes(network).items()}
+        network = _rows_from_tree(network, places, tree, stored)
+        tensors = _read_tensors(network, places, stored, archive)
     lineage = {"action": "read", "file": path.name, "sha256": sha256(path), "licence": "YOLOv5 checkpoint: AGPL-3.0 where Ultralytics published it"}
     return Model(network, tensors, _names(root.state.get("names"), network.classes), _image_size(options, network), (lineage,))
-
-
-class _Archive:
-    """The zip that `torch.save` writes: one folder with `data.pkl` and raw storages under `data/`."""
-
-    def __init__(self, path: Path) -> None:
-        self.size = path.stat().st_size
-        self.zip = zipfile.ZipFile(path)
-        entries = self.zip.namelist()
-        pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-        if len(pickles) != 1:
-            self.zip.close()
-            raise InputError("a zip archive without one data.pkl in a folder; torch.save writes one")
-        self.folder = pickles[0].removesuffix("data.pkl")
-        if any(name.startswith(f"{self.folder}code/") for name in entries):
-            self.zip.close()
-            raise InputError("this is a TorchScript export; OcTrim reads the checkpoint it was made from")
-        self.entries = set(entries)
-        self.last: tuple[str | None, bytes] = (None, b"")
-
-    @cached_property
-    def big_endian(self) -> bool:
-        return f"{self.folder}byteorder" in self.entries and self.read("byteorder") == b"big"
-
-    def __enter__(self) -> _Archive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.zip.close()
-
-    def read(self, record: str) -> bytes:
-        try:
-            entry = self.zip.getinfo(self.folder + record)
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.file_size > self.size:
-                raise InputError(f"record {record} is compressed or claims {entry.file_size} bytes; torch.save stores records as they are")
-            return self.zip.read(entry)
-        except KeyError:
-            raise InputError(f"record {shown(record)} is missing") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeDecodeError, OSError) as error:
-            raise InputError(f"record {shown(record)} is damaged: {shown(str(error))}") from None
-
-    def tensor(self, stored: StoredTensor, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The values of a stored tensor as float32 in C order; `shape` is what it must have."""
-        if shape is not None and stored.shape != shape:
-            raise InputError(f"tensor {name} has shape {list(stored.shape)}; the layout expects {list(shape)}")
-        storage = stored.storage
-        if storage.key != self.last[0]:  # a hostile file may put all its tensors into one large record
-            self.last = (storage.key, self.read(f"data/{storage.key}"))
-        raw = self.last[1]
-        if len(raw) != storage.count * storage.dtype.itemsize:
-            raise InputError(
-                f"tensor {name}: storage {storage.key} has {len(raw)} bytes, expected {storage.count} values of {storage.dtype.itemsize}"
-            )
-        values = np.frombuffer(raw, storage.dtype.newbyteorder(">" if self.big_endian else "<"))
-        strides = [stride * storage.dtype.itemsize for stride in stored.strides]
-        view = np.lib.stride_tricks.as_strided(values[stored.offset :], stored.shape, strides, writeable=False)
-        if storage.kind == "bf16":
-            return (view.astype(np.uint32) << 16).view(np.float32)
-        with np.errstate(all="ignore"):
-            return np.array(view, np.float32, order="C", copy=True)  # a view would keep the whole record alive
-
-
-def _open_archive(path: Path) -> _Archive:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise InputError("the file is empty")
-    if start[:2] == b"\x80\x02" or start[:2] == b"\x80\x04":
-        raise InputError("a bare pickle, as PyTorch before 1.6 wrote it; checkpoints of YOLOv5 v6 and v7 are zip archives")
-    if start != b"PK\x03\x04":
-        raise InputError(f"not a PyTorch checkpoint: it starts with {start!r}, expected a zip archive")
-    try:
-        return _Archive(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"a truncated or damaged zip archive: {shown(str(error))}") from None
 
 
 def _model_of(contents: Any) -> tuple[Instance, dict[str, Any]]:
     """The model's root module, and the training options (empty where stripped)."""
     if isinstance(contents, Instance):
-        return contents, {}
+        return _unwrapped(contents), {}
     if not isinstance(contents, dict):
         raise InputError(f"the checkpoint holds {shown(contents)}, expected a dictionary with a model")
     options = contents.get("opt")
     options = options.state if isinstance(options, Instance) else options
     for key in ("ema", "model"):
         if isinstance(contents.get(key), Instance):
-            return contents[key], options if isinstance(options, dict) else {}
-    if contents and all(isinstance(value, StoredTensor) for value in contents.values()):
-        raise InputError("a bare state dict: it holds tensors but not the network; OcTrim needs the checkpoint that training wrote")
+            return _unwrapped(contents[key]), options if isinstance(options, dict) else {}
+    for key, values in (("", contents), *contents.items()):
+        if isinstance(values, dict) and values and all(isinstance(value, StoredTensor) for value in values.values()):
+            where = f" under {shown(key)}" if key else ""
+            raise InputError(f"a bare state dict{where}: it holds tensors but not the network; OcTrim needs the checkpoint that training wrote")
     raise InputError(f"the checkpoint has no model; it holds {shown(sorted(map(str, contents)))}")
+
+
+def _unwrapped(root: Instance) -> Instance:
+    """The network inside `DataParallel`, which some training scripts save with it."""
+    children = root.state.get("_modules")
+    inner = children.get("module") if root.name.startswith("torch.nn.parallel.") and isinstance(children, dict) else None
+    return inner if isinstance(inner, Instance) else root
 
 
 def _modules(root: Instance) -> dict[str, Instance]:
@@ -184,8 +112,8 @@ def _tensors(tree: dict[str, Instance]) -> dict[str, StoredTensor]:
     return found
 
 
-def _network(root: Instance, tree: dict[str, Instance], archive: _Archive) -> Network:
-    """The rows of the checkpoint's own layout, with the class count and anchors that Detect ended up with."""
+def _network(root: Instance, tree: dict[str, Instance], archive: Archive) -> tuple[Network, Mapping[str, Stored]]:
+    """The rows of the checkpoint's own layout, with the class count and anchors that Detect ended up with, and where their tensors are."""
     values = root.state.get("yaml")
     if not isinstance(values, dict) or not isinstance(values.get("head"), list) or not values["head"]:
         raise InputError(f"the model ({root.name}) carries no YOLOv5 layout")
@@ -211,42 +139,111 @@ def _network(root: Instance, tree: dict[str, Instance], archive: _Archive) -> Ne
         raise InputError(f"the layout in the checkpoint ends with {shown(last)}, expected Detect")
     head = [*values["head"][:-1], [*last[:3], ["nc", "anchors"]]]
     layout = {**values, "head": head, "nc": detect.state.get("nc"), "anchors": pixels.reshape(len(pixels), -1).tolist()}
-    network = expand(Layout("the layout in the checkpoint", layout))
+    known = _known(tree)
+    for level in range(len(pixels)):
+        _check_head(known.widths.get(f"model.{_last_index(values)}.m.{level}"), pixels.shape[1], detect.state.get("nc"))
+    network, places = expanded(Layout("the layout in the checkpoint", layout), known)
     if strides.tolist() != list(network.strides):
         raise InputError(f"Detect's strides are {strides.tolist()}, the layout's {list(network.strides)}")
-    return network
+    return network, places
 
 
-def _rows_from_tree(network: Network, tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> Network:
+def _last_index(values: dict[str, Any]) -> int:
+    backbone = values.get("backbone")
+    return (len(backbone) if isinstance(backbone, list) else 0) + len(values["head"]) - 1
+
+
+def _check_head(channels: int | None, anchors: int, classes: object) -> None:
+    """Raise InputError for a Detect that gives more per box than corners, objectness and classes, and say what that is in known forks."""
+    if channels is None or type(classes) is not int or channels == anchors * (5 + classes):
+        return
+    more = {10: " (landmarks, as yolov5-face has them)", 180: " (angles, as yolov5-obb has them)"}.get(channels // anchors - 5 - classes, "")
+    raise InputError(f"Detect gives {channels} values per cell, expected {anchors} x (5 + {classes} classes){more}; OcTrim reads plain detectors")
+
+
+def _known(tree: dict[str, Instance]) -> Tree:
+    """What the module tree says of channel counts, batch norms and shortcuts."""
+    widths, norms, adds = {}, set(), {}
+    for path, module in tree.items():
+        if module.name == "torch.nn.modules.conv.Conv2d":
+            parameters = module.state.get("_parameters")
+            weight = parameters.get("weight") if isinstance(parameters, dict) else None
+            if isinstance(weight, StoredTensor) and weight.shape and weight.shape[0] >= 1:
+                widths[path] = weight.shape[0]
+        elif module.name.startswith("torch.nn.modules.batchnorm."):
+            norms.add(path)
+        elif type(module.state.get("add")) is bool:
+            adds[path] = module.state["add"]
+    return Tree(widths, frozenset(norms), adds)
+
+
+def _rows_from_tree(network: Network, places: Mapping[str, Stored], tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> Network:
     """Compare every convolution with its module, and all tensors with what the rows ask for; take over the activations."""
     rows: list[Row] = []
+    expected: set[str] = set()
     for row in network.rows:
         if row.op != "conv":
             rows.append(row)
             continue
-        inner = f"{row.name}.conv" if row.norm else row.name
-        _check_conv(row, tree.get(inner), inner)
-        eps = tree[f"{row.name}.bn"].state.get("eps") if f"{row.name}.bn" in tree else BATCH_NORM_EPS
+        place = places[row.name]
+        _check_conv(row, place, tree.get(place.conv))
+        eps = tree[place.norm].state.get("eps") if row.norm else BATCH_NORM_EPS
         if eps != BATCH_NORM_EPS:
-            raise InputError(f"{row.name}.bn has eps {shown(eps)}, YOLOv5's is {BATCH_NORM_EPS}")
-        rows.append(replace(row, activation=_activation(row, tree)) if row.norm else row)
-    expected = tensor_shapes(network)
-    for name in expected:
-        if name not in stored:
-            raise InputError(f"tensor {name} is missing")
-    extra = stored.keys() - expected.keys()
+            raise InputError(f"{place.norm} has eps {shown(eps)}, YOLOv5's is {BATCH_NORM_EPS}")
+        rows.append(replace(row, activation=_activation(row, tree.get(place.activation))) if place.activation else row)
+        names = [f"{place.conv}.weight", *[f"{place.conv}.bias"] * row.bias, *(f"{place.norm}.{part}" for part in _NORM if row.norm)]
+        for name in names:
+            if name not in stored:
+                raise InputError(f"tensor {name} is missing")
+        expected.update(names)
+    extra = stored.keys() - expected
     if extra:
         raise InputError(f"tensor {shown(min(extra))} belongs to no layer that the layout describes; was the network's code changed?")
     return Network(tuple(rows), network.anchors)
 
 
-def _check_conv(row: Row, module: Instance | None, path: str) -> None:
+def _read_tensors(network: Network, places: Mapping[str, Stored], stored: dict[str, StoredTensor], archive: Archive) -> dict[str, np.ndarray]:
+    """The rows' tensors from where the tree keeps them."""
+    shared = Counter[str]()  # channels that each batch norm has
+    for row in network.convs:
+        shared[places[row.name].norm] += row.channels
+    shapes, tensors = tensor_shapes(network), {}
+    for row in network.convs:
+        place, shape = places[row.name], shapes[row.weight_name]
+        if place.focus:
+            stacked = archive.tensor(stored[f"{place.conv}.weight"], f"{place.conv}.weight", (shape[0], 4 * shape[1], shape[2] // 2, shape[3] // 2))
+            tensors[row.weight_name] = _unstacked(stacked)
+        else:
+            tensors[row.weight_name] = archive.tensor(stored[f"{place.conv}.weight"], f"{place.conv}.weight", shape)
+        if row.bias:
+            tensors[f"{row.name}.bias"] = archive.tensor(stored[f"{place.conv}.bias"], f"{place.conv}.bias", (row.channels,))
+        for part in _NORM if row.norm else ():
+            name = f"{place.norm}.{part}"
+            whole = archive.tensor(stored[name], name, (shared[place.norm],))
+            own = whole[place.first : place.first + row.channels]
+            tensors[f"{row.name}.bn.{part}"] = own.copy() if len(own) < len(whole) else whole  # a view would keep the whole alive
+    return tensors
+
+
+def _unstacked(weight: np.ndarray) -> np.ndarray:
+    """Weights `[out, 4 in, k, k]` over stacked pixels as weights `[out, in, 2k, 2k]` over the pixels themselves.
+
+    `Focus` stacks, in this order, the pixels at (line, column) (0, 0), (1, 0), (0, 1) and (1, 1) of every 2x2 square.
+    """
+    out, stacked, kernel, _ = weight.shape
+    by_column = weight.reshape(out, 2, 2, stacked // 4, kernel, kernel)  # out, column, line, channel, then the window's line and column
+    return np.ascontiguousarray(by_column.transpose(0, 3, 4, 2, 5, 1)).reshape(out, stacked // 4, 2 * kernel, 2 * kernel)
+
+
+def _check_conv(row: Row, place: Stored, module: Instance | None) -> None:
+    path = place.conv
     if module is None or module.name != "torch.nn.modules.conv.Conv2d":
         raise InputError(f"{path}: expected a Conv2d module, found {module or 'none'}")
+    pixels = 2 if place.focus else 1
     expected = {
-        "kernel_size": (row.kernel,) * 2,
-        "stride": (row.stride,) * 2,
-        "padding": (row.padding,) * 2,
+        "kernel_size": (row.kernel // pixels,) * 2,
+        "stride": (row.stride // pixels,) * 2,
+        "padding": (row.padding // pixels,) * 2,
         "dilation": (1, 1),
         "groups": row.groups,
     }
@@ -255,9 +252,8 @@ def _check_conv(row: Row, module: Instance | None, path: str) -> None:
             raise InputError(f"{path}: {key} is {shown(module.state.get(key))}, the layout says {value}")
 
 
-def _activation(row: Row, tree: dict[str, Instance]) -> str | None:
+def _activation(row: Row, module: Instance | None) -> str | None:
     """The activation that the module tree has, whatever the layout says: in v6 users changed it in the code."""
-    module = tree.get(f"{row.name}.act")
     if module is None:
         return row.activation
     name = module.name.rpartition(".")[2]
@@ -279,4 +275,4 @@ def _names(names: Any, classes: int) -> tuple[str, ...]:
 
 def _image_size(options: dict[str, Any], network: Network) -> int:
     size = options.get("imgsz")
-    return size if type(size) is int and 32 <= size <= 8192 else 1280 if len(network.strides) == 4 else 640
+    return size if type(size) is int and 32 <= size <= 8192 else usual_image_size(network)

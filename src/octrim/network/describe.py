@@ -8,6 +8,7 @@ from rich.table import Table
 
 from octrim.network.cost import network_cost, shapes
 from octrim.network.options import image_size, model_from
+from octrim.network.yolov5 import anchors_to_fit
 from octrim.runs import wide_console
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def info(config: Info) -> None:
     from octrim.pruning.labels import channel_labels  # looks up, as a description of the whole must
 
-    model = model_from(config)
+    to_fit = config.cfg is not None and anchors_to_fit(config.cfg)
+    model = model_from(config, anchors_to_fit=True)
     network = model.network
     height, width = image_size(config.imgsz, model.image_size, network.stride)
     cost, maps = network_cost(network, height, width), shapes(network, height, width)
@@ -35,13 +37,16 @@ def info(config: Info) -> None:
         table.add_row(row.name, row.op, ", ".join(row.inputs), output, kernel, row.activation or "", coupled.get(row.name, ""), *numbers)
     console = wide_console()
     console.print(table)
+    anchors = "; ".join(" ".join(f"{w:g},{h:g}" for w, h in level) for level in network.anchors)
+    if to_fit:
+        anchors = f"{len(network.anchors[0])} per level, fitted to the data before training"
     lines = [
         f"parameters    {cost.parameters:,}",
         f"MACs          {cost.macs:,} ({2 * cost.macs / 1e9:.2f} GFLOPs)",
         f"convolutions  {len(cost.convs)} with {cost.channels:,} output channels",
         f"feature maps  {cost.activation_bytes / 2**20:.1f} MiB in all, {cost.peak_bytes / 2**20:.1f} MiB alive at once (float32)",
         f"strides       {', '.join(map(str, network.strides))}",
-        f"anchors       {'; '.join(' '.join(f'{w:g},{h:g}' for w, h in level) for level in network.anchors)}",
+        f"anchors       {anchors}",
         f"classes       {network.classes}: {', '.join(model.names)}",
         *(f"lineage       {', '.join(f'{key} {value}' for key, value in step.items())}" for step in model.lineage),
     ]

@@ -17,14 +17,25 @@ from octrim.network.yolov5 import yolov5_network
 _MAX_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
 
 
-def fresh_model(cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0) -> Model:
-    """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights."""
+def fresh_model(
+    cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0, anchors_to_fit: bool = False
+) -> Model:
+    """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights.
+
+    anchors_to_fit: take a layout that gives only the number of anchors, for the caller to fit them to data. Raises InputError for a layout
+    that is not understood.
+    """
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
-    network = yolov5_network(cfg, classes)
+    network = yolov5_network(cfg, classes, anchors_to_fit)
     names = tuple(f"class{index}" for index in range(network.classes)) if names is None else names
     lineage = ({"action": "initialise", "layout": read_layout(cfg).name, "seed": seed, "licence": "none: no trained weights"},)
-    return Model(network, fresh_tensors(network, seed), names, 1280 if len(network.strides) == 4 else 640, lineage)
+    return Model(network, fresh_tensors(network, seed), names, usual_image_size(network), lineage)
+
+
+def usual_image_size(network: Network) -> int:
+    """The side in pixels that YOLOv5 trains networks of these levels for: 1280 where a level has stride 64 or more."""
+    return 1280 if max(network.strides) >= 64 else 640
 
 
 def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:

@@ -17,6 +17,21 @@ MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0,
 
 VARIANTS = tuple(f"yolov5{scale}{suffix}" for suffix in ("", "6") for scale in MULTIPLES)
 
+MORE = {
+    "yolov5-p2": ("yolov5-p2", {}),
+    "yolov5-p34": ("yolov5-p34", {}),
+    "yolov5-p6": ("p6", {"anchors": 3}),
+    "yolov5-p7": ("yolov5-p7", {}),
+    "yolov5-bifpn": ("yolov5-bifpn", {}),
+    "yolov5-fpn": ("yolov5-fpn", {}),
+    "yolov5-panet": ("p5", {}),
+    "yolov5s-ghost": ("yolov5s-ghost", {}),
+    "yolov3": ("yolov3", {}),
+    "yolov3-spp": ("yolov3-spp", {}),
+    "yolov3-tiny": ("yolov3-tiny", {}),
+}
+"""Layouts that YOLOv5 publishes beside its own, in its folder `hub`: the file here, and what differs from it."""
+
 _KEYS = {"nc", "depth_multiple", "width_multiple", "anchors", "activation", "ch", "backbone", "head"}
 
 
@@ -33,17 +48,28 @@ class Layout:
 
 
 def read_layout(cfg: str | Path) -> Layout:
-    """The layout of a published variant or of a YAML file; `yolov5n.yaml` names the published one where no such file exists."""
-    path, variant = Path(cfg), str(cfg).removesuffix(".yaml")
-    if not path.is_file() and variant in VARIANTS:
-        family = "p6" if variant.endswith("6") else "p5"
-        text = resources.files("octrim.network").joinpath("layouts").joinpath(f"{family}.yaml").read_text("utf-8")
-        depth, width = MULTIPLES[variant.removeprefix("yolov5")[0]]
-        layout = parse_layout(text, variant)
-        return replace(layout, values={**layout.values, "depth_multiple": depth, "width_multiple": width})
-    if not path.is_file():
-        raise InputError(f"{cfg}: no such YAML file, and not one of {', '.join(VARIANTS)}")
-    return parse_layout(read_text(path), str(cfg))
+    """The layout of a YAML file or of a published network.
+
+    Where no such file exists, `yolov5n`, `yolov5n.yaml` and `models/yolov5n.yaml` name a variant, `yolov5-p2`, `models/hub/yolov5-p2.yaml` and
+    the like one of MORE. Raises InputError for anything else.
+    """
+    path = Path(cfg)
+    name = path.name.removesuffix(".yaml").removesuffix(".yml")
+    if path.is_file():
+        return parse_layout(read_text(path), str(cfg))
+    if name in VARIANTS:
+        depth, width = MULTIPLES[name.removeprefix("yolov5")[0]]
+        return _published("p6" if name.endswith("6") else "p5", name, {"depth_multiple": depth, "width_multiple": width})
+    if name in MORE:
+        file, values = MORE[name]
+        return _published(file, name, values)
+    raise InputError(f"{cfg}: no such YAML file, and not one of {', '.join([*VARIANTS, *MORE])}")
+
+
+def _published(file: str, name: str, values: dict[str, Any]) -> Layout:
+    text = resources.files("octrim.network").joinpath("layouts").joinpath(f"{file}.yaml").read_text("utf-8")
+    layout = parse_layout(text, name)
+    return replace(layout, values={**layout.values, **values})
 
 
 def parse_layout(text: str, name: str) -> Layout:

@@ -10,11 +10,11 @@ from octrim.network.model import Model, load
 from octrim.options import Weights
 
 
-def model_from(config: Weights) -> Model:
-    """What `--weights` or `--cfg` names. Raises InputError unless exactly one of them is given."""
+def model_from(config: Weights, anchors_to_fit: bool = False) -> Model:
+    """What `--weights` or `--cfg` names. Raises InputError unless exactly one of them is given. anchors_to_fit: as of `fresh_model`."""
     if (config.weights is None) == (config.cfg is None):
         raise InputError("give either --weights (a model file or a checkpoint) or --cfg (a layout to initialise)")
-    return load(config.weights) if config.weights is not None else fresh_model(config.cfg or "", seed=config.seed)
+    return load(config.weights) if config.weights is not None else fresh_model(config.cfg or "", seed=config.seed, anchors_to_fit=anchors_to_fit)
 
 
 def image_size(imgsz: int | Sequence[int] | None, default: int, stride: int) -> tuple[int, int]:

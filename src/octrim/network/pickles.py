@@ -36,7 +36,7 @@ STORAGE_TYPES = {
 }
 
 # Namespaces of module classes. Their instances are inert here whatever they are called; which ones mean something is decided later.
-_CLASS_NAMESPACES = ("models.", "torch.nn.modules.", "ultralytics.")
+_CLASS_NAMESPACES = ("models.", "torch.nn.modules.", "torch.nn.parallel.", "ultralytics.", "utils.activations.")
 
 _INERT = {
     *(f"torch.{name}" for name in STORAGE_TYPES),
@@ -137,10 +137,18 @@ def _set(*arguments: Any) -> set[Any]:
     return {_key(value) for value in values}
 
 
+def _bound_method(*arguments: Any) -> Instance:
+    """`getattr(module, "forward_fuse")`, as a module pickles whose forward was replaced by `model.fuse()`. Nothing is looked up."""
+    if len(arguments) != 2 or not isinstance(arguments[0], Instance) or not isinstance(arguments[1], str) or not arguments[1].isidentifier():
+        raise InputError(f"its pickle takes an attribute of {shown(arguments[:1])}, which no checkpoint needs; nothing was executed")
+    return Instance("builtins.getattr")
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": lambda *_: {},
     "builtins.set": _set,
+    "builtins.getattr": _bound_method,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,

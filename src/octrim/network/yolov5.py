@@ -9,31 +9,53 @@ by name, and whatever is not known is an error that names the file and the line.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from octrim.errors import InputError, shown
 from octrim.network.layout import Layout, read_layout
-from octrim.network.rows import INPUTS, MAX_ROWS, Network, Row
+from octrim.network.modules import MODULES, PRUNED, REFUSED, activation_of, add_detect
+from octrim.network.rows import INPUTS, Network, Row
+from octrim.network.table import Call, Stored, Table, Tree
+
+Anchors = tuple[tuple[tuple[float, float], ...], ...]
+
+_MOST_ANCHORS = 64  # per level, where a layout gives their number only
 
 
-def yolov5_network(cfg: str | Path, classes: int | None = None) -> Network:
+def yolov5_network(cfg: str | Path, classes: int | None = None, to_fit: bool = False) -> Network:
     """The network of a published variant (`yolov5n` .. `yolov5x6`) or of a user's YAML file.
 
-    classes: replaces the layout's `nc`. Raises InputError for an unknown name and for a layout that is not understood.
+    classes: replaces the layout's `nc`. to_fit: whether the caller fits anchors to data where the layout gives only their number; the network
+    then has provisional ones. Raises InputError for an unknown name and for a layout that is not understood.
     """
     layout = read_layout(cfg)
     if classes is not None:
         layout = replace(layout, values={**layout.values, "nc": classes})
-    return expand(layout)
+    return expand(layout, to_fit=to_fit)
 
 
-def expand(layout: Layout) -> Network:
-    """The rows of a layout. Raises InputError that names the line of whatever is not understood."""
+def anchors_to_fit(cfg: str | Path) -> bool:
+    """Whether the layout gives only the number of anchors per level, so that they must be fitted to data before training."""
+    layout = read_layout(cfg)
+    modules = layout.values.get("head")
+    last = modules[-1] if isinstance(modules, list) and modules else None
+    return isinstance(last, list) and len(last) == 4 and isinstance(last[3], list) and isinstance(_given_anchors(layout, last), int | float)
+
+
+def expand(layout: Layout, to_fit: bool = False) -> Network:
+    """The rows of a layout. Raises InputError that names the line of whatever is not understood. to_fit: as of `yolov5_network`."""
+    return expanded(layout, to_fit=to_fit)[0]
+
+
+def expanded(layout: Layout, tree: Tree | None = None, to_fit: bool = False) -> tuple[Network, Mapping[str, Stored]]:
+    """The rows of a layout, and by convolution where a checkpoint of it keeps the tensors.
+
+    tree: of the checkpoint that the layout comes from; its channel counts, batch norms and shortcuts count. Raises as `expand`.
+    """
     values = layout.values
     for key in ("nc", "backbone", "head"):
         if key not in values:
@@ -45,13 +67,15 @@ def expand(layout: Layout) -> Network:
     place = layout.place(len(modules) - 1)
     last = modules[-1]
     if last[2] != "Detect":
-        raise InputError(f"{place}: the last module must be Detect, found {shown(last[2])}")
-    anchors = _anchors(layout, last, place)
-    table = _Table(
+        why = f"{last[2]} is {REFUSED[last[2]]}" if last[2] in REFUSED else f"found {shown(last[2])}"
+        raise InputError(f"{place}: the last module must be Detect, {why}")
+    anchors = _anchors(layout, last, place, to_fit)
+    table = Table(
         width=_multiple(layout, "width_multiple"),
         depth=_multiple(layout, "depth_multiple"),
-        head_channels=len(anchors[0]) * (5 + classes),
-        activation=_activation(values.get("activation", True), "silu", layout.name),
+        head_channels=(anchors if isinstance(anchors, int) else len(anchors[0])) * (5 + classes),
+        activation=activation_of(values.get("activation", True), "silu", layout.name),
+        tree=tree,
     )
     if values.get("ch", 3) != 3:
         raise InputError(f"{layout.name}: ch is {shown(values['ch'])}; pictures have 3 channels here")
@@ -68,19 +92,32 @@ def expand(layout: Layout) -> Network:
                 raise InputError(f"{place}: Detect must be the last module")
             if arguments and arguments[0] not in ("nc", classes):
                 raise InputError(f"{place}: Detect has {shown(arguments[0])} classes, nc is {classes}")
-            _detect(table, f"model.{index}", inputs)
-        elif module in _MODULES:
+            add_detect(table, f"model.{index}", inputs)
+        else:
+            build = MODULES.get(_known(module, place, pruned=tree is not None))
+            assert build is not None
             if len(inputs) > 1 and module != "Concat":
                 raise InputError(f"{place}: {module} reads one layer, found {shown(source)}")
-            outputs.append(_MODULES[module](table, _Call(f"model.{index}", inputs, repeats, arguments, place)))
-        else:
-            known = ", ".join([*_MODULES, "Detect"])
-            raise InputError(f"{place}: module {shown(module)} is not supported; supported are {known}")
+            outputs.append(build(table, Call(f"model.{index}", inputs, repeats, arguments, place)))
     try:
-        return Network(tuple(table.rows), anchors)
+        if isinstance(anchors, int):
+            anchors = _provisional(table.rows, anchors)
+        return Network(tuple(table.rows), anchors), table.stored
     except InputError as error:
         row = re.match(r"model\.(\d+)", str(error))
         raise InputError(f"{layout.place(int(row[1])) if row else layout.name}: {error}") from None
+
+
+def _known(module: str, place: str, pruned: bool) -> str:
+    """The module's name in MODULES. Raises InputError for one that is not read, with the reason where there is one to tell."""
+    if pruned:
+        module = PRUNED.get(module, module)
+    if module in MODULES:
+        return module
+    if module in PRUNED:
+        raise InputError(f"{place}: {module} comes from a pruned fork, whose channel counts only its checkpoint has: give --weights")
+    why = f"{REFUSED[module]}" if module in REFUSED else "not supported"
+    raise InputError(f"{place}: module {shown(module)} is {why}; supported are {', '.join([*MODULES, 'Detect'])}")
 
 
 def _modules(layout: Layout, section: str) -> list[list[Any]]:
@@ -113,20 +150,23 @@ def _multiple(layout: Layout, key: str) -> float:
     return float(value)
 
 
-def _integer(value: object, what: str, place: str, least: int = 1) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # Upsample factors are often written 2.0
-    if type(value) is not int or not least <= value <= 1_000_000:
-        raise InputError(f"{place}: {what} is {shown(value)}, expected a whole number from {least}")
-    return value
+def _given_anchors(layout: Layout, detect: list[Any]) -> object:
+    return detect[3][1] if len(detect[3]) > 1 and detect[3][1] != "anchors" else layout.values.get("anchors")
 
 
-def _anchors(layout: Layout, detect: list[Any], place: str) -> tuple[tuple[tuple[float, float], ...], ...]:
-    """Anchors in pixels per level: the layout's, Detect's own, or the published ones where only their number (3) is given."""
-    anchors = detect[3][1] if len(detect[3]) > 1 and detect[3][1] != "anchors" else layout.values.get("anchors")
+def _anchors(layout: Layout, detect: list[Any], place: str, to_fit: bool) -> Anchors | int:
+    """Anchors in pixels per level, the layout's or Detect's own; their number per level where that is all they give and they will be fitted."""
+    anchors = _given_anchors(layout, detect)
     levels = len(detect[0]) if isinstance(detect[0], list) else 1
-    if anchors == 3 and levels in (3, 4):
-        anchors = read_layout("yolov5n" if levels == 3 else "yolov5n6").values["anchors"]
+    if isinstance(anchors, int | float) and not isinstance(anchors, bool):
+        if not 1 <= anchors <= _MOST_ANCHORS or anchors != int(anchors):
+            raise InputError(f"{place}: anchors is {shown(anchors)}, expected lists, or how many a level has (1 to {_MOST_ANCHORS})")
+        if not to_fit:
+            raise InputError(
+                f"{place}: anchors is {shown(anchors)}, a number: training fits them to data (octrim train --data DATA --cfg {layout.name}); "
+                f"without data the layout needs a list of {levels} anchor lists"
+            )
+        return int(anchors)
     if not isinstance(anchors, list) or len(anchors) != levels or not all(isinstance(level, list) for level in anchors):
         raise InputError(f"{place}: {levels} levels need a list of {levels} anchor lists, found {shown(anchors)}")
     for level in anchors:
@@ -135,248 +175,9 @@ def _anchors(layout: Layout, detect: list[Any], place: str) -> tuple[tuple[tuple
     return tuple(tuple((float(level[i]), float(level[i + 1])) for i in range(0, len(level), 2)) for level in anchors)
 
 
-TORCH_ACTIVATIONS = {
-    "SiLU": "silu",
-    "ReLU": "relu",
-    "ReLU6": "relu6",
-    "Hardswish": "hardswish",
-    "Mish": "mish",
-    "Sigmoid": "sigmoid",
-    "Identity": None,
-}
-"""PyTorch's class names of the activations that take no argument, and what rows call them."""
-
-
-def _activation(value: object, default: str | None, place: str) -> str | None:
-    """An activation as YAML gives it: True (the default), False or None (none), or text such as `nn.LeakyReLU(0.1)`."""
-    if value is True:
-        return default
-    if value is False or value is None:
-        return None
-    match = re.fullmatch(r"(?:torch\.)?(?:nn\.)?(\w+)\(([^()]*)\)", value.strip()) if isinstance(value, str) else None
-    if match and match[1] in TORCH_ACTIVATIONS:
-        return TORCH_ACTIVATIONS[match[1]]
-    if match and match[1] == "LeakyReLU":
-        slope = re.match(r"\s*(?:negative_slope\s*=\s*)?([0-9.eE+-]+)", match[2])
-        try:
-            return f"leaky_relu:{float(slope[1]) if slope else 0.01:g}"
-        except ValueError:
-            pass
-    known = ", ".join(f"nn.{name}()" for name in [*TORCH_ACTIVATIONS, "LeakyReLU"])
-    raise InputError(f"{place}: activation {shown(value)} is not supported; supported are {known}")
-
-
-@dataclass
-class _Table:
-    """The rows so far, and the channels of each output."""
-
-    width: float
-    depth: float
-    head_channels: int
-    activation: str | None
-    rows: list[Row] = field(default_factory=list)
-    channels: dict[str, int] = field(default_factory=dict)
-
-    def add(self, row: Row) -> str:
-        channels = sum(self.channels[name] for name in row.inputs) if row.op == "concat" else row.channels
-        self.channels[row.name] = channels or self.channels[row.inputs[0]]
-        if len(self.rows) >= MAX_ROWS:
-            raise InputError(f"{row.name}: more than {MAX_ROWS} rows; no network needs that many")
-        self.rows.append(row)
-        return row.name
-
-    def conv(
-        self, name: str, x: str, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None, groups: int = 1, act: Any = True
-    ) -> str:
-        activation = self.activation if act is True else act
-        padding = kernel // 2 if padding is None else padding
-        return self.add(Row(name, "conv", (x,), channels, kernel, stride, padding, groups, norm=True, activation=activation))
-
-    def scaled(self, channels: int) -> int:
-        """Channels times the width multiple, up to a multiple of 8; a count that equals Detect's output is left alone, as published."""
-        return channels if channels == self.head_channels else math.ceil(channels * self.width / 8) * 8
-
-    def repeated(self, repeats: int) -> int:
-        return max(round(repeats * self.depth), 1) if repeats > 1 else repeats
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One module of the layout: its name, what it reads, and its arguments as written."""
-
-    name: str
-    inputs: list[str]
-    repeats: int
-    arguments: list[Any]
-    place: str
-
-    def bind(self, *parameters: str, **defaults: Any) -> dict[str, Any]:
-        """Arguments by name. `key=value` (text) and `key: value` are keywords, the rest positional; unknown or too many: an error."""
-        bound = dict(defaults)
-        positional: list[Any] = []
-        for argument in self.arguments:
-            text = re.fullmatch(r"\s*(\w+)\s*=\s*(.+)", argument) if isinstance(argument, str) else None
-            if text:
-                keywords = {text[1]: _literal(text[2])}
-            elif isinstance(argument, dict):
-                keywords = argument
-            else:
-                positional.append(argument)
-                continue
-            for key, value in keywords.items():
-                if key not in parameters:
-                    raise InputError(f"{self.place}: unknown argument {shown(key)}; known are {', '.join(parameters)}")
-                bound[key] = value
-        # YOLOv5 v7 put dilation before the activation: a sixth argument that is no whole number is v6's activation.
-        if "d" in parameters and len(positional) == 6 and type(positional[5]) is not int:
-            positional.insert(5, 1)
-        if len(positional) > len(parameters):
-            raise InputError(f"{self.place}: {len(positional)} arguments, at most {len(parameters)} ({', '.join(parameters)}) are known")
-        bound.update(zip(parameters, positional, strict=False))
-        missing = [name for name in parameters if name not in bound]
-        if missing:
-            raise InputError(f"{self.place}: argument {missing[0]} is missing")
-        return {key: _literal(value) if isinstance(value, str) else value for key, value in bound.items()}
-
-
-def _literal(text: str) -> Any:
-    """The number or Python constant that `text` spells, else the text; layouts spell None, True and False Python's way."""
-    if text in ("None", "True", "False"):
-        return {"None": None, "True": True, "False": False}[text]
-    try:
-        return float(text) if re.search(r"[.eE]", text) else int(text)
-    except ValueError:
-        return text
-
-
-def _chain(table: _Table, call: _Call, build: Callable[[str, str], str]) -> str:
-    """A module that takes no repeat count itself is repeated as a sequence, whose members are numbered."""
-    x, repeats = call.inputs[0], table.repeated(call.repeats)
-    for index in range(repeats):
-        x = build(f"{call.name}.{index}" if repeats > 1 else call.name, x)
-    return x
-
-
-def _channels(table: _Table, call: _Call, value: object) -> int:
-    return table.scaled(_integer(value, "channels", call.place))
-
-
-def _conv(table: _Table, call: _Call) -> str:
-    a = call.bind("c2", "k", "s", "p", "g", "d", "act", k=1, s=1, p=None, g=1, d=1, act=True)
-    channels = _channels(table, call, a["c2"])
-    kernel, stride = _integer(a["k"], "kernel", call.place), _integer(a["s"], "stride", call.place)
-    padding = None if a["p"] is None else _integer(a["p"], "padding", call.place, least=0)
-    groups = _integer(a["g"], "groups", call.place)
-    if a["d"] != 1:
-        raise InputError(f"{call.place}: dilation {shown(a['d'])} is not supported")
-    activation = _activation(a["act"], table.activation, call.place)
-
-    def build(name: str, x: str) -> str:
-        if channels % groups or table.channels[x] % groups:
-            raise InputError(f"{call.place}: {groups} groups do not divide {table.channels[x]} input and {channels} output channels")
-        return table.conv(name, x, channels, kernel, stride, padding, groups, activation)
-
-    return _chain(table, call, build)
-
-
-def _bottleneck(table: _Table, name: str, x: str, channels: int, shortcut: bool, groups: int, expansion: float, place: str) -> str:
-    hidden = int(channels * expansion)
-    if hidden < 1 or hidden % groups or channels % groups:
-        raise InputError(f"{place}: {groups} groups do not divide {hidden} and {channels} channels")
-    y = table.conv(f"{name}.cv2", table.conv(f"{name}.cv1", x, hidden), channels, 3, groups=groups)
-    return table.add(Row(f"{name}.add", "add", (x, y))) if shortcut and table.channels[x] == channels else y
-
-
-def _block_arguments(table: _Table, call: _Call) -> tuple[int, bool, int, float]:
-    a = call.bind("c2", "shortcut", "g", "e", shortcut=True, g=1, e=0.5)
-    if type(a["shortcut"]) is not bool:
-        raise InputError(f"{call.place}: shortcut is {shown(a['shortcut'])}, expected True or False")
-    if type(a["e"]) not in (int, float) or not 0 < a["e"] <= 100:
-        raise InputError(f"{call.place}: expansion is {shown(a['e'])}, expected a positive number")
-    return _channels(table, call, a["c2"]), a["shortcut"], _integer(a["g"], "groups", call.place), float(a["e"])
-
-
-def _bottlenecks(table: _Table, call: _Call) -> str:
-    channels, shortcut, groups, expansion = _block_arguments(table, call)
-    return _chain(table, call, lambda name, x: _bottleneck(table, name, x, channels, shortcut, groups, expansion, call.place))
-
-
-def _c3(table: _Table, call: _Call) -> str:
-    channels, shortcut, groups, expansion = _block_arguments(table, call)
-    hidden, source = int(channels * expansion), call.inputs[0]
-    if hidden < 1:
-        raise InputError(f"{call.place}: no channels left at expansion {expansion}")
-    x = table.conv(f"{call.name}.cv1", source, hidden)
-    for index in range(table.repeated(call.repeats)):
-        x = _bottleneck(table, f"{call.name}.m.{index}", x, hidden, shortcut, groups, 1.0, call.place)
-    y = table.conv(f"{call.name}.cv2", source, hidden)
-    joined = table.add(Row(f"{call.name}.concat", "concat", (x, y)))
-    return table.conv(f"{call.name}.cv3", joined, channels)
-
-
-def _pool(table: _Table, name: str, x: str, kernel: int) -> str:
-    return table.add(Row(name, "maxpool", (x,), kernel=kernel, padding=kernel // 2))
-
-
-def _odd_kernel(value: object, place: str) -> int:
-    kernel = _integer(value, "kernel", place)
-    if kernel % 2 == 0:
-        raise InputError(f"{place}: a pooling window of {kernel} changes the map's size; expected an odd one")
-    return kernel
-
-
-def _sppf(table: _Table, call: _Call) -> str:
-    a = call.bind("c2", "k", k=5)
-    channels, kernel = _channels(table, call, a["c2"]), _odd_kernel(a["k"], call.place)
-
-    def build(name: str, x: str) -> str:
-        maps = [table.conv(f"{name}.cv1", x, table.channels[x] // 2)]
-        for index in range(3):
-            maps.append(_pool(table, f"{name}.m.{index}", maps[-1], kernel))
-        return table.conv(f"{name}.cv2", table.add(Row(f"{name}.concat", "concat", tuple(maps))), channels)
-
-    return _chain(table, call, build)
-
-
-def _spp(table: _Table, call: _Call) -> str:
-    a = call.bind("c2", "k", k=[5, 9, 13])
-    channels = _channels(table, call, a["c2"])
-    if not isinstance(a["k"], list) or not a["k"]:
-        raise InputError(f"{call.place}: SPP windows are {shown(a['k'])}, expected a list such as [5, 9, 13]")
-    kernels = [_odd_kernel(kernel, call.place) for kernel in a["k"]]
-
-    def build(name: str, x: str) -> str:
-        y = table.conv(f"{name}.cv1", x, table.channels[x] // 2)
-        maps = [y, *(_pool(table, f"{name}.m.{index}", y, kernel) for index, kernel in enumerate(kernels))]
-        return table.conv(f"{name}.cv2", table.add(Row(f"{name}.concat", "concat", tuple(maps))), channels)
-
-    return _chain(table, call, build)
-
-
-def _concat(table: _Table, call: _Call) -> str:
-    if call.bind("dimension", dimension=1)["dimension"] != 1 or call.repeats != 1:
-        raise InputError(f"{call.place}: Concat joins channels (dimension 1), once")
-    return table.add(Row(call.name, "concat", tuple(call.inputs)))
-
-
-def _upsample(table: _Table, call: _Call) -> str:
-    a = call.bind("size", "scale_factor", "mode", size=None, scale_factor=2, mode="nearest")
-    if a["size"] is not None or a["mode"] != "nearest" or call.repeats != 1:
-        raise InputError(f"{call.place}: nn.Upsample is supported as [None, factor, nearest], once")
-    return table.add(Row(call.name, "upsample", tuple(call.inputs), stride=_integer(a["scale_factor"], "factor", call.place)))
-
-
-def _detect(table: _Table, name: str, inputs: list[str]) -> None:
-    heads = [table.add(Row(f"{name}.m.{level}", "conv", (x,), table.head_channels, bias=True)) for level, x in enumerate(inputs)]
-    table.add(Row(name, "detect", tuple(heads)))
-
-
-_MODULES: dict[str, Callable[[_Table, _Call], str]] = {
-    "Conv": _conv,
-    "C3": _c3,
-    "SPPF": _sppf,
-    "SPP": _spp,
-    "Bottleneck": _bottlenecks,
-    "Concat": _concat,
-    "nn.Upsample": _upsample,
-}
+def _provisional(rows: list[Row], count: int) -> Anchors:
+    """Squares of 1.5 to 4.5 cells' sides on every level: what a network has until anchors are fitted to data."""
+    levels = len(rows[-1].inputs)
+    strides = Network(tuple(rows), (((1.0, 1.0),) * count,) * levels).strides
+    factors = [1.5 * 3 ** (index / max(count - 1, 1)) for index in range(count)]
+    return tuple(tuple((round(stride * factor, 1), round(stride * factor, 1)) for factor in factors) for stride in strides)

@@ -64,12 +64,15 @@ class AnchorReport:
         ]
 
 
-def auto_anchors(dataset: Dataset, side: int, anchors: Anchors, strides: tuple[int, ...], threshold: float = 4.0, seed: int = 0) -> AnchorReport:
+def auto_anchors(
+    dataset: Dataset, side: int, anchors: Anchors, strides: tuple[int, ...], threshold: float = 4.0, seed: int = 0, provisional: bool = False
+) -> AnchorReport:
     """Check the anchors against a data set's labels, and fit new ones where they hold too few of them.
 
     side: pixels of the pictures' longer side in training. strides: per level, in any order; the smallest new anchors go to the smallest.
     threshold: `anchor_t`, above 1. The check is on sizes jittered by U(.9, 1.1) per picture. The given anchors stay when more than 98 % of
     the labels fit one, when there are fewer labels of 2 pixels and more than anchors, and when the new ones would not hold more labels.
+    provisional: the given anchors are made up, because the layout has only their number; they stay only where there are too few labels.
     Crowd regions are left out. The same arguments give the same report.
     Raises InputError where strides do not belong to the levels, or levels have different numbers of anchors.
     """
@@ -89,13 +92,13 @@ def auto_anchors(dataset: Dataset, side: int, anchors: Anchors, strides: tuple[i
         return AnchorReport(kept, reason == "fitted", reason, recall, recall_after, per_label, per_label_after, count, side, threshold)
 
     large = sizes[(sizes >= SMALLEST).all(1)]
-    if recall > ENOUGH:
+    if recall > ENOUGH and not provisional:
         return report("good", anchors, recall, per_label)
     if len(large) < len(old):
         return report("few", anchors, recall, per_label)
     new = fit_anchors(large, len(old), threshold, seed=seed).round(2)  # so that a table of them can be read
     new_recall, new_per_label = best_possible_recall(jittered, new, threshold)
-    if not new_recall > recall:
+    if not new_recall > recall and not provisional:
         return report("no better", anchors, recall, per_label)
     levels = new.reshape(len(anchors), -1, 2)[np.argsort(np.argsort(strides, kind="stable"))]
     return report("fitted", tuple(tuple((w, h) for w, h in level) for level in levels.tolist()), new_recall, new_per_label)

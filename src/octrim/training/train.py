@@ -21,6 +21,7 @@ from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, load
 from octrim.network.options import image_size, model_from
+from octrim.network.yolov5 import anchors_to_fit
 from octrim.options import arguments_of
 from octrim.pruning.plan import parse_fraction
 from octrim.runs import Run, from_python, new_run, open_run, stored_config
@@ -133,7 +134,7 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
         hyper = dataclasses.replace(hyper, lr0=config.lr0)
     here = world(_set_device(config))
     if state is None:
-        base = model_from(config)
+        base = model_from(config, anchors_to_fit=True)
         names, defaults = (), base.names
     else:
         base, names, defaults = None, state.names, state.names
@@ -268,8 +269,11 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
     lines, anchors = [], None
+    provisional = config.cfg is not None and anchors_to_fit(config.cfg)
+    if provisional and config.no_autoanchor:
+        raise InputError(f"{config.cfg}: gives only the number of anchors; with --no-autoanchor or a teacher it needs a list of them per level")
     if not config.no_autoanchor:
-        report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed)
+        report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed, provisional)
         lines += report.lines()
         anchors = report.anchors if report.changed else None
     if train_set.names != base.names:
