@@ -53,6 +53,10 @@ def test_the_small_network_has_every_op_and_something_to_say() -> None:
     assert found.std(axis=1).min() > 1e-4  # boxes differ: a runtime that ignores its input would be noticed
     assert deviation(found, found) == 0
     assert deviation(found * 1.01, found) == pytest.approx(0.01, rel=1e-4)
+    for bad in (np.nan, np.inf):  # in whichever part of the output: the larger of two deviations must not lose it
+        damaged = np.where(np.arange(found.size).reshape(found.shape) == found.size - 1, np.float32(bad), found)
+        assert deviation(damaged, found) == np.inf
+        assert deviation(found, damaged) == np.inf
 
 
 def test_a_runtime_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:

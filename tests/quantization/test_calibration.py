@@ -14,6 +14,7 @@ import octrim
 from octrim.backends.numpy import NumpyOps
 from octrim.data.pictures import letterbox
 from octrim.data.scenes import drawn_scene
+from octrim.doctor.trials import small_model
 from octrim.errors import InputError
 from octrim.network.folding import folded_conv
 from octrim.network.initialize import fresh_model
@@ -169,6 +170,18 @@ def test_dead_and_damaged_networks() -> None:
     broken = dict(model.tensors) | {"model.3.bn.bias": np.full_like(model.tensors["model.3.bn.bias"], np.nan)}
     with pytest.raises(InputError, match=r"model\.3: the network computes values that are not finite"):
         quantize(replace(model, tensors=broken), pictures(1), imgsz=64)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_have_no_error(bad: float) -> None:
+    """Damage in Detect's own convolution, whose output no calibration sees."""
+    scenes = pictures(1)
+    model = quantize(small_model(), scenes, imgsz=64)
+    (name,) = model.network.heads
+    head = f"{name}.bias"
+    damaged = replace(model, tensors={**model.tensors, head: model.tensors[head] + np.float32(bad)})
+    with pytest.raises(InputError, match="logits that are not finite"):
+        logit_error(damaged, scenes, 64, 64)
 
 
 def test_bad_input(tmp_path: Path) -> None:

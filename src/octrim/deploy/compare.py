@@ -107,10 +107,10 @@ def compare(reference: Session, session: Session, images: np.ndarray, batch: int
         difference = np.abs(expected - given)
         for name, part in PARTS.items():
             values = difference[..., part]
-            largest[name] = max(largest[name], float(values.max()))
+            largest[name] = float(np.maximum(largest[name], values.max()))
             sums[name], counts[name] = sums[name] + float(values.sum(dtype=np.float64)), counts[name] + values.size
         allowed = limits.pixel + limits.relative * np.abs(expected[..., :4])
-        found.excess = max(found.excess, float((difference[..., :4] - allowed).max()))
+        found.excess = float(np.maximum(found.excess, (difference[..., :4] - allowed).max()))
         squares[0] += float(np.square(difference[..., 4:], dtype=np.float64).sum())
         squares[1] += float(np.square(expected[..., 4:], dtype=np.float64).sum())
         for one, other in zip(expected, given, strict=True):
@@ -118,8 +118,8 @@ def compare(reference: Session, session: Session, images: np.ndarray, batch: int
             found.boxes += len(matched)
             ious += [iou for iou in matched if iou >= 0.5]
     found.parts = {name: (largest[name], sums[name] / counts[name]) for name in PARTS}
-    found.score_error = max(largest["objectness"], largest["class scores"])
-    found.box_error = max(largest["centre, px"], largest["size, px"])
+    found.score_error = float(np.maximum(largest["objectness"], largest["class scores"]))
+    found.box_error = float(np.maximum(largest["centre, px"], largest["size, px"]))
     found.energy = float(np.sqrt(squares[0] / max(squares[1], 1e-12)))
     found.matched, found.iou = len(ious), float(np.mean(ious)) if ious else 1.0
     return found
@@ -127,12 +127,13 @@ def compare(reference: Session, session: Session, images: np.ndarray, batch: int
 
 def judge(found: Comparison, limits: Limits, reference: str, boxes: bool = False) -> None:
     """Raise InputError where the difference is more than the limits. reference: the other's name. boxes: they must agree, too."""
-    if limits.score is not None and (found.score_error > limits.score or found.excess > 0):
+    # Written so that a NaN, which is neither above nor below a limit, is refused.
+    if limits.score is not None and not (found.score_error <= limits.score and found.excess <= 0):
         raise InputError(
             f"the deployable differs from {reference} by {found.score_error:.2g} in scores and {found.box_error:.2g} px in boxes; "
             f"allowed are {limits.score:g}, and {limits.pixel:g} px plus {limits.relative:g} of the coordinate; nothing was written"
         )
-    if limits.energy is not None and found.energy > limits.energy:
+    if limits.energy is not None and not found.energy <= limits.energy:
         raise InputError(
             f"the deployable differs from {reference} by {found.energy:.2g} of the scores' magnitude; allowed are {limits.energy:g}; "
             f"nothing was written. Other scales may help: octrim quantize --method or --skip"
@@ -148,9 +149,13 @@ def _outputs(reference: Session, session: Session, images: np.ndarray, batch: in
     for start in range(0, len(images), batch):
         part = np.take(images, range(start, start + batch), axis=0, mode="wrap")  # a fixed batch is filled up from the start
         expected, given = reference(part), session(part)
-        if expected.shape != given.shape or not np.isfinite(given).all():
-            where = reference.info.runtime
-            raise InputError(f"export gave {list(given.shape)} values, not all of them finite perhaps; {where} gives {list(expected.shape)}")
+        where = reference.info.runtime
+        if expected.shape != given.shape:
+            raise InputError(f"the deployable gives {list(given.shape)} values where {where} gives {list(expected.shape)}; nothing was written")
+        # Of numbers that are none, no comparison below says anything.
+        for name, values in ((where, expected), ("the deployable", given)):
+            if not np.isfinite(values).all():
+                raise InputError(f"{name} gives values that are not finite: are its weights sound? nothing was written")
         kept = min(batch, len(images) - start)
         yield expected[:kept], given[:kept]
 

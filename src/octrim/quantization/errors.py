@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.quantization import Scales
 from octrim.network.rows import Row
@@ -41,7 +42,7 @@ class LayerError:
 
 
 def logit_error(model: Model, pictures: Iterable[Picture], height: int, width: int) -> LogitError:
-    """Of a quantized model, in ONNX Runtime, over all logits of all pictures together."""
+    """Error of a quantized model in ONNX Runtime, over all logits of all pictures together. Raises InputError for logits that are not finite."""
     batches = [fitted(picture, height, width) for picture in pictures]
     return _compared(_exact(model, batches, height, width), _runner(model, height, width, "int8"), batches)
 
@@ -85,6 +86,8 @@ def _compared(exact: Sequence[Sequence[np.ndarray]], run: Callable[..., list[np.
             signal += float(np.square(one, dtype=np.float64).sum())
             noise += float(np.square(difference, dtype=np.float64).sum())
             relative.append((np.abs(difference) / np.maximum(np.abs(one), np.finfo(np.float32).tiny)).reshape(-1))
+    if not math.isfinite(signal) or not math.isfinite(noise):
+        raise InputError("the network gives logits that are not finite; what quantization does to them cannot be said")
     ratio = signal / noise if noise else math.inf
     sqnr = 10 * math.log10(min(max(ratio, 10**-_LARGEST), 10**_LARGEST))
     return LogitError(sqnr, float(np.median(np.concatenate(relative))))
