@@ -11,16 +11,14 @@ import signal
 import sys
 import threading
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
-
-import tyro
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
 
 from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG, Pong
-from octrim.errors import InputError
-
-_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+from octrim.errors import InputError, shown
+from octrim.options import Option, options_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pass
         except InputError as error:
             if not interrupted:
-                return _fail(name, str(error))
+                return _fail(name, _as_typed(str(error), arguments))
         except OSError as error:  # a full disk, a folder without permission
             if not interrupted:
                 where = f"{error.filename}: " if error.filename else ""
@@ -86,25 +84,28 @@ def _fail(name: str, message: str) -> int:
     return 2
 
 
+def _as_typed(message: str, arguments: Sequence[str]) -> str:
+    """A message that begins with an option's name in Python, with the spelling that the user has typed in its place."""
+    commands, _, rest = _commands(arguments)
+    name = re.match(r"[a-z]\w*(?= is | has |: )", message)
+    option = options_of(commands[rest[0]]).get(name[0]) if name and rest and rest[0] in commands else None
+    if name is None or option is None:
+        return message
+    typed = [token.partition("=")[0] for token in rest if token.partition("=")[0].removeprefix("--").replace("_", "-") in option.names]
+    return typed[-1] + message[name.end() :] if typed else message
+
+
 def parse(arguments: Sequence[str]) -> Any:
-    """The command's dataclass from its arguments. Raises InputError in one line where tyro would print a box."""
-    commands, program, arguments = _commands(arguments)
-    if arguments and arguments[0] in commands:
-        arguments[1:] = _assignments(commands[arguments[0]], arguments[1:])
-    kinds = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items())
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            return tyro.cli(
-                tyro.conf.OmitSubcommandPrefixes[tyro.conf.FlagCreatePairsOff[typing.Union[kinds]]],  # type: ignore[valid-type] # noqa: UP007 (built at run time)
-                prog=program,
-                description=Pong.__doc__ if commands is PONG else "Make a YOLOv5 detector small enough for the edge.",
-                args=arguments,
-            )
-    except SystemExit as error:
-        if not error.code:
-            raise
-        raise InputError(_one_line(printed.getvalue())) from None
+    """The command's dataclass from its arguments. Raises InputError for what makes no sense, and SystemExit(0) after printing the help."""
+    commands, program, rest = _commands(arguments)
+    if any(token in ("-h", "--help") for token in rest):
+        _help(commands, program, rest)
+    listed = ", ".join(commands)
+    if not rest:
+        raise InputError(f"a command is missing; there are {listed}")
+    if rest[0] not in commands:
+        raise InputError(f"there is no command {shown(rest[0])}{_meant(rest[0], commands)}; there are {listed}")
+    return read_options(commands[rest[0]], rest[1:], f"{program} {rest[0]}")
 
 
 def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[str]]:
@@ -114,55 +115,73 @@ def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[st
     return {**COMMANDS, "pong": Pong}, "octrim", list(arguments)
 
 
-def _one_line(box: str) -> str:
-    """The message inside tyro's box: the lines between its title and its rule, without the frame."""
-    lines = [line.strip().strip("│").strip() for line in box.splitlines()]
-    message = []
-    for line in lines:
-        if line.startswith("╭") or not line:
-            continue
-        if line.startswith(("─", "╰")):
-            break
-        message.append(line)
-    return " ".join(message) or "the arguments make no sense; see --help"
+def _help(commands: Mapping[str, Any], program: str, arguments: list[str]) -> NoReturn:
+    """Print the help of a command, or the list of commands, and end with SystemExit(0)."""
+    import tyro
+
+    kinds = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items())
+    tyro.cli(
+        tyro.conf.OmitSubcommandPrefixes[tyro.conf.FlagCreatePairsOff[typing.Union[kinds]]],  # type: ignore[valid-type] # noqa: UP007 (built at run time)
+        prog=program,
+        description=Pong.__doc__ if commands is PONG else "Make a YOLOv5 detector small enough for the edge.",
+        args=[*(arguments[:1] if arguments[0] in commands else []), "--help"],
+    )
+    raise AssertionError("unreachable: the help ends with SystemExit")
 
 
-def _assignments(command: Any, arguments: list[str]) -> list[str]:
-    """`key=value` as `--key value`, for fields of the command, and never where an option's value stands."""
-    fields = _field_names(command)
-    result: list[str] = []
+def read_options(kind: Any, arguments: Sequence[str], program: str) -> Any:
+    """A command's dataclass from `--name value`, `--name=value`, `--flag` and `name=value`; options that are not named keep their defaults.
+
+    Raises InputError that names the option as it was typed.
+    """
+    spelt = {name: option for option in options_of(kind).values() for name in option.names}
+    given: dict[str, Given] = {}
+    positional = next((option for option in spelt.values() if option.default is dataclasses.MISSING), None)
+    last: Given | None = None  # the option whose values are being read
     for token in arguments:
-        match = re.fullmatch(r"([A-Za-z][\w-]*)=(.*)", token, re.DOTALL)
-        field = fields.get(match[1].replace("_", "-")) if match else None
-        before = result[-1] if result else ""
-        awaited = before.startswith("--") and "=" not in before and not _is_flag(fields.get(before[2:].replace("_", "-")))
-        if match is None or field is None or awaited:
-            result.append(token)
-        elif _is_flag(field):
-            if match[2].lower() not in _SWITCH:
-                raise InputError(f"{token}: expected {field.name}=True or {field.name}=False")
-            result += [f"--{field.name.replace('_', '-')}"] * _SWITCH[match[2].lower()]
+        awaited = last is not None and not last.option.flag and not last.texts
+        assignment = None if awaited else re.fullmatch(r"([A-Za-z][\w-]*)=(.*)", token, re.DOTALL)
+        if token.startswith("--"):
+            name, equals, text = token.partition("=")
+            option = spelt.get(name[2:].replace("_", "-"))
+            if option is None:
+                raise InputError(f"there is no option {name}{_meant(name, [f'--{known}' for known in spelt])}; {program} --help lists them")
+            last = Given(option, name, [text] if equals else [])
+        elif assignment is not None and assignment[1].replace("_", "-") in spelt:
+            last = Given(spelt[assignment[1].replace("_", "-")], assignment[1], [assignment[2]])
+        elif last is not None and not last.option.flag and (last.option.many or not last.texts):
+            last.texts.append(token)
+        elif positional is not None and positional.name not in given:
+            last = Given(positional, positional.name, [token])
         else:
-            # Several numbers may stand in one value, as `imgsz=480,640` or `classes=[0, 2]`; text is taken as it is.
-            values = re.findall(r"[^,\s]+", match[2].strip("[]() ")) if field.name in ("imgsz", "classes") else [match[2]]
-            result += [f"--{field.name.replace('_', '-')}", *values]
-    return result
+            raise InputError(f"{shown(token)} belongs to no option; {program} --help lists them")
+        given[last.option.name] = last
+    if positional is not None and positional.name not in given:
+        raise InputError(f"{positional.name.upper()} is missing; see {program} --help")
+    return kind(**{name: one.value() for name, one in given.items()})
 
 
-def _field_names(command: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The command's fields by every spelling of their names (dashes for underscores)."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    names: dict[str, dataclasses.Field[Any]] = {}
-    for field in dataclasses.fields(command):
-        names[field.name.replace("_", "-")] = field
-        for extra in getattr(hints[field.name], "__metadata__", ()):
-            names |= {alias.lstrip("-"): field for alias in getattr(extra, "aliases", None) or ()}
-    return names
+@dataclass
+class Given:
+    """An option as it was typed: its spelling, and the words that belong to it."""
+
+    option: Option
+    spelling: str
+    texts: list[str]
+
+    def value(self) -> Any:
+        """What they mean. Raises InputError where they mean nothing that the option can be."""
+        if not self.option.flag or self.texts:
+            return self.option.from_text(self.texts, self.spelling)
+        return True
 
 
-def _is_flag(field: dataclasses.Field[Any] | None) -> bool:
-    """Flags are False unless given: they take no value."""
-    return field is not None and field.default is False
+def _meant(typed: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is most like the one typed."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(typed, list(known), n=1, cutoff=0.7)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 if __name__ == "__main__":

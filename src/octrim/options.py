@@ -1,24 +1,251 @@
-"""Options that several commands share, and the command line that gives a configuration."""
+"""Options: types, ranges and names of what users choose, and the one check of it, whether it was typed, given from Python or stored in a YAML file.
+
+A command's options are the fields of a frozen dataclass. What a field may hold stands beside it: `epochs: Annotated[int, Range(1, 100_000)] = 100`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
 
-ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint="")]
+from octrim.errors import InputError, shown
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option may have, stated in its annotation; of an option with several numbers each must be in it.
+
+    low, high: the bounds, which are allowed themselves; None for no upper bound. above: the lower bound itself is not allowed.
+    """
+
+    low: float
+    high: float | None = None
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        large_enough = value > self.low if self.above else value >= self.low
+        return large_enough and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"more than {self.low}" if self.above else f"{self.low} or more"
+        return f"more than {self.low} and at most {self.high}" if self.above else f"{self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field of a command's dataclass may hold.
+
+    kinds: types of a value, or of each value where `many`; choices: all values that there are, where they are listed. optional: None is a value.
+    aliases: further names on the command line, without dashes.
+    """
+
+    name: str
+    kinds: tuple[type, ...]
+    choices: tuple[Any, ...]
+    many: bool
+    optional: bool
+    range: Range | None
+    aliases: tuple[str, ...]
+    default: Any
+
+    @property
+    def flag(self) -> bool:
+        """Whether its name alone switches it on."""
+        return self.kinds == (bool,) and self.default is False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names on the command line, without the dashes in front; dashes for underscores."""
+        return (self.name.replace("_", "-"), *self.aliases)
+
+    def value(self, given: object, label: str) -> Any:
+        """The value that a field gets for what was given. Raises InputError, which begins with `label`, for what the field cannot hold."""
+        if given is None and self.optional:
+            return None
+        if self.many:
+            items = given if isinstance(given, list | tuple) else (given,)
+            return tuple(self._one(item, label) for item in items)
+        return self._one(given, label)
+
+    def _one(self, given: object, label: str) -> Any:
+        if self.choices:
+            if not any(given == choice and type(given) is type(choice) for choice in self.choices):
+                raise InputError(f"{label} is {shown(given)}, expected {self._expected()}")
+            return given
+        number = type(given) in (int, float)
+        if type(given) in self.kinds:
+            value: Any = given
+        elif number and float in self.kinds:
+            value = _as_float(typing.cast(float, given))
+        elif number and str in self.kinds:
+            value = str(given)
+        else:
+            raise InputError(f"{label} is {shown(given)}, expected {self._expected()}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{label} is {value}, expected {self.range or 'a finite number'}")
+        if self.range is not None and not isinstance(value, str) and value not in self.range:
+            raise InputError(f"{label} is {shown(value)}, expected {self.range}")
+        return value
+
+    def _expected(self) -> str:
+        if self.choices:
+            return alternatives([str(choice) for choice in self.choices])
+        nouns = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+        what = " or ".join(nouns[kind] for kind in self.kinds)
+        return what if self.range is None else f"{what}, {self.range}"
+
+    def from_text(self, texts: Sequence[str], label: str) -> Any:
+        """The value that words of the command line mean. Raises InputError for words that mean none."""
+        if not texts:
+            raise InputError(f"{label}: the value is missing")
+        if not self.many:
+            return self.value(self._read(texts[-1]), label)
+        if str not in self.kinds or int in self.kinds:
+            # Several numbers may stand in one word, as in imgsz=480,640 and classes=[0, 2]; text is taken as it is.
+            texts = [part for text in texts for part in text.strip("[]() ").replace(",", " ").split()]
+        if not texts:
+            raise InputError(f"{label}: the value is missing")
+        if self.optional and list(texts) == ["None"]:
+            return None
+        return self.value([self._read(text) for text in texts], label)
+
+    def _read(self, text: str) -> object:
+        """A word as the first of the option's types that it can be; the word itself where it can be none."""
+        if text == "None" and self.optional:
+            return None
+        kinds = tuple(type(choice) for choice in self.choices) or self.kinds
+        for kind in kinds:
+            if kind is bool and text.lower() in SWITCH:
+                return SWITCH[text.lower()]
+            if kind in (int, float):
+                try:
+                    return kind(text)
+                except (ValueError, OverflowError):
+                    continue
+        return text
+
+
+SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+"""Words for on and off."""
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+@functools.cache
+def options_of(kind: Any) -> Mapping[str, Option]:
+    """The options of a command's dataclass, by the names of its fields."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: _option(field, hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
+    kinds: list[type] = []
+    choices: list[Any] = []
+    notes: list[Any] = []
+    many = optional = False
+
+    def note(hint: Any) -> None:
+        nonlocal many, optional
+        origin, parts = typing.get_origin(hint), typing.get_args(hint)
+        if origin is Annotated:
+            notes.extend(parts[1:])
+            note(parts[0])
+        elif origin in (typing.Union, types.UnionType):
+            for part in parts:
+                note(part)
+        elif origin is tuple:
+            many = True
+            note(parts[0])
+        elif origin is Literal:
+            choices.extend(parts)
+        elif hint is type(None):
+            optional = True
+        else:
+            kinds.append(hint)
+
+    note(hint)
+    ranges = [one for one in notes if isinstance(one, Range)]
+    aliases = tuple(alias.lstrip("-") for one in notes for alias in getattr(one, "aliases", None) or ())
+    return Option(field.name, tuple(kinds), tuple(choices), many, optional, ranges[-1] if ranges else None, aliases, field.default)
+
+
+def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
+    """The configuration that options from Python ask for. Paths count as text, and numbers and arrays of NumPy as Python's.
+
+    Raises TypeError for unknown options, as a call does, and InputError for values that a field cannot hold.
+    """
+    known = options_of(kind)
+    values: dict[str, Any] = {}
+    for name, given in options.items():
+        if name not in known:
+            command = typing.cast(Any, kind).command
+            raise TypeError(f"{command}() got an unexpected keyword argument '{name}'; it takes {', '.join(known)}")
+        values[name] = known[name].value(_plain(given), name)
+    return kind(**values)
+
+
+def _plain(given: Any) -> Any:
+    """A value in types of Python's own, which are what config.yaml can hold."""
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    if isinstance(given, list | tuple):
+        return [_plain(item) for item in given]
+    # Scalars and arrays of NumPy (and tensors) have `tolist`; NumPy itself is not imported for that.
+    return given.tolist() if hasattr(given, "tolist") else given
+
+
+def from_stored(kind: type[T], content: Mapping[str, Any], source: str) -> T:
+    """The configuration in a file. source: the file, with which errors begin. Raises InputError for values that a field cannot hold."""
+    known = options_of(kind)
+    return kind(**{name: known[name].value(value, f"{source}: {name}") for name, value in content.items()})
+
+
+def arguments_of(config: Any) -> list[str]:
+    """The command line that gives this configuration."""
+    arguments = config.command.split()
+    for name, option in options_of(type(config)).items():
+        value = getattr(config, name)
+        if value != option.default:
+            arguments.append(f"--{option.names[0]}")
+            if not option.flag:
+                arguments += map(str, value) if isinstance(value, tuple) else [str(value)]
+    return arguments
+
+
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
 Number = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"], metavar="PX [PX]", help_behavior_hint=""), Range(1, 16384)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Conf = Annotated[float, arg(aliases=["--conf-thres"]), Range(0, 1)]
+Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
+Batch = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
+Criterion = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 Runtime = Annotated[
     Literal["openvino", "onnxruntime", "paddle", "numpy"] | None, arg(metavar="{openvino,onnxruntime,paddle,numpy}", help_behavior_hint="")
 ]
-Conf = Annotated[float, arg(aliases=["--conf-thres"])]
-Iou = Annotated[float, arg(aliases=["--iou-thres"])]
-Batch = Annotated[int, arg(aliases=["--batch-size"])]
-Criterion = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +255,9 @@ class Weights:
     weights: Text = None
     """Model file (.safetensors) or YOLOv5 checkpoint (.pt)."""
     cfg: Text = None
-    """Instead of weights: yolov5n .. yolov5x6 or a YAML layout, freshly initialised."""
-    seed: int = 0
-    """Of the fresh weights and of the criterion random."""
+    """Layout to start from with fresh weights, instead of --weights: yolov5n .. yolov5x6, or a YAML file."""
+    seed: Seed = 0
+    """Seed of fresh weights, and of everything else that is drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +267,7 @@ class Folder:
     project: Text = None
     """Folder of runs (default: runs/COMMAND)."""
     name: str = "exp"
-    """The run's name; numbered where it exists."""
+    """Name of the run's folder; a number is added where it exists."""
     exist_ok: bool = False
     """Write into an existing run folder."""
 
@@ -50,19 +277,8 @@ class Execution:
     """Options of every command that runs networks."""
 
     runtime: Runtime = None
-    """What runs the network (default: openvino; onnxruntime for an .onnx file; engines and Paddle Inference have their own)."""
+    """Program that runs the network (default: openvino; onnxruntime for an .onnx file; engines and Paddle Inference have their own)."""
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
-    """What it computes in; int8 after octrim quantize."""
-    threads: Number = None
-    """Processor threads (default: all)."""
-
-
-def arguments_of(config: Any) -> list[str]:
-    """The command line that gives this configuration."""
-    arguments = config.command.split()
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            arguments.append(f"--{field.name.replace('_', '-')}")
-            arguments += [] if value is True else map(str, value) if isinstance(value, tuple) else [str(value)]
-    return arguments
+    """Precision that the network computes in; int8 after octrim quantize."""
+    threads: Annotated[Number, Range(1, 1024)] = None
+    """Number of processor threads (default: all)."""

@@ -16,7 +16,8 @@ import yaml
 from rich.console import Console
 
 from octrim.atomic import append_text, write_text
-from octrim.errors import InputError, shown
+from octrim.errors import InputError
+from octrim.options import from_stored
 from octrim.plain_yaml import parse, read_text
 
 T = TypeVar("T")
@@ -98,45 +99,4 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     content, _ = parse(read_text(path), str(path))
     if not isinstance(content, dict) or not set(content) <= set(fields):
         raise InputError(f"{path}: not the configuration of an octrim {typing.cast(Any, config).command} run")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    hints = typing.get_type_hints(type(config))
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise InputError(f"{path}: {name} is {shown(value)}")
-    return type(config)(**{**values, **changed})
-
-
-def from_python(kind: type[T], options: dict[str, Any]) -> T:
-    """The configuration that options from Python ask for: paths and numbers in the types that its fields, and so config.yaml, have.
-
-    Raises TypeError for unknown options, as a call does, and InputError for values that a field cannot hold.
-    """
-    hints = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in hints:
-            raise TypeError(f"{_command(kind)}() got an unexpected keyword argument '{name}'; it takes {', '.join(hints)}")
-        tuples = tuple in (typing.get_origin(hint) for hint in (hints[name], *typing.get_args(hints[name])))
-        candidates = [value, *([str(value)] if isinstance(value, os.PathLike | int | float) and not isinstance(value, bool) else [])]
-        candidates += [float(value)] if type(value) is int else []
-        candidates += [tuple(value) if isinstance(value, list | tuple) else (value,)] if tuples else []
-        values[name] = next((one for one in candidates if _fits(one, hints[name])), None)
-        if values[name] is None and value is not None:
-            raise InputError(f"{name} is {shown(value)}, which is not what {_command(kind)} takes")
-    return kind(**values)
-
-
-def _command(kind: Any) -> str:
-    return kind.command
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value from a file has a field's type."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return value in parts
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    return type(value) is hint
+    return dataclasses.replace(typing.cast(Any, from_stored(type(config), content, str(path))), **changed)

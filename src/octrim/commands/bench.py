@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Text
+from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Bench(Execution, Folder):
     """Any number of model files, checkpoints and deployables (.onnx, .engine, folders); the first is the yardstick."""
     cfg: Text = None
     """A freshly initialised network in front of them."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the fresh weights."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the first network was made for)."""
-    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N ...]")] = (1,)
+    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N ...]"), Range(1, 4096)] = (1,)
     """Pictures per batch; with several numbers everything is timed at each, say 1 8 32."""
-    iterations: int = 100
+    iterations: Annotated[int, Range(1)] = 100
     """Timed rounds; every network runs once in each."""
-    warmup: int = 10
+    warmup: Annotated[int, Range(0)] = 10
     """Rounds before the timed ones."""
     source: Text = None
     """A picture to run on (default: a generated one, 1280x720)."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Folder, ImageSize, Text, Weights
+from octrim.options import Folder, ImageSize, Range, Text, Weights
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Export(Weights, Folder):
     """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
-    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]")] = (1,)
+    batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]"), Range(1, 4096)] = (1,)
     """Pictures per batch; for tensorrt also three numbers: fewest, typical, most."""
     dynamic: bool = False
     """Any number of pictures per batch; for tensorrt 1 to --batch."""
@@ -34,13 +34,13 @@ class Export(Weights, Folder):
     """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "val"
     """Which part of it."""
-    pad_channels: int = 1
+    pad_channels: Annotated[int, Range(1, 128)] = 1
     """tensorrt: zeros up to a multiple of this many channels."""
     high_precision: Literal["fp16", "fp32"] = "fp16"
     """tensorrt in int8: what is not int8. fp32 makes the integers that ONNX makes."""
-    workspace: float = 1.0
+    workspace: Annotated[float, Range(0, 1 << 20, above=True)] = 1.0
     """tensorrt: GiB of GPU memory for the build."""
-    builder_level: int = 3
+    builder_level: Annotated[int, Range(0, 5)] = 3
     """tensorrt: 0 builds fast, 5 runs fast."""
     timing_cache: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """tensorrt: kernel times, read and written, so that later builds are faster."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Number
+from octrim.options import Number, Range, Seed
 from octrim.pong.options import MatchOptions, PlayOptions
 
 
@@ -27,15 +27,15 @@ class PongData:
 
     command: ClassVar[str] = "pong data"
 
-    images: int = 800
+    images: Annotated[int, Range(10, 10**7)] = 800
     """Pictures in all; a tenth each is for val and for test."""
     out: Annotated[str, arg(metavar="DIR")] = "pong-data"
     """Folder to write; its data.yaml is what --data of other commands wants."""
-    imgsz: Annotated[int, arg(aliases=["--img", "--img-size"], metavar="PX")] = 320
+    imgsz: Annotated[int, arg(aliases=["--img", "--img-size"], metavar="PX"), Range(64, 4096)] = 320
     """Longer side of the pictures, in pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything that is random; the same seed makes the same files."""
-    workers: Number = None
+    workers: Annotated[Number, Range(1, 1024)] = None
     """Processes (default: one per processor)."""
 
     def run(self) -> None:

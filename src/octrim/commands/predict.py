@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Conf, Execution, Folder, ImageSize, Iou
+from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Range
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Predict(Execution, Folder):
     """Least confidence."""
     iou: Iou = 0.45
     """IoU above which boxes of one class suppress each other."""
-    max_det: int = 300
+    max_det: Annotated[int, Range(1)] = 300
     """Boxes per picture at most."""
-    classes: Annotated[tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="")] = None
+    classes: Annotated[tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint=""), Range(0)] = None
     """Keep only these class numbers."""
     agnostic: Annotated[bool, arg(aliases=["--agnostic-nms"])] = False
     """Suppress across classes."""

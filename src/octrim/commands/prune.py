@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, Range, Text, Weights
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Prune(Weights, Folder):
 
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
-    align: int = 8
+    align: Annotated[int, Range(1)] = 8
     """Channel counts are multiples of this, and at least this."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
     """Instead of the same fraction everywhere: cut the least important channels anywhere until this fraction of the whole is left."""
@@ -38,7 +38,7 @@ class Prune(Weights, Folder):
     """Pictures (folder, glob, data set): fit the consumers' weights to what the original computes on them."""
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """Pictures: move batch-norm statistics by as much as the cut has moved them there."""
-    pictures: int = 200
+    pictures: Annotated[int, Range(1)] = 200
     """How many of them are used at most."""
     dry_run: bool = False
     """Stop after the plan."""

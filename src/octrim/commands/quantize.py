@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Folder, ImageSize, Text, Weights
+from octrim.options import Folder, ImageSize, Range, Text, Weights
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Quantize(Weights, Folder):
     """Instead of a data set: a picture, folder or glob."""
     method: Literal["max", "percentile", "histogram"] = "percentile"
     """Where values are clipped: the largest, a percentile, or the least squared error."""
-    percentile: float = 99.999
+    percentile: Annotated[float, Range(50, 100)] = 99.999
     """For the method percentile: so many percent of the magnitudes are not clipped."""
-    pictures: int = 200
+    pictures: Annotated[int, Range(1)] = 200
     """How many are used at most."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Criterion, Folder, ImageSize, Text, Weights
+from octrim.options import Batch, Criterion, Folder, ImageSize, Range, Text, Weights
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Sensitivity(Weights, Folder):
     """Side of the pictures in pixels (default: what the network was made for)."""
     batch: Batch = 16
     """Pictures per batch."""
-    pictures: int = 200
+    pictures: Annotated[int, Range(1)] = 200
     """How many pictures are used at most."""
-    tolerance: float = 0.005
+    tolerance: Annotated[float, Range(0)] = 0.005
     """For the keep-map: how far a cut of one group may lower mAP50-95, or raise the loss relative to what it was; the harm of all adds up."""
-    align: int = 8
+    align: Annotated[int, Range(1)] = 8
     """For the keep-map: fractions are rounded up to multiples of this."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Folder of a run to go on with; everything else is as it was."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from octrim.options import Batch, Conf, Execution, Folder, ImageSize, Iou, Text
+from octrim.options import Batch, Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Val(Execution, Folder):
     """Least confidence."""
     iou: Iou = 0.6
     """IoU above which boxes of one class suppress each other."""
-    max_det: int = 300
+    max_det: Annotated[int, Range(1)] = 300
     """Boxes per picture at most."""
-    bootstrap: int = 1000
+    bootstrap: Annotated[int, Range(0)] = 1000
     """Resamplings for the confidence interval of mAP; 0 leaves it out."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the resampling."""
 
     def run(self) -> None:

@@ -19,9 +19,10 @@ from octrim.compression.stages import FINETUNED, FOLDERS, Job, Stage, once, stag
 from octrim.compression.start import START, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.network.model import Model, load
+from octrim.options import from_python
 from octrim.pong.renderer import CLASSES
 from octrim.report.page import write_report
-from octrim.runs import Run, from_python, new_run, open_run, stored_config
+from octrim.runs import Run, new_run, open_run, stored_config
 
 _FREE = ("device", "workers", "cache")
 """Options that a resumed run may be given anew: they change no result, or belong to the machine."""

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
-from octrim.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -55,24 +54,7 @@ PRESETS = {
 
 
 def resolved(config: Compression) -> Preset:
-    """The preset, with what is given by itself in its place. Raises InputError for values out of range."""
-    name = config.preset or "default"
-    if name not in PRESETS:
-        raise InputError(f"preset is {shown(name)}, expected {', '.join(PRESETS)}")
+    """The preset, with what is given by itself in its place."""
+    preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
-    preset = dataclasses.replace(PRESETS[name], **{name: value for name, value in own.items() if value not in (None, "preset")})
-    bounds = {"train_epochs": (0, 100_000), "sparsify_epochs": (0, 100_000), "finetune_epochs": (1, 100_000), "step_epochs": (1, 100_000)}
-    bounds |= {
-        "iterations": (1, 100),
-        "batch": (1, 65536),
-        "nominal_batch": (1, 65536),
-        "finetune_batch": (1, 65536),
-        "finetune_lr0": (0, 10),
-        "match_games": (0, 10_000),
-    }
-    for name, (low, high) in bounds.items():
-        if not low <= getattr(preset, name) <= high:
-            raise InputError(f"{name} is {getattr(preset, name)}, expected {low} to {high}")
-    if preset.distill not in ("both", "output", "feature", "none"):
-        raise InputError(f"distill is {shown(preset.distill)}, expected both, output, feature or none")
-    return preset
+    return dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})

@@ -47,11 +47,6 @@ class Start:
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
     """The network and the keep-map that the options name. Raises InputError for what is wrong whatever the data are."""
-    bounds = {"iterations_bench": (1, 1_000_000), "seed": (0, 2**63 - 1), "workers": (0, 256)}
-    for name, (low, high) in bounds.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
-            raise InputError(f"{name} is {value}, expected {low} to {high}")
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1

@@ -31,10 +31,6 @@ ELSEWHERE = ("project", "name", "exist_ok", "workers", "record")
 
 def match(config: MatchOptions) -> None:
     """The command: plays the games and leaves a table and match.json. Raises InputError for what is no match, before a run folder exists."""
-    if config.games < 1:
-        raise InputError(f"games is {config.games}, expected 1 or more")
-    if config.workers is not None and not 1 <= config.workers <= 1024:
-        raise InputError(f"workers is {config.workers}, expected 1 to 1024")
     specs = (config.left, config.right)
     measured = config.latency_ms is None and any(spec.startswith("vision:") for spec in specs)
     if measured and (config.workers or 1) > 1:

@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import FlagConversionOff, arg
 
-from octrim.errors import InputError
-from octrim.options import Conf, Execution, File, Folder, ImageSize, Number
+from octrim.options import Conf, Execution, File, Folder, ImageSize, Number, Range, Seed
 from octrim.pong.ball import GRAVITY, Rules
 
 Side = Annotated[str, arg(metavar="PLAYER")]
@@ -19,21 +18,19 @@ Milliseconds = Annotated[float | None, arg(metavar="MS", help_behavior_hint="")]
 class PongRules:
     """Options of every command that plays games."""
 
-    points: int = 11
+    points: Annotated[int, Range(1, 1_000_000)] = 11
     """Points that win a game."""
-    speed: float = 1.0
+    speed: Annotated[float, Range(0.1, 10)] = 1.0
     """How fast ball and paddles move: 2 is the same game twice as fast."""
     spin: FlagConversionOff[bool] = True
     """A moving paddle spins the ball, which bends its flight and its bounces."""
     gravity: bool = False
     """The ball falls."""
-    seed: int = 0
+    seed: Seed = 0
     """Of serves and of what players do at random."""
 
     def rules(self, rally_cap: int = 0) -> Rules:
         """What these options mean to the game. rally_cap: hits that end a rally as a draw; 0: none. Raises InputError where no game is possible."""
-        if not 0.1 <= self.speed <= 10:
-            raise InputError(f"speed is {self.speed:g}, expected 0.1 to 10")
         gravity = GRAVITY if self.gravity else 0.0
         return Rules(points=self.points, spin=self.spin, gravity=gravity, rally_cap=rally_cap).faster(self.speed)
 
@@ -46,7 +43,7 @@ class Eyes(Execution):
     """Vision players: side, or height and width, in pixels (default: what the network was made for)."""
     conf: Conf = 0.25
     """Vision players: least confidence."""
-    latency_ms: Milliseconds = None
+    latency_ms: Annotated[Milliseconds, Range(0, 10_000)] = None
     """Vision players: see everything so much later (default: as long as detection takes just now)."""
 
 
@@ -62,9 +59,9 @@ class PlayOptions(PongRules, Eyes):
     """As left."""
     keys: Annotated[str, arg(metavar="KEYS")] = "qapl"
     """Left up, left down, right up, right down."""
-    width: int = 960
+    width: Annotated[int, Range(64, 8192)] = 960
     """Of the window, in pixels; it can be resized."""
-    height: int = 720
+    height: Annotated[int, Range(64, 8192)] = 720
     """Of the window, in pixels."""
     mute: bool = False
     """No sound."""
@@ -82,11 +79,11 @@ class MatchOptions(Folder, PongRules, Eyes):
     """computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
     right: Side = "computer:medium"
     """As left."""
-    games: int = 20
+    games: Annotated[int, Range(1)] = 20
     """How many."""
-    rally_cap: int = 100
+    rally_cap: Annotated[int, Range(0, 10**9)] = 100
     """Hits after which a rally is a draw, so that two perfect players end; 0: none."""
-    workers: Number = None
+    workers: Annotated[Number, Range(1, 1024)] = None
     """Processes (default: one per processor; 1 where a vision player's latency is measured, which others would disturb)."""
     record: File = None
     """Write the first game into an MP4."""

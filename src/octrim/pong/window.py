@@ -68,9 +68,6 @@ class Window:
 
     def __init__(self, config: PlayOptions) -> None:
         self.keys = bindings(config.keys)
-        for name, value in (("width", config.width), ("height", config.height)):
-            if not 64 <= value <= 8192:
-                raise InputError(f"{name} is {value}, expected 64 to 8192 pixels")
         self.config = config
         self.specs = (config.left, config.right)
         self.games = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
 from octrim.network.model import Model, load
-from octrim.runs import from_python
+from octrim.options import from_python
 from octrim.training.options import Distilled
 from octrim.training.train import Setup, Trained, alone, prepare, run, start
 
@@ -41,9 +41,6 @@ def with_teacher(config: T) -> T:
     """The configuration as it must be with a teacher: the anchors stay, because its outputs are in them. Raises InputError for bad options."""
     if config.resume is not None:
         return config
-    for name in ("output_weight", "feature_weight"):
-        if not 0 <= getattr(config, name) <= 1000:
-            raise InputError(f"{name} is {getattr(config, name)}, expected 0 to 1000")
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Folder, ImageSize, Number, Text, Weights
+from octrim.options import Batch, Folder, ImageSize, Number, Range, Text, Weights
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,17 @@ class Training(Weights, Folder):
 
     data: Text = None
     """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
-    epochs: int = 100
+    epochs: Annotated[int, Range(1, 100_000)] = 100
     """Passes over the pictures."""
     batch: Batch = 16
     """Pictures per batch, of all processes together."""
-    nominal_batch: int = 64
+    nominal_batch: Annotated[int, Range(1, 65536)] = 64
     """Pictures per optimizer step: batches are accumulated up to it. Small data sets want fewer."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
     hyp: str = "low"
     """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
-    lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint="")] = None
+    lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
     optimizer: Literal["SGD", "AdamW"] = "SGD"
     """What steps."""
@@ -36,7 +36,7 @@ class Training(Weights, Folder):
     """Learning rate falls along a cosine instead of a line."""
     multi_scale: bool = False
     """Vary the size of every batch by half."""
-    close_mosaic: int = 0
+    close_mosaic: Annotated[int, Range(0, 100_000)] = 0
     """Last epochs without mosaic."""
     freeze: Annotated[tuple[str, ...], arg(metavar="N|PATTERN [..]", help_behavior_hint="")] = ()
     """Do not train the first N layers, or rows that fit a pattern."""
@@ -44,11 +44,11 @@ class Training(Weights, Folder):
     """Take all objects for one class."""
     no_autoanchor: Annotated[bool, arg(aliases=["--noautoanchor"])] = False
     """Keep the anchors whatever the labels look like."""
-    patience: int = 100
+    patience: Annotated[int, Range(0, 100_000)] = 100
     """Stop after so many epochs without a better one; 0 never does."""
     noval: bool = False
     """Evaluate the last epoch only."""
-    workers: Number = None
+    workers: Annotated[Number, Range(0, 256)] = None
     """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
     """Where decoded pictures are kept (auto: in memory where they fit)."""
@@ -56,7 +56,7 @@ class Training(Weights, Folder):
     """bfloat16 on devices that have it."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """What trains (auto: a GPU where Paddle has one)."""
-    devices: Number = None
+    devices: Annotated[Number, Range(1, 64)] = None
     """Processes on this machine, each with a part of every batch (default: 1)."""
     sync_bn: bool = False
     """Batch-norm statistics over all processes (GPUs only)."""
@@ -76,9 +76,9 @@ class Distilled(Training):
     """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
     distill: Literal["both", "output", "feature", "none"] = "output"
     """What of the teacher: its boxes and scores, its feature maps in front of Detect, or both."""
-    output_weight: float = 2.0
+    output_weight: Annotated[float, Range(0, 1000)] = 2.0
     """Weight of the teacher's boxes and scores, in units of the weight that labels have."""
-    feature_weight: float = 0.1
+    feature_weight: Annotated[float, Range(0, 1000)] = 0.1
     """Weight of the teacher's feature maps."""
 
 
@@ -88,7 +88,7 @@ class Sparsifying(Distilled):
 
     command: ClassVar[str] = "sparsify"
 
-    strength: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    strength: Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(0, 1_000_000)] = None
     """How strongly batch-norm scales are drawn to zero; its meaning does not depend on batch, accumulation or processes."""
     target: Text = None
     """Instead of a strength: fraction of the channels that is to be dead at the end (0.5, 7/8); the strength is found on the way."""
@@ -96,7 +96,7 @@ class Sparsifying(Distilled):
     """How the strength grows from 0 over the first half of the training (constant: it does not)."""
     scope: Literal["network", "group"] = "network"
     """Where --target holds: over all channels, or in every group of coupled channels alike."""
-    align: int = 8
+    align: Annotated[int, Range(1)] = 8
     """Least number of live channels in a group; with --scope group, live channels are a multiple of it."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions whose channels are left alone: model.0, 'model.2.*', ..."""

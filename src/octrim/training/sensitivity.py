@@ -214,12 +214,6 @@ def sensitivity_command(config: Sensitivity) -> None:
         folder, config = Path(config.resume), stored_config(config, config.resume)
         run = open_run(folder)
         known = load_curves(folder / _FILE) if (folder / _FILE).exists() else None
-    if not config.tolerance >= 0:
-        raise InputError(f"tolerance is {config.tolerance:g}, expected 0 or more")
-    if config.align < 1:
-        raise InputError(f"align is {config.align}, expected 1 or more")
-    if config.batch < 1:
-        raise InputError(f"batch is {config.batch}, expected 1 or more")
     model = model_from(config)
     size = image_size(config.imgsz, model.image_size, model.network.stride)
     whole, notes = open_in_classes(config.data, config.split, model.names)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from octrim.errors import InputError
 from octrim.network.model import Model
+from octrim.options import from_python
 from octrim.pruning.plan import parse_fraction
-from octrim.runs import from_python
 from octrim.training.finetune import checked_teacher, distillation, with_teacher
 from octrim.training.options import Sparsifying
 from octrim.training.train import Trained, alone, prepare, run, start
@@ -33,10 +32,6 @@ def _sparsify(config: Sparsifying) -> Trained:
     if config.resume is None:
         if (config.strength is None) == (config.target is None):
             raise InputError("give either --strength (how strong) or --target (fraction of channels that is dead at the end)")
-        if config.strength is not None and not (0 <= config.strength <= 1e6 and math.isfinite(config.strength)):
-            raise InputError(f"strength is {config.strength}, expected 0 to 1e6")
-        if config.align < 1:
-            raise InputError(f"align is {config.align}, expected 1 or more")
         if config.target is not None and parse_fraction(config.target, "target") == 1:
             raise InputError(f"target is {config.target}, expected less than 1")
     setup = prepare(with_teacher(config), lambda model, config: (checked_teacher(model, config), _check_target(model, config)))
