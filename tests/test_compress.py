@@ -312,8 +312,8 @@ def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_pa
         (["--imgsz", "64", "96"], "training pictures are square"),
         (["--hyp", "wild"], "hyp is 'wild'"),
         (["--iterations", "0"], "iterations is 0, expected 1"),
-        (["--finetune-epochs", "0"], "finetune_epochs is 0, expected 1"),
-        (["--iterations-bench", "0"], "iterations_bench is 0, expected 1"),
+        (["--finetune-epochs", "0"], "--finetune-epochs is 0, expected 1"),
+        (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
     ],
 )

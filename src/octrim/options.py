@@ -202,16 +202,16 @@ def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
         if name not in known:
             command = typing.cast(Any, kind).command
             raise TypeError(f"{command}() got an unexpected keyword argument '{name}'; it takes {', '.join(known)}")
-        values[name] = known[name].value(_plain(given), name)
+        values[name] = known[name].value(plain(given), name)
     return kind(**values)
 
 
-def _plain(given: Any) -> Any:
-    """A value in types of Python's own, which are what config.yaml can hold."""
+def plain(given: Any) -> Any:
+    """A value in types of Python's own, which are what YAML and JSON can hold: NumPy's scalars as numbers, its arrays as lists, paths as text."""
     if isinstance(given, os.PathLike):
         return os.fspath(given)
     if isinstance(given, list | tuple):
-        return [_plain(item) for item in given]
+        return [plain(item) for item in given]
     # Scalars and arrays of NumPy (and tensors) have `tolist`; NumPy itself is not imported for that.
     return given.tolist() if hasattr(given, "tolist") else given
 

@@ -143,8 +143,8 @@ def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureF
 
 def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str]) -> None:
     for options, why in (
-        (["--builder-level", "9"], "optimization level is 9"),
-        (["--pad-channels", "0"], "pad_channels is 0"),
+        (["--builder-level", "9"], "--builder-level is 9, expected 0 to 5"),
+        (["--pad-channels", "0"], "--pad-channels is 0"),
         (["--workspace", "0"], "workspace is 0"),
         (["--workspace", "nan"], "workspace is nan"),
         (["--timing-cache", "none/here"], "none/here"),

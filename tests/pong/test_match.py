@@ -15,6 +15,7 @@ from octrim.commands.pong import PongMatch, PongPlay
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
+from octrim.options import from_python
 from octrim.pong.match import match, player, summary, wilson
 from octrim.pong.physics import LEFT, RIGHT, Game, Rules
 from octrim.pong.players import Computer, Keyboard
@@ -97,16 +98,16 @@ def test_a_network_with_other_classes() -> None:
     [
         ({"games": 0}, "games is 0, expected 1 or more"),
         ({"workers": 0}, "workers is 0, expected 1 to 1024"),
-        ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ({"seed": -1}, "seed is -1, expected 0 to"),
         ({"points": 0}, "points is 0, expected 1"),
-        ({"speed": 0.0}, "speed is 0, expected 0.1 to 10"),
+        ({"speed": 0.0}, "speed is 0.0, expected 0.1 to 10"),
         ({"left": "vision:best.pt", "workers": 2}, "give --latency-ms, or leave --workers out"),
         ({"record": "game.avi"}, "game.avi: recordings are MP4"),
     ],
 )
 def test_bad_input_leaves_nothing(options: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(InputError, match=message):
-        match(PongMatch(**options))
+        match(from_python(PongMatch, options))
     assert not list(folder.iterdir())
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from octrim.commands.pong import PongPlay
 from octrim.errors import InputError
+from octrim.options import from_python
 from octrim.pong.renderer import CLASSIC
 from octrim.pong.window import Window, play
 from tests.pong.windows import MACHINES, TWO, command, near
@@ -88,7 +89,7 @@ def test_an_interrupted_recording_keeps_its_frames(tmp_path: Path, monkeypatch: 
 )
 def test_options_that_make_no_game(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        play(PongPlay(**{**asdict(TWO), **change}))
+        play(from_python(PongPlay, {**asdict(TWO), **change}))
     assert not pygame.display.get_init()
 
 

@@ -185,7 +185,7 @@ def test_refusals_leave_no_folder(shapes: Path, small_weights: Path, tmp_path: P
     for options, told in [
         (["--teacher", str(tmp_path / "none.safetensors")], "no such file"),
         (["--teacher", str(tmp_path / "other.safetensors")], "train it on this data first"),
-        (["--teacher", str(tmp_path / "other.safetensors"), "--feature-weight", "-1"], "feature_weight is -1.0, expected 0 to 1000"),
+        (["--teacher", str(tmp_path / "other.safetensors"), "--feature-weight", "-1"], "--feature-weight is -1.0, expected 0 to 1000"),
         (["--teacher", str(tmp_path / "other.safetensors"), "--distill", "feature", "--feature-weight", "0"], "takes nothing from the teacher"),
         (["--distill", "both"], "--distill both needs --teacher"),
     ]:

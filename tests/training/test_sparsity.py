@@ -200,7 +200,7 @@ def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tm
     [
         ([], "give either --strength"),
         (["--strength", "1", "--target", "0.5"], "give either --strength"),
-        (["--strength", "-1"], "strength is -1.0, expected 0 to 1e6"),
+        (["--strength", "-1"], "--strength is -1.0, expected 0 to 1000000"),
         (["--target", "1"], "target is 1, expected less than 1"),
         (["--target", "1.5"], "target is 1.5, expected more than 0"),
         (["--target", "0.99"], "at most"),

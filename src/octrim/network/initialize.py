@@ -28,6 +28,7 @@ def fresh_model(
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
     network = yolov5_network(cfg, classes, anchors_to_fit)
+    seed = int(seed)  # a number of NumPy's cannot be written into the lineage
     names = tuple(f"class{index}" for index in range(network.classes)) if names is None else names
     lineage = ({"action": "initialise", "layout": read_layout(cfg).name, "seed": seed, "licence": "none: no trained weights"},)
     return Model(network, fresh_tensors(network, seed), names, usual_image_size(network), lineage)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
@@ -19,7 +21,12 @@ def model_from(config: Weights, anchors_to_fit: bool = False) -> Model:
 
 def image_size(imgsz: int | Sequence[int] | None, default: int, stride: int) -> tuple[int, int]:
     """(height, width) from what users give, rounded up to multiples of the stride."""
-    sides = (default,) if imgsz is None else (imgsz,) if isinstance(imgsz, int) else tuple(imgsz)
+    if imgsz is None:
+        sides = [default]
+    elif isinstance(imgsz, int | np.integer):
+        sides = [int(imgsz)]
+    else:
+        sides = [int(side) for side in imgsz]
     if len(sides) not in (1, 2) or not all(1 <= side <= 16384 for side in sides):
         raise InputError(f"imgsz is {' '.join(map(str, sides)) or 'empty'}, expected a side, or height and width, of 1 to 16384 pixels")
     return -(-sides[0] // stride) * stride, -(-sides[-1] // stride) * stride

@@ -19,6 +19,7 @@ from octrim.errors import InputError, shown
 from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
+from octrim.options import plain
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
 
@@ -114,6 +115,7 @@ def plan(
     Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
     be met, saying what the least is, and an original that the model was not cut from.
     """
+    align, seed = plain(align), plain(seed)
     if type(align) is not int or align < 1:
         raise InputError(f"align is {shown(align)}, expected 1 or more")
     if seed < 0:
@@ -273,6 +275,7 @@ def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int
 
 def parse_fraction(value: object, what: str) -> Fraction:
     """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
+    value = plain(value)
     small = not isinstance(value, int) or abs(value) < 10  # an integer of thousands of digits cannot even be printed
     text = str(value) if small and isinstance(value, str | int | float | Fraction) else ""
     if not re.fullmatch(r"-?[0-9]{1,9}(/[0-9]{1,9}|\.[0-9]{0,20}(e-?[0-9]{1,2})?|e-?[0-9]{1,2})?", text.strip()):
