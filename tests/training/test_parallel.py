@@ -25,34 +25,44 @@ from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.schedule import Schedule
 
 EPOCHS, BATCH, SIDE = 2, 8, 64
+ACCUMULATE = 4
+"""Batches per optimizer step, of 6 batches in all: the second step is incomplete."""
 
 
 def command(shapes: Path, weights: Path, project: Path) -> list[str]:
+    recipe = project / "recipe.yaml"
+    recipe.write_text("warmup_epochs: 0\n")
     names = ["--weights", str(weights), "--data", str(shapes), "--project", str(project), "--name", "run", "--imgsz", str(SIDE), "--noval"]
-    return ["train", *names, "--epochs", str(EPOCHS), "--batch", str(BATCH), "--nominal-batch", str(BATCH), "--workers", "0", "--no-autoanchor"]
+    sizes = ["--epochs", str(EPOCHS), "--batch", str(BATCH), "--nominal-batch", str(BATCH * ACCUMULATE), "--hyp", str(recipe)]
+    return ["train", *names, *sizes, "--workers", "0", "--no-autoanchor"]
 
 
 def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters and statistics, and their average, after training with every batch in two halves, gradients added and statistics averaged."""
-    model = load(weights)
+    """Parameters and statistics, and their average, after training with every batch in two halves: gradients added, statistics averaged at steps."""
+    model, hyper = load(weights), Hyperparameters(warmup_epochs=0.0)
     dataset = open_dataset(shapes, "train")
     network = PaddleNetwork(model)
     network.train()
-    flat, loss = Weights(network), DetectionLoss(model.network, Hyperparameters(), SIDE)
+    flat, loss = Weights(network), DetectionLoss(model.network, hyper, SIDE)
     optimizer, average = Optimizer.create(flat, "SGD", 0.0005), MovingAverage(flat.values())
-    loaders = [Loader(dataset, SIDE, BATCH, Hyperparameters().augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
-    schedule = Schedule(Hyperparameters(), EPOCHS, len(loaders[0]), 1)
+    loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
+    schedule = Schedule(hyper, EPOCHS, len(loaders[0]), ACCUMULATE)
+    statistics, gradient, batches = [flat.statistics.values()] * 2, 0.0, 0
     for epoch in range(EPOCHS):
         for number, halves in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):
-            before, gradient, statistics = flat.statistics.values(), 0.0, []
-            for half in halves:
-                flat.statistics.assign(before)
+            for rank, half in enumerate(halves):
+                flat.statistics.assign(statistics[rank])
                 loss(network(paddle.to_tensor(float_batch(half.images))), half.targets).total.backward()
                 gradient = gradient + flat.parameters.gradient()
-                statistics.append(flat.statistics.values())
-            optimizer.step(gradient, schedule.at(epoch, number))
-            flat.statistics.assign((statistics[0] + statistics[1]) / 2)
-            average.update(flat.values())
+                statistics[rank] = flat.statistics.values()
+            batches += 1
+            if batches in (ACCUMULATE, EPOCHS * len(loaders[0])):
+                optimizer.step(gradient, schedule.at(epoch, number))
+                flat.statistics.assign((statistics[0] + statistics[1]) / 2)
+                average.update(flat.values())
+                gradient = 0.0
+            if batches == ACCUMULATE or number == len(loaders[0]) - 1:
+                statistics = [(statistics[0] + statistics[1]) / 2] * 2
     return flat.values().numpy(), average.values.numpy()
 
 

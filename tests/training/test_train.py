@@ -15,6 +15,7 @@ import pytest
 
 from octrim.cli import main, parse
 from octrim.commands import Train
+from octrim.data.loader import TrainingBatch
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import load
@@ -173,6 +174,64 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def without_warmup(tmp_path: Path) -> list[str]:
+    """Options of a recipe without warm-up, in which an optimizer step would take fewer batches."""
+    recipe = tmp_path / "cold.yaml"
+    recipe.write_text("warmup_epochs: 0\n")
+    return ["--hyp", str(recipe), "--noval", "--epochs", "2"]
+
+
+def test_batches_that_never_fill_an_accumulation_still_train(
+    shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """12 batches of 4 pictures, where an optimizer step takes 16 batches: the gradient that waits at the end is applied."""
+    assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 0
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    assert (state.steps, state.updates, state.waiting) == (1, 1, 0) and not state.arrays["gradient"].any()
+    before, after = load(small_weights), load(tmp_path / "run" / "best.safetensors")
+    for name, tensor in before.tensors.items():
+        if name.endswith("conv.weight"):
+            assert (after.tensors[name] != tensor).any(), name
+    assert "an optimizer step takes 16 batches and an epoch has 6" in capfd.readouterr().out
+
+
+def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    """All 12 batches are one step, whether a step takes 12 batches or would take 13: nothing is scaled to pictures that are not there."""
+    states = []
+    for nominal in ("48", "52"):
+        options = without_warmup(tmp_path)
+        Path(options[1]).write_text("warmup_epochs: 0\nweight_decay: 0\n")
+        assert main(arguments(shapes, small_weights, tmp_path, "--name", nominal, "--nominal-batch", nominal, *options)) == 0
+        states.append(load_state(tmp_path / nominal / CHECKPOINT))
+    assert states[0].steps == states[1].steps == 1
+    for name, array in states[0].arrays.items():
+        np.testing.assert_array_equal(array, states[1].arrays[name], err_msg=name)
+
+
+def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
+    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 batches are a step: the third, incomplete step has the last 2 of 12, of which the run is stopped after the first."""
+    options = ["--nominal-batch", "20", *without_warmup(tmp_path)]
+    assert main(arguments(shapes, small_weights, tmp_path, "--name", "whole", *options)) == 0
+    assert load_state(tmp_path / "whole" / CHECKPOINT).steps == 3
+    keep = Record.batch
+
+    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
+        keep(self, epoch, batch, side, state)
+        if (epoch, state.batch) == (1, 5):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "batch", stopping)
+        assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", *options)) == 130
+    stopped = load_state(tmp_path / "run" / CHECKPOINT)
+    assert (stopped.epoch, stopped.batch, stopped.waiting, stopped.steps) == (1, 5, 1, 2)
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    same_weights(tmp_path / "run", tmp_path / "whole")
 
 
 def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def fit(
             if sparsity:
                 _note_scales(state, sparsity, 0)
             record.begin(snapshot())
+        if accumulate > len(loader):
+            record.print(
+                f"an optimizer step takes {accumulate} batches and an epoch has {len(loader)}: whole epochs change nothing; "
+                f"a smaller --nominal-batch (now {config.nominal_batch}) changes weights more often"
+            )
         for epoch in range(state.epoch, config.epochs):
             # Asked here and not after an epoch, so that a run resumed after it had stopped stops again. Only the first process knows the best.
             if world.agree(world.first and 0 < config.patience <= epoch - 1 - state.best[1]):
@@ -122,7 +127,9 @@ def fit(
                 state.waiting += 1
                 state.batch += 1
                 pictures += len(batch.images)
-                if state.waiting >= settings.accumulate:
+                # The gradient is a sum over pictures, so the fewer that wait at the end of the training count as what they are.
+                last = epoch == config.epochs - 1 and state.batch == len(loader)
+                if state.waiting >= settings.accumulate or last:
                     if not optimizer.step(world.sum(gradient), settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
                     world.share(weights.statistics.vector)
