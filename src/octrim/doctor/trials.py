@@ -177,9 +177,9 @@ def compared(what: str, runtime: str, detail: str) -> Check:
 
 
 def _openvino() -> Iterator[Check]:
-    import openvino as ov
+    from octrim.targets.openvino.core import core
 
-    kinds = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    kinds = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     yield compared("OpenVINO", "openvino", f", {', '.join(kind.lower() for kind in kinds if kind in ('FP32', 'BF16', 'FP16', 'INT8'))}")
 
 

@@ -13,12 +13,13 @@ from openvino import opset13 as op
 
 from octrim.network.model import Model
 from octrim.targets.onnx.graph import export_metadata, onnx_model
+from octrim.targets.openvino.core import core
 
 
 def openvino_int8_model(model: Model, height: int, width: int, batch: int | None = 1, decode: bool = True) -> ov.Model:
     """The OpenVINO graph of a model with scales; shapes, names and metadata as of `openvino_model`. Raises InputError without scales."""
     graph = onnx_model(model, height, width, batch, "int8", decode)
-    built = with_plain_concats(ov.Core().read_model(graph.SerializeToString()))
+    built = with_plain_concats(core().read_model(graph.SerializeToString()))
     for key, value in (export_metadata(model) | {"precision": "int8"}).items():
         built.set_rt_info(value, ["octrim", key])
     return built

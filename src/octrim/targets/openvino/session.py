@@ -12,6 +12,7 @@ import openvino as ov
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
 from octrim.quiet import quiet_stderr
+from octrim.targets.openvino.core import core
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input
 from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
 from octrim.targets.session import PerShape, Session, file_info, model_info
@@ -26,11 +27,11 @@ def _compile(graph: Any, precision: str, threads: int | None) -> Any:
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": types[precision], "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
-    core = ov.Core()
+    openvino = core()
     wanted = {"bf16": "BF16", "fp16": "FP16"}.get(precision)
-    if wanted and wanted not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if wanted and wanted not in openvino.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError(f"this processor has no {precision} in OpenVINO; use --precision fp32")
-    return core.compile_model(graph, "CPU", config)
+    return openvino.compile_model(graph, "CPU", config)
 
 
 def _version() -> str:
@@ -69,7 +70,7 @@ class OpenvinoFileSession(Session):
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         try:
             with quiet_stderr():
-                graph = ov.Core().read_model(path)
+                graph = core().read_model(path)
             if path.suffix == ".xml":
                 metadata = (
                     {key: value.astype(str) for key, value in graph.get_rt_info(["octrim"]).astype(dict).items()}
