@@ -25,7 +25,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated, recalibrated, reconstructed
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 
 SHARES = (5, 10, 20, 30)
 REPAIRS = ("none", "constants", "recalibration", "reconstruction", "all")

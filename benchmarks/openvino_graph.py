@@ -13,7 +13,7 @@ from openvino import opset13 as op
 
 from interleave import interleaved, table
 from octrim.network.model import load
-from octrim.targets.onnx.graph import level_constants
+from octrim.targets.decoding import level_constants
 from octrim.targets.openvino import graph as backend
 from octrim.targets.session import float_batch
 

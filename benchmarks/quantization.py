@@ -30,8 +30,8 @@ from octrim.pruning.command import picture_paths
 from octrim.quantization.calibration import Calibration, calibrate
 from octrim.quantization.errors import logit_error
 from octrim.targets.onnx.graph import onnx_model
+from octrim.targets.opening import open_session
 from octrim.targets.openvino.int8 import openvino_int8_model
-from octrim.targets.session import open_session
 
 METHODS = ("percentile:99.9", "percentile:99.99", "percentile:99.999", "histogram", "max")
 

@@ -21,7 +21,8 @@ from octrim.evaluate.nms import non_max_suppression
 from octrim.machine import usable_cores
 from octrim.network.model import load
 from octrim.network.rows import walk
-from octrim.targets.session import float_batch, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import float_batch
 from torch_walk import FoldedOps
 
 

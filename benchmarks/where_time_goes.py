@@ -21,8 +21,8 @@ from octrim.network.cost import network_cost
 from octrim.network.model import Model, load
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from octrim.targets.opening import open_session
 from octrim.targets.openvino.graph import openvino_model
-from octrim.targets.session import open_session
 
 RUNTIMES = (("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"))
 

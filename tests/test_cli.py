@@ -24,7 +24,7 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from tests.data.test_pictures import make_video, write
 from tests.networks import lively_model
 

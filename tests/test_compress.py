@@ -32,7 +32,7 @@ from octrim.network.rows import Network
 from octrim.pruning.command import picture_paths
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from tests.training.conftest import draw_shapes
 
 EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]

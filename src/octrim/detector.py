@@ -22,7 +22,7 @@ from octrim.evaluate.detections import Detections
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
 from octrim.network.options import image_size
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 
 Picture = str | Path | np.ndarray
 

@@ -15,7 +15,8 @@ from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, walk
 from octrim.network.yolov5 import yolov5_network
-from octrim.targets.session import RUNTIMES, float_batch, open_session
+from octrim.targets.opening import RUNTIMES, open_session
+from octrim.targets.session import float_batch
 from tests.networks import lively_model, random_networks
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")

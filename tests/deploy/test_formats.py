@@ -24,7 +24,7 @@ from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from tests.data.test_pictures import write
 from tests.networks import ACTIVATIONS, lively_model
 from tests.targets.tensorrt_standin import VERSIONS, Installed, installed

@@ -22,7 +22,8 @@ from octrim.errors import InputError
 from octrim.evaluate import val as val_module
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.val import evaluate
-from octrim.targets.session import SessionInfo, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import SessionInfo
 from tests.evaluate.material import dataset
 
 

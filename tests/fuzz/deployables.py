@@ -55,7 +55,7 @@ class _Deployable(Reader):
     """A file that a runtime opens, and a batch of one through it where it opens."""
 
     def run(self, path: Path, runtime: str | None) -> None:
-        from octrim.targets.session import open_session
+        from octrim.targets.opening import open_session
 
         session = open_session(path, runtime, threads=1)
         height, width = session.info.size or (session.info.stride * 2,) * 2

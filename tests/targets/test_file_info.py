@@ -13,7 +13,8 @@ from octrim.deploy.export import export
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
-from octrim.targets.session import file_info, open_session
+from octrim.targets.metadata import file_info
+from octrim.targets.opening import open_session
 from tests.networks import lively_model
 
 

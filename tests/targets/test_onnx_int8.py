@@ -21,7 +21,8 @@ from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import fitted, quantize
 from octrim.targets.onnx.graph import onnx_model
-from octrim.targets.session import float_batch, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import float_batch
 from tests.networks import lively_model, random_networks, variant
 from tests.quantization.executor import Int8Ops
 

@@ -20,7 +20,7 @@ from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from octrim.targets.tensorrt.build import build_engine, engine_header
 from octrim.targets.tensorrt.cuda import nvidia_smi
 from octrim.targets.tensorrt.engine_file import header_path, write_engine

@@ -20,7 +20,8 @@ from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets import session as module
-from octrim.targets.session import PerShape, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import PerShape
 from tests.networks import lively_model
 from tests.targets.tensorrt_standin import VERSIONS, installed
 

@@ -29,7 +29,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.partial_cuts import PartialOps, cut_consumers

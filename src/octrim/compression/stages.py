@@ -34,7 +34,7 @@ from octrim.pruning.command import cut, letterboxed, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
 from octrim.runs import Run
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from octrim.training.checkpoint import CHECKPOINT
 from octrim.training.labelled import drawn
 from octrim.training.train import Trained, train

@@ -27,7 +27,8 @@ from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.runs import Run, new_run, wide_console
-from octrim.targets.session import Session, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import Session
 
 if TYPE_CHECKING:
     from octrim.commands import Export

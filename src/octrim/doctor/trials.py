@@ -163,7 +163,7 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
 
 def compared(what: str, runtime: str, detail: str) -> Check:
     """Run the small network in a runtime and in NumPy."""
-    from octrim.targets.session import open_session
+    from octrim.targets.opening import open_session
 
     model, batch = small_model(), pictures()
     session = open_session(model, runtime)

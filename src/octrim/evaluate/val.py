@@ -21,7 +21,8 @@ from octrim.evaluate.nms import non_max_suppression
 from octrim.evaluate.result_files import write_evaluation
 from octrim.network.options import image_size
 from octrim.runs import Run, new_run
-from octrim.targets.session import Session, open_session
+from octrim.targets.opening import open_session
+from octrim.targets.session import Session
 
 if TYPE_CHECKING:
     from octrim.commands import Val

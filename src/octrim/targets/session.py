@@ -10,23 +10,18 @@ cx, cy, w, h in pixels of the batch, objectness, class scores.
 
 from __future__ import annotations
 
-import ast
-import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError
 from octrim.network.cost import shapes
-from octrim.network.model import Model, load
-from octrim.network.rows import Network, walk
-
-RUNTIMES = ("openvino", "onnxruntime", "paddle", "numpy")
+from octrim.network.model import Model
+from octrim.network.rows import Network
 
 # Compiled graphs kept per session: rectangular pictures of a folder come in a dozen shapes.
 _SHAPES_KEPT = 16
@@ -87,74 +82,6 @@ class Session:
         raise NotImplementedError
 
 
-def open_session(weights: str | Path | Model, runtime: str | None = None, precision: str = "fp32", threads: int | None = None) -> Session:
-    """A session over a model, a model file, a checkpoint, or a deployable: an `.onnx` file, OpenVINO IR (`.xml`, or the folder that holds it), a
-    TensorRT `.engine` with its header file, or a folder for Paddle Inference.
-
-    runtime: one of RUNTIMES; by default OpenVINO, and ONNX Runtime for an `.onnx` file that OpenVINO is not asked to run. Other deployables run
-    in their own runtime only. precision: "fp32" is float32 whatever the runtime would choose; OpenVINO also offers "bf16" and "fp16", ONNX
-    Runtime "fp16", both "int8" for models with scales. An ONNX file in ONNX Runtime, and an engine, run as they were exported.
-    threads: of a processor's runtime, all usable cores by default. Raises InputError for what cannot be read or does not go together.
-    """
-    if runtime == "tensorrt" and not str(weights).endswith(".engine"):
-        raise InputError("TensorRT runs engine files: octrim export --format tensorrt writes one")
-    if runtime not in (None, "tensorrt", *RUNTIMES):
-        raise InputError(f"unknown runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise InputError(f"threads is {threads}, expected 1 to 1024")
-    if isinstance(weights, Model):
-        return _model_session(weights, runtime or "openvino", precision, threads)
-    path = Path(weights)
-    if path.is_dir() and (files := sorted(path.glob("*.xml"))):
-        path = files[0]
-    elif path.is_dir() and (path / "model.json").is_file():
-        _only("a folder for Paddle Inference runs", path, runtime, "paddle")
-        from octrim.targets.paddle_inference.graph import PaddleInferenceSession
-
-        return PaddleInferenceSession(path, precision, threads)
-    if path.suffix == ".engine":
-        _only("an engine runs", path, runtime, "tensorrt")
-        from octrim.targets.tensorrt.session import TensorrtFileSession
-
-        return TensorrtFileSession(path, precision)
-    if path.suffix not in (".onnx", ".xml"):
-        return _model_session(load(path), runtime or "openvino", precision, threads)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.suffix == ".xml" or runtime == "openvino":
-        _only("OpenVINO IR runs", path, runtime, "openvino")
-        from octrim.targets.openvino.session import OpenvinoFileSession
-
-        return OpenvinoFileSession(path, precision, threads)
-    if runtime not in (None, "onnxruntime"):
-        raise InputError(f"{path}: an ONNX file runs in onnxruntime or openvino, not in {runtime}")
-    from octrim.targets.onnx.session import OnnxruntimeFileSession
-
-    return OnnxruntimeFileSession(path, precision, threads)
-
-
-def _only(what: str, path: Path, runtime: str | None, own: str) -> None:
-    if runtime not in (None, own):
-        raise InputError(f"{path}: {what} in {own}, not in {runtime}")
-
-
-def _model_session(model: Model, runtime: str, precision: str, threads: int | None) -> Session:
-    offered = {"openvino": ("fp32", "bf16", "fp16", "int8"), "onnxruntime": ("fp32", "fp16", "int8")}.get(runtime, ("fp32",))
-    if precision not in offered:
-        raise InputError(f"{runtime} runs in {', '.join(offered)}; {precision} was asked for")
-    if precision == "int8" and not model.scales:
-        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
-    if threads is not None and runtime == "numpy":
-        raise InputError("numpy's threads are set by the environment (OMP_NUM_THREADS), not by --threads")
-    if runtime == "openvino":
-        from octrim.targets.openvino.session import OpenvinoSession as Kind
-    elif runtime == "onnxruntime":
-        from octrim.targets.onnx.session import OnnxruntimeSession as Kind
-    else:
-        Kind = PaddleSession if runtime == "paddle" else NumpySession
-    return Kind(model, precision, threads)
-
-
 def model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
     """Of a session that runs a model file's network."""
     return SessionInfo(runtime, version, precision, model.names, model.network.stride, model.image_size, network=model.network)
@@ -201,89 +128,3 @@ class PerShape(Generic[C]):
                 self.kept.popitem(last=False)
         self.kept.move_to_end(key)
         return self.kept[key]
-
-
-def file_info(
-    path: Path, metadata: dict[str, str], dimensions: Sequence[int | None], output: Sequence[int | None], runtime: str, version: str, precision: str
-) -> SessionInfo:
-    """Description of a deployable, from its metadata and its input and output shapes (None: open).
-
-    Raises InputError when it is not a detector of the YOLOv5 contract.
-    """
-    network = _table(path, metadata)
-    names, stride = _names_and_stride(metadata)
-    boxes, last = output[1:] if len(output) == 3 else (None, None)
-    classes = network.classes if network is not None else None if names is None else len(names)
-    if len(dimensions) != 4 or dimensions[1] != 3 or last is None or last < 6 or _newer(boxes, last, classes):
-        raise InputError(f"{path}: expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]")
-    if names is None:
-        names, stride = tuple(f"class{index}" for index in range(last - 5)), 32
-    if len(names) != last - 5 or (network is not None and network.classes != last - 5):
-        raise InputError(f"{path}: {len(names)} names for {last - 5} classes")
-    if not all(name.isprintable() for name in names):
-        raise InputError(f"{path}: class names have unprintable characters")
-    if not 1 <= stride <= 1024 or any(side is not None and not 1 <= side <= 16384 for side in dimensions[2:]):
-        raise InputError(f"{path}: a stride of {shown(stride)} or a size of {shown(list(dimensions))} makes no sense")
-    batch, _, height, width = dimensions
-    size = (height, width) if height and width else None
-    return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch, network)
-
-
-def _newer(boxes: int | None, last: int, classes: int | None) -> bool:
-    """Whether an output `[batch, boxes, last]` is that of a newer YOLO, `[batch, 4 + classes, boxes]`.
-
-    Where the file does not say how many classes it has: whether it has more columns than rows, as theirs have.
-    """
-    if boxes is None or last - 5 == classes:
-        return False
-    return boxes == 4 + classes if classes is not None else last > boxes
-
-
-def _table(path: Path, metadata: dict[str, str]) -> Network | None:
-    """The network's table, which OcTrim's own files carry. Raises InputError where it is damaged."""
-    if "octrim" not in metadata:
-        return None
-    try:
-        described = json.loads(metadata["octrim"])
-        return Network.from_json(described["table"], described["anchors"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: its octrim metadata is damaged: {shown(str(error))}") from None
-
-
-def _names_and_stride(metadata: dict[str, str]) -> tuple[tuple[str, ...] | None, int]:
-    """Class names and stride from the metadata of YOLOv5's exports and ours; (None, 32) where they do not say, or nonsense."""
-    try:
-        names = ast.literal_eval(metadata["names"])
-        return tuple(str(names[index]) for index in range(len(names))), int(float(metadata["stride"]))
-    except (KeyError, ValueError, SyntaxError, TypeError, IndexError, OverflowError, RecursionError, MemoryError):
-        return None, 32
-
-
-class PaddleSession(Session):
-    """Runs the trainable network in evaluation mode, batch norm unfolded."""
-
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        from octrim.backends import paddle as backend
-
-        super().__init__(model_info(model, "paddle", str(backend.paddle.__version__), precision))
-        self.backend, self.model, self.threads = backend, model, threads
-        self.network = backend.PaddleNetwork(model)
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        with self.backend.paddle.no_grad(), self.backend.processor_threads(self.threads):
-            heads = self.network(self.backend.paddle.to_tensor(float_batch(batch)))
-            return self.backend.decode(self.model.network, heads).numpy()
-
-
-class NumpySession(Session):
-    """Runs the NumPy reference."""
-
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        from octrim.backends import numpy as backend
-
-        super().__init__(model_info(model, "numpy", np.__version__, precision))
-        self.backend, self.model = backend, model
-        self.ops = backend.NumpyOps(model)
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return self.backend.decode(self.model.network, walk(self.model.network, self.ops, float_batch(batch)))

@@ -25,7 +25,7 @@ from octrim.network.yolov5 import anchors_to_fit
 from octrim.options import arguments_of, from_python
 from octrim.pruning.plan import parse_fraction
 from octrim.runs import Run, new_run, open_run, stored_config
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen

@@ -9,7 +9,6 @@ a DequantizeLinear, everything else float32.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -22,23 +21,14 @@ from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.quantization import Scales, quantized
-from octrim.network.rows import Network, Row, walk
+from octrim.network.rows import Row, walk
+from octrim.targets.decoding import level_constants
+from octrim.targets.metadata import export_metadata
 
 # Old enough for OpenCV, TensorRT 8 and every ONNX Runtime in use; nothing in YOLOv5 needs a newer one.
 OPSET, IR_VERSION = 13, 8
 
 PRECISIONS = ("fp32", "fp16", "int8")
-
-
-def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.float32, np.ndarray, np.ndarray]:
-    """What turns the sigmoids s of one level into boxes: xy = s * scale + offset, wh = s * s * size.
-
-    scale: scalar; offset: `[1, 1, 2, cells]`; size: `[1, anchors, 2, 1]`; float32, for s of `[batch, anchors, 2, cells]`.
-    """
-    stride = network.strides[level]
-    cells = np.stack(np.meshgrid(np.arange(width), np.arange(height))).reshape(1, 1, 2, height * width)
-    size = 4 * np.asarray(network.anchors[level])[None, :, :, None]
-    return np.float32(2 * stride), ((cells - 0.5) * stride).astype(np.float32), size.astype(np.float32)
 
 
 class OnnxOps:
@@ -204,13 +194,3 @@ def onnx_model(
     helper.set_model_props(result, export_metadata(model) | {"precision": precision})
     onnx.checker.check_model(result, full_check=True)
     return result
-
-
-def export_metadata(model: Model) -> dict[str, str]:
-    """What travels in every deployable. names: a Python dict as text, which is how YOLOv5's own exports spell it."""
-    return {
-        "names": str(dict(enumerate(model.names))),
-        "stride": str(model.network.stride),
-        "task": "detect",
-        "octrim": json.dumps({"lineage": model.lineage, "anchors": model.network.anchors, "table": model.network.to_json()}, sort_keys=True),
-    }

@@ -10,8 +10,9 @@ import onnxruntime
 
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
+from octrim.targets.metadata import file_info
 from octrim.targets.onnx.graph import onnx_model
-from octrim.targets.session import PerShape, Session, file_info, float_batch, model_info
+from octrim.targets.session import PerShape, Session, float_batch, model_info
 
 
 def _open(graph: bytes | str, threads: int | None) -> Any:

@@ -12,7 +12,8 @@ from openvino import opset13 as op
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.rows import Row, walk
-from octrim.targets.onnx.graph import export_metadata, level_constants
+from octrim.targets.decoding import level_constants
+from octrim.targets.metadata import export_metadata
 
 Output = Any  # openvino.Output or openvino.Node; every opset function takes both
 

@@ -12,7 +12,8 @@ import openvino as ov
 from openvino import opset13 as op
 
 from octrim.network.model import Model
-from octrim.targets.onnx.graph import export_metadata, onnx_model
+from octrim.targets.metadata import export_metadata
+from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.openvino.core import core
 
 

@@ -12,10 +12,11 @@ import openvino as ov
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
 from octrim.quiet import quiet_stderr
+from octrim.targets.metadata import file_info
 from octrim.targets.openvino.core import core
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input
 from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
-from octrim.targets.session import PerShape, Session, file_info, model_info
+from octrim.targets.session import PerShape, Session, model_info
 
 
 def _compile(graph: Any, precision: str, threads: int | None) -> Any:

@@ -19,7 +19,7 @@ from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.quantization import Scales, quantized
 from octrim.network.rows import Row, walk
-from octrim.targets.onnx.graph import level_constants
+from octrim.targets.decoding import level_constants
 
 
 @dataclass(frozen=True)
