@@ -15,7 +15,7 @@ import signal
 import numpy as np
 
 from octrim.network.initialize import fresh_model
-from octrim.targets.session import open_session
+from octrim.targets.opening import open_session
 
 model = fresh_model("yolov5n", classes=1)
 sessions = [open_session(model, "openvino") for _ in range(2)]
