@@ -1,17 +1,25 @@
-# make demo: the main job, from nothing. make test: the tests and checks, from nothing.
+# make demo: the main job, from nothing. make test: the tests and checks, from nothing. make check: those that take no minute.
 PYTHON ?= python3
+# Processes that run tests; auto: one per core.
+WORKERS ?= auto
 ENV := .venv
+PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test clean
+.PHONY: demo test check lint clean
 
 demo: $(ENV)/.demo
 	$(ENV)/bin/octrim compress
 
-test: $(ENV)/.test
+test: lint
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+lint: $(ENV)/.test
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/basedpyright
-	$(ENV)/bin/python -m pytest
 
 $(ENV)/bin/python:
 	$(PYTHON) -m venv $(ENV)

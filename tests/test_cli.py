@@ -55,6 +55,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], *([name, "--help"] for name in COMMANDS), *(["pong", name, "--help"] for name in PONG), ["--version"]]
 )
@@ -109,6 +110,7 @@ def test_assignments() -> None:
     assert parse(["prune", "budget=macs=0.1"]).budget == "macs=0.1"
 
 
+@pytest.mark.slow
 def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "map.json").write_text('{"model.0": 1}')
     assert main(["prune", "--weights", "small.safetensors", "--keep", "1/2", "--align", "8", "--keep-map", "map.json", "--exclude", "model.1"]) == 0
@@ -129,6 +131,7 @@ def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (folder / "here/there/model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_run(folder: Path) -> None:
     for _ in range(2):
         assert main(["prune", "--weights", "small.safetensors", "--criterion", "random", "--seed", "3"]) == 0
@@ -136,6 +139,7 @@ def test_results_do_not_depend_on_the_run(folder: Path) -> None:
         assert (folder / "runs/prune/exp" / name).read_bytes() == (folder / "runs/prune/exp2" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -201,6 +205,7 @@ def test_names_that_collide_lose_nothing(folder: Path) -> None:
     assert abs(len(list((run / "crops").rglob("*.jpg"))) - len(drawn)) <= len(results) - len(drawn) + 2
 
 
+@pytest.mark.slow
 def test_names_are_not_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "a[bold]x[").mkdir()
     write(folder / "a[bold]x[/y].png", drawn_scene(0, 60, 90))
@@ -227,6 +232,7 @@ def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys
     assert {path.name for path in (folder / "runs/predict/exp/labels").iterdir()} == {"0.txt", "2.txt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -255,6 +261,7 @@ def test_predict_refuses(folder: Path, capsys: pytest.CaptureFixture[str], argum
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 @pytest.mark.parametrize("options", [[], ["--dynamic"], ["--batch", "2", "--precision", "fp16"], ["--imgsz", "64", "96"]])
 def test_export_and_what_runs_on_it(folder: Path, format: str, options: list[str]) -> None:
@@ -332,6 +339,7 @@ def test_export_leaves_other_files_alone(folder: Path) -> None:
         export(model, "a.onnx", imgsz=64, pictures=[])
 
 
+@pytest.mark.slow
 def test_bench_compares_equal_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--cfg", "yolov5n6", "--weights", "small.safetensors", "--imgsz", "96", "--iterations", "1", "--warmup", "0"]) == 0
     written = json.loads((folder / "runs/bench/exp/bench.json").read_text())
@@ -347,6 +355,7 @@ def save(model: Model, path: str) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_precision_of_an_onnx_file_is_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
     assert main(["export", "--weights", "small.safetensors", "--precision", "fp16"]) == 0
@@ -357,6 +366,7 @@ def test_precision_of_an_onnx_file_is_its_own(folder: Path, capsys: pytest.Captu
     )
 
 
+@pytest.mark.slow
 def test_bench(folder: Path) -> None:
     assert main(["prune", "--weights", "small.safetensors"]) == 0
     small = "runs/prune/exp/model.safetensors"

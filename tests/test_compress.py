@@ -101,6 +101,7 @@ def untimed(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in summary(folder).items() if key != "times"}
 
 
+@pytest.mark.slow
 def test_numbers_of_the_summary(whole: tuple[Path, Path]) -> None:
     folder, data = whole
     found = summary(folder)
@@ -134,6 +135,7 @@ def test_numbers_of_the_summary(whole: tuple[Path, Path]) -> None:
     assert f"{found['stages']['finetuned']['parameters']:,}" in text and "fine-tuned" in text
 
 
+@pytest.mark.slow
 def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     assert all((folder / stage / "stage.json").is_file() for stage in STAGES)
@@ -157,6 +159,7 @@ def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
         assert stage in ("1-train", "control") or options["teacher"] == str(folder / "1-train" / "best.safetensors")
 
 
+@pytest.mark.slow
 def test_sparsity_zeroes_what_is_cut_last(whole: tuple[Path, Path]) -> None:
     """8 channels, of which 2 stay: three quarters of the scales are exactly zero, and the first cut takes none that is not."""
     folder, _ = whole
@@ -167,6 +170,7 @@ def test_sparsity_zeroes_what_is_cut_last(whole: tuple[Path, Path]) -> None:
     assert len(gamma) == 8 and (gamma == 0).sum() == 6
 
 
+@pytest.mark.slow
 def test_the_plan_is_of_the_original_against_the_final_network(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     steps = [json.loads((folder / "3-prune" / name / "plan.json").read_text()) for name in ("cut1", "cut2")]
@@ -179,6 +183,7 @@ def test_the_plan_is_of_the_original_against_the_final_network(whole: tuple[Path
     assert [steps[index]["convs"]["model.1"]["after"] for index in (0, 1)] == [4, 2]  # of 8: a half, a quarter
 
 
+@pytest.mark.slow
 def test_a_resume_of_a_finished_run_shows_the_table(whole: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
     folder, _ = whole
     before = untimed(folder)
@@ -189,6 +194,7 @@ def test_a_resume_of_a_finished_run_shows_the_table(whole: tuple[Path, Path], ca
     assert untimed(folder) == before
 
 
+@pytest.mark.slow
 def test_a_stage_that_lacks_its_mark_does_not_train_again(whole: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
     folder, _ = whole
     before = untimed(folder), (folder / "4-finetune" / "best.safetensors").read_bytes()
@@ -214,6 +220,7 @@ def killed(command: list[str], log: Path, text: str) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_summary(whole: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
     folder, data = whole
     run = tmp_path / "run"
@@ -229,6 +236,7 @@ def test_killed_runs_resume_to_the_same_summary(whole: tuple[Path, Path], weight
             np.testing.assert_array_equal(tensor, two.tensors[key], err_msg=f"{name} {key}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_how_to_go_on(shapes: Path, weights: Path, tmp_path: Path) -> None:
     command = arguments(shapes, weights, tmp_path, "--train-epochs", "50", "--sparsify-epochs", "0")
     process = subprocess.Popen([sys.executable, "-m", "octrim", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -251,6 +259,7 @@ def trained(shapes: Path, weights: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_given_weights_are_only_evaluated_and_changes_are_refused(
     trained: Path, shapes: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +296,7 @@ def test_given_weights_are_only_evaluated_and_changes_are_refused(
     assert main(["compress", "--resume", str(trained)]) == 0
 
 
+@pytest.mark.slow
 def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_path: Path) -> None:
     (trained / "mine.txt").write_text("kept")
     (trained / "3-prune" / "cut7").mkdir()
@@ -364,6 +374,7 @@ def test_pictures_for_repair_come_from_a_data_yaml_too(shapes: Path) -> None:
     assert len(paths) == 5 and {Path(path).parent.name for path in paths} == {"train"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
 def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: Path, weights: Path, tmp_path: Path) -> None:
     more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0")
@@ -375,6 +386,7 @@ def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: P
     assert main(["compress", "--resume", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"keep": "1/8"}, {"budget": "macs=0.1", "keep": "1/8"}, {"budget": "params=1/5"}])
 def test_fractions_are_of_the_original_in_every_step(options: dict[str, str]) -> None:
     """A cut in two steps ends where one cut ends: exactly for a uniform one, within the budget and above the floor for a global one."""

@@ -34,6 +34,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(builtin, "PICTURES", 20)
     few = ["--train-epochs", "1", "--sparsify-epochs", "0", "--finetune-epochs", "1", "--iterations-bench", "3", "--match-games", "2"]

@@ -39,6 +39,7 @@ def commands(document: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("octrim ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(blocks("README.md", "python"))))
 def test_python_examples(tmp_path: Path, index: int) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")

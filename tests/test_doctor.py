@@ -28,6 +28,7 @@ def states(**changed: str) -> list[Check]:
     return [Check(what, changed.get(what.replace(" ", "_"), "works"), "found", "advice") for what in ESSENTIAL]
 
 
+@pytest.mark.slow
 def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The tests run here, so networks do; and a file of a library's name in the working directory is nobody's business."""
     monkeypatch.chdir(tmp_path)
@@ -91,6 +92,7 @@ def test_what_is_essential(changed: dict[str, str], told: str | None) -> None:
             verdict(states(**changed))
 
 
+@pytest.mark.slow
 def test_missing_and_broken_libraries(tmp_path: Path) -> None:
     """As on a machine without Paddle, with a broken OpenVINO, and with an ONNX Runtime that ends its process."""
     (tmp_path / "paddle.py").write_text("raise ModuleNotFoundError(\"No module named 'paddle'\")")

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 INPUTS = 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "Paddle Inference":

@@ -99,6 +99,7 @@ FORBIDDEN = {
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "torch", "code", "runpy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["src", "benchmarks"])
 def test_nothing_is_unpickled_or_evaluated(folder: str) -> None:
     """Names are followed through `import a.b as c`. Calls of the kind `.eval()` of a network are others."""
@@ -157,6 +158,7 @@ def test_a_picture_that_claims_too_much(folder: Path, capsys: pytest.CaptureFixt
 # Names and folders of every kind.
 
 
+@pytest.mark.slow
 def test_spaces_and_letters_beyond_ascii(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, arguments in commands(folder).items():
         if name == "paddle":
@@ -208,6 +210,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "bench"])  # which writes a kilobyte
 def test_a_full_disk(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """One line, which names a file, and nothing that looks whole and is not."""
@@ -222,6 +225,7 @@ def test_a_full_disk(folder: Path, capsys: pytest.CaptureFixture[str], name: str
     assert not [path for path in left if path.name in ("model.safetensors", "model.onnx", "export.json", "ein Film é.mp4")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder that even root cannot write to")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_folder_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
@@ -276,6 +280,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("name", LONG)
 def test_ctrl_c_leaves_nobody_behind(folder: Path, tmp_path: Path, name: str) -> None:
@@ -286,6 +291,7 @@ def test_ctrl_c_leaves_nobody_behind(folder: Path, tmp_path: Path, name: str) ->
     assert (code, error) == (130, f"octrim {arguments[0]}: interrupted\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_an_engine_is_built() -> None:
     """TensorRT prints a KeyboardInterrupt that comes up in its logger, and builds on: it must not come up there."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the builder of TensorRT for RTX is not installed")

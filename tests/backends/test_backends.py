@@ -48,6 +48,7 @@ def heads_of(model: Model, runtime: str, images: np.ndarray) -> list[np.ndarray]
     return [found[index] for index in range(len(compiled.outputs))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(("picture", "tolerance"), [("bus", 1e-3), ("zidane", 9e-3)])  # zidane's logits are stored in float16
 def test_official_logits(real_weights: Path, reference: dict[str, np.ndarray], runtime: str, picture: str, tolerance: float) -> None:
@@ -67,6 +68,7 @@ def test_official_decoding(real_weights: Path, reference: dict[str, np.ndarray],
     assert np.abs(found - expected)[..., 4:].max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @settings(max_examples=25)
 @given(network=random_networks(), batch=st.integers(1, 2))
@@ -79,6 +81,7 @@ def test_random_networks(runtime: str, network: Network, batch: int) -> None:
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4 * max(1, float(np.abs(one).max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("cfg", ["yolov5n", "yolov5n6"])
 def test_sessions_decode_alike(runtime: str, cfg: str) -> None:

@@ -87,6 +87,7 @@ def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: 
     return was_compiled(layer, images, features=features)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 @compiled_only
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_published_networks(cfg: str, shape: tuple[int, ...], tolerance: float) 
     assert assert_alike(variant(cfg), pictures(*shape), tolerance, 5 * tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")  # with one, Paddle's own sums over a batch norm's pictures are further off than this
 @compiled_only
 @pytest.mark.parametrize(("keep", "align"), [("1/8", 8), ("1/2", 1), ("1/5", 1)])
@@ -105,6 +107,7 @@ def test_pruned_networks(keep: str, align: int) -> None:
     assert assert_alike(prune(model, plan(model, keep, align)), pictures(4, 128, 128), 3e-5, 2e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(network=random_networks(), features=st.booleans())
 def test_random_networks(network: Network, features: bool) -> None:
@@ -191,6 +194,7 @@ def test_maps_do_not_depend_on_what_the_block_held(monkeypatch: pytest.MonkeyPat
         np.testing.assert_array_equal(found[name], gradient, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 @compiled_only
 def test_blocks_are_reused_and_steps_may_overlap() -> None:

@@ -228,6 +228,7 @@ def test_files_without_end(tmp_path: Path) -> None:
     assert (len(found), problems(found)) == (1, {DAMAGED: 1, "label file cannot be read, picture left out": 1})
 
 
+@pytest.mark.slow
 def test_ten_megabytes_on_a_line(tmp_path: Path) -> None:
     """Only rows of five values are worth reading as numbers."""
     for line in (b"0 " * 5_000_000, b"\xff " * 5_000_000, b"9" * 10**7):
@@ -262,6 +263,7 @@ def test_hostile_names_can_be_written_and_drawn(tmp_path: Path) -> None:
     save_confusion(np.ones((2, 2), int), found.names, tmp_path / "confusion.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "whole"), [(yolo, ROWS), (voc_set, XML), (coco, JSON)], ids=["yolo", "voc", "coco"])
 def test_mutated(tmp_path: Path, make: Callable[[Path, bytes], Path], whole: bytes) -> None:
     dice = random.Random(5)

@@ -205,6 +205,7 @@ def test_data_is_only_read(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "CHUNK", 7)
     make(tmp_path, 60)

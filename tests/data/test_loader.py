@@ -73,6 +73,7 @@ def test_shapes(dataset: Dataset) -> None:
         assert (batch.targets[:, 2:] <= 1).all()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_and_any_cache_give_the_same(dataset: Dataset) -> None:
     expected = None
     for workers, cache in ((0, "none"), (1, "ram"), (2, "disk"), (3, "none"), (2, "ram"), (2, "disk")):
@@ -140,6 +141,7 @@ def test_values_that_make_no_sense(dataset: Dataset) -> None:
         loader(empty)
 
 
+@pytest.mark.slow
 def test_an_epoch_left_early(dataset: Dataset) -> None:
     with loader(dataset, workers=2) as batches:
         expected = digest(batches.epoch(1))
@@ -302,6 +304,7 @@ def test_ctrl_c_is_the_parents(tmp_path: Path) -> None:
     assert until(lambda: not any(map(alive, children)), 3)
 
 
+@pytest.mark.slow
 def test_memory_is_flat(dataset: Dataset) -> None:
     def used() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])

@@ -129,6 +129,7 @@ def test_yolo_yaml_of_roboflow(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path).boxes) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -21,6 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_engines_beside_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = folder / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'Stand-in, 550.54, 900 MHz, 1590 MHz, 5000 MHz, 5001 MHz, 70.00 W'\n")
@@ -50,6 +51,7 @@ def test_engines_beside_others(folder: Path, capsys: pytest.CaptureFixture[str])
         assert [row["batch"] for row in csv.DictReader(file)] == ["1"] * 3 + ["4"] * 3
 
 
+@pytest.mark.slow
 def test_a_capture_that_failed_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with installed(VERSIONS[1]) as fake:
         assert main(["export", "--weights", "small.safetensors", "--format", "tensorrt"]) == 0

@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_detect_with_onnx_and_with_an_engine(folder: Path) -> None:
     expected = run(folder, PROGRAMS[0], "model.onnx", "a.png")
     assert len(expected) > 5

@@ -68,6 +68,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[Installed]:
         yield fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "options", "batch"),
     [
@@ -104,6 +105,7 @@ def test_engines(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[st
         assert "batches of 2 to 4" in failed(capsys, "predict", "--weights", "runs/export/exp/model.engine", "--source", "pictures")
 
 
+@pytest.mark.slow
 def test_a_wrong_engine_is_not_called_done(
     folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureF
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str]) -> None:
     for options, why in (
         (["--builder-level", "9"], "--builder-level is 9, expected 0 to 5"),
@@ -152,6 +155,7 @@ def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: py
         assert why in failed(capsys, "export", "--weights", "small.safetensors", "--format", "tensorrt", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_int8(folder: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -174,6 +178,7 @@ def test_int8(folder: Path, capsys: pytest.CaptureFixture[str], format: str) -> 
     assert np.abs(exact - reference)[..., 4:].max() > 1e-3  # it really is int8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--dynamic"], ["--imgsz", "64", "96"]])
 def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -195,6 +200,7 @@ def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], opti
         assert why in failed(capsys, "predict", "--weights", str(path), "--source", "pictures", *refused)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of loaded libraries in /proc")
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("runtime", ["paddle", None])
@@ -212,6 +218,7 @@ def test_sessions_leave_the_number_of_threads_as_it_was(folder: Path, runtime: s
     assert threads() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_paddle_inference_of_every_activation(tmp_path: Path, activation: str | None) -> None:
     """oneDNN fuses each into its convolution, and this process must live: with Paddle's own leaky_relu it does not."""
@@ -222,6 +229,7 @@ def test_paddle_inference_of_every_activation(tmp_path: Path, activation: str | 
     assert export(model, tmp_path / "paddle", "paddle", imgsz=64).score_error < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["octrim.json", "model.pdiparams", "model.json"])
 def test_damaged_paddle_inference_folders(folder: Path, damage: str) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -234,6 +242,7 @@ def test_damaged_paddle_inference_folders(folder: Path, damage: str) -> None:
         open_session("paddle")
 
 
+@pytest.mark.slow
 def test_map_of_both_and_a_fall_that_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from octrim.deploy import export as module
 

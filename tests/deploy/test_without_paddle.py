@@ -66,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["model.onnx", "openvino", "small.safetensors", *VERSIONS])
 def test_commands(folder: Path, weights: str) -> None:
     place = ["--project", f"runs/{weights}", "--name"]

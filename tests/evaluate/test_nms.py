@@ -54,6 +54,7 @@ def test_against_brute_force(
     np.testing.assert_allclose(found, np.asarray(expected).reshape(-1, 6), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "max_det"), [(4, 300), (4, 5000), (40, 300), (90, 300)])
 def test_thousands_of_candidates(size: int, max_det: int) -> None:
     """More than are looked at in the first round: few overlaps, where 300 are soon found, and many, where all are needed."""

@@ -222,6 +222,7 @@ def test_command(answers: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
         assert read_picture(run / name).shape[0] > 400
 
 
+@pytest.mark.slow
 def test_command_twice_gives_the_same_bytes(answers: Dataset, tmp_path: Path) -> None:
     for _ in range(2):
         assert main(["val", "--weights", "w", "--data", "d", "--bootstrap", "50"]) == 0
@@ -249,6 +250,7 @@ def test_names_are_no_markup(answers: Dataset, tmp_path: Path, monkeypatch: pyte
     assert all(name in printed for name in names)
 
 
+@pytest.mark.slow
 def test_official_weights_on_coco128(real_weights: Path) -> None:
     """The official evaluation gives mAP50-95 .3656, mAP50 .5592, R .4934."""
     folder = real_weights.parents[1] / "coco128"
@@ -263,6 +265,7 @@ def test_official_weights_on_coco128(real_weights: Path) -> None:
     assert low < result.map < high
 
 
+@pytest.mark.slow
 def test_official_weights_on_coco_json(real_weights: Path, tmp_path: Path) -> None:
     """Three of the 80 classes, by name; predictions under COCO's ids."""
     folder = real_weights.parents[1] / "coco_json"

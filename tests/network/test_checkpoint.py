@@ -41,6 +41,7 @@ def test_the_official_file(real_weights: Path) -> None:
     assert model.lineage[0]["sha256"] == "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cfg", "classes"), [("yolov5n", 1), ("yolov5s", 80), ("yolov5m", 3), ("yolov5n6", 7)])
 def test_scales_and_class_counts(tmp_path: Path, cfg: str, classes: int) -> None:
     model = made(cfg, classes)
@@ -189,6 +190,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_pickle_bombs_and_nonsense(tmp_path: Path, kind: str) -> None:
     write_archive(tmp_path / "a.pt", BOMBS[kind])
@@ -219,6 +221,7 @@ def tampered(tmp_path: Path, **changes: object) -> Path:
 WEIGHTS = 16 * 3 * 6 * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -253,6 +256,7 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
             load(tmp_path / "b.pt")
 
 
+@pytest.mark.slow
 def test_a_flipped_flag_in_the_zip(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", made(classes=1), "yolov5n")
     whole = (tmp_path / "a.pt").read_bytes()
@@ -269,6 +273,7 @@ def test_small_views_of_a_large_storage_do_not_keep_it_alive(tmp_path: Path) -> 
     assert all(tensor.base is None for tensor in load(tmp_path / "a.pt").tensors.values())
 
 
+@pytest.mark.slow
 def test_flipped_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", made(classes=1), "yolov5n")
     with zipfile.ZipFile(tmp_path / "a.pt") as archive:
@@ -340,6 +345,7 @@ def test_archives_that_are_no_checkpoint(tmp_path: Path) -> None:
         load(tmp_path / "a.pt")
 
 
+@pytest.mark.slow
 def test_what_the_tree_says_must_agree_with_the_layout(tmp_path: Path) -> None:
     def refused(change: object, told: str) -> None:
         with official_names() as name:

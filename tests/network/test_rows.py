@@ -86,6 +86,7 @@ def test_json_round_trip(network: Network) -> None:
     assert Network.from_json(read["table"], read["anchors"]) == network
 
 
+@pytest.mark.slow
 @given(random_networks())
 def test_shapes_are_what_numpy_computes(network: Network) -> None:
     model = lively_model(network)

@@ -35,6 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_readers_find_nothing_wrong(made: Path) -> None:
     counts = {}
     for split in SPLITS:
@@ -79,6 +80,7 @@ def test_pictures_differ(made: Path) -> None:
     assert len(np.unique(balls, axis=0)) > 0.8 * len(balls)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same(made: Path, tmp_path: Path) -> None:
     told: list[int] = []
     make_dataset(tmp_path / "three", IMAGES, imgsz=128, seed=3, workers=3, progress=told.append)
@@ -87,6 +89,7 @@ def test_any_number_of_workers_writes_the_same(made: Path, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["three"]
 
 
+@pytest.mark.slow
 def test_workers_that_die_leave_the_work_to_us(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dead(_: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -155,6 +158,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_data_set_and_no_process(number: signal.Signals, tmp_path: Path) -> None:

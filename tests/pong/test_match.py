@@ -143,6 +143,7 @@ def test_two_perfect_players_come_to_an_end() -> None:
     assert summarised["rallies"]["drawn"] == DRAWS
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_plays_the_same_games(weights: Path) -> None:
     """To the last bit of match.json, with networks and computers."""
     config = PongMatch(left=f"vision:{weights}", right="computer:easy", games=2, points=1, latency_ms=250.0, seed=7)
@@ -171,6 +172,7 @@ def test_seeds_differ() -> None:
     assert len(seeds) == 600
 
 
+@pytest.mark.slow
 def test_measured_latency_is_told(weights: Path) -> None:
     match(PongMatch(left=f"vision:{weights}", right="computer:easy", games=1, points=1, record="first.mp4"))
     sight = report()["vision"]["left"]

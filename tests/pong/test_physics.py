@@ -140,6 +140,7 @@ def test_plain_bounces_conserve_speed_to_the_last_bit(seed: int, speed: float, a
         assert (game.ball.vx, abs(game.ball.vy)) == (vx, abs(vy))
 
 
+@pytest.mark.slow
 @given(st.floats(1, 1000), st.floats(0.1, 1.4), st.floats(0.001, 0.3))
 def test_the_path_between_walls_is_a_line_folded(speed: float, angle: float, t: float) -> None:
     """Through up to 300 bounces."""

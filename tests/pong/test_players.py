@@ -45,12 +45,14 @@ def seen(time: float, ball: Ball, rules: Rules = PLAIN, paddle: float = 0.5) -> 
     return Scene(rules, ball, (Paddle(paddle, 0.0), Paddle(paddle, 0.0)), (0, 0), 0, "play", 0.0, LEFT, time)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("better", "worse"), [("medium", "easy"), ("hard", "medium"), ("hard", "easy")])
 def test_the_better_level_wins(better: str, worse: str) -> None:
     wins, both, _ = points(better, worse, replace(Rules(), points=7), 4)
     assert wins == 4 and both[0] > 1.5 * both[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["easy", "medium", "hard"])
 def test_perfect_does_not_lose_a_point(level: str) -> None:
     assert points("perfect", level, replace(PLAIN, points=5), 2)[:2] == (2, [10, 0])
@@ -66,6 +68,7 @@ def test_perfect_players_only_draw() -> None:
     assert kinds.count("draw") >= 3 and "point" not in kinds and kinds.count("paddle") >= 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [Rules(), Rules(spin=False, gravity=GRAVITY)], ids=["spin", "gravity"])
 def test_rallies_are_as_long_as_among_people(rules: Rules) -> None:
     _, _, length = points("medium", "medium", replace(rules, points=7), 3)

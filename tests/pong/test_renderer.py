@@ -46,6 +46,7 @@ def random_scene(generator: np.random.Generator, overlap: bool) -> Scene:
     return scene
 
 
+@pytest.mark.slow
 def test_boxes_are_the_extents_of_what_changes() -> None:
     generator = np.random.default_rng(0)
     cut = absent = 0

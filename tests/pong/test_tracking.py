@@ -85,6 +85,7 @@ def test_a_ball_that_is_overlooked_and_mistaken() -> None:
     assert 1 < np.median(outcome.normalised) < 4.35
 
 
+@pytest.mark.slow
 def test_five_pictures_a_second() -> None:
     """The ball meets a paddle between two of three pictures, and the tracker sees none of the hits."""
     outcome = follow(12, 0.0, 0.0, seeds=4)

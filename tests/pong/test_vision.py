@@ -33,6 +33,7 @@ def play(one: VisionPlayer, level: str, points: int, seed: int = 0, rules: Rules
     return game.score[one.side], game.score[1 - one.side]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "level", "latency"), [(LEFT, "easy", 0.03), (RIGHT, "medium", 0.06)])
 def test_good_eyes_win(side: int, level: str, latency: float, monkeypatch: pytest.MonkeyPatch) -> None:
     eye = Eye(noise=0.5, drop=0.05, false=0.05).look_through(monkeypatch)

@@ -55,6 +55,7 @@ def check_budget(model: Model, made: Plan, what: str, fraction: str, align: int,
     assert getattr(network_cost(cut_network(network, labels, channels), *size), MEASURES[what]) > limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name[6] in "nsm"])
 def test_budgets_on_variants(name: str) -> None:
     model = variant(name)

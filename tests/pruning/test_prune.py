@@ -66,6 +66,7 @@ def check_cut(model: Model, made: Plan, side: int, align: int) -> Model:
 EXAMPLES = {"n": 25, "s": 12, "m": 6, "l": 4, "x": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_cut_equals_masked_on_every_variant(name: str) -> None:
     model = variant(name)
@@ -94,6 +95,7 @@ def test_cut_equals_masked_on_every_variant(name: str) -> None:
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(random_networks(), st.sampled_from(["1/8", "1/2", "0.7"]), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["l1", "l2", "random"]))
 def test_cut_equals_masked_on_random_networks(network: Network, keep: str, align: int, criterion: str) -> None:

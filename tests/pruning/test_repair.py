@@ -63,6 +63,7 @@ def normed(network: Network) -> Network:
     return Network(rows, network.anchors)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(random_networks().map(normed), st.sampled_from(["1/2", "1/4"]), st.integers(0, 9))
 def test_channels_of_scale_zero_leave_nothing_behind(network: Network, keep: str, seed: int) -> None:
@@ -161,6 +162,7 @@ def test_recalibration_by_hand() -> None:
     assert np.array_equal(again.tensors["model.1.conv.weight"], cut.tensors["model.1.conv.weight"])
 
 
+@pytest.mark.slow
 def test_reconstruction_brings_outputs_nearer() -> None:
     model = lively_model(yolov5_network("yolov5n", 3))
     made = plan(model, "0.9", 1, "l2")
@@ -177,6 +179,7 @@ def test_reconstruction_brings_outputs_nearer() -> None:
     assert fitted < constants
 
 
+@pytest.mark.slow
 def test_reconstruction_of_redundant_channels_is_exact() -> None:
     """Where one channel repeats another, the consumers can do without it: least squares must find that."""
     model = lively_model(yolov5_network("yolov5n", 3))

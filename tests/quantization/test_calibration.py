@@ -200,6 +200,7 @@ def test_bad_input(tmp_path: Path) -> None:
         quantize(model, pictures(1), "entropy")
 
 
+@pytest.mark.slow
 def test_errors_of_layers() -> None:
     """Each alone errs less than all together; where the weights of one are ruined, it is the worst."""
     model = quantize(variant("yolov5n"), pictures(1), imgsz=64)

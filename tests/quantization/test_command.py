@@ -40,6 +40,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_files_of_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--weights", "small.safetensors", "--data", "data.yaml", "--pictures", "2", "--skip", "model.0", "model.2.*", "--sensitivity"]
     assert main(["quantize", *arguments]) == 0
@@ -66,6 +67,7 @@ def test_files_of_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert yaml.safe_load((run / "config.yaml").read_text())["skip"] == ["model.0", "model.2.*"]
 
 
+@pytest.mark.slow
 def test_again_on_its_own_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Scales are replaced, and it says so; the same command gives the same file."""
     arguments = ["quantize", "--weights", "small.safetensors", "--source", "set/images/train", "--method", "max"]
@@ -79,6 +81,7 @@ def test_again_on_its_own_result(folder: Path, capsys: pytest.CaptureFixture[str
     assert third.lineage[-1]["percentile"] == 99 and third.scales["images.scale"][0] <= load(first).scales["images.scale"][0]
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mixed").mkdir()
     (folder / "mixed" / "a.jpg").write_bytes(b"no picture")
@@ -91,6 +94,7 @@ def test_pictures_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixtur
     assert "left out: mixed/a.jpg" in printed and "calibrated on 1 pictures" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -106,6 +106,7 @@ def copy(whole: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole[0], tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_summary(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     summary, page = json.loads((folder / "summary.json").read_text()), read(folder)
@@ -261,6 +262,7 @@ def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
         assert {row[0]: row[1] for row in page.tables["recall"][1:]} == {name: f"{row['objects']:,}" for name, row in metrics["per_class"].items()}
 
 
+@pytest.mark.slow
 def test_val_and_prune_runs(whole: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = whole
     weights = str(folder / "4-finetune" / "best.safetensors")

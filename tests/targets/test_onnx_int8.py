@@ -99,6 +99,7 @@ def test_every_layer_with_odd_channel_counts() -> None:
     assert compare_layers(int8(small), picture()) > 50_000
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(network=random_networks())
 def test_every_layer_of_random_networks(network: Network) -> None:
@@ -197,6 +198,7 @@ def noise(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
     return 10 * np.log10(sum(float(np.square(a).sum()) for a in expected) / difference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [False, True])
 def test_openvino_computes_the_same(cut: bool) -> None:
     """As close to NumPy's int8 as values between two steps allow, through sixty layers that amplify them."""
@@ -234,6 +236,7 @@ def test_openvino_computes_concatenations(activation: str | None) -> None:
     assert np.mean(difference < 1e-4) > 0.98 and difference.max() < 0.03
 
 
+@pytest.mark.slow
 def test_openvino_reads_what_it_wrote(tmp_path: Path) -> None:
     import openvino as ov
 

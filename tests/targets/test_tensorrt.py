@@ -118,6 +118,7 @@ def heads(outputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [outputs[f"head{level}"] for level in range(len(outputs))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["original", "1/2 align 1", "1/2 align 8", "1/2 align 16", "1/8 align 1", "1/8 align 8", "1/8 align 16"])
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s", "yolov5n6", "yolov5s6"])
 def test_original_and_pruned(trt: Any, name: str, cut: str) -> None:
@@ -130,6 +131,7 @@ def test_original_and_pruned(trt: Any, name: str, cut: str) -> None:
         assert error(heads(run(engine, batch)), expected) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5m", "yolov5l", "yolov5x", "yolov5m6", "yolov5l6", "yolov5x6"])
 def test_large_variants_are_accepted(trt: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers, types and shapes; the weights are all the same value, because millions of others take long and say nothing."""
@@ -166,6 +168,7 @@ def test_random_networks(network: Network, pad: int, batch: int) -> None:
     assert error(heads(run(engine, images)), expected) < 1e-4
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(network=random_networks(), pad=st.sampled_from([4, 16]))
 def test_random_networks_in_int8(network: Network, pad: int) -> None:
@@ -177,6 +180,7 @@ def test_random_networks_in_int8(network: Network, pad: int) -> None:
     assert error(padded, [x.astype(np.float64) for x in plain]) < 2e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5n6"])
 def test_decoding(trt: Any, name: str) -> None:
     """Rectangles and batches; boxes by the formula, in float64."""
@@ -277,6 +281,7 @@ def with_scales(model: Model, batch: np.ndarray, exclude: Sequence[str] = ()) ->
     return replace(model, scales=scales)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["original", "1/4 align 8"])
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s", "yolov5n6"])
 def test_int8(trt: Any, name: str, cut: str) -> None:
@@ -321,6 +326,7 @@ def run_onnx(graph: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, 
     return {name: np.asarray(value) for name, value in zip(names, session.run(names, feeds), strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["original", "1/2 align 1", "1/2 align 16", "1/8 align 1", "1/8 align 8", "1/8 align 16"])
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s"])
 def test_int8_makes_the_integers_that_onnx_makes(name: str, cut: str) -> None:
@@ -368,6 +374,7 @@ def test_int8_reads_pictures_through_the_scale_of_images(trt: Any) -> None:
     assert not found[0, [0, 1, 3, 4, 5]].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("multiple", [8, 32])
 def test_padding_changes_nothing(trt: Any, precision: str, multiple: int) -> None:

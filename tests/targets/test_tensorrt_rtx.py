@@ -126,6 +126,7 @@ def check(model: Model, height: int, width: int, precision: str, options: dict[s
     return len(engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["original", "1/2 align 8", "1/8 align 1"])
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s", "yolov5n6", "yolov5s6"])
 def test_original_and_pruned(name: str, cut: str) -> None:
@@ -136,6 +137,7 @@ def test_original_and_pruned(name: str, cut: str) -> None:
         assert check(model, sides, sides, precision, {}) > 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5m", "yolov5l", "yolov5x", "yolov5m6", "yolov5l6", "yolov5x6"])
 def test_large_variants(name: str) -> None:
     """Cut, because the original's hundreds of megabytes take half a minute; `python -m` does not leave them out."""
@@ -143,16 +145,19 @@ def test_large_variants(name: str) -> None:
     assert check(model, side(model.network), side(model.network), "fp16", {}) > 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["floats", "batches", "batch", "padded"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_options(precision: str, option: str) -> None:
     check(network_of("yolov5n", "1/2 align 1", True), 64, 96, precision, OPTIONS[option])
 
 
+@pytest.mark.slow
 def test_int8_with_float32_between() -> None:
     check(network_of("yolov5n", "original", True), 64, 64, "int8", {"high_precision": "fp32"})
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(network=random_networks(), precision=st.sampled_from(["fp32", "fp16", "int8"]), pad=st.sampled_from([1, 16]))
 def test_random_networks(network: Network, precision: str, pad: int) -> None:
@@ -357,6 +362,7 @@ _STEPS: dict[str, Callable[..., Any]] = {
 _REFUSALS = (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError)
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(layers=steps(), dtype=st.sampled_from(["FLOAT", "FLOAT", "HALF", "INT32", "UINT8"]), dynamic=st.booleans())
 def test_what_the_stand_in_accepts_is_accepted_with_the_same_shapes(layers: list[tuple[str, Step]], dtype: str, dynamic: bool) -> None:

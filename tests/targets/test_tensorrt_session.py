@@ -69,6 +69,7 @@ def path(tmp_path: Path, fake: Installed) -> Path:
     return engine_file(tmp_path, fake.trt.__version__)
 
 
+@pytest.mark.slow
 def test_outputs_of_every_batch_size_in_any_order(path: Path, fake: Installed) -> None:
     with open_session(path) as session:
         assert (session.info.size, session.info.batch, session.info.batches, session.info.names) == (SIDES, None, (1, 6), small().names)
@@ -133,6 +134,7 @@ def test_tensorrt_that_refuses_to_be_captured(path: Path, fake: Installed, monke
     assert not fake.device.live
 
 
+@pytest.mark.slow
 def test_memory_is_given_back(path: Path, fake: Installed) -> None:
     session = open_session(path)
     for count in range(1, 7):

@@ -94,6 +94,7 @@ def calm(seed: int) -> Model:
     return replace(model, tensors={name: tensor * np.float32(0.05 if ".24.m." in name else 1) for name, tensor in model.tensors.items()})
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_teacher_gets_no_gradient() -> None:
     teacher = calm(0)
     images = paddle.to_tensor(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))
@@ -160,6 +161,7 @@ def test_teachers_that_do_not_fit() -> None:
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distill", ["both", "output", "feature"])
 def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, small_weights: Path, tmp_path: Path, distill: str) -> None:
     fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=1).save(tmp_path / "teacher.safetensors")
@@ -194,6 +196,7 @@ def test_refusals_leave_no_folder(shapes: Path, small_weights: Path, tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_without_a_teacher_it_says_so(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["finetune", "--weights", str(small_weights), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
     assert main([*command, "--epochs", "1", "--noval"]) == 0

@@ -46,6 +46,7 @@ def unlabelled(dataset: Dataset) -> Dataset:
 CASES = {"classes": (Hyperparameters(box=0, obj=0), False), "objectness": (Hyperparameters(), True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_against_differences(lively: Model, pictures: Dataset, case: str) -> None:
     hyper, without_labels = CASES[case]
@@ -116,6 +117,7 @@ def test_classes_in_the_networks_numbers(pictures: Dataset) -> None:
         in_network_classes(pictures, ("a", "b", "c"))
 
 
+@pytest.mark.slow
 def test_the_command(small_weights: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 

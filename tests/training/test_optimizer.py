@@ -30,6 +30,7 @@ def test_the_vector_holds_every_tensor_in_its_place(weights: Weights) -> None:
     assert [sum(kind_of(name) == kind for name in named) for kind in range(4)] == [60, 57, 60, 114]
 
 
+@pytest.mark.slow
 def test_assigning_changes_the_network_itself() -> None:
     network = PaddleNetwork(fresh_model("yolov5n", classes=2))
     weights = Weights(network)

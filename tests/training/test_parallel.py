@@ -66,6 +66,7 @@ def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     return flat.values().numpy(), average.values.numpy()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     # Through the command line, in a process of its own: this one's Paddle must not be part of a group.
     done = subprocess.run([sys.executable, "-m", "octrim", *command(shapes, small_weights, tmp_path), "--devices", "2"], check=False)
@@ -78,6 +79,7 @@ def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_p
     assert len(state.rows) == EPOCHS
 
 
+@pytest.mark.slow
 def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     """As several machines are started: the same result as --devices."""
     script = Path(sys.executable).parent / "octrim"
@@ -88,6 +90,7 @@ def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path)
     np.testing.assert_allclose(state.arrays["values"], by_hand(shapes, small_weights)[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bad_input_is_told_once_and_ends_all(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2", "--hyp", "nothing"]
     done = subprocess.run([sys.executable, "-m", "octrim", *arguments], check=False, capture_output=True, text=True)
@@ -106,6 +109,7 @@ def started(arguments: list[str], log: Path) -> tuple[subprocess.Popen[str], lis
     return process, group
 
 
+@pytest.mark.slow
 def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
     arguments[arguments.index("--epochs") + 1] = "200"
@@ -124,6 +128,7 @@ def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights:
     assert main(["train", "--resume", str(tmp_path / "run"), "--devices", "1"]) == 0
 
 
+@pytest.mark.slow
 def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     """Process 0 evaluates for 35 s, where gloo gives up after 30; and only it knows which epoch is the best."""
     slow = tmp_path / "sitecustomize.py"
@@ -153,6 +158,7 @@ def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path,
     assert len(state.rows) == min(5, state.best[1] + 1 + 4)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
     arguments[arguments.index("--epochs") + 1] = "200"

@@ -152,6 +152,7 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
         assert all((np.abs(sheet.astype(int) - colour).sum(2) < 40).sum() > 100 for colour in colours[: len(NAMES)])
 
 
+@pytest.mark.slow
 def test_labels_with_anchors(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     data = labelled(np.exp(rng.normal(4, 0.5, (300, 2))), ("a", "b"), rng.integers(0, 2, 300))
@@ -166,6 +167,7 @@ def test_labels_with_anchors(tmp_path: Path) -> None:
         assert shares(marked, colour) > 0.05 > shares(without, colour)
 
 
+@pytest.mark.slow
 def test_labels_of_all_kinds_of_sets(tmp_path: Path) -> None:
     empty = labelled(np.zeros((0, 2)), ("a",), np.zeros(0))
     single = labelled(np.asarray([[640.0, 640.0]]), ("a",), np.zeros(1))
@@ -186,6 +188,7 @@ def rows(count: int) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_curves(tmp_path: Path, count: int) -> None:
     table = tmp_path / "results.csv"
@@ -212,6 +215,7 @@ def test_curves_go_where_the_numbers_are(tmp_path: Path) -> None:
     assert abs(np.corrcoef(line[:, 0], line[:, 1])[0, 1]) > 0.999
 
 
+@pytest.mark.slow
 def test_curves_of_odd_tables(tmp_path: Path) -> None:
     """YOLOv5 pads its columns; values may be missing, nan or infinite; other columns get their own panels."""
     table = tmp_path / "results.csv"

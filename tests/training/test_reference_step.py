@@ -56,6 +56,7 @@ def test_matches_per_level(step: Step) -> None:
     assert [len(level) for level in assign(step.targets, shapes, step.loss.anchors)] == step.stored["matched_per_level"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 def test_losses_and_the_gradient_of_every_parameter(step: Step, compiled: bool) -> None:
     network = step.network()
@@ -78,6 +79,7 @@ def test_losses_in_evaluation_mode(step: Step) -> None:
     np.testing.assert_allclose(step(network)[1], [stored[name] for name in ("loss_total_times_batch", "lbox", "lobj", "lcls")], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_five_steps_of_sgd_and_the_moving_average(step: Step) -> None:
     """After the first step two values in the first max-pool are equal to seven digits; which of them gets the gradient is a matter of rounding.

@@ -46,6 +46,7 @@ def plan_without(model: Model, cut: np.ndarray) -> Plan:
     return dataclasses.replace(plan(model, 1, 1, "l2", image_size=(64, 64)), kept=kept)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(random_networks(), st.integers(0, 99), st.floats(0.05, 0.95))
 def test_zeroed_consumers_compute_what_a_cut_network_does(network: Network, seed: int, share: float) -> None:
@@ -64,6 +65,7 @@ def test_zeroed_consumers_compute_what_a_cut_network_does(network: Network, seed
             assert np.abs(one - other).max() <= 1e-9 * max(1.0, float(np.abs(other).max()))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(random_networks(), st.integers(0, 99))
 def test_only_what_follows_from_a_change_is_run_again(network: Network, seed: int) -> None:
@@ -129,6 +131,7 @@ def lively(small_weights: Path) -> Model:
     return dataclasses.replace(small, tensors=lively_tensors(small.network, 3), image_size=64)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_cut_networks(lively: Model, shapes: Path) -> None:
     dataset = open_dataset(shapes, "val")
     found = sensitivity(lively, dataset, "loss", "l2", 96, batch=4)
@@ -169,6 +172,7 @@ def test_losses_are_those_of_cut_networks(lively: Model, shapes: Path) -> None:
     assert all(curve.values[0] == found.baseline for curve in found.groups if curve.channels < 10)  # a tenth of them is no channel
 
 
+@pytest.mark.slow
 def test_map_is_that_of_cut_networks(tiny: Model, tmp_path: Path) -> None:
     dataset = open_dataset(draw_shapes(tmp_path / "shapes", {"val": 5}, seed=1), "val")
     found = sensitivity(tiny, dataset, "map", "l1", batch=3)
@@ -186,6 +190,7 @@ def test_map_is_that_of_cut_networks(tiny: Model, tmp_path: Path) -> None:
     assert len({curve.values[6] for curve in found.groups}) > 6
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_is_told_and_left_out(tiny: Model, shapes: Path) -> None:
     dataset = open_dataset(shapes, "val")
     lines: list[str] = []
@@ -253,6 +258,7 @@ def command(weights: Path, shapes: Path, project: Path, *more: str) -> list[str]
     return ["sensitivity", "--weights", str(weights), "--data", str(shapes), "--project", str(project), *common, *more]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_results(tiny_weights: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(tiny_weights, shapes, tmp_path / "whole", "--criterion", "taylor")) == 0
     whole, run = tmp_path / "whole" / "run", tmp_path / "killed" / "run"

@@ -89,6 +89,7 @@ def test_the_step_is_the_proximal_operator(network: Network, strength: float, pi
     assert sparsity.dead() * len(sparsity.penalised.group) == pytest.approx(dead)
 
 
+@pytest.mark.slow
 def test_a_strength_means_the_same_in_any_batch() -> None:
     model = variant("yolov5n")
     found = []
@@ -101,6 +102,7 @@ def test_a_strength_means_the_same_in_any_batch() -> None:
         np.testing.assert_allclose(other, found[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize(("scope", "target", "align"), [("network", "1/2", 8), ("network", "0.8", 4), ("group", "7/8", 8), ("group", "1/3", 1)])
 def test_a_target_is_met_exactly_whatever_the_gradients_do(growth: str, scope: str, target: str, align: int) -> None:
@@ -154,6 +156,7 @@ def test_what_cannot_be_met_is_refused() -> None:
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", "1"]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tmp_path: Path) -> None:
     data, root = str(shapes), str(tmp_path)
     common = ["--data", data, "--project", root, *COMMON]

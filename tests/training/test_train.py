@@ -56,6 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tupl
     return root / "run", data
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     names = {path.name for path in folder.iterdir()}
@@ -72,6 +73,7 @@ def test_what_a_run_leaves(whole: tuple[Path, Path]) -> None:
     assert [step["action"] for step in model.lineage][-2:] == ["start", "train"] and model.lineage[-1]["epoch"] == 3
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits_with_other_workers(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
     assert main(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run", "--workers", "0", "--cache", "none")) == 0
@@ -79,6 +81,7 @@ def test_the_same_command_gives_the_same_bits_with_other_workers(whole: tuple[Pa
     same_weights(tmp_path / "run", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_two_threads_give_the_same_bits_twice(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     """Not those of one thread, whose sums are taken in another order."""
@@ -88,6 +91,7 @@ def test_two_threads_give_the_same_bits_twice(shapes: Path, small_weights: Path,
     same_weights(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
     assert main(arguments(data, small_weights, tmp_path, "--epochs", "1", "--name", "run", "--seed", "5")) == 0
@@ -105,6 +109,7 @@ def wait_for(path: Path, text: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
     process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
@@ -118,6 +123,7 @@ def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, P
     same_weights(tmp_path / "run", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path, number: int) -> None:
     folder, data = whole
@@ -138,6 +144,7 @@ def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], small_
     same_weights(tmp_path / "run", folder)
 
 
+@pytest.mark.slow
 def test_resuming_after_the_checkpoint_but_before_the_files_that_follow_from_it(whole: tuple[Path, Path], tmp_path: Path) -> None:
     import shutil
 
@@ -153,6 +160,7 @@ def test_resuming_after_the_checkpoint_but_before_the_files_that_follow_from_it(
     same_weights(copy, folder)
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_killed_run(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     process = start(arguments(shapes, small_weights, tmp_path, "--epochs", "50", "--name", "run", "--workers", "2"))
     wait_for(tmp_path / "run" / "log.txt", "1/50")
@@ -183,6 +191,7 @@ def without_warmup(tmp_path: Path) -> list[str]:
     return ["--hyp", str(recipe), "--noval", "--epochs", "2"]
 
 
+@pytest.mark.slow
 def test_batches_that_never_fill_an_accumulation_still_train(
     shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +206,7 @@ def test_batches_that_never_fill_an_accumulation_still_train(
     assert "an optimizer step takes 16 batches and an epoch has 6" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     """All 12 batches are one step, whether a step takes 12 batches or would take 13: nothing is scaled to pictures that are not there."""
     states = []
@@ -210,6 +220,7 @@ def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, small
         np.testing.assert_array_equal(array, states[1].arrays[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
     shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +245,7 @@ def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
     same_weights(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     more = [
         "--epochs",
@@ -264,6 +276,7 @@ def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_p
             assert (model.tensors[name] != tensor).any()
 
 
+@pytest.mark.slow
 def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     seen = []
     for seed in ("0", "1"):
@@ -277,6 +290,7 @@ def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Pat
     assert seen[0] != seen[1]
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_at_the_end_and_hide_no_other_error(tmp_path: Path) -> None:
     config = Train(project=str(tmp_path))
     run = new_run("train", config)
@@ -296,6 +310,7 @@ def test_curves_are_drawn_at_the_end_and_hide_no_other_error(tmp_path: Path) -> 
             raise kind("this")
 
 
+@pytest.mark.slow
 def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "12", "--name", "run", "--patience", "1")) == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
@@ -305,6 +320,7 @@ def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> No
     assert before == (results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes())
 
 
+@pytest.mark.slow
 def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "wild.yaml"
     hyper.write_text("lr0: 10\nweight_decay: 1\nwarmup_epochs: 0\n")  # weights grow tenfold with every step
@@ -314,6 +330,7 @@ def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path,
     assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
 
 
+@pytest.mark.slow
 def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "mine.yaml"
     hyper.write_text("lr0: 0.02\n")
@@ -344,6 +361,7 @@ def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Pat
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_validation_part_without_objects(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (shapes.parent / "labels" / "val").iterdir():
         path.write_text("")
@@ -352,6 +370,7 @@ def test_a_validation_part_without_objects(shapes: Path, small_weights: Path, tm
     assert not (tmp_path / "exp").exists()
 
 
+@pytest.mark.slow
 def test_from_python(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     import octrim
 
@@ -372,6 +391,7 @@ def test_a_configuration_as_a_command_line() -> None:
     assert arguments_of(parse(["train"])) == ["train"]
 
 
+@pytest.mark.slow
 def test_a_picture_deleted_during_training_is_told_and_left_out(
     shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -389,6 +409,7 @@ def test_a_picture_deleted_during_training_is_told_and_left_out(
     assert "left out" in output and "Traceback" not in output and process.returncode == 130
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
 def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
     assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run")) == 0
@@ -405,6 +426,7 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weight
     assert not [path for path in checkpoint.parent.iterdir() if path != checkpoint]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -427,6 +449,7 @@ def test_what_is_refused(
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(whole[0]), "--epochs", "7"]) == 2
     assert "leave out --epochs" in capsys.readouterr().err
@@ -434,6 +457,7 @@ def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.C
     assert "nowhere: not the folder of a run (no config.yaml)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_label_changed_between_runs_is_told(
     whole: tuple[Path, Path], small_weights: Path, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
