@@ -33,7 +33,7 @@ def checked(data: Path, names: tuple[str, ...] = ()) -> Dataset | InputError:
         return first
     for dataset in (first, second):
         hold_invariants(dataset)
-    for name in ("names", "paths", "picture_ids", "category_ids", "report"):
+    for name in ("names", "paths", "picture_ids", "category_ids", "report", "notes"):
         assert getattr(first, name) == getattr(second, name)
     for name in ("sizes", "boxes", "labels", "crowd", "starts"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -61,9 +61,9 @@ def hold_invariants(dataset: Dataset) -> None:
     assert len(dataset.labels) == len(dataset.crowd) == count
     assert all(type(key) in (int, str) for key in dataset.picture_ids)
     assert all(type(key) is int for key in dataset.category_ids)
-    lines = dataset.report.lines()
-    assert len(lines) == len(dataset.report.counts)
-    assert all(line.isprintable() for line in lines)
+    assert len(dataset.report.lines()) == len(dataset.report.counts)
+    assert all(line.isprintable() for line in dataset.lines())
+    assert dataset.report.remarks <= set(dataset.report.counts)
 
 
 def yolo(root: Path, label: str | bytes = "0 .5 .5 .2 .2\n") -> Path:

@@ -51,9 +51,10 @@ def test_coco_by_hand(tmp_path: Path) -> None:
         (entry([1, 1, -3, 2], 5), "box without area, dropped"),
         (entry([200, 1, 5, 5], 5), "box outside the picture, dropped"),
         (entry([1, 1, 2], 5), "annotation without a box of four numbers, dropped"),
-        (entry([1, 1, 2, "2"], 5), "annotation without a box of four numbers, dropped"),
+        (entry([1, 1, 2, "two"], 5), "annotation without a box of four numbers, dropped"),
+        (entry([1, 1, 2, True], 5), "annotation without a box of four numbers, dropped"),
         (entry([1, 1, 2, 10**400], 5), "annotation without a box of four numbers, dropped"),
-        (entry(None, 5), "annotation without a box of four numbers, dropped"),
+        (entry(None, 5, segmentation=[]), "annotation without a box of four numbers, dropped"),
         (entry([10, 20, 30, 10], 5), "box that repeats another of the same picture, dropped"),
     ],
 )

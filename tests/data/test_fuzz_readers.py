@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octrim.data import labelfiles, probe, voc
+from octrim.data import labelfiles, probe, yolorows
 from octrim.data.dataset import Dataset
+from octrim.data.formats import voc
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.curves import save_confusion
@@ -101,22 +102,27 @@ def test_no_file_where_coco_and_voc_expect_one(tmp_path: Path) -> None:
     [
         'val: images/val\nx: "\\UFFFFFFFF"\n',  # PyYAML: OverflowError
         "val: images/val\nnc: " + "9" * 5000,  # more digits than Python converts
-        "path: ~nosuchuser/x\nval: images/val\n",
-        "path: " + "x" * 5000 + "\nval: images/val\n",
         "val: " + "x" * 5000,
         'val: "a\\0b"\n',
         'val: "\\uD800"\n',
-        'path: "\\uD800"\nval: images/val\n',
         "val: /dev/zero\n",
         "val: images/val\nx: " + "{a: " * 100_000,
         "val: images/val\nx: '" + "x" * 2**19 + "'\n",
-        "val: images/val\n".encode("utf-16"),
+        "val: [images/val\n".encode("utf-16"),
     ],
 )
 def test_hostile_data_yaml(tmp_path: Path, content: str | bytes) -> None:
     found = checked(text(yolo(tmp_path) / "data.yaml", content))
     assert isinstance(found, InputError)
     assert str(found).startswith((f"{tmp_path}/data.yaml: ", "/dev/zero: "))
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "x" * 5000, '"\\uD800"', '"a\\nb"', "C:\\\\ds"])
+def test_a_path_that_is_not_here_is_told_and_pictures_are_looked_for_beside_the_file(tmp_path: Path, path: str) -> None:
+    found = checked(text(yolo(tmp_path) / "data.yaml", f"path: {path}\nval: images/val\n"))
+    assert isinstance(found, Dataset)
+    assert len(found) == 2
+    assert any("which is not here; its pictures are looked for beside the file" in note and note.isprintable() for note in found.notes)
 
 
 @pytest.mark.parametrize("data", ["\0", "\ud800", "x" * 400, "~nosuchuser/x", "/dev/null"])
@@ -222,7 +228,7 @@ def test_files_without_end(tmp_path: Path) -> None:
         with (tmp_path / place).open("r+b") as file:
             file.truncate(20 * 2**30)
     assert probe.picture_facts([str(tmp_path / "images" / "val" / "x.png")])["problem"].tolist() == [3]
-    assert labelfiles.yolo_labels([str(tmp_path / "labels" / "val" / "x.txt")])["state"].tolist() == [labelfiles.UNREADABLE]
+    assert yolorows.yolo_labels([str(tmp_path / "labels" / "val" / "x.txt")])["state"].tolist() == [labelfiles.UNREADABLE]
     found = checked(tmp_path)
     assert isinstance(found, Dataset)
     assert (len(found), problems(found)) == (1, {DAMAGED: 1, "label file cannot be read, picture left out": 1})

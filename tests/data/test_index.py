@@ -151,7 +151,7 @@ def test_broken_files_are_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     refused = tmp_path / "images" / "val" / "0001.png"
     with monkeypatch.context() as patch:  # as without permission, which root would have
         patch.setattr(probe, "_header_size", lambda file: None if file.name == str(refused) else (20, 30))
-        patch.setattr(probe, "_decoded_size", lambda path: None)
+        patch.setattr(probe, "_decoded_size", lambda path: (None, 0))
         assert len(open_dataset(tmp_path)) == 5
     assert len(open_dataset(tmp_path)) == 6
 

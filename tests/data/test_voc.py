@@ -23,7 +23,7 @@ def voc(root: Path, objects: str, split: str = "val", stem: str = "a", suffix: s
 
 def item(name: str, *box: object) -> str:
     sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-    return f"<object><name>{name}</name><difficult>1</difficult><bndbox>{sides}</bndbox></object>"
+    return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{sides}</bndbox></object>"
 
 
 def test_voc_by_hand(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_yolo_boxes_by_hand(tmp_path: Path) -> None:
     [
         (b"0 .5 .5 .2", "label row without exactly five values, dropped", 2),
         (b"0 .5 .5 .2 .2 .9", "label row without exactly five values, dropped", 2),
-        (b"0 .1 .1 .2 .1 .2 .2 .1 .2", "label row without exactly five values, dropped", 2),  # a polygon
+        (b"0 .1 .1 .2 .1 .2 .2 .1", "label row without exactly five values, dropped", 2),  # a polygon that lost a number
         (b"0 .5 x .2 .2", "label row with a value that is not a finite number, dropped", 2),
         (b"0 .5 nan .2 .2", "label row with a value that is not a finite number, dropped", 2),
         (b"0 .5 inf .2 .2", "label row with a value that is not a finite number, dropped", 2),
@@ -73,10 +73,12 @@ def test_yolo_text_of_other_systems(tmp_path: Path, content: bytes) -> None:
     assert (len(found.boxes), problems(found)) == (1, {})
 
 
-def test_yolo_label_file_in_utf_16(tmp_path: Path) -> None:
-    found = yolo(tmp_path, "0 .5 .5 .2 .2\n".encode("utf-16"))
-    assert len(found.boxes) == 0
-    assert "label row that is not UTF-8 text, dropped" in problems(found)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_yolo_label_file_in_utf_16(tmp_path: Path, encoding: str) -> None:
+    """As PowerShell's `>` writes it."""
+    found = yolo(tmp_path, "0 .5 .5 .2 .2\r\n1 .5 .5 .4 .4\r\n".encode(encoding))
+    np.testing.assert_allclose(found.boxes, [[40, 20, 60, 30], [30, 15, 70, 35]], atol=1e-5)
+    assert problems(found) == {}
 
 
 def test_yolo_backgrounds_strays_and_broken_pictures(tmp_path: Path) -> None:
@@ -133,17 +135,17 @@ def test_yolo_yaml_of_roboflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("train: images\nnames: [a]", "there is no split val; it has train"),
+        ("test: images\nnames: [a]", "there is no split val; it has test"),
         ("names: [a]", "there is no split val; expected train, val or test"),
         ("val: images\nnc: 3\nnames: [a]", "nc is 3, but there are 1 names"),
         ("val: images\nnc: x", "nc is 'x', expected the number of classes"),
         ("val: images\nnames: {0: a, 2: b}", "expected 0 to 1"),
-        ("val: images\nnames: a", "names is 'a'"),
+        ("val: images\nnames: {a: b}", "the numbers of the names are ['a'], expected 0 to 0"),
         ("val: images\nnames: [[a]]", "names is "),
         ("val: none", "val is none, and there is no"),
         ("val: {a: b}", "is not a path"),
         ("val: [[images]]", "is not a path"),
-        ("path: gone\nval: images", "there is no folder"),
+        ("path: gone\nval: nowhere", "val is nowhere, and there is no"),
         ("val: images", "no pictures"),
         ("[1, 2", "not readable as YAML"),
         ("- a", "expected a mapping"),
@@ -201,7 +203,7 @@ def test_no_picture_is_readable(tmp_path: Path) -> None:
 
 
 def test_unrecognisable(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"looked for a data.yaml, images/ and labels/"):
+    with pytest.raises(InputError, match=r"no data set found; looked for a data.yaml, Annotations/ and ImageSets/Main/"):
         open_dataset(tmp_path)
     with pytest.raises(InputError, match="no such file or folder"):
         open_dataset(tmp_path / "none")

@@ -17,7 +17,7 @@ from octrim.atomic import write_text
 from octrim.commands import Bench
 from octrim.compression.presets import Preset
 from octrim.compression.start import Start, keep_of, sparsity
-from octrim.data.pictures import read_picture
+from octrim.data.pictures import Readable, letterboxed, read_picture
 from octrim.deploy.bench import bench_command
 from octrim.deploy.export import FORMATS, export
 from octrim.errors import InputError
@@ -30,7 +30,7 @@ from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
 from octrim.pong.match import match
 from octrim.pong.options import MatchOptions
-from octrim.pruning.command import cut, letterboxed, write_plan
+from octrim.pruning.command import cut, write_plan
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, parse_fraction, plan
 from octrim.runs import Run
@@ -202,15 +202,12 @@ def _gone(made: Plan, row: Row) -> np.ndarray:
 
 def _training_pictures(job: Job, size: int) -> np.ndarray:
     """Some that can be read, drawn by the seed: uint8 RGB `[pictures, size, size, 3]`."""
-    fitted = []
-    for path in drawn(job.start.train_set, _REPAIR_PICTURES, job.start.config.seed).paths:
-        try:
-            fitted.append(letterboxed([path], size, size))
-        except InputError as error:
-            job.run.print(f"left out: {error}")
-    if not fitted:
-        raise InputError(f"{job.start.config.data}: none of the training pictures can be read")
-    return np.concatenate(fitted)
+    readable = Readable(drawn(job.start.train_set, _REPAIR_PICTURES, job.start.config.seed).paths)
+    readable.require()
+    fitted = letterboxed(readable, size, size)
+    for line in readable.failures:
+        job.run.print(f"left out: {line}")
+    return fitted
 
 
 def _finetune_step(job: Job, folder: Path, cut: Path) -> dict[str, Any]:

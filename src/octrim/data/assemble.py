@@ -10,23 +10,29 @@ from typing import Any
 import numpy as np
 
 from octrim.data.crew import Arrays
-from octrim.data.dataset import Dataset, Report
-from octrim.data.labelfiles import MISSING, ROW_PROBLEMS, UNREADABLE
-from octrim.data.probe import PICTURE_PROBLEMS
+from octrim.data.dataset import Dataset, Report, printable
+from octrim.data.labelfiles import CROWD, DIFFICULT, KEYPOINTS, MISSING, POLYGON, ROW_PROBLEMS, UNREADABLE
+from octrim.data.probe import PICTURE_PROBLEMS, PICTURE_REMARKS
 from octrim.errors import InputError
+
+ROW_REMARKS = {
+    POLYGON: "polygon or mask, taken as the box around it",
+    KEYPOINTS: "pose, of which the box is taken and the points are ignored",
+    DIFFICULT: "object marked difficult, not counted when missed and not trained on (--keep-difficult takes it as any other)",
+}
 
 
 @dataclass(eq=False)
 class Annotations:
     """Boxes of any format. picture: place in the list of pictures; label: class number, any integer; boxes_xyxy: float64, pixels.
 
-    place: file and line of a row, for the report.
+    mark: uint8, a sum of POLYGON, KEYPOINTS, DIFFICULT and CROWD. place: file and line of a row, for the report.
     """
 
     picture: np.ndarray
     label: np.ndarray
     boxes_xyxy: np.ndarray
-    crowd: np.ndarray
+    mark: np.ndarray
     place: Callable[[int], str]
 
 
@@ -40,9 +46,12 @@ def assemble(
     report: Report,
     category_ids: Sequence[int] | None = None,
     left_out: np.ndarray | None = None,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """left_out: bool per picture, for reasons that are in the report already. Raises InputError where no picture remains."""
     problems = facts["problem"]
+    for code, remark in enumerate(PICTURE_REMARKS, 1):
+        add_remark(report, remark, np.flatnonzero(facts["remark"] == code), lambda index: paths[index])
     for code, problem in enumerate(PICTURE_PROBLEMS, 1):
         add_rows(report, problem, np.flatnonzero(problems == code), lambda index: paths[index])
     usable = problems == 0
@@ -62,7 +71,10 @@ def assemble(
     order = _within(order, report, "box outside the picture, dropped", found, (final[:, 2:] > final[:, :2]).all(1))
     reaches = np.abs(clipped - boxes).max(1, initial=0) > 1
     add_rows(report, "box reaches outside the picture, clipped", order[reaches[order]], found.place)
-    order = order[_first_of_equals(found.picture[order], found.label[order], found.crowd[order], final[order], order, report, found.place)]
+    ignored = (found.mark & (CROWD | DIFFICULT)) > 0
+    order = order[_first_of_equals(found.picture[order], found.label[order], ignored[order], final[order], order, report, found.place)]
+    for mark, remark in ROW_REMARKS.items():
+        add_remark(report, remark, order[(found.mark[order] & mark) > 0], found.place)
     picture = (np.cumsum(usable) - 1)[found.picture[order]]
     kept = np.flatnonzero(usable).tolist()
     return Dataset(
@@ -71,18 +83,13 @@ def assemble(
         sizes=facts["size"][usable],
         boxes=final[order],
         labels=found.label[order].astype(np.int32),
-        crowd=found.crowd[order],
+        crowd=ignored[order],
         starts=np.concatenate([[0], np.cumsum(np.bincount(picture, minlength=len(kept)))]).astype(np.int64),
         picture_ids=tuple(picture_ids[index] for index in kept),
         category_ids=tuple(range(len(names)) if category_ids is None else category_ids),
-        report=Report(report.counts, {problem: [_printable(place) for place in places] for problem, places in report.examples.items()}),
+        report=Report(report.counts, {problem: list(map(printable, places)) for problem, places in report.examples.items()}, report.remarks),
+        notes=tuple(map(printable, notes)),
     )
-
-
-def _printable(place: str) -> str:
-    """On one line of bounded length: a file name may hold line ends and bytes that are no text, and an annotation file any length of it."""
-    place = place if len(place) <= 1000 else f"{place[:600]} .. {place[-300:]}"
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in place)
 
 
 def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
@@ -91,6 +98,13 @@ def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[in
         report.add(problem, place(index))
     if len(rows) > 5:
         report.add(problem, "", len(rows) - 5)
+
+
+def add_remark(report: Report, remark: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
+    """As `add_rows`, for what is no problem."""
+    if len(rows):
+        report.remarks.add(remark)
+        add_rows(report, remark, rows, place)
 
 
 def file_problems(report: Report, table: Arrays, files: Sequence[str], what: str, missing: bool, unit: str = ":") -> None:

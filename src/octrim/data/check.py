@@ -28,7 +28,7 @@ SHARES = (0.001, 0.01, 0.1)  # of the picture's area
 def check(config: Data) -> None:
     """Print and write the counts, the charts and a sheet of labelled pictures."""
     if config.check is None:
-        raise InputError("--check is missing: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
+        raise InputError("--check is missing: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
     dataset = open_dataset(config.check, config.split, config.names)
     run = new_run("data", config)
     write_bytes(run.path / "contact.jpg", contact_sheet(dataset, seed=0))
@@ -39,9 +39,10 @@ def check(config: Data) -> None:
     run.print(_counted(facts))
     run.print(_class_table(facts))
     run.print(_size_table(facts))
-    lines = dataset.report.lines()
-    run.print(f"problems: {sum(dataset.report.counts.values()):,}" if lines else "no problems found")
-    for line in lines:
+    for note in dataset.notes:
+        run.print(Text(note))
+    run.print(f"problems: {dataset.report.problems:,}" if dataset.report.problems else "no problems found")
+    for line in dataset.report.lines():
         run.print(Text(f"  {line}"))  # as it is: paths may hold what Rich takes for markup
     run.print(Text(f"counts, charts and a sheet of labelled pictures: {run.path}"))
 

@@ -15,12 +15,20 @@ from octrim.data.assemble import Annotations, add_rows, assemble
 from octrim.data.crew import Arrays
 from octrim.data.dataset import Dataset, Report
 from octrim.data.index import Index
-from octrim.data.labelfiles import file_digest, read_bytes, word_array, words_of
+from octrim.data.labelfiles import CROWD, POLYGON, file_digest, read_bytes, word_array, words_of
+from octrim.data.paths import Located, Locator, exists
+from octrim.data.pictures import is_picture
+from octrim.data.shapes import segmentation_box
+from octrim.data.texts import decoded
+from octrim.data.values import flag, name, number, whole
 from octrim.errors import InputError, shown
 
 
-def read_coco(path: Path, split: str, index: Index) -> Dataset:
-    """An annotation file and its pictures. Raises InputError where it is no COCO file or holds no categories."""
+def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -> Dataset:
+    """An annotation file and its pictures. trees: folders of the data set, in which pictures are looked for by name at last.
+
+    Raises InputError where it is no COCO file or holds no categories.
+    """
     try:
         data = read_bytes(str(path))
     except OSError as error:
@@ -34,9 +42,10 @@ def read_coco(path: Path, split: str, index: Index) -> Dataset:
         index.put("coco/", arrays)
     texts: Any = words_of(arrays["texts"])
     names, category_ids, files, picture_ids, counts, examples = texts
-    pictures = _found_pictures(path, split, files)
+    located = _located(path, split, files, trees)
+    pictures = located.paths
     if not pictures:
-        raise InputError(f"{path}: the list of images is empty")
+        raise InputError(f"{path}: the list of images is empty{_first_problem(counts, examples)}")
     facts, _ = index.facts(pictures, [], "")
     report = Report(counts, examples)
     stated, actual = arrays["stated"], facts["size"]
@@ -51,17 +60,30 @@ def read_coco(path: Path, split: str, index: Index) -> Dataset:
     def place(row: int) -> str:
         return f"{path}: annotation {ids[row]}" if ids[row] >= 0 else f"{path}: annotations[{-1 - ids[row]}]"
 
-    found = Annotations(arrays["picture"], arrays["label"], corners, arrays["crowd"], place)
-    return assemble(path, names, pictures, picture_ids, facts, found, report, category_ids)
+    found = Annotations(arrays["picture"], arrays["label"], corners, arrays["mark"], place)
+    return assemble(path, names, pictures, picture_ids, facts, found, report, category_ids, notes=located.note(str(path)))
+
+
+def _first_problem(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
+    return "".join(f"; {line}" for line in Report(counts, examples).lines()[:1])
+
+
+_AROUND: Any = ("box around the segmentation",)
+"""Key under which an annotation without a box carries the one around its segmentation; no file can have it."""
 
 
 def _load(path: Path, data: bytes) -> dict[str, Any]:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
-        entry.pop("segmentation", None)  # most of the file, and never used: let go at once
+        segmentation = entry.pop("segmentation", None)  # most of the file: let go at once
+        if segmentation and _no_box(entry.get("bbox")):
+            entry[_AROUND] = segmentation_box(segmentation)
         return entry
 
     try:
-        document = json.loads(data, object_hook=slim)
+        try:
+            document = json.loads(data, object_hook=slim)
+        except UnicodeDecodeError:
+            document = json.loads(decoded(data), object_hook=slim)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {shown(str(error))}") from None
     lists = ("images", "annotations", "categories")
@@ -70,88 +92,153 @@ def _load(path: Path, data: bytes) -> dict[str, Any]:
     return document
 
 
+def _no_box(box: Any) -> bool:
+    """Whether an annotation says nothing of its box, or only zeros, as tools do that know nothing but outlines."""
+    return box is None or box in ([], {}, "") or (isinstance(box, list) and all(number(side) == 0 for side in box))
+
+
+class _Ids:
+    """The numbers that a file gives to pictures or classes; found as they are written, else by what they mean: 7, "7" and 7.0 are one."""
+
+    def __init__(self) -> None:
+        self.places: dict[int | str, int] = {}
+        self._meant: dict[int, int | None] = {}
+
+    def add(self, key: Any) -> int | None:
+        """The place of a new number; None for one that is there, or is none."""
+        key = _key(key)
+        if key is None or key in self.places:
+            return None
+        place = self.places[key] = len(self.places)
+        meant = whole(key)
+        if meant is not None:
+            self._meant[meant] = None if meant in self._meant else place  # "7" and "07" in one file mean two
+        return place
+
+    def find(self, key: Any) -> int | None:
+        key = _key(key)
+        if key is None or key in self.places:
+            return None if key is None else self.places[key]
+        meant = whole(key)
+        return None if meant is None else self._meant.get(meant)
+
+
+def _key(value: Any) -> int | str | None:
+    """A number or text that can stand for a picture; None for everything else. Python holds true for 1, and it is neither."""
+    return value if isinstance(value, str) or type(value) is int else whole(value)
+
+
 def _parse(path: Path, document: dict[str, Any]) -> Arrays:
     """All that is used of it, as arrays; `texts` is JSON."""
     report = Report()
-    categories = document["categories"]
-    if not categories or not all(map(_is_category, categories)):
-        raise InputError(f"{path}: categories are {shown(categories)}, expected entries with a whole number as id, and a name")
-    categories = sorted(categories, key=lambda entry: entry["id"])
-    class_of = {entry["id"]: number for number, entry in enumerate(categories)}
-    if len(class_of) < len(categories):
-        raise InputError(f"{path}: two categories have the same id: {shown([entry['id'] for entry in categories])}")
-    picture_of: dict[Any, int] = {}
+    names, class_of, category_ids = _categories(path, document["categories"])
+    picture_ids = _Ids()
     files: list[str] = []
     stated: list[tuple[int, int]] = []
-    for number, entry in enumerate(document["images"]):
-        key, name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
-        if type(key) not in (int, str) or not isinstance(name, str) or not name or "\0" in name:
-            report.add("image entry without an id and a file name, left out", f"{path}: images[{number}]")
-        elif key in picture_of:
-            report.add("image entry that repeats an id, left out", f"{path}: images[{number}] (id {shown(key)})")
+    for place, entry in enumerate(document["images"]):
+        key, file = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
+        if _key(key) is None or not isinstance(file, str) or not file or "\0" in file:
+            report.add("image entry without an id and a file name, left out", f"{path}: images[{place}]")
+        elif picture_ids.add(key) is None:
+            report.add("image entry that repeats an id, left out", f"{path}: images[{place}] (id {shown(key)})")
         else:
-            picture_of[key] = len(files)
-            files.append(name)
+            files.append(file)
             stated.append((_side(entry.get("height")), _side(entry.get("width"))))
-    picture, label, boxes, crowd, ids = [], [], [], [], []
-    for number, entry in enumerate(document["annotations"]):
+    rows = _Rows(path, picture_ids, class_of, report)
+    for place, entry in enumerate(document["annotations"]):
+        rows.add(place, entry)
+    texts = word_array([names, category_ids, files, list(picture_ids.places), report.counts, report.examples])
+    return {"texts": texts, "stated": np.asarray(stated, np.int32).reshape(-1, 2)} | rows.arrays()
+
+
+class _Rows:
+    """Annotations one by one: those that can be used, as columns; the others go to the report."""
+
+    def __init__(self, path: Path, pictures: _Ids, classes: _Ids, report: Report) -> None:
+        self._path, self._pictures, self._classes, self._report = path, pictures, classes, report
+        self._columns: tuple[list[Any], ...] = ([], [], [], [], [])
+
+    def add(self, place: int, entry: Any) -> None:
         if not isinstance(entry, dict):
-            report.add("annotation that is not an object, dropped", f"{path}: annotations[{number}]")
-            continue
-        key = entry.get("id")
-        key = key if type(key) is int and 0 <= key < 2**63 else -1 - number
-        place = f"{path}: annotation {key}" if key >= 0 else f"{path}: annotations[{number}]"
+            self._report.add("annotation that is not an object, dropped", f"{self._path}: annotations[{place}]")
+            return
+        key = whole(entry.get("id"))
+        key = key if key is not None and key >= 0 else -1 - place
+        where = f"{self._path}: annotation {key}" if key >= 0 else f"{self._path}: annotations[{place}]"
         home, kind = entry.get("image_id"), entry.get("category_id")
-        if type(home) not in (int, str) or home not in picture_of:
-            report.add("annotation of an image that is not in the file, dropped", f"{place} (image_id {shown(home)})")
-        elif type(kind) is not int or kind not in class_of:
-            report.add("annotation of a category that is not in the file, dropped", f"{place} (category_id {shown(kind)})")
-        elif (box := _four_numbers(entry.get("bbox"))) is None:
-            report.add("annotation without a box of four numbers, dropped", place)
+        picture, label = self._pictures.find(home), self._classes.find(kind)
+        mark = 0
+        box = _four_numbers(entry.get("bbox"))
+        around = entry.get(_AROUND)
+        if around is not None and _no_box(entry.get("bbox")):
+            box, mark = [around[0], around[1], around[2] - around[0], around[3] - around[1]], POLYGON
+        crowd = flag(entry.get("iscrowd", 0))
+        if crowd is None:
+            self._report.add("iscrowd that is neither 0 nor 1, taken as 0", f"{where} ({shown(entry['iscrowd'])})")
+        if picture is None:
+            self._report.add("annotation of an image that is not in the file, dropped", f"{where} (image_id {shown(home)})")
+        elif label is None:
+            self._report.add("annotation of a category that is not in the file, dropped", f"{where} (category_id {shown(kind)})")
+        elif box is None:
+            self._report.add("annotation without a box of four numbers, dropped", where)
         else:
-            picture.append(picture_of[home])
-            label.append(class_of[kind])
-            boxes.append(box)
-            crowd.append(entry.get("iscrowd", 0) not in (0, False, None))
-            ids.append(key)
-    names = [entry["name"] for entry in categories]
-    texts = word_array([names, list(class_of), files, list(picture_of), report.counts, report.examples])
-    return {
-        "texts": texts,
-        "stated": np.asarray(stated, np.int32).reshape(-1, 2),
-        "picture": np.asarray(picture, np.int32),
-        "label": np.asarray(label, np.int32),
-        "boxes_xywh": np.asarray(boxes, np.float64).reshape(-1, 4),
-        "crowd": np.asarray(crowd, bool),
-        "id": np.asarray(ids, np.int64),
-    }
+            for column, value in zip(self._columns, (picture, label, box, mark | CROWD if crowd else mark, key), strict=True):
+                column.append(value)
+
+    def arrays(self) -> Arrays:
+        picture, label, boxes, mark, ids = self._columns
+        return {
+            "picture": np.asarray(picture, np.int32),
+            "label": np.asarray(label, np.int32),
+            "boxes_xywh": np.asarray(boxes, np.float64).reshape(-1, 4),
+            "mark": np.asarray(mark, np.uint8),
+            "id": np.asarray(ids, np.int64),
+        }
 
 
-def _is_category(entry: Any) -> bool:
-    return isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
+def _categories(path: Path, entries: list[Any]) -> tuple[list[str], _Ids, list[int]]:
+    """Names in the order of their numbers, their places by number, and the numbers."""
+    found = [(whole(entry.get("id")), name(entry.get("name"))) if isinstance(entry, dict) else (None, None) for entry in entries]
+    if not found or not all(key is not None and text is not None for key, text in found):
+        raise InputError(f"{path}: categories are {shown(entries)}, expected entries with a whole number as id, and a name")
+    ordered = sorted(((key, text) for key, text in found if key is not None and text is not None), key=lambda pair: pair[0])
+    places = _Ids()
+    if any(places.add(key) is None for key, _ in ordered):
+        raise InputError(f"{path}: two categories have the same id: {shown([key for key, _ in ordered])}")
+    return [text for _, text in ordered], places, [key for key, _ in ordered]
 
 
 def _side(value: Any) -> int:
-    return value if type(value) is int and 0 < value < 2**31 else 0
+    side = whole(value)
+    return side if side is not None and 0 < side < 2**31 else 0
 
 
 def _four_numbers(box: Any) -> list[float] | None:
-    if type(box) is not list or len(box) != 4:
+    """Four numbers, which may be written as text, each or all in one; NaN and infinity are numbers here and reported as such later."""
+    if isinstance(box, str) and len(box) < 1000:
+        box = box.strip("[]() ").replace(",", " ").split()
+    if not isinstance(box, list) or len(box) != 4:
         return None
-    for value in box:
-        if type(value) is not float and (type(value) is not int or abs(value) > 2**53):
+    values = []
+    for side in box:
+        value = side if type(side) is float else number(side)
+        if value is None or (type(side) is int and abs(side) > 2**53):
             return None
-    return box
+        values.append(value)
+    return values
 
 
-def _found_pictures(path: Path, split: str, files: Sequence[str]) -> list[str]:
+def _located(path: Path, split: str, files: Sequence[str], trees: Sequence[str]) -> Located:
     """Where the pictures are, beside the annotation file or in a folder near it. What is nowhere keeps its first guess."""
     bases = [str(base) for base in _bases(path, split)]
-    pictures = []
-    for name in files:
+
+    def plain(name: str) -> tuple[str, bool]:
         tries = (os.path.join(base, name) for base in bases)  # noqa: PTH118
-        pictures.append(next((place for place in tries if os.path.exists(place)), os.path.join(bases[0], name)))  # noqa: PTH110, PTH118
-    return pictures
+        found = next((place for place in tries if exists(place)), None)
+        return found or os.path.join(bases[0], name), found is not None  # noqa: PTH118
+
+    near = list(trees) or [str(path.parent)]
+    return Locator(bases, near, split, is_picture).locate(files, plain)
 
 
 def _bases(path: Path, split: str) -> list[Path]:

@@ -18,26 +18,41 @@ from typing import IO, Any
 
 import numpy as np
 
-from octrim.data.labelfiles import voc_labels, yolo_labels
-from octrim.data.probe import picture_facts
+from octrim.data.labelmeshapes import labelme_labels
+from octrim.data.probe import picture_facts, picture_hashes
+from octrim.data.vocobjects import voc_labels
+from octrim.data.yolorows import yolo_labels
 
 Arrays = dict[str, np.ndarray]
-TASKS: dict[str, Callable[[Sequence[str]], Arrays]] = {"pictures": picture_facts, "yolo": yolo_labels, "voc": voc_labels}
-COST = {"pictures": 50e-6, "yolo": 10e-6, "voc": 300e-6}  # seconds per file, roughly; only decides how many processes are worth starting
+TASKS: dict[str, Callable[..., Arrays]] = {
+    "pictures": picture_facts,
+    "hashes": picture_hashes,
+    "yolo": yolo_labels,
+    "voc": voc_labels,
+    "labelme": labelme_labels,
+}
+COST = {"pictures": 50e-6, "hashes": 200e-6, "yolo": 10e-6, "voc": 300e-6, "labelme": 300e-6}
+"""Seconds per file, roughly; only decides how many processes are worth starting."""
 CHUNK = 1000  # files; the same for any number of workers
+
+
+def run_task(task: str, paths: Sequence[str]) -> Arrays:
+    """What a task makes of files. task: a name of TASKS, with an argument behind a colon where it takes one."""
+    name, _, argument = task.partition(":")
+    return TASKS[name](paths, argument) if argument else TASKS[name](paths)
 
 
 def run_jobs(jobs: Sequence[tuple[str, list[str]]], workers: int | None, advance: Callable[[int], None]) -> list[Arrays]:
     """The results of (task, paths), in their order. workers: processes; None takes as many as pay, 1 works here. advance: told of files done."""
     if workers is None:
-        seconds = sum(COST[task] * len(paths) for task, paths in jobs)
+        seconds = sum(COST[task.partition(":")[0]] * len(paths) for task, paths in jobs)
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(min(processors, int(seconds / 0.5)), 1)
     workers = min(workers, len(jobs))
     if workers < 2:
         results = []
         for task, paths in jobs:
-            results.append(TASKS[task](paths))
+            results.append(run_task(task, paths))
             advance(len(paths))
         return results
     return _shared(jobs, workers, advance)
@@ -54,7 +69,7 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
     share(__name__, [json.dumps(job).encode() for job in jobs], workers, take)
     for number, (task, paths) in enumerate(jobs):
         if number not in found:
-            found[number] = TASKS[task](paths)
+            found[number] = run_task(task, paths)
             advance(len(paths))
     return [found[number] for number in range(len(jobs))]
 
@@ -141,7 +156,7 @@ def serve() -> None:
         while True:
             task, paths = json.loads(receive(source))
             buffer = io.BytesIO()
-            results: dict[str, Any] = {**TASKS[task](paths)}
+            results: dict[str, Any] = {**run_task(task, paths)}
             np.savez(buffer, **results)
             send(output, buffer.getvalue())
 

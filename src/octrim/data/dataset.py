@@ -11,10 +11,14 @@ import numpy as np
 
 @dataclass
 class Report:
-    """What was wrong with a data set: how often each problem occurred, and the first places where it did."""
+    """What was wrong with a data set: how often each problem occurred, and the first places where it did.
+
+    remarks: those of the problems that are none, but ought to be known: a polygon that was taken as a box.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    remarks: set[str] = field(default_factory=set)
 
     def add(self, problem: str, place: str, count: int = 1) -> None:
         """problem: what and what was done about it, the same words each time ("box outside the picture, clipped"); place: file and line."""
@@ -23,10 +27,10 @@ class Report:
         if len(places) < 5:
             places.append(place)
 
-    def merge(self, other: Report) -> None:
-        for problem, count in other.counts.items():
-            self.counts[problem] = self.counts.get(problem, 0) + count
-            self.examples[problem] = [*self.examples.get(problem, []), *other.examples[problem]][:5]
+    @property
+    def problems(self) -> int:
+        """How many problems there are, remarks not counted."""
+        return sum(count for problem, count in self.counts.items() if problem not in self.remarks)
 
     def lines(self) -> list[str]:
         """For people: a line per problem."""
@@ -42,8 +46,9 @@ class Dataset:
 
     names: one per class. paths: of the pictures. sizes: int32 `[pictures, 2]`, height and width as shown (EXIF orientation applied).
     boxes: float32 `[boxes, 4]`, x1 y1 x2 y2 in pixels of the picture, inside it. labels: int32 `[boxes]`, class numbers.
-    crowd: bool `[boxes]`, regions of many objects, which evaluation ignores and training leaves out. picture_ids, category_ids: what
-    the format calls pictures and classes (COCO's own numbers; otherwise the file's stem, and the class number).
+    crowd: bool `[boxes]`, regions of many objects, and objects marked difficult, which evaluation ignores and training leaves out.
+    picture_ids, category_ids: what the format calls pictures and classes (COCO's own numbers; otherwise the file's stem, and the class number).
+    notes: lines about how the data set was read: as which format, which part of it, with names from where.
     """
 
     names: tuple[str, ...]
@@ -56,6 +61,11 @@ class Dataset:
     picture_ids: tuple[int | str, ...]
     category_ids: tuple[int, ...]
     report: Report = field(default_factory=Report)
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """For people: how the data set was read, and what is wrong with it."""
+        return [*self.notes, *self.report.lines()]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -79,3 +89,9 @@ class Dataset:
             starts=np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64),
             picture_ids=tuple(self.picture_ids[picture] for picture in pictures),
         )
+
+
+def printable(line: str) -> str:
+    """On one line of bounded length: a file name may hold line ends and bytes that are no text, and an annotation file any length of it."""
+    line = line if len(line) <= 1000 else f"{line[:600]} .. {line[-300:]}"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in line)

@@ -21,9 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from octrim.atomic import replacing
 from octrim.data.crew import CHUNK, Arrays, run_jobs
-from octrim.data.labelfiles import MOST_BYTES, READ, file_digest, joined, read_bytes, taken, word_array, words_of
+from octrim.data.labelfiles import MOST_BYTES, MOST_WITH_PICTURE, READ, file_digest, joined, read_bytes, taken, word_array, words_of
 
-VERSION = 2  # of the format, and of what the facts mean: raise it when reading changes
+VERSION = 3  # of the format, and of what the facts mean: raise it when reading changes
 
 
 class Index:
@@ -40,18 +40,20 @@ class Index:
 
     def facts(self, pictures: list[str], labels: list[str], task: str) -> tuple[Arrays, Arrays]:
         """Facts of the pictures (see `probe`) and the table of the label files (see `labelfiles`), read by `task`, from disk where need be."""
-        known = self._known_pictures(pictures), self._known_labels(labels, task)
-        missing = [np.flatnonzero(places < 0) for places in known]
-        jobs = [
-            (name, [files[index] for index in part])
-            for name, files, indices in (("pictures", pictures, missing[0]), (task, labels, missing[1]))
-            for part in np.split(indices, range(CHUNK, len(indices), CHUNK))
-            if len(part)
-        ]
-        with _progress(sum(len(files) for _, files in jobs)) as advance:
-            results = run_jobs(jobs, self._workers, advance)
+        known = self._known_pictures(pictures, "pictures"), self._known_labels(labels, task)
+        jobs = [*_jobs("pictures", pictures, known[0]), *_jobs(task, labels, known[1])]
+        results = self._run(jobs)
         split = sum(name == "pictures" for name, _ in jobs)
         return self._merged("pictures", pictures, known[0], results[:split]), self._merged(task, labels, known[1], results[split:])
+
+    def hashes(self, pictures: list[str]) -> np.ndarray:
+        """A number of each picture's bytes, uint64 `[n]`, 0 for those that cannot be read."""
+        known = self._known_pictures(pictures, "hashes")
+        return self._merged("hashes", pictures, known, self._run(_jobs("hashes", pictures, known)))["hash"]
+
+    def _run(self, jobs: list[tuple[str, list[str]]]) -> list[Arrays]:
+        with _progress(sum(len(files) for _, files in jobs)) as advance:
+            return run_jobs(jobs, self._workers, advance)
 
     def texts(self, name: str) -> list[str]:
         """Stored strings; empty where there are none."""
@@ -94,8 +96,8 @@ class Index:
         place = {path: index for index, path in enumerate(stored)}
         return np.asarray([place.get(path, -1) for path in paths], np.int64)
 
-    def _known_pictures(self, paths: Sequence[str]) -> np.ndarray:
-        places = self._places("pictures", paths)
+    def _known_pictures(self, paths: Sequence[str], task: str) -> np.ndarray:
+        places = self._places(task, paths)
         if not (places >= 0).any():
             return places
         stamps: list[tuple[int, int]] = []
@@ -106,7 +108,7 @@ class Index:
                 stamps.append((-1, -1))
             else:
                 stamps.append((status.st_size, status.st_mtime_ns))
-        table = self.arrays("pictures/")
+        table = self.arrays(f"{task}/")
         # What could not be read is tried again: permissions can change without a trace in either.
         same = (table["stamp"][places] == np.asarray(stamps)).all(1) & (table["problem"][places] == 0)
         return np.where(same, places, -1)
@@ -116,12 +118,13 @@ class Index:
         if not (places >= 0).any():
             return places
         table = self.arrays(f"{task}/")
+        most = (MOST_WITH_PICTURE if task == "labelme" else MOST_BYTES) + 1
         digests, read = table["digest"].tobytes(), (table["state"] == READ).tolist()
         for index, (place, path) in enumerate(zip(places.tolist(), paths, strict=True)):
             if place < 0:
                 continue
             try:
-                same = read[place] and file_digest(read_bytes(path, MOST_BYTES + 1)) == digests[16 * place : 16 * place + 16]
+                same = read[place] and file_digest(read_bytes(path, most)) == digests[16 * place : 16 * place + 16]
             except OSError:
                 same = False
             if not same:
@@ -139,12 +142,18 @@ class Index:
         count = len(self.texts(f"{task}/paths"))
         order = known.copy()
         order[known < 0] = count + np.arange((known < 0).sum())
-        if task == "pictures":
+        if task in ("pictures", "hashes"):
             facts = {key: np.concatenate([part[key] for part in parts])[order] for key in parts[0]}
         else:
             facts = taken(joined(parts), order)
         self.put(f"{task}/", {**facts, "paths": word_array(paths)})
         return facts
+
+
+def _jobs(task: str, files: list[str], known: np.ndarray) -> list[tuple[str, list[str]]]:
+    """What has to be read, in chunks."""
+    missing = np.flatnonzero(known < 0)
+    return [(task, [files[index] for index in part]) for part in np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(part)]
 
 
 def _sum(arrays: Arrays) -> np.ndarray:

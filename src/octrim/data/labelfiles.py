@@ -1,9 +1,9 @@
-"""Label files in bulk: YOLO text and Pascal VOC XML into flat arrays, with what is wrong in them.
+"""Label files in bulk as tables of flat arrays, with what is wrong in them, whatever their format.
 
 A table holds, per file: `digest` uint8 `[n, 16]` (blake2b), `state` uint8 (READ, MISSING, UNREADABLE), `count` and `bad_count` int32.
-Per row of all files in turn: `rows` float64 `[m, 5]` (class and four coordinates as the format has them) and `line` int32. Per row
-that cannot be used: `bad_line` int32 and `bad_code` uint8, a place in ROW_PROBLEMS. `words`: VOC's class names, which the class counts,
-as JSON in uint8.
+Per row of all files in turn: `rows` float64 `[m, 5]` (class and four coordinates as the format has them), `line` int32 and `mark` uint8,
+a sum of POLYGON, KEYPOINTS and DIFFICULT. Per row that cannot be used: `bad_line` int32 and `bad_code` uint8, a place in ROW_PROBLEMS.
+`words`: class names of formats that have them in every file, which the class counts, as JSON in uint8.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import compress
-from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
+
+from octrim.data.texts import decoded_paths
 
 READ, MISSING, UNREADABLE = range(3)
 ROW_PROBLEMS = (
@@ -29,14 +28,14 @@ ROW_PROBLEMS = (
     "label row with a value outside 0..1, dropped",
     "object without a name or a box, dropped",
     "box without area (xmin >= xmax or ymin >= ymax), dropped",
+    "shape that has no area (a point or a line), dropped",
 )
-COLUMNS, ENCODING, NUMBER, CLASS, RANGE, INCOMPLETE, AREA = range(len(ROW_PROBLEMS))
+COLUMNS, ENCODING, NUMBER, CLASS, RANGE, INCOMPLETE, AREA, LINE = range(len(ROW_PROBLEMS))
+POLYGON, KEYPOINTS, DIFFICULT, CROWD = 1, 2, 4, 8
 PER_FILE = ("digest", "state", "count", "bad_count")
 MOST_CLASSES = 65536
 MOST_BYTES = 2**24  # of one picture's label file: half a million rows
-EXCESS = 1e-3  # of the picture: what rounding does to boxes at its edge
-
-_SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
+MOST_WITH_PICTURE = 2**28  # of a label file that may hold the picture itself
 
 
 def file_digest(data: bytes) -> bytes:
@@ -70,7 +69,7 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
 
 def read_lines(path: str) -> list[str]:
     """Lines of a text file; what is not UTF-8 stays what it was when the text names a file."""
-    return read_bytes(path).decode("utf-8-sig", "surrogateescape").splitlines()
+    return decoded_paths(read_bytes(path)).splitlines()
 
 
 def word_array(words: Sequence[object]) -> np.ndarray:
@@ -81,149 +80,15 @@ def words_of(array: np.ndarray) -> list[str]:
     return json.loads(array.tobytes())
 
 
-def yolo_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """A table of YOLO label files: rows `class cx cy w h`, 0..1."""
-    digests, states, contents = _read(paths)
-    texts = [_lines(data) for data in contents]
-    text = b"".join(texts)
-    first_line = np.cumsum([0, *(part.count(b"\n") for part in texts)])
-    # All lines of all files at once: where values start, and on which line.
-    letters = np.frombuffer(text, np.uint8)
-    space = _SPACE[letters]
-    starts = np.flatnonzero(~space & np.concatenate([[True], space[:-1]])) if len(text) else np.zeros(0, np.int64)
-    value_line = np.searchsorted(np.flatnonzero(letters == ord("\n")), starts)
-    values_on = np.bincount(value_line, minlength=first_line[-1])
-    whole = values_on[value_line] == 5
-    tokens = text.split() if whole.all() else list(compress(text.split(), whole))
-    values, wrong = _numbers(tokens, b"_" not in text)
-    rows, line = values.reshape(-1, 5), value_line[whole][::5]
-    label, box = rows[:, 0], rows[:, 1:]
-    code = np.full(len(rows), -1)
-    code[(box < -EXCESS).any(1) | (box > 1 + EXCESS).any(1)] = RANGE
-    with np.errstate(invalid="ignore"):
-        code[(label != np.floor(label)) | (label < 0) | (label >= MOST_CLASSES)] = CLASS
-    code[~np.isfinite(rows).all(1)] = NUMBER
-    code[(wrong.reshape(-1, 5) == ENCODING).any(1)] = ENCODING
-    odd = np.flatnonzero((values_on != 0) & (values_on != 5))
-    bad_line = np.concatenate([line[code >= 0], odd])
-    bad_code = np.concatenate([code[code >= 0], np.full(len(odd), COLUMNS)])
-    order = np.argsort(bad_line, kind="stable")
-    bad_line, bad_code = bad_line[order], bad_code[order]
-    rows, line = rows[code < 0], line[code < 0]
-    rows[:, 1:] = rows[:, 1:].clip(0, 1)
-    return {"digest": digests, "state": states, "words": word_array([])} | _by_file(first_line, rows, line, bad_line, bad_code)
-
-
-def _by_file(first_line: np.ndarray, rows: np.ndarray, line: np.ndarray, bad_line: np.ndarray, bad_code: np.ndarray) -> dict[str, np.ndarray]:
-    """Lines of the joined text to lines of each file, from 1."""
-    file, bad_file = (np.searchsorted(first_line, lines, "right") - 1 for lines in (line, bad_line))
-    count, bad_count = (np.bincount(files, minlength=len(first_line) - 1).astype(np.int32) for files in (file, bad_file))
-    return {
-        "count": count,
-        "bad_count": bad_count,
-        "rows": rows,
-        "line": (line - first_line[file] + 1).astype(np.int32),
-        "bad_line": (bad_line - first_line[bad_file] + 1).astype(np.int32),
-        "bad_code": bad_code.astype(np.uint8),
-    }
-
-
-def _lines(data: bytes) -> bytes:
-    """With Unix line ends, the last one included, and without a byte order mark."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return data if data.endswith(b"\n") else data + b"\n"
-
-
-def _numbers(tokens: Sequence[bytes], plain: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Values (NaN where there is none), and ENCODING where the text is not even UTF-8, otherwise -1. plain: there is no `_` in them."""
-    wrong = np.full(len(tokens), -1)
-    if plain:  # Python reads 1_000 as a number
-        try:
-            return np.fromiter(map(float, tokens), np.float64, len(tokens)), wrong
-        except ValueError:
-            pass
-    values = np.full(len(tokens), np.nan)
-    for index, token in enumerate(tokens):
-        try:
-            values[index] = float(token.replace(b"_", b"?"))
-        except ValueError:
-            try:
-                token.decode("utf-8")
-            except UnicodeDecodeError:
-                wrong[index] = ENCODING
-    return values, wrong
-
-
-def voc_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """A table of VOC annotations: rows `class xmin ymin xmax ymax` as written; `line` is the object's number in its file, from 1."""
-    # This parser is slow, but declares nothing: a file of a kilobyte can otherwise expand to gigabytes.
-    from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
-    digests, states, contents = _read(paths)
-    words: dict[str, int] = {}
-    rows: list[list[float]] = []
-    lines: list[int] = []
-    bad: list[tuple[int, int]] = []
-    counts = np.zeros((2, len(paths)), np.int32)
-    for index, data in enumerate(contents):
-        before = len(rows), len(bad)
-        if states[index] == READ:
-            try:
-                root = fromstring(data, forbid_dtd=True)  # which also gives elements attributes by the thousand
-            except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError):  # LookupError: an unknown encoding
-                states[index] = UNREADABLE
-                continue
-            for number, item in enumerate(root.iter("object"), 1):
-                found = _voc_object(item)
-                if isinstance(found, int):
-                    bad.append((number, found))
-                else:
-                    name, box = found
-                    rows.append([words.setdefault(name, len(words)), *box])
-                    lines.append(number)
-        counts[:, index] = len(rows) - before[0], len(bad) - before[1]
-    bad_line, bad_code = np.asarray(bad, np.int32).reshape(-1, 2).T
-    return {
-        "digest": digests,
-        "state": states,
-        "words": word_array(list(words)),
-        "count": counts[0],
-        "bad_count": counts[1],
-        "rows": np.asarray(rows, np.float64).reshape(-1, 5),
-        "line": np.asarray(lines, np.int32),
-        "bad_line": bad_line,
-        "bad_code": bad_code.astype(np.uint8),
-    }
-
-
-def _voc_object(item: Element) -> tuple[str, list[float]] | int:
-    """Name and box, or what is wrong with it."""
-    name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
-    sides = [] if box is None else [box.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
-    if not name or not sides or None in sides:
-        return INCOMPLETE
-    try:
-        values = [float(side or "") for side in sides]
-    except ValueError:
-        return NUMBER
-    if not np.isfinite(values).all():
-        return NUMBER
-    if values[0] >= values[2] or values[1] >= values[3]:
-        return AREA
-    return re.sub(r"\s+", " ", name), values
-
-
-def _read(paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
+def read_labels(paths: Sequence[str], most: int = MOST_BYTES) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
+    """Digests `[n, 16]`, states and contents of label files; what cannot be read has no bytes."""
     digests = np.zeros((len(paths), 16), np.uint8)
     states = np.full(len(paths), READ, np.uint8)
     contents: list[bytes] = []
     for index, path in enumerate(paths):
         try:
-            data = read_bytes(path, MOST_BYTES + 1)
-            if len(data) > MOST_BYTES:
+            data = read_bytes(path, most + 1)
+            if len(data) > most:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
             digests[index] = np.frombuffer(file_digest(data), np.uint8)
         except OSError as error:
@@ -265,3 +130,41 @@ def _ragged(counts: np.ndarray, files: np.ndarray) -> np.ndarray:
     lengths = counts[files]
     offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.repeat(starts[files], lengths) + offsets
+
+
+class Objects:
+    """Collects what is in files that name their objects' classes, for a table. files: how many there are."""
+
+    def __init__(self, files: int) -> None:
+        self._words: dict[str, int] = {}
+        self._rows: list[list[float]] = []
+        self._lines: list[int] = []
+        self._marks: list[int] = []
+        self._bad: list[tuple[int, int]] = []
+        self._counts = np.zeros((2, files), np.int32)
+
+    def add(self, file: int, line: int, found: tuple[str, list[float], int] | int) -> None:
+        """Add an object of a file, as name, four coordinates and mark, or what is wrong with it. Files come in their order."""
+        if isinstance(found, int):
+            self._bad.append((line, found))
+            self._counts[1, file] += 1
+            return
+        name, box, mark = found
+        self._rows.append([self._words.setdefault(name, len(self._words)), *box])
+        self._lines.append(line)
+        self._marks.append(mark)
+        self._counts[0, file] += 1
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Everything of a table but `digest` and `state`."""
+        bad_line, bad_code = np.asarray(self._bad, np.int32).reshape(-1, 2).T
+        return {
+            "words": word_array(list(self._words)),
+            "count": self._counts[0],
+            "bad_count": self._counts[1],
+            "rows": np.asarray(self._rows, np.float64).reshape(-1, 5),
+            "line": np.asarray(self._lines, np.int32),
+            "mark": np.asarray(self._marks, np.uint8),
+            "bad_line": bad_line,
+            "bad_code": bad_code.astype(np.uint8),
+        }

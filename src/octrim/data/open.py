@@ -1,147 +1,176 @@
-"""Which format a data set has, found out from what is there."""
+"""Opens a part of a data set of any format."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from octrim.data.coco import read_coco
-from octrim.data.dataset import Dataset
+import numpy as np
+
+from octrim.data.dataset import Dataset, printable
+from octrim.data.formats.coco import coco_part
+from octrim.data.formats.place import Found, Part, Request, choose, head
+from octrim.data.formats.table import FORMATS, recognise
+from octrim.data.formats.yaml import yaml_parts
 from octrim.data.index import Index
-from octrim.data.labelfiles import read_bytes
-from octrim.data.voc import is_voc, read_voc
-from octrim.data.yolo import SPLITS, list_folder, list_yaml, load_yaml, read_yolo
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
+
+VAL_SHARE = 0.2
+"""Share of the pictures that validate where a data set has one part only."""
 
 
-def open_dataset(data: str | Path, split: str = "val", names: Sequence[str] = (), workers: int | None = None) -> Dataset:
+def open_dataset(
+    data: str | Path,
+    split: str = "val",
+    names: Sequence[str] = (),
+    workers: int | None = None,
+    val_share: float | None = None,
+    keep_difficult: bool = False,
+) -> Dataset:
     """Read a split of a data set: pictures' sizes, boxes, and what is wrong with them (`report`).
 
-    data: a data.yaml (YOLO), a COCO annotation file, or a folder: with a data.yaml, with images/ and labels/ (YOLO), with annotation files
-    per split (COCO), or with Annotations/, ImageSets/ and JPEGImages/ (Pascal VOC). An annotation file is one split, whatever `split` says.
-    names: of the classes, where the format has none. workers: processes that read; None takes as many as pay. The result does not depend
-    on it, nor on what earlier runs have left in the cache.
+    data: a data.yaml, a COCO annotation file, or a folder that one of `formats.FORMATS` recognises. names: of the classes, where the format has
+    none. workers: processes that read; None takes as many as pay. The result does not depend on it, nor on what earlier runs have left in the
+    cache.
+    val_share: where the data set has one part, or none to validate, this share of the pictures becomes "val" and the rest "train", by a hash of
+    their bytes: the same every time, whatever they are called. None takes VAL_SHARE, and leaves a single part alone that is named for a split and
+    stands for all; 0 takes any single part for every split. keep_difficult: whether objects that VOC marks difficult are objects as any other.
     Raises InputError where nothing of this is found, the split is missing, or no picture can be read.
     """
     # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for users and names that cannot be.
     path = Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}, expected 1 or more")
+    if val_share is not None and not 0 <= val_share <= 0.9:
+        raise InputError(f"val_share is {val_share}, expected 0 to 0.9")
     if not os.path.exists(path):  # noqa: PTH110
         raise InputError(f"{data}: no such file or folder")
-    index = Index(path, split, workers)
     try:
-        dataset = _read_file(path, split, names, index) if path.is_file() else _read_folder(path, split, names, index)
+        form, found, root = _found(path)
+        part, divided = _part(path, found, split, val_share)
+        index = Index(path, "" if divided else split, workers)
+        dataset = part(Request(split, names, index, keep_difficult))
+        notes = [f"format: {form}{'' if root == path or path.is_file() else f', in {root}'}"]
+        if divided:
+            dataset, note = _divided(dataset, split, VAL_SHARE if val_share is None else val_share, index)
+            notes.append(note)
+        elif found.serves_all and len(found.parts) == 1 and not _is_of(next(iter(found.parts)), split):
+            notes.append(f"the data set has one part, {next(iter(found.parts))}, which is taken for {split}, too (--val-share divides it)")
     except OSError as error:  # a folder that must not be listed, a split of more letters than a file name can have
         raise InputError(f"{error.filename or data}: {error.strerror or error}") from None
     index.save()
-    return dataset
+    return replace(dataset, notes=(*map(printable, notes), *dataset.notes))
 
 
-def open_labelled(data: str | None, split: str, names: Sequence[str], use: str = "measure") -> Dataset:
+def open_labelled(
+    data: str | None,
+    split: str,
+    names: Sequence[str],
+    use: str = "measure",
+    val_share: float | None = None,
+    keep_difficult: bool = False,
+) -> Dataset:
     """`open_dataset` for a network: a format without class names has the network's, `names`, unless it has more classes than those.
 
     Raises InputError also without `data`, and where there is no labelled object, with nothing to `use`: "measure", "learn".
     """
     if data is None:
-        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file")
-    dataset = open_dataset(data, split)
+        raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
+    dataset = open_dataset(data, split, val_share=val_share, keep_difficult=keep_difficult)
     if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
-        dataset = open_dataset(data, split, names)
+        unnamed = len(dataset.names)
+        dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
+        dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
     if dataset.crowd.all():
-        problems = "".join(f"; {line}" for line in dataset.report.lines()[:3])
-        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{problems}")
+        raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{_why(dataset)}")
     return dataset
 
 
-def _read_file(path: Path, split: str, names: Sequence[str], index: Index) -> Dataset:
+def _borrowed(names: Sequence[str], count: int) -> str:
+    """Says aloud that classes have the network's names by their numbers alone: where that is wrong, everything after it is."""
+    some = ", ".join(f"{number} is {shown(name)[1:-1]}" for number, name in enumerate(names[: min(count, 4)]))
+    more = ", .." if count > 4 else ""
+    taken = f"the network's names are taken: {some}{more}"
+    return f"classes by number alone: nothing names the classes of this data set, so {taken} (a classes.txt beside it says otherwise)"
+
+
+def _why(dataset: Dataset) -> str:
+    """Why there is nothing: what objects there are and what became of the others."""
+    lines = dataset.report.lines()
+    ignored = len(dataset.crowd)
+    if ignored:
+        lines.insert(0, f"all {ignored} objects are crowd regions or marked difficult")
+    elif not lines:
+        lines.append("no picture has a label")
+    return "".join(f"; {line}" for line in lines[:3])
+
+
+def _found(path: Path) -> tuple[str, Found, Path]:
+    """The name of the data set's format, its parts, and the folder that they are in."""
+    if not path.is_file():
+        form, found, root = recognise(path)
+        return form.name, found, root
     # YAML may begin like JSON, and damaged JSON like nothing; the suffix decides then.
     suffix = path.suffix.lower()
-    if suffix == ".json" or (suffix not in (".yaml", ".yml") and _head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")):
-        return read_coco(path, split, index)
-    return read_yolo(path, list_yaml(path, split), names, index)
+    if suffix == ".json" or (suffix not in (".yaml", ".yml") and head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")):
+        return "COCO", coco_part(path), path.parent
+    if suffix == ".data":
+        form, found, root = recognise(path.parent)
+        return form.name, found, root
+    return FORMATS[0].name, yaml_parts(path), path.parent
 
 
-def _read_folder(root: Path, split: str, names: Sequence[str], index: Index) -> Dataset:
-    data_yamls = [path for pattern in ("*.yaml", "*.yml") for path in sorted(root.glob(pattern)) if _is_data_yaml(path)]
-    if len(data_yamls) == 1:
-        return read_yolo(data_yamls[0], list_yaml(data_yamls[0], split), names, index)
-    if is_voc(root):
-        return read_voc(root, split, names, index)
-    folders = _picture_folders(root)
-    labels = [path for path in (root / "labels", *(child / "labels" for child in _children(root))) if path.is_dir()]
-    annotations = _annotation_files(root)
-    if folders and labels and (not annotations or any(_holds_text(path) for path in labels)):
-        return read_yolo(root, list_folder([_split_folder(root, folders, split)]), names, index)
-    if annotations:
-        return read_coco(_split_annotations(root, annotations, split), split, index)
-    if len(data_yamls) > 1:
-        raise InputError(f"{root}: holds several data sets ({', '.join(path.name for path in data_yamls)}); name one of the files")
-    raise InputError(
-        f"{root}: no data set found; looked for a data.yaml, images/ and labels/ (YOLO), annotations/*.json, labels/*.json or *.json (COCO), "
-        "Annotations/ and ImageSets/Main/ (Pascal VOC)"
-    )
+def _is_of(name: str, split: str) -> bool:
+    return bool(choose([name], split))
 
 
-def _is_data_yaml(path: Path) -> bool:
-    try:
-        return any(key in SPLITS for key in load_yaml(path))
-    except InputError:
-        return False
+def _part(path: Path, found: Found, split: str, val_share: float | None) -> tuple[Part, bool]:
+    """The part to read for a split, and whether it is to be divided. Raises InputError where there is none, or several fit."""
+    parts = dict(found.parts)
+    names = list(parts)
+    matching = choose(names, split)
+    if len(matching) > 1:
+        raise InputError(f"{path}: {_several(found)} fit the split {split}; there are {', '.join(names)}")
+    single = len(names) == 1 and (found.serves_all or not any(_is_of(names[0], one) for one in ("train", "val", "test")))
+    if single and split in ("train", "val") and not (found.serves_all and val_share is None) and val_share != 0:
+        return parts[names[0]], True
+    if single and (found.serves_all or val_share == 0 or matching):
+        return parts[names[0]], False
+    validates = choose(names, "val")
+    trains = choose(names, "train")
+    if split in ("train", "val") and not validates and len(trains) == 1 and val_share != 0:
+        return parts[trains[0]], True
+    if matching:
+        return parts[matching[0]], False
+    if single:
+        raise InputError(f"{path}: the data set has one part, which is divided into train and val; there is no {split}")
+    there = ", ".join(names)
+    raise InputError(found.absent.replace("{split}", split).replace("{there}", there if there else "nothing"))
 
 
-def _picture_folders(root: Path) -> dict[str, Path]:
-    """Folders of a YOLO data set without a yaml, by the name that may tell the split: images/train2017, train/images, or images alone."""
-    images = root / "images"
-    folders = {child.name: child for child in _children(images)} or ({"images": images} if images.is_dir() else {})
-    return folders or {child.name: child / "images" for child in _children(root) if (child / "images").is_dir()}
+def _several(found: Found) -> str:
+    return "several annotation files" if "annotation file" in found.absent else "several folders" if "folder" in found.absent else "several parts"
 
 
-def _split_folder(root: Path, folders: dict[str, Path], split: str) -> Path:
-    if split in folders or len(folders) == 1:
-        return folders.get(split) or next(iter(folders.values()))
-    matching = [name for name in folders if name.startswith(split)]
-    if len(matching) != 1:
-        raise InputError(f"{root}: {'several folders fit' if matching else 'no folder for'} the split {split}; there are {', '.join(folders)}")
-    return folders[matching[0]]
+def _divided(dataset: Dataset, split: str, share: float, index: Index) -> tuple[Dataset, str]:
+    """The split's pictures of a data set that has one part, and a line that says so.
 
-
-def _annotation_files(root: Path) -> list[Path]:
-    """COCO files, from the first place that has any."""
-    for pattern in ("annotations/*.json", "labels/*.json", "*.json", "*/*.json"):
-        found = [path for path in sorted(root.glob(pattern)) if re.search(rb'"(images|annotations|categories)"\s*:', _head(path, 1 << 20))]
-        if found:
-            return found
-    return []
-
-
-def _split_annotations(root: Path, files: list[Path], split: str) -> Path:
-    """The annotation file of a split, from its name or its folder's (instances_val2017.json, valid/_annotations.coco.json)."""
-    # COCO publishes captions and keypoints of the same pictures beside them.
-    files = [path for path in files if path.name.startswith("instances_")] or files
-    words = {path: [word for word in re.split(r"[^a-z0-9]+", str(path.relative_to(root)).lower()) if word] for path in files}
-    exact = [path for path in files if split in words[path]]
-    matching = exact or [path for path in files if any(word.startswith(split) for word in words[path])]
-    if len(files) == 1 and not any(word.startswith(SPLITS) for word in words[files[0]]):
-        matching = files
-    if len(matching) != 1:
-        there = ", ".join(str(path.relative_to(root)) for path in files)
-        raise InputError(f"{root}: {'several annotation files fit' if matching else 'no annotation file for'} the split {split}; there are {there}")
-    return matching[0]
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
-
-
-def _holds_text(folder: Path) -> bool:
-    return any(name.endswith(".txt") for _, _, files in os.walk(folder) for name in files)
-
-
-def _head(path: Path, count: int) -> bytes:
-    try:
-        return read_bytes(str(path), count)
-    except OSError:
-        return b""
+    Pictures are ordered by a hash of their bytes, and the first `share` of them validate; equal files are always on the same side.
+    """
+    count = len(dataset)
+    if count < 2:
+        return dataset, "the data set has one picture, which is taken for train and val"
+    hashes = index.hashes(list(dataset.paths))
+    order = np.sort(hashes)
+    wanted = min(max(round(count * share), 1), count - 1)
+    # Up to and with the last hash that validates, but never everything.
+    least, most = np.searchsorted(order, order[wanted - 1], "left"), np.searchsorted(order, order[wanted - 1], "right")
+    validating = int(most if most < count else least)
+    if not 0 < validating < count:
+        return dataset, "all pictures of the data set are the same, and taken for train and val"
+    chosen = hashes < order[validating]
+    own = np.flatnonzero(chosen if split == "val" else ~chosen).tolist()
+    parts = f"{count - validating:,} for train and {validating:,} for val (--val-share {share:g})"
+    return dataset.subset(own), f"one part of {count:,} pictures, divided by their contents into {parts}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from octrim.data import jpeg
+from octrim.data.labelmeshapes import picture_inside
 from octrim.data.probe import PNG, chunks_fit
 from octrim.errors import InputError
 from octrim.quiet import quiet_stderr
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo", ".jfif", ".jpe")
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 """Of a picture that is decoded: 179 million, where Pillow takes a file for an attack."""
@@ -32,7 +35,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its reports
 def read_picture(path: str | Path) -> np.ndarray:
     """A picture as uint8 BGR `[height, width, 3]`, upright by its EXIF orientation.
 
-    Grey, CMYK, 16-bit (scaled to 8) and transparent (alpha dropped) pictures come out the same way; of an animation, the first frame.
+    Grey, CMYK, 16-bit (scaled to 8) and transparent (alpha dropped) pictures come out the same way; of an animation, the first frame; of an
+    annotation of labelme, the picture inside it. A JPEG that lost its end marker and nothing else is whole.
     Raises InputError for a file that is missing, empty, truncated or no picture.
     """
     try:
@@ -48,12 +52,15 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     """`read_picture` for a file's contents; `name` stands in error messages."""
     if not data:
         raise InputError(f"{name}: the file is empty")
-    # Some versions of OpenCV fill what is missing of a JPEG with grey and say nothing.
-    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan_start(data)) < 0:
-        raise InputError(f"{name}: truncated JPEG (no end marker)")
+    if data[:1] == b"{":
+        data = picture_inside(data) or b""
+        if not data:
+            raise InputError(f"{name}: not a readable picture (an annotation that holds none)")
     if data.startswith(PNG) and not chunks_fit(data):
         raise InputError(f"{name}: truncated or damaged PNG (its chunks do not fit in the file)")
     _check_size(data, name)
+    if data.startswith(jpeg.START):
+        data = _whole_jpeg(data, name)
     try:
         with quiet_stderr():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -64,6 +71,18 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     if image is None or image.size == 0 or image.dtype != np.uint8:
         raise InputError(f"{name}: not a readable picture (damaged, truncated, or of an unknown format)")
     return image
+
+
+def _whole_jpeg(data: bytes, name: str) -> bytes:
+    """A JPEG with its end marker. Raises InputError where some of the picture is missing: OpenCV may fill it with grey and say nothing."""
+    bits = jpeg.header(data)[1]
+    if bits != 8:
+        raise InputError(f"{name}: JPEG of {bits} bits a sample, which is not supported; save it with 8")
+    with quiet_stderr():
+        whole = jpeg.ended(data)
+    if whole is None:
+        raise InputError(f"{name}: truncated JPEG (no end marker)")
+    return whole
 
 
 def _check_size(data: bytes, name: str) -> None:
@@ -79,12 +98,46 @@ def _check_size(data: bytes, name: str) -> None:
         raise InputError(f"{name}: a picture of more than {MAX_PIXELS:,} pixels")
 
 
-def _scan_start(data: bytes) -> int:
-    """Where a JPEG's first scan begins: behind it the end marker cannot occur inside the data; before it, an EXIF thumbnail has its own."""
-    position = 2
-    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda" and position + 4 <= len(data):
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return position
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is taken for a picture: by its suffix in any case, unless it is hidden, as macOS's `._` files are."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+class Readable:
+    """Pictures one by one, uint8 BGR; what cannot be read is left out, the same way for every command.
+
+    read: paths of those that could be read the last time. failures: a line for each other.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self.read: list[str] = []
+        self.failures: list[str] = []
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.read, self.failures = [], []
+        for path in self.paths:
+            try:
+                image = read_picture(path)
+            except InputError as error:
+                self.failures.append(str(error))
+                continue
+            self.read.append(path)
+            yield image
+
+    def any(self) -> bool:
+        """Whether one can be read."""
+        return next(iter(self), None) is not None
+
+    def require(self) -> None:
+        """Raise InputError where none can be read."""
+        if not self.any():
+            raise InputError(f"none of the {len(self.paths)} pictures can be read: {self.failures[0] if self.failures else 'there are none'}")
+
+
+def letterboxed(pictures: Iterable[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Pictures, uint8 BGR of any size, fitted into height x width: uint8 RGB `[pictures, height, width, 3]`."""
+    return np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
+from octrim.data import jpeg
 from octrim.data.labelfiles import open_regular, read_bytes
 from octrim.errors import InputError
 
@@ -18,13 +20,17 @@ PICTURE_PROBLEMS = (  # a fact's `problem` counts from 1
     "picture file is empty, left out",
     "picture is damaged, truncated or of an unknown format, left out",
 )
+PICTURE_REMARKS = ("JPEG without its end marker, used: nothing else of it is missing",)  # a fact's `remark` counts from 1
 
 
 def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per picture: `stamp` int64 `[n, 2]` (bytes, mtime in ns), `size` int32 `[n, 2]` (height, width, upright), `problem` uint8 (0: none)."""
+    """Per picture: `stamp` int64 `[n, 2]` (bytes, mtime in ns), `size` int32 `[n, 2]` (height, width, upright), `problem`
+    and `remark` uint8 (0: none).
+    """
     stamps = np.zeros((len(paths), 2), np.int64)
     sizes = np.zeros((len(paths), 2), np.int32)
     problems = np.zeros(len(paths), np.uint8)
+    remarks = np.zeros(len(paths), np.uint8)
     for index, path in enumerate(paths):
         try:
             with open(path, "rb", opener=open_regular) as file:
@@ -40,12 +46,33 @@ def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
         if not status.st_size:
             problems[index] = 2
             continue
-        size = size or (_decoded_size(path) if status.st_size < 2**31 else None)  # OpenCV takes no more
+        if size is None and status.st_size < 2**31:  # OpenCV takes no more
+            size, remarks[index] = _decoded_size(path)
         if size is None:
             problems[index] = 3
         else:
             sizes[index] = size
-    return {"stamp": stamps, "size": sizes, "problem": problems}
+    return {"stamp": stamps, "size": sizes, "problem": problems, "remark": remarks}
+
+
+def picture_hashes(paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Per picture: `stamp` as in `picture_facts`, `hash` uint64 `[n]` of its bytes, and `problem` uint8, 1 where it cannot be read (hash 0)."""
+    stamps = np.zeros((len(paths), 2), np.int64)
+    hashes = np.zeros(len(paths), np.uint64)
+    problems = np.ones(len(paths), np.uint8)
+    for index, path in enumerate(paths):
+        digest = blake2b(digest_size=8)
+        try:
+            with open(path, "rb", opener=open_regular) as file:
+                status = os.fstat(file.fileno())
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except (OSError, ValueError):
+            continue
+        stamps[index] = status.st_size, status.st_mtime_ns
+        hashes[index] = int.from_bytes(digest.digest(), "little")
+        problems[index] = 0
+    return {"stamp": stamps, "hash": hashes, "problem": problems}
 
 
 def _header_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -87,14 +114,17 @@ def _turned(exif: bytes) -> bool:
     return orientation in (5, 6, 7, 8)
 
 
-def _decoded_size(path: str) -> tuple[int, int] | None:
+def _decoded_size(path: str) -> tuple[tuple[int, int] | None, int]:
+    """Height and width of a picture that has to be decoded, None where it cannot be, and its remark."""
     from octrim.data.pictures import decode_picture  # here, because most data sets need no decoder
 
     try:
-        image = decode_picture(read_bytes(path), path)
+        data = read_bytes(path)
+        image = decode_picture(data, path)
     except (InputError, OSError):
-        return None
-    return image.shape[0], image.shape[1]
+        return None, 0
+    unended = data.startswith(jpeg.START) and data.find(jpeg.END, jpeg.header(data)[0]) < 0
+    return (image.shape[0], image.shape[1]), int(unended)
 
 
 def chunks_fit(data: bytes) -> bool:

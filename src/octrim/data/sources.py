@@ -13,7 +13,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when OpenCV opens 
 import cv2
 import numpy as np
 
-from octrim.data.pictures import SUFFIXES, read_picture
+from octrim.data.pictures import SUFFIXES, is_picture, read_picture
 from octrim.errors import InputError
 from octrim.quiet import quiet_stderr
 
@@ -77,14 +77,14 @@ def open_source(source: str | Path) -> Source:
         return _open_video(text)
     path = Path(text)
     if path.is_dir():
-        pictures = tuple(sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()))
+        pictures = tuple(sorted(p for p in path.iterdir() if is_picture(p.name) and p.is_file()))
         if not pictures:
             raise InputError(f"{path}: no pictures in this folder (looked for {', '.join(SUFFIXES)})")
         return Source(pictures)
     if path.is_file():
         return _open_video(text) if path.suffix.lower() in VIDEO_SUFFIXES else Source((path,))
     if glob.has_magic(text):
-        pictures = tuple(sorted(p for p in map(Path, glob.glob(text, recursive=True)) if p.suffix.lower() in SUFFIXES and p.is_file()))
+        pictures = tuple(sorted(p for p in map(Path, glob.glob(text, recursive=True)) if is_picture(p.name) and p.is_file()))
         if not pictures:
             raise InputError(f"{text}: no pictures match")
         return Source(pictures)

@@ -1,9 +1,10 @@
-"""Pascal VOC data sets: ImageSets/Main/*.txt, Annotations/*.xml, JPEGImages/."""
+"""Data sets whose label files name their objects' classes, Pascal VOC's and labelme's, once it is known which files they have."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,39 +12,49 @@ import numpy as np
 from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
 from octrim.data.dataset import Dataset, Report
 from octrim.data.index import Index
-from octrim.data.labelfiles import MISSING, UNREADABLE, read_bytes, read_lines, taken, words_of
-from octrim.data.pictures import SUFFIXES
-from octrim.errors import InputError
-
-NAME_FILES = ("labels.txt", "label_list.txt", "classes.txt")
+from octrim.data.labelfiles import DIFFICULT, MISSING, UNREADABLE, taken, words_of
+from octrim.errors import InputError, shown
 
 
-def is_voc(root: Path) -> bool:
-    return (root / "Annotations").is_dir() and (root / "ImageSets" / "Main").is_dir()
+@dataclass(frozen=True)
+class Named:
+    """Pictures and label files of a part. stems: what the format calls the pictures. present: label files of all parts, which name the classes.
+
+    names: of the classes where a file lists them. strays: label files without a picture. task: which reader; first: number of the first
+    pixel, 1 in VOC's boxes, whose last pixel is inside. damaged: the report's words for a file that cannot be read.
+    """
+
+    pictures: list[str]
+    labels: list[str]
+    stems: list[str]
+    present: Sequence[str] = ()
+    names: tuple[str, ...] = ()
+    strays: Sequence[str] = ()
+    task: str = "voc"
+    first: int = 1
+    damaged: str = "annotation file is damaged or declares entities, picture left out"
+    notes: tuple[str, ...] = ()
 
 
-def read_voc(root: Path, split: str, names: Sequence[str], index: Index) -> Dataset:
-    """Raises InputError where the split is missing. Without a file of names and `names`, the classes are sorted by name, over all splits."""
-    stems = _stems(root, split)
-    pictures, stray_pictures = _pictures(root, stems)
-    annotations = root / "Annotations"
-    own = [str(annotations / f"{stem}.xml") for stem in stems]
-    names = _listed_names(root) or tuple(names)
-    # Sorted names are the same for every split only if every annotation has been seen.
-    present = sorted(f"{annotations}{os.sep}{name}" for name in os.listdir(annotations) if name.endswith(".xml"))  # noqa: PTH208
-    files = own if names else list(dict.fromkeys([*own, *present]))
-    facts, table = index.facts(pictures, files, "voc")
+def read_named(root: Path, part: Named, split: str, names: Sequence[str], index: Index, keep_difficult: bool = False) -> Dataset:
+    """Without a file of names and `names`, the classes are sorted by name, over all parts. Raises InputError where no picture has labels."""
+    own = part.labels
+    names = part.names or tuple(names)
+    # Sorted names are the same for every part only if every annotation has been seen.
+    files = own if names else list(dict.fromkeys([*own, *part.present]))
+    facts, table = index.facts(part.pictures, files, part.task)
     words = words_of(table["words"])
+    notes = list(part.notes)
     if not names:
         used = np.unique(table["rows"][:, 0].astype(np.int64)).tolist()
         names = tuple(sorted(words[number] for number in used)) or ("object",)
+        notes += _alike(names)
     table = taken(table, np.arange(len(own)))
     report = Report()
-    without = [path for path in present if os.path.splitext(os.path.basename(path))[0] not in stray_pictures]  # noqa: PTH119, PTH122
-    add_rows(report, "annotation file without a picture, ignored", np.arange(len(without)), without.__getitem__)
+    add_rows(report, "annotation file without a picture, ignored", np.arange(len(part.strays)), part.strays.__getitem__)
     if (table["state"] == MISSING).all():
-        raise InputError(f"{root}: none of the {len(own)} pictures of {split} has an annotation file; looked for {own[0]}")
-    file_problems(report, table, own, "annotation file is damaged or declares entities, picture left out", missing=True, unit=": object ")
+        raise InputError(f"{root}: none of the {len(own)} pictures of {split} has an annotation file; looked for {own[0] if own else 'none'}")
+    file_problems(report, table, own, part.damaged, missing=True, unit=": object ")
     number_of = {name: number for number, name in enumerate(names)}
     numbers = np.asarray([number_of.get(word, -1) for word in words], np.int64)
     picture = np.repeat(np.arange(len(own)), table["count"])
@@ -51,51 +62,26 @@ def read_voc(root: Path, split: str, names: Sequence[str], index: Index) -> Data
     found = Annotations(
         picture,
         numbers[label] if len(label) else label,
-        table["rows"][:, 1:] - (1, 1, 0, 0),  # from inclusive pixels that count from 1 to edges
-        np.zeros(len(picture), bool),
+        table["rows"][:, 1:] - (part.first, part.first, 0, 0),  # from inclusive pixels that count from 1 to edges
+        table["mark"] & ~np.uint8(DIFFICULT) if keep_difficult else table["mark"],
         lambda row: f"{own[picture[row]]}: object {table['line'][row]} ({words[label[row]]})",
     )
-    return assemble(root, names, pictures, stems, facts, found, report, left_out=table["state"] == UNREADABLE)
+    left_out = table["state"] == UNREADABLE
+    return assemble(root, names, part.pictures, part.stems, facts, found, report, left_out=left_out, notes=notes)
 
 
-def _stems(root: Path, split: str) -> list[str]:
-    folder = root / "ImageSets" / "Main"
-    path = folder / f"{split}.txt"
-    try:
-        lines = read_lines(str(path))
-    except FileNotFoundError:
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "nothing"
-        raise InputError(f"{folder}: there is no {split}.txt; it has {there}") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    stems = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not stems:
-        raise InputError(f"{path}: the file is empty, expected the name of a picture on every line")
-    if any("\0" in stem for stem in stems):
-        raise InputError(f"{path}: not a list of pictures")
-    return stems
+def _alike(names: Sequence[str]) -> list[str]:
+    """A line where names are told apart by nothing but letter case: most likely one class, written in two ways."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.casefold(), []).append(name)
+    found = [group for group in groups.values() if len(group) > 1]
+    if not found:
+        return []
+    some = "; ".join(" and ".join(shown(name)[1:-1] for name in group) for group in found[:3])
+    return [f"classes that differ in letter case only are taken for different classes: {some}"]
 
 
-def _pictures(root: Path, stems: Sequence[str]) -> tuple[list[str], set[str]]:
-    """The pictures of these stems, whatever their suffix, and the stems of all pictures there."""
-    folder = root / "JPEGImages"
-    try:
-        files = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))  # noqa: PTH208
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror or error}") from None
-    by_stem = {os.path.splitext(name)[0]: name for name in reversed(files)}  # noqa: PTH122 (reversed: .jpg before .png)
-    return [f"{folder}{os.sep}{by_stem.get(stem, stem + '.jpg')}" for stem in stems], set(by_stem)
-
-
-def _listed_names(root: Path) -> tuple[str, ...]:
-    for name in NAME_FILES:
-        path = root / name
-        if path.is_file():
-            try:
-                names = tuple(line.strip() for line in read_bytes(str(path)).decode("utf-8-sig").splitlines() if line.strip())
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}: not a list of class names: {error}") from None
-            if len(set(names)) < len(names):
-                raise InputError(f"{path}: a class name occurs twice")
-            return names
-    return ()
+def stem_of(path: str) -> str:
+    """A file's name without folder and suffix."""
+    return os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122

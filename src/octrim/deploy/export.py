@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from octrim.atomic import named, write_bytes, write_text
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
+from octrim.data.pictures import Readable
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.deploy.compare import Comparison, Limits, compare, fitted, judge, limits_of
@@ -191,6 +193,7 @@ def export_command(config: Export) -> None:
     """`octrim export`."""
     model = model_from(config)
     batch = _batch(config)
+    pictures, failures = _pictures(config.source)
     data = None if config.data is None else open_labelled(config.data, config.split, model.names)
     name = f"model{ALL_FORMATS[config.format]}" if ALL_FORMATS[config.format] else config.format
     with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison
@@ -202,12 +205,14 @@ def export_command(config: Export) -> None:
                 config.precision,
                 config.imgsz,
                 batch,
-                _pictures(config.source),
+                pictures,
                 config.verify,
                 data,
                 EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress, config.high_precision),
             )
         run = new_run("export", config)
+        for line in failures:
+            run.print(f"left out: {line}")
         target = run.path / name
         if target.is_dir():  # --exist-ok
             shutil.rmtree(target)
@@ -231,18 +236,18 @@ def _batch(config: Export) -> int | tuple[int, int, int] | None:
     return None if counts[0] == 1 else (1, counts[0], counts[0])  # a full batch is what is in a hurry
 
 
-def _pictures(source: str | None) -> list[np.ndarray] | None:
-    """The first 32 pictures of the source. Raises InputError where one of them is broken, and for a video."""
+def _pictures(source: str | None) -> tuple[list[np.ndarray] | None, list[str]]:
+    """The first 32 pictures of the source that can be read, and a line for each other. Raises InputError where none can, and for a video."""
     if source is None:
-        return None
+        return None, []
     opened = open_source(source)
     if opened.video is not None:
         raise InputError(f"{source}: expected pictures to compare on")
-    frames = [frame for _, frame in zip(range(32), opened, strict=False)]
-    broken = next((frame for frame in frames if frame.image is None), None)
-    if broken is not None:
-        raise InputError(broken.error or broken.source)
-    return [frame.image for frame in frames if frame.image is not None]
+    readable = Readable([str(path) for path in opened.pictures])
+    pictures = list(islice(readable, 32))
+    if not pictures:
+        readable.require()
+    return pictures, readable.failures
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def val(config: Val) -> None:
     run = new_run("val", config)
     boxes = int((~dataset.crowd).sum())
     run.print(f"{config.data}, {config.split}: {len(dataset)} pictures, {boxes} objects, {len(dataset.names)} classes")
-    for line in [note] * (note is not None) + dataset.report.lines():
+    for line in [note] * (note is not None) + dataset.lines():
         run.print(line)
     start = perf_counter()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.atomic import write_text
 from octrim.data.open import open_dataset
-from octrim.data.pictures import letterbox, read_picture
+from octrim.data.pictures import Readable, letterboxed
 from octrim.data.sources import open_source
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
@@ -51,7 +50,9 @@ def prune_command(config: Prune) -> None:
         made = planned(criterion)
     else:
         made = planned(config.criterion)
-    paths = {data: picture_paths(data, config.pictures, config.seed) for data in (config.reconstruct, config.recalibrate) if data}
+    readable = {data: Readable(picture_paths(data, config.pictures, config.seed)) for data in (config.reconstruct, config.recalibrate) if data}
+    for some in readable.values():
+        some.require()
     run = new_run("prune", config)
     for line in notes:
         run.print(line)
@@ -60,7 +61,9 @@ def prune_command(config: Prune) -> None:
     if config.dry_run:
         run.print(f"plan only, nothing was cut: {run.path}")
         return
-    pictures = {data: letterboxed(found, *size) for data, found in paths.items()}
+    pictures = {data: letterboxed(some, *size) for data, some in readable.items()}
+    for line in dict.fromkeys(line for some in readable.values() for line in some.failures):
+        run.print(f"left out: {line}")
     reconstruct, recalibrate = (pictures.get(data or "") for data in (config.reconstruct, config.recalibrate))
     smaller = cut(run, model, made, config.compensate, reconstruct, recalibrate, config.seed)
     path = run.path / "model.safetensors"
@@ -111,11 +114,6 @@ def picture_paths(data: str, count: int, seed: int) -> list[str]:
         paths = [str(path) for path in source.pictures]
     chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
     return [paths[index] for index in sorted(chosen)]
-
-
-def letterboxed(paths: Sequence[str], height: int, width: int) -> np.ndarray:
-    """Pictures fitted into height x width: uint8 RGB `[pictures, height, width, 3]`."""
-    return np.stack([cv2.cvtColor(letterbox(read_picture(path), height, width)[0], cv2.COLOR_BGR2RGB) for path in paths])
 
 
 @contextlib.contextmanager

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from octrim.atomic import write_text
-from octrim.data.pictures import read_picture
+from octrim.data.pictures import Readable
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
@@ -44,9 +43,8 @@ def quantize_command(config: Quantize) -> None:
     if config.seed < 0:
         raise InputError(f"seed is {config.seed}, expected 0 or more")
     paths = picture_paths(config.data or config.source or "", config.pictures, config.seed)
-    readable = _Readable(paths)
-    if not readable.first():  # nothing is written then
-        raise InputError(f"none of the {len(paths)} pictures can be read: {readable.failures[0]}")
+    readable = Readable(paths)
+    readable.require()  # nothing is written otherwise
     run = new_run("quantize", config)
     if model.scales:
         run.print(f"{config.weights}: has scales already; they are replaced")
@@ -71,30 +69,6 @@ def quantize_command(config: Quantize) -> None:
         run.print(_sensitivity_table(found))
     run.print(f"quantized model: {path} ({path.stat().st_size / 1e6:.2f} MB: float32 weights and {len(quantized.scales)} tensors of scales)")
     run.print(f"next: octrim export --weights {path} --precision int8 --format onnx")
-
-
-class _Readable:
-    """Pictures one by one, uint8 BGR; what cannot be read is left out. read: the paths of those that could be. failures: a line for each other."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = paths
-        self.read: list[str] = []
-        self.failures: list[str] = []
-
-    def first(self) -> bool:
-        """Whether any can be read."""
-        return next(iter(self), None) is not None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        self.read, self.failures = [], []
-        for path in self.paths:
-            try:
-                image = read_picture(path)
-            except InputError as error:
-                self.failures.append(str(error))
-                continue
-            self.read.append(path)
-            yield image
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ def open_in_classes(data: str | None, split: str, names: Sequence[str]) -> tuple
     Raises InputError where it cannot be read, has no labelled object, or has a class that the network does not.
     """
     dataset, note = in_network_classes(open_labelled(data, split, names), names)
-    return dataset, [*([] if note is None else [note]), *dataset.report.lines()]
+    return dataset, [*([] if note is None else [note]), *dataset.lines()]
 
 
 def in_network_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str | None]:

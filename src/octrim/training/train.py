@@ -146,7 +146,7 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
         raise InputError(f"{config.resume}: trains the classes {shown(names)}; {config.data} now has {shown(train_set.names)}")
     digest = data_digest(train_set, val_set)
     lines = [f"{config.data}: {len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"]
-    lines += [line for part in (train_set, val_set) if part is not None for line in part.report.lines()]
+    lines += [line for part in (train_set, val_set) if part is not None for line in part.lines()]
     lines += hyper.notes
     if base is not None:
         model, more = _fitted(config, base, train_set, hyper)

@@ -1,0 +1,50 @@
+"""COCO annotation files: one per split beside or above the pictures, as COCO, CVAT, Roboflow, Label Studio and PaddleDetection write them."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from octrim.data.coco import read_coco
+from octrim.data.dataset import Dataset
+from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, fits, head
+
+
+class CocoFiles(Format):
+    def find(self, place: Place) -> Found | Missed:
+        files = annotation_files(place)
+        if not files:
+            return Missed("no *.json with images, annotations and categories")
+        # COCO publishes captions and keypoints of the same pictures beside them.
+        files = [path for path in files if path.name.startswith("instances_")] or files
+        parts = {str(path.relative_to(place.root)): partial(_read, path, place.root) for path in files}
+        return Found(parts, f"{place.root}: no annotation file for the split {{split}}; there are {{there}}")
+
+
+def coco_part(path: Path) -> Found:
+    """An annotation file by itself: one part, which is every split's where its name tells of one."""
+    near = path.parent.parent if path.parent.name.casefold() in ("annotations", "annotation", "labels") else path.parent
+    named = any(fits(path.stem, split) for split in SPLITS)
+    return Found({"" if not named else path.name: partial(_read, path, near)}, f"{path}: no part {{split}}", serves_all=named)
+
+
+def _read(path: Path, root: Path, request: Request) -> Dataset:
+    return read_coco(path, request.split, request.index, [str(root)])
+
+
+def annotation_files(place: Place) -> list[Path]:
+    """COCO files, from the first place that has any."""
+    annotations = [folder for folder in place.folders if folder.name.casefold() in ("annotations", "annotation")]
+    labels = [folder for folder in place.folders if folder.name.casefold() == "labels"]
+    for folders in (annotations, labels, [place.root], place.folders):
+        found = [path for folder in folders for path in Place(folder).having(".json") if _is_annotation(path)]
+        if found:
+            return found
+    return []
+
+
+def _is_annotation(path: Path) -> bool:
+    if path.name == "notes.json":  # of Label Studio's YOLO export: categories, and no more
+        return False
+    return re.search(rb'"(images|annotations|categories)"\s*:', head(path, 1 << 20)) is not None

@@ -1,0 +1,83 @@
+"""The list of all formats of data sets, and which of them a folder has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from octrim.data.formats.coco import CocoFiles
+from octrim.data.formats.labelme import Labelme
+from octrim.data.formats.place import Format, Found, Place, head
+from octrim.data.formats.voc import PairLists, VocBeside, VocDevkit, VocFolders, VocLists
+from octrim.data.formats.yaml import DataYaml
+from octrim.data.formats.yolo import Darknet, YoloBeside, YoloFolders
+from octrim.errors import InputError
+
+FORMATS: tuple[Format, ...] = (
+    DataYaml("YOLO by data.yaml", "a data.yaml"),
+    VocLists("Pascal VOC", "Annotations/ and ImageSets/Main/ (Pascal VOC)"),
+    PairLists("VOC by lists of pairs (PaddleDetection)", "train.txt of `picture annotation` (PaddleDetection)"),
+    Darknet("YOLO by obj.data (CVAT's YOLO 1.1, Darknet)", "obj.data (CVAT's YOLO 1.1)"),
+    YoloFolders("YOLO in images/ and labels/", "images/ and labels/ (YOLO)"),
+    Labelme("labelme", "*.json with shapes (labelme)"),
+    CocoFiles("COCO", "annotations/*.json, labels/*.json or *.json (COCO)"),
+    VocDevkit("VOCdevkit", "VOC2007/, VOC2012/"),
+    VocFolders("Pascal VOC without lists", "Annotations/ and JPEGImages/"),
+    VocBeside("Pascal VOC beside the pictures (labelImg, Roboflow)", "*.xml beside pictures"),
+    YoloBeside("YOLO beside the pictures (labelImg, Darknet)", "*.txt beside pictures"),
+)
+"""In the order in which they are asked: the ones that say most of themselves first."""
+
+_DEEPEST = 3  # folders with nothing but a folder in them, as archives unpack
+_UNREAD = (
+    (r"annotations\.xml", rb"<annotations[\s>]", "CVAT's own XML: export it from CVAT as COCO, YOLO or Pascal VOC"),
+    (r".*\.json", rb'^\s*\[\s*\{[^\0]{0,4000}"(annotations|data|completions)"\s*:', "Label Studio's own JSON: export it from there as YOLO or COCO"),
+    (r".*createml\.json", rb'"annotations?"\s*:', "CreateML's JSON: export it as COCO or YOLO"),
+    (r".*\.tfrecord.*", rb"", "TFRecord: export it as COCO or YOLO"),
+    (r".*annotations\.csv", rb"", "a table of boxes (CSV): export it as COCO or YOLO"),
+    (r".*\.(zip|tar|tar\.gz|tgz|rar|7z)", rb"", "an archive: unpack it"),
+    (r"meta\.json", rb'"classes"\s*:', "a project of Supervisely: export it as COCO or YOLO"),
+)
+"""Files of formats that are not read: name, content, and what to do."""
+
+
+class NoDataSetError(InputError):
+    """A folder in which no format was found. missed: the name of each and why not."""
+
+    def __init__(self, message: str, missed: list[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.missed = missed
+
+
+def recognise(root: Path) -> tuple[Format, Found, Path]:
+    """The format of a folder's data set, what it found, and in which folder: this one, or the only one below it.
+
+    Raises NoDataSetError where there is none.
+    """
+    missed: list[tuple[str, str]] = []
+    near: list[str] = []
+    place = Place(root)
+    for depth in range(_DEEPEST):
+        for one in FORMATS:
+            found = one.find(place)
+            if isinstance(found, Found):
+                return one, found, place.root
+            if depth == 0:
+                missed.append((one.name, found.reason))
+                near += [f"{one.name}: {found.reason}"] * found.near
+        if len(place.folders) != 1 or place.pictures:
+            break
+        place = Place(place.folders[0])
+    looked_for = ", ".join(one.looks_for for one in FORMATS)
+    hints = [*_unread(Place(root)), *near[:1]]
+    raise NoDataSetError(f"{root}: no data set found{''.join(f'; {hint}' for hint in hints[:1])}; looked for {looked_for}", missed)
+
+
+def _unread(place: Place) -> list[str]:
+    """What files of this folder say of formats that are not read."""
+    found = []
+    for name in place.files[:100]:
+        for pattern, content, hint in _UNREAD:
+            if re.fullmatch(pattern, name, re.IGNORECASE) and re.search(content, head(place.root / name, 1 << 13)):
+                found.append(f"{name} is {hint}")
+    return found

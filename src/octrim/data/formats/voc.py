@@ -1,0 +1,281 @@
+"""Pascal VOC's annotations: with lists of a split's pictures, with lists of pairs, or in folders alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from octrim.data.dataset import Dataset
+from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, children, fits, head, names_in, names_note
+from octrim.data.labelfiles import read_lines
+from octrim.data.paths import Locator, child, exists, walk_files
+from octrim.data.pictures import SUFFIXES, is_picture
+from octrim.data.voc import Named, read_named, stem_of
+from octrim.errors import InputError
+
+_PICTURE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "PNGImages")
+
+
+class VocLists(Format):
+    """Annotations/, JPEGImages/ and ImageSets/Main/, as VOC and CVAT have them."""
+
+    def find(self, place: Place) -> Found | Missed:
+        lists = _lists(place)
+        if not place.child("Annotations").is_dir() or not lists:
+            return Missed("no Annotations/ with ImageSets/Main/*.txt", place.child("Annotations").is_dir() or bool(lists))
+        parts = {name: partial(_read_list, place.root, path) for name, path in lists.items()}
+        return Found(parts, f"{next(iter(lists.values())).parent}: there is no {{split}}.txt; it has {{there}}")
+
+
+def _lists(place: Place) -> dict[str, Path]:
+    """The lists of pictures by their names. VOC's lists of one class each (aeroplane_train) are not among them."""
+    sets = place.child("ImageSets")
+    folder = child(sets, "Main")
+    for home in (folder, sets):
+        # Whatever has a list's name: one that is no file is told when it is read.
+        entries = Place(home).entries if home.is_dir() else []
+        lists = {Path(entry.name).stem: home / entry.name for entry in entries if entry.name.lower().endswith(".txt")}
+        plain = {name: path for name, path in lists.items() if "_" not in name}
+        if lists:
+            return plain or lists
+    return {}
+
+
+def _read_list(root: Path, path: Path, request: Request) -> Dataset:
+    stems = _stems(root, path)
+    part = _with_pictures(root, stems)
+    return read_named(root, part, path.stem, request.names, request.index, request.keep_difficult)
+
+
+def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
+    """These pictures of a folder of VOC's shape."""
+    annotations = child(root, "Annotations")
+    by_stem, folder = _pictures(root)
+    pictures = [by_stem.get(stem) or f"{folder}{os.sep}{stem}.jpg" for stem in stems]
+    # Sorted names are the same for every split only if every annotation has been seen.
+    present = sorted(f"{annotations}{os.sep}{name}" for name in os.listdir(annotations) if name.endswith(".xml") and name[0] != ".")  # noqa: PTH208
+    labels = [str(annotations / f"{stem}.xml") for stem in stems]
+    known = set(present)
+    strays = [path for path in present if stem_of(path) not in by_stem]
+    if not any(label in known for label in labels):  # in capitals, or in folders as the pictures are
+        files = walk_files(str(annotations), lambda name: name.lower().endswith(".xml"))
+        by_name = {os.path.splitext(os.path.relpath(path, annotations))[0]: path for path in files}  # noqa: PTH122
+        labels = [by_name.get(stem, label) for stem, label in zip(stems, labels, strict=True)]
+        present, strays = files, [path for name, path in by_name.items() if name not in by_stem]
+    names, source = names_in([root])
+    return Named(pictures, labels, list(stems), present, names, strays, notes=names_note(source))
+
+
+def _stems(root: Path, path: Path) -> list[str]:
+    """What a list of ImageSets names, a picture a line: its stem, in some tools with suffix, quotes, or a number behind it."""
+    try:
+        lines = read_lines(str(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    written = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not written:
+        raise InputError(f"{path}: the file is empty, expected the name of a picture on every line")
+    if any("\0" in line for line in written):
+        raise InputError(f"{path}: not a list of pictures")
+    annotations = child(root, "Annotations")
+    by_stem: dict[str, str] | None = None
+    stems = []
+    for line in written:
+        if exists(str(annotations / f"{line}.xml")):
+            stems.append(line)
+            continue
+        if by_stem is None:
+            by_stem = _pictures(root)[0]
+        stems.append(next((one for one in _readings(line) if one in by_stem or exists(str(annotations / f"{one}.xml"))), line))
+    return list(dict.fromkeys(stems))
+
+
+def _readings(line: str) -> list[str]:
+    """What a line may name: all of it, what stands in quotes, what stands before a space and 1, 0 or -1, each without folder and suffix."""
+    quoted = re.fullmatch(r'"(.*)"(\s+-?[01])?', line)
+    bare = quoted[1] if quoted else line
+    found = [bare, re.sub(r"\s+-?[01]$", "", bare)]
+    found = [one.replace("\\", "/") for one in found]
+    cut = [os.path.splitext(one)[0] if one.lower().endswith((*SUFFIXES, ".xml")) else one for one in found]  # noqa: PTH122
+    inside = [re.sub(r"^(.*/)?(JPEGImages|Annotations|images)/", "", one, flags=re.IGNORECASE).removeprefix("./") for one in cut]
+    return list(dict.fromkeys([*found, *cut, *inside]))
+
+
+def _pictures(root: Path) -> tuple[dict[str, str], Path]:
+    """The pictures of a folder of VOC's shape by their stems, whatever their suffix (of two, `.jpg` before `.png`), and where they are."""
+    folder = next((found for name in _PICTURE_FOLDERS if (found := child(root, name)).is_dir()), root / _PICTURE_FOLDERS[0])
+    try:
+        files = sorted(name for name in os.listdir(folder) if is_picture(name))  # noqa: PTH208
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from None
+    found = {os.path.splitext(name)[0]: f"{folder}{os.sep}{name}" for name in reversed(files)}  # noqa: PTH122
+    if any(True for _ in children(folder)):
+        below = {os.path.splitext(os.path.relpath(path, folder))[0]: path for path in reversed(walk_files(str(folder), is_picture))}  # noqa: PTH122
+        found = below | found
+    return found, folder
+
+
+class VocFolders(Format):
+    """Annotations/ and pictures in a folder beside it, without lists: VOC-like sets, labelImg's "Change Save Dir", Label Studio's VOC export."""
+
+    def find(self, place: Place) -> Found | Missed:
+        annotations = place.child("Annotations")
+        pictures = next((found for name in _PICTURE_FOLDERS if (found := place.child(name)).is_dir()), None)
+        if not annotations.is_dir() or pictures is None:
+            return Missed("no Annotations/ beside JPEGImages/ or images/", annotations.is_dir())
+        below = {folder.name: folder for folder in children(annotations) if any(fits(folder.name, split) for split in SPLITS)}
+        if not any(_is_voc(path) for folder in (annotations, *below.values()) for path in Place(folder).having(".xml")[:5]):
+            return Missed("Annotations/ holds no VOC annotations (*.xml)", near=True)
+        if below:
+            present = walk_files(str(annotations), _is_xml)
+            parts = {split: partial(_read_beside, place.root, child(pictures, split), folder, present) for split, folder in below.items()}
+            return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
+        return Found({"": partial(_read_folders, place.root)}, f"{place.root}: no part {{split}}")
+
+
+def _read_folders(root: Path, request: Request) -> Dataset:
+    stems = sorted(_pictures(root)[0])
+    if not stems:
+        raise InputError(f"{root}: there are no pictures beside Annotations/ (looked for {', '.join(SUFFIXES)})")
+    return read_named(root, _with_pictures(root, stems), request.split, request.names, request.index, request.keep_difficult)
+
+
+class VocDevkit(Format):
+    """VOCdevkit: VOC2007/, VOC2012/ or others of their shape, read together."""
+
+    def find(self, place: Place) -> Found | Missed:
+        homes = [place, *(Place(folder) for folder in place.folders if folder.name.casefold() == "vocdevkit")]
+        years = [folder for home in homes for folder in home.folders if child(folder, "Annotations").is_dir() and _lists(Place(folder))]
+        if not years:
+            return Missed("no VOC2007/, VOC2012/ or the like")
+        lists = [_lists(Place(year)) for year in years]
+        names = dict.fromkeys(name for one in lists for name in one)
+        parts = {
+            name: partial(_read_years, place.root, [(y, own[name]) for y, own in zip(years, lists, strict=True) if name in own], years)
+            for name in names
+        }
+        return Found(parts, f"{place.root}: no list for the split {{split}}; there are {{there}}")
+
+
+def _read_years(root: Path, lists: Sequence[tuple[Path, Path]], years: Sequence[Path], request: Request) -> Dataset:
+    found = [_with_pictures(year, _stems(year, path)) for year, path in lists]
+    names, source = names_in([root, *years])
+    part = Named(
+        [picture for one in found for picture in one.pictures],
+        [label for one in found for label in one.labels],
+        [stem for one in found for stem in one.stems],
+        [path for year in years for path in walk_files(str(child(year, "Annotations")), _is_xml)],
+        names,
+        [stray for one in found for stray in one.strays],
+        notes=(f"read together: {', '.join(year.name for year, _ in lists)}", *names_note(source)),
+    )
+    return read_named(root, part, request.split, request.names, request.index, request.keep_difficult)
+
+
+class PairLists(Format):
+    """Lists of a picture and its annotation a line, with label_list.txt: PaddleDetection's and PaddleX's VOC data sets."""
+
+    def find(self, place: Place) -> Found | Missed:
+        lists = {path.stem: path for path in place.having(".txt") if _holds_pairs(path)}
+        if not lists:
+            return Missed("no list of pairs `picture.jpg annotation.xml`")
+        parts = {name: partial(_read_pairs, place.root, path, tuple(lists.values())) for name, path in lists.items()}
+        return Found(parts, f"{place.root}: no list for the split {{split}}; there are {{there}}")
+
+
+def _holds_pairs(path: Path) -> bool:
+    lines = [line for line in head(path, 1 << 12).splitlines()[:5] if line.strip()]
+    return bool(lines) and all(line.strip().lower().endswith(b".xml") and len(re.split(rb"[\s,]+", line.strip())) > 1 for line in lines[:1])
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    """Pictures and annotations; a line is parted behind the picture's suffix, because paths may hold spaces."""
+    pattern = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))[\"']?[\s,]+[\"']?(.*\.xml)[\"']?", re.IGNORECASE)
+    try:
+        lines = read_lines(str(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    if any("\0" in line for line in lines):
+        raise InputError(f"{path}: not a list of pictures")
+    pairs = []
+    for line in map(str.strip, lines):
+        match = pattern.fullmatch(line) if len(line) < 10_000 else None
+        if match:
+            pairs.append((match[1], match[2]))
+        elif line:
+            pairs.append((line, ""))
+    return pairs
+
+
+def _read_pairs(root: Path, path: Path, lists: Sequence[Path], request: Request) -> Dataset:
+    pairs = list(dict.fromkeys(_pairs(path)))
+    others = [one for every in lists if every != path for one in _pairs(every)]
+    bases = [str(path.parent), str(root), str(root.parent)]
+    pictures = Locator(bases, [str(root)], path.stem, is_picture).locate([picture for picture, _ in pairs], partial(_plain, bases))
+    labels = _located_labels(bases, root, [label for _, label in pairs])
+    names, source = names_in([root])
+    present = [] if names else _located_labels(bases, root, [label for _, label in others if label])
+    notes = (*pictures.note(str(path)), *names_note(source))
+    part = Named(pictures.paths, labels, [stem_of(one) for one in pictures.paths], [*labels, *present], names, notes=notes)
+    return read_named(root, part, path.stem, request.names, request.index, request.keep_difficult)
+
+
+def _located_labels(bases: list[str], root: Path, written: Sequence[str]) -> list[str]:
+    located = Locator(bases, [str(root)], wanted=_is_xml).locate([one or "no annotation.xml" for one in written], partial(_plain, bases))
+    return located.paths
+
+
+def _plain(bases: Sequence[str], written: str) -> tuple[str, bool]:
+    places = [os.path.normpath(os.path.join(base, written)) for base in bases]  # noqa: PTH118
+    found = next((place for place in places if exists(place)), None)
+    return found or places[0], found is not None
+
+
+class VocBeside(Format):
+    """Annotations beside the pictures, in one folder or one per split: labelImg's VOC format, Roboflow's Pascal VOC export."""
+
+    def find(self, place: Place) -> Found | Missed:
+        parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
+        if not parts:
+            own = [folder for folder in (place, *map(Place, place.folders)) if _labelled(folder)]
+            if not own:
+                return Missed("no annotation *.xml of a picture's name beside it", bool(place.pictures))
+            parts = {"": own[0].root} if own[0] is place or len(own) == 1 else {"": place.root}
+        present = [path for folder in parts.values() for path in walk_files(str(folder), _is_xml)]
+        readers = {split: partial(_read_beside, place.root, folder, folder, present) for split, folder in parts.items()}
+        return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
+
+
+def _labelled(place: Place) -> bool:
+    """Whether one of the pictures in this very folder has an annotation of its name."""
+    files = {path.stem: path for path in place.having(".xml")}
+    both = [files[stem] for stem in place.pictures if stem in files]
+    return any(_is_voc(path) for path in both[:5])
+
+
+def _read_beside(root: Path, folder: Path, annotations: Path, present: Sequence[str], request: Request) -> Dataset:
+    """Pictures of a folder and below it, whose annotations lie at the same places in another, or the same."""
+    pictures = walk_files(str(folder), is_picture)
+    if not pictures:
+        raise InputError(f"{folder}: there are no pictures (looked for {', '.join(SUFFIXES)})")
+    files = {os.path.splitext(os.path.relpath(path, annotations))[0]: path for path in walk_files(str(annotations), _is_xml)}  # noqa: PTH122
+    stems = [os.path.splitext(os.path.relpath(path, folder))[0] for path in pictures]  # noqa: PTH122
+    labels = [files.get(stem, f"{annotations}{os.sep}{stem}.xml") for stem in stems]
+    known = set(stems)
+    strays = [path for stem, path in files.items() if stem not in known]
+    names, source = names_in([root, folder, annotations])
+    part = Named(pictures, labels, [stem_of(path) for path in pictures], present, names, strays, notes=names_note(source))
+    return read_named(root, part, request.split, request.names, request.index, request.keep_difficult)
+
+
+def _is_xml(name: str) -> bool:
+    return name.lower().endswith(".xml")
+
+
+def _is_voc(path: Path) -> bool:
+    """Whether this is an annotation of one picture; CVAT's own file has `<annotations>`."""
+    text = head(path, 1 << 12).replace(b"\0", b"")
+    return re.search(rb"<annotation[\s>]", text) is not None

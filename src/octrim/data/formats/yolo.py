@@ -1,0 +1,184 @@
+"""YOLO's labels without a data.yaml: in folders of their own, beside the pictures, or listed as Darknet's tools do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from octrim.data.dataset import Dataset
+from octrim.data.formats.coco import annotation_files
+from octrim.data.formats.place import (
+    NAME_FILES,
+    SPLITS,
+    Format,
+    Found,
+    Missed,
+    Place,
+    Request,
+    children,
+    fits,
+    head,
+    listed_names,
+    names_in,
+    names_note,
+)
+from octrim.data.formats.yaml import pictures_in_list
+from octrim.data.labelfiles import read_bytes
+from octrim.data.paths import find_place
+from octrim.data.texts import decoded
+from octrim.data.values import name, whole
+from octrim.data.yolo import Listing, label_files, listed, read_yolo, walk_pictures
+
+
+class YoloFolders(Format):
+    """images/ and labels/, with or without a folder per split, above or below; Label Studio's YOLO export has them without."""
+
+    def find(self, place: Place) -> Found | Missed:
+        folders = _picture_folders(place)
+        labels = [path for path in (place.child("labels"), *(Place(folder).child("labels") for folder in place.folders)) if path.is_dir()]
+        if not folders or not labels:
+            there, missing = ("images/", "labels/") if folders else ("labels/", "images/")
+            return Missed(f"{there} without {missing}" if folders or labels else "neither images/ nor labels/", bool(folders or labels))
+        if annotation_files(place) and not any(map(_holds_text, labels)):
+            return Missed("labels/ holds no text files, but annotations of COCO", near=True)
+        around = [place.root, *labels, *(folder.parent for folder in folders.values()), *folders.values()]
+        parts = {split: partial(_read_folder, place.root, (folder,), around) for split, folder in folders.items()}
+        named = any(fits(split, known) for split in folders for known in SPLITS)
+        if len(folders) > 1 and not named:  # folders of takes, cameras, days: one part
+            parts = {"images": partial(_read_folder, place.root, tuple(folders.values()), around)}
+        return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}", serves_all=named)
+
+
+def _picture_folders(place: Place) -> dict[str, Path]:
+    """Folders by the name that may tell the split: images/train2017, train/images, or images alone."""
+    images = place.child("images")
+    below = {folder.name: folder for folder in children(images)}
+    if below and not any(fits(name, split) for name in below for split in SPLITS) and Place(images).pictures:
+        return {"images": images}  # whose folders hold more of the same
+    own = below or ({"images": images} if images.is_dir() else {})
+    return own or {folder.name: inner for folder in place.folders if (inner := Place(folder).child("images")).is_dir()}
+
+
+def _holds_text(folder: Path) -> bool:
+    return any(name.lower().endswith(".txt") for _, _, files in os.walk(folder) for name in files)
+
+
+class YoloBeside(Format):
+    """Text files beside the pictures: labelImg's YOLO format, Darknet's data sets, Roboflow's "YOLO Darknet" with a folder per split."""
+
+    def find(self, place: Place) -> Found | Missed:
+        parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
+        if not parts:
+            own = [folder for folder in (place, *map(Place, place.folders)) if _labelled(folder)]
+            if not own:
+                near = bool(place.pictures)
+                return Missed("pictures, but no text file of a picture's name" if near else "no pictures", near)
+            parts = {"": own[0].root} if own[0] is place or len(own) == 1 else {"": place.root}
+        around = [place.root, *parts.values()]
+        readers = {split: partial(_read_folder, place.root, (folder,), around) for split, folder in parts.items()}
+        return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
+
+
+def _labelled(place: Place) -> bool:
+    """Whether one of the pictures in this very folder has a text file of its name, with numbers in it or nothing."""
+    texts = {Path(name).stem: name for name in place.files if name.lower().endswith(".txt") and name not in NAME_FILES}
+    both = [texts[stem] for stem in place.pictures if stem in texts]
+    return any(re.match(rb"[\s\d.\xef\xbb\xbf\xff\xfe\x00-]*($|[\d.])", head(place.root / one, 32)) for one in both[:20])
+
+
+class Darknet(Format):
+    """Darknet's obj.data, obj.names and lists of pictures: CVAT's YOLO 1.1, and what was trained with Darknet."""
+
+    def find(self, place: Place) -> Found | Missed:
+        files = place.having(".data")
+        folders = {match[1]: folder for folder in place.folders if (match := re.fullmatch(r"obj_(\w+)_data", folder.name))}
+        if not files and not folders:
+            return Missed("no file *.data")
+        settings = _settings(files[0]) if files else {}
+        bases = [str(place.root), *map(str, list(place.root.parents)[:1])]
+        names = find_place(settings.get("names", "obj.names"), bases)
+        parts = {}
+        for split, keys in (("train", ("train",)), ("val", ("valid", "val")), ("test", ("test",))):
+            written = next((settings[key] for key in keys if key in settings), None)
+            lists = [found for found in (find_place(written or "", bases) if written else None, str(place.root / f"{keys[0]}.txt")) if found]
+            there = next((Path(one) for one in lists if Path(one).is_file()), None)
+            folder = next((folder for name, folder in folders.items() if fits(name, split)), None)
+            if there is not None:
+                parts[split] = partial(_read_list, place.root, there, names)
+            elif folder is not None:
+                parts[split] = partial(_read_folder, place.root, (folder,), [place.root])
+        others = {name: folder for name, folder in folders.items() if not any(fits(name, split) for split in SPLITS)}
+        parts |= {name: partial(_read_folder, place.root, (folder,), [place.root]) for name, folder in others.items()}
+        if not parts:
+            return Missed(f"{files[0].name} names no list of pictures that is here", near=True)
+        return Found(parts, f"{place.root}: no list for the split {{split}}; there are {{there}}")
+
+
+def _settings(path: Path) -> dict[str, str]:
+    """A file of lines `key = value`."""
+    try:
+        lines = decoded(read_bytes(str(path), 2**16)).splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = [line.partition("=") for line in lines if "=" in line and "\0" not in line]
+    return {key.strip().casefold(): value.strip() for key, _, value in pairs if value.strip()}
+
+
+def _read_list(root: Path, place: Path, names: str | None, request: Request) -> Dataset:
+    pictures, notes = pictures_in_list(place, [root, place.parent, root.parent], request.split)
+    listing = listed(pictures, () if names is None else listed_names(Path(names)), None, tuple(notes))
+    labels = label_files(listing.pictures)
+    listing = replace(listing, labels=tuple(_beside_lists(root, listing.pictures, labels)))
+    return read_yolo(root, _named(listing, None if names is None else Path(names)), request.names, request.index)
+
+
+def _beside_lists(root: Path, pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Labels of pictures that lie elsewhere than their labels do: CVAT exports labels alone, and pictures are put beside by hand."""
+    if any(Path(label).is_file() for label in labels):
+        return list(labels)
+    texts = {path.stem: str(path) for folder in children(root) if folder.name.startswith("obj_") for path in folder.rglob("*.txt")}
+    return [texts.get(Path(picture).stem, label) for picture, label in zip(pictures, labels, strict=True)]
+
+
+def _read_folder(root: Path, folders: Sequence[Path], around: Sequence[Path], request: Request) -> Dataset:
+    pictures = [picture for folder in folders for picture in walk_pictures(folder)]
+    names, source = class_names(around)
+    return read_yolo(root, _named(listed(pictures, names), source), request.names, request.index)
+
+
+def _named(listing: Listing, source: Path | None) -> Listing:
+    return replace(listing, notes=(*listing.notes, *names_note(source)))
+
+
+def class_names(folders: Sequence[Path]) -> tuple[tuple[str, ...], Path | None]:
+    """Class names that a tool put into one of the folders, and the file: a list of names, any *.names, or Label Studio's notes.json."""
+    folders = list(dict.fromkeys(folders))
+    names, source = names_in(folders)
+    if names:
+        return names, source
+    for folder in folders:
+        files = sorted(folder.glob("*.names")) if folder.is_dir() else []
+        if len(files) == 1:
+            return listed_names(files[0]), files[0]
+        if (folder / "notes.json").is_file():
+            noted = _noted(folder / "notes.json")
+            if noted:
+                return noted, folder / "notes.json"
+    return (), None
+
+
+def _noted(path: Path) -> tuple[str, ...]:
+    """The categories of Label Studio's notes.json, where their numbers go from 0 on."""
+    try:
+        document = json.loads(decoded(read_bytes(str(path), 2**20)))
+        entries = document["categories"]
+        found = {whole(entry["id"]): name(entry["name"]) for entry in entries}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return ()
+    names = [found.get(number) for number in range(len(found))]
+    return tuple(one for one in names if one) if all(names) else ()

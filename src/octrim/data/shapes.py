@@ -1,0 +1,101 @@
+"""Boxes around polygons and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from octrim.data.values import number, whole
+
+MOST_RUNS = 1 << 22
+"""Runs of a mask in one annotation: more than any picture that is decoded can have."""
+
+
+def polygon_box(points: Any) -> list[float] | None:
+    """x1 y1 x2 y2 around a polygon: [x, y, x, y, ..], or [[x, y], ..], of numbers or text of numbers; None where it is neither or has no point."""
+    if not isinstance(points, (list, tuple)) or not points:
+        return None
+    flat = [value for point in points for value in (point if isinstance(point, (list, tuple)) else (point,))]
+    values = [number(value) for value in flat]
+    if len(values) % 2 or any(value is None for value in values):
+        return None
+    array = np.asarray(values, np.float64).reshape(-1, 2)
+    return [*array.min(0).tolist(), *array.max(0).tolist()]
+
+
+def union_box(boxes: Sequence[list[float]]) -> list[float]:
+    """x1 y1 x2 y2 around all of the boxes, at least one."""
+    array = np.asarray(boxes, np.float64)
+    return [*array[:, :2].min(0).tolist(), *array[:, 2:].max(0).tolist()]
+
+
+def segmentation_box(segmentation: Any) -> list[float] | None:
+    """x1 y1 x2 y2 in pixels around COCO's `segmentation`: polygons, or a run-length encoded mask, compressed or not; None where it is neither."""
+    if isinstance(segmentation, dict):
+        return mask_box(segmentation.get("counts"), segmentation.get("size"))
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    if all(isinstance(part, dict) for part in segmentation):
+        boxes = [mask_box(part.get("counts"), part.get("size")) for part in segmentation]
+    elif all(isinstance(part, list) and part for part in segmentation) and not _is_points(segmentation):
+        boxes = [polygon_box(part) for part in segmentation]
+    else:  # a single polygon that is not in a list of its own
+        boxes = [polygon_box(segmentation)]
+    found = [box for box in boxes if box is not None]
+    return union_box(found) if len(found) == len(boxes) else None
+
+
+def _is_points(parts: list[list[Any]]) -> bool:
+    """Whether these are the points of one polygon, [x, y] each, and not several polygons."""
+    return all(len(part) == 2 and not isinstance(part[0], list) for part in parts)
+
+
+def mask_box(counts: Any, size: Any) -> list[float] | None:
+    """x1 y1 x2 y2 around a mask's pixels: COCO's runs of zeros and ones in turn, down the columns. size: height, width.
+
+    counts: a list of whole numbers, or text in COCO's compressed form. None where they do not fit, or nothing is set.
+    """
+    if not isinstance(size, list) or len(size) != 2:
+        return None
+    height, width = (whole(side) or 0 for side in size)
+    if not (0 < height < 2**31 and 0 < width < 2**31):
+        return None
+    runs = _uncompressed(counts) if isinstance(counts, str) else [whole(count) for count in counts] if isinstance(counts, list) else None
+    if runs is None or len(runs) > MOST_RUNS or any(run is None or not 0 <= run < 2**62 for run in runs):
+        return None
+    ends = np.cumsum(np.asarray(runs, np.float64))  # exact below 2**53, and a sum beyond that is refused
+    if not len(ends) or ends[-1] > height * width or ends[-1] >= 2**53:
+        return None
+    whole_ends = ends.astype(np.int64)
+    first, last = whole_ends[:-1:2], whole_ends[1::2] - 1
+    first = first[: len(last)]
+    set_runs = last >= first
+    first, last = first[set_runs], last[set_runs]
+    if not len(first):
+        return None
+    left, right = first // height, last // height
+    # A run that goes on in the next column touches the bottom of one and the top of the other.
+    top = np.where(left == right, first % height, 0)
+    bottom = np.where(left == right, last % height, height - 1)
+    return [float(left.min()), float(top.min()), float(right.max() + 1), float(bottom.max() + 1)]
+
+
+def _uncompressed(text: str) -> list[int] | None:
+    """COCO's text of runs: five bits a letter, the sixth for "more follows"; from the third run on, differences to the run two before."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs
