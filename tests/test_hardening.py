@@ -185,7 +185,7 @@ def test_runs_that_begin_at_the_same_time(tmp_path: Path) -> None:
 
     def begin(number: int) -> None:
         barrier.wait()
-        found.append((number, new_run("prune", Prune(project=str(tmp_path), seed=number)).path))
+        found.append((number, new_run(Prune(project=str(tmp_path), seed=number)).path))
 
     threads = [threading.Thread(target=begin, args=(number,)) for number in range(16)]
     for thread in threads:

@@ -35,7 +35,8 @@ class Run:
         self.path = path
         self.console = wide_console()
         if config is not None:  # without one, the run goes on
-            write_text(path / "config.yaml", yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+            content = {"command": config.command, **_plain(dataclasses.asdict(config))}
+            write_text(path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
             (path / "log.txt").write_text("", "utf-8")
 
     def print(self, *items: Any) -> None:
@@ -47,12 +48,12 @@ class Run:
         append_text(self.path / "log.txt", text.getvalue())
 
 
-def new_run(command: str, config: Any) -> Run:
+def new_run(config: Any) -> Run:
     """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, numbered where it exists already.
 
     Raises InputError where it cannot be made.
     """
-    project = Path(config.project or f"runs/{command}")
+    project = Path(config.project or f"runs/{config.command.replace(' ', '-')}")
     if not config.name or Path(config.name).name != config.name:
         raise InputError(f"name is {config.name!r}, expected the name of a folder")
     try:
@@ -90,6 +91,7 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     Raises InputError where another field is given, and for a config.yaml that is missing, damaged, or another command's.
     """
     defaults = type(config)()
+    command: str = typing.cast(Any, config).command
     fields = [field.name for field in dataclasses.fields(typing.cast(Any, config))]
     changed = {name: getattr(config, name) for name in fields if getattr(config, name) != getattr(defaults, name)}
     given = [name for name in changed if name not in (*free, "resume")]
@@ -97,6 +99,7 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
         raise InputError(f"--resume goes on as the run began; leave out --{given[0].replace('_', '-')}")
     path = open_run(folder).path / "config.yaml"
     content, _ = parse(read_text(path), str(path))
-    if not isinstance(content, dict) or not set(content) <= set(fields):
-        raise InputError(f"{path}: not the configuration of an octrim {typing.cast(Any, config).command} run")
+    # Version 0.1 did not write which command made the run.
+    if not isinstance(content, dict) or content.pop("command", command) != command or not set(content) <= set(fields):
+        raise InputError(f"{path}: not the configuration of an octrim {command} run")
     return dataclasses.replace(typing.cast(Any, from_stored(type(config), content, str(path))), **changed)

@@ -19,9 +19,9 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError
-from octrim.evaluate import val as val_module
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.val import evaluate
+from octrim.targets import opening
 from octrim.targets.opening import open_session
 from octrim.targets.session import SessionInfo
 from tests.evaluate.material import dataset
@@ -184,7 +184,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     data = scene(tmp_path)
     data.report.add("box outside the picture, clipped", "3.txt:1")
     monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: data)
-    monkeypatch.setattr(val_module, "open_session", lambda *_: Seer())
+    monkeypatch.setattr(opening, "open_session", lambda *_: Seer())
     monkeypatch.chdir(tmp_path)
     return data
 
@@ -244,7 +244,7 @@ def test_command_without_anything_to_find(answers: Dataset, capsys: pytest.Captu
 def test_names_are_no_markup(answers: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("[bold]red[/bold]", "$x_{$", "_日本")
     monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: replace(answers, names=names))
-    monkeypatch.setattr(val_module, "open_session", lambda *_: Seer(names))
+    monkeypatch.setattr(opening, "open_session", lambda *_: Seer(names))
     assert main(["val", "--weights", "w", "--data", "d", "--bootstrap", "0"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in names)

@@ -293,7 +293,7 @@ def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_curves_are_drawn_at_the_end_and_hide_no_other_error(tmp_path: Path) -> None:
     config = Train(project=str(tmp_path))
-    run = new_run("train", config)
+    run = new_run(config)
     state = State(fresh_model("yolov5n").network, ("a",) * 80, 64, (), "", {}, epoch=2, batch=1)
     state.rows = [{"epoch": epoch, "train/box_loss": 1.0} for epoch in range(2)]
     with Record(run, config, None) as record:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from octrim.options import ImageSize, Weights
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from octrim.network.cost import Cost
+    from octrim.network.model import Model
+    from octrim.network.rows import Network
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,52 @@ class Info(Weights):
     """Side, or height and width, that MACs are counted for."""
 
     def run(self) -> None:
-        from octrim.network.describe import info
+        from octrim.network.cost import network_cost, shapes
+        from octrim.network.options import image_size, model_from
+        from octrim.pruning.labels import channel_labels
+        from octrim.runs import wide_console
 
-        info(self)
+        model = model_from(self)
+        network = model.network
+        size = image_size(self.imgsz, model.image_size, network.stride)
+        cost = network_cost(network, *size)
+        coupled = {name: group.name for group in channel_labels(network).groups if len(group.convs) > 1 for name in group.convs}
+        console = wide_console()
+        console.print(_table(f"{self.weights or self.cfg} at {size[0]}x{size[1]}", network, cost, shapes(network, *size), coupled))
+        for line in _lines(model, cost):
+            console.print(line, soft_wrap=True)
+
+
+def _table(title: str, network: Network, cost: Cost, maps: Mapping[str, tuple[int, ...]], coupled: Mapping[str, str]) -> Table:
+    """A line per row. maps: shapes of the outputs by row. coupled: by convolution the group of channels that it shares with others."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("row", "op", "reads", "output", "kernel", "activation", "coupled in"):
+        table.add_column(column, overflow="fold")
+    for column in ("parameters", "MACs, M"):
+        table.add_column(column, justify="right")
+    for row in network.rows:
+        kernel = f"{row.kernel}x{row.kernel} / {row.stride}" if row.op in ("conv", "maxpool") else ""
+        if row.op == "conv" and row.groups > 1:
+            kernel += f", {row.groups} groups"
+        output = "x".join(map(str, maps[row.name])) if row.name in maps else f"strides {', '.join(map(str, network.strides))}"
+        conv = cost.convs.get(row.name)
+        numbers = (f"{conv.parameters:,}", f"{conv.macs / 1e6:,.1f}") if conv else ("", "")
+        table.add_row(row.name, row.op, ", ".join(row.inputs), output, kernel, row.activation or "", coupled.get(row.name, ""), *numbers)
+    return table
+
+
+def _lines(model: Model, cost: Cost) -> list[str]:
+    """What is to be said of the network as a whole."""
+    network = model.network
+    return [
+        f"parameters    {cost.parameters:,}",
+        f"MACs          {cost.macs:,} ({2 * cost.macs / 1e9:.2f} GFLOPs)",
+        f"convolutions  {len(cost.convs)} with {cost.channels:,} output channels",
+        f"feature maps  {cost.activation_bytes / 2**20:.1f} MiB in all, {cost.peak_bytes / 2**20:.1f} MiB alive at once (float32)",
+        f"strides       {', '.join(map(str, network.strides))}",
+        f"anchors       {'; '.join(' '.join(f'{w:g},{h:g}' for w, h in level) for level in network.anchors)}",
+        f"classes       {network.classes}: {', '.join(model.names)}",
+        *(f"lineage       {', '.join(f'{key} {value}' for key, value in step.items())}" for step in model.lineage),
+    ]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from math import isnan
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from octrim.options import Batch, Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
+
+if TYPE_CHECKING:
+    from octrim.evaluate.evaluation import Evaluation
+    from octrim.runs import Run
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,41 @@ class Val(Execution, Folder):
     """Of the resampling."""
 
     def run(self) -> None:
-        from octrim.evaluate.val import val
+        from octrim.data.open import open_labelled
+        from octrim.evaluate.classes import map_classes
+        from octrim.evaluate.result_files import write_evaluation
+        from octrim.evaluate.val import evaluate
+        from octrim.progress import progress_bar
+        from octrim.runs import new_run
+        from octrim.targets.opening import open_session
 
-        val(self)
+        session = open_session(self.weights, self.runtime, self.precision, self.threads)
+        dataset = open_labelled(self.data, self.split, session.info.names)
+        _, note = map_classes(session.info.names, dataset.names)
+        run = new_run(self)
+        boxes = int((~dataset.crowd).sum())
+        run.print(f"{self.data}, {self.split}: {len(dataset)} pictures, {boxes} objects, {len(dataset.names)} classes")
+        for line in [note] * (note is not None) + dataset.lines():
+            run.print(line)
+        start = perf_counter()
+        with progress_bar("val", len(dataset), run.console) as bar:
+            result = evaluate(
+                session, dataset, self.imgsz, self.batch, self.conf, self.iou, self.max_det, self.bootstrap, self.seed, progress=bar.advance
+            )
+        write_evaluation(run.path, dataset, result)
+        _report(run, result, perf_counter() - start)
+
+
+def _report(run: Run, result: Evaluation, seconds: float) -> None:
+    run.print(result.table())
+    for name, (low, high) in result.interval.items():
+        value = result.map if name == "mAP50-95" else result.map50
+        run.print(f"{name} {value:.4f}, 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
+    areas = ", ".join(f"{name} {value:.3f}" for name, value in result.areas.items() if not isnan(value))
+    run.print(f"mAP50-95 by size of the box: {areas}; P and R at confidence {result.confidence:.3f}")
+    if result.failures:
+        shown = "; ".join(result.failures[:5])
+        run.print(f"{len(result.failures)} of {result.images} pictures could not be read, their objects count as missed: {shown}")
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in result.speed_ms.items())
+    run.print(f"mean milliseconds per picture: {stages}; {seconds:.1f} s in all")
+    run.print(f"results: {run.path}")

@@ -65,7 +65,7 @@ def _compress(config: Compression) -> Compressed:
         preset = resolved(config)
         start = checked(config, preset)
         _clear(config)
-        run = new_run("compress", resolved_config(config, preset))
+        run = new_run(resolved_config(config, preset))
         remember(run, start)
     else:
         folder = Path(config.resume)

@@ -30,7 +30,7 @@ def check(config: Data) -> None:
     if config.check is None:
         raise InputError("--check is missing: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
     dataset = open_dataset(config.check, config.split, config.names)
-    run = new_run("data", config)
+    run = new_run(config)
     write_bytes(run.path / "contact.jpg", contact_sheet(dataset, seed=0))
     facts = summary(dataset)
     write_text(run.path / "check.json", json.dumps(facts, indent=1, ensure_ascii=False))

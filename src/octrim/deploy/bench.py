@@ -145,7 +145,7 @@ def bench_command(config: Bench) -> None:
         bench(contestants, image, config.iterations, config.warmup, batch)
         rows += results(contestants, batch)
     header = _header(config, entered)
-    run = new_run("bench", config)
+    run = new_run(config)
     _print(run, header, rows)
     write_text(run.path / "bench.json", json.dumps({"header": header, "networks": rows}, indent=1))
     buffer = io.StringIO()

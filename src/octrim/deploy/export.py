@@ -210,7 +210,7 @@ def export_command(config: Export) -> None:
                 data,
                 EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress, config.high_precision),
             )
-        run = new_run("export", config)
+        run = new_run(config)
         for line in failures:
             run.print(f"left out: {line}")
         target = run.path / name

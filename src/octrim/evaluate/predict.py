@@ -57,7 +57,7 @@ def predict(config: Predict) -> None:
         first = next(frames, None)
     if first is None:  # nothing to lose yet: fail before a run folder exists
         raise InputError(f"{source.video}: no frame could be read" if source.video is not None else _failed(failures, len(failures)))
-    run = new_run("predict", config)
+    run = new_run(config)
     output = _Output(config, run, source)
     milliseconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     frames = itertools.chain([first], frames)

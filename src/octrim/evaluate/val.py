@@ -1,16 +1,13 @@
-"""`octrim val`, and the evaluation that training and pruning share with it."""
+"""A network is run over a data set: what `octrim val` does, and every training after its epochs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
@@ -18,14 +15,8 @@ from octrim.evaluate.batches import Batch, Planned, fixed_plan, read_batches, re
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.evaluation import Evaluation, measure
 from octrim.evaluate.nms import non_max_suppression
-from octrim.evaluate.result_files import write_evaluation
 from octrim.network.options import image_size
-from octrim.runs import Run, new_run
-from octrim.targets.opening import open_session
 from octrim.targets.session import Session
-
-if TYPE_CHECKING:
-    from octrim.commands import Val
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,51 +134,3 @@ def _plan(session: Session, dataset: Dataset, imgsz: int | Sequence[int] | None,
     if info.size is None and height == width:
         return rectangular_plan(dataset.sizes, height, batch, info.stride), height
     return fixed_plan(len(dataset), height, width, batch), max(height, width)
-
-
-def val(config: Val) -> None:
-    """Evaluate a network on a data set: a table, `metrics.json`, `predictions.json` and curves in the run's folder."""
-    from octrim.data.open import open_labelled
-
-    check_options(config.conf, config.iou, config.batch, config.max_det, config.bootstrap)
-    session = open_session(config.weights, config.runtime, config.precision, config.threads)
-    dataset = open_labelled(config.data, config.split, session.info.names)
-    _, note = map_classes(session.info.names, dataset.names)
-    run = new_run("val", config)
-    boxes = int((~dataset.crowd).sum())
-    run.print(f"{config.data}, {config.split}: {len(dataset)} pictures, {boxes} objects, {len(dataset.names)} classes")
-    for line in [note] * (note is not None) + dataset.lines():
-        run.print(line)
-    start = perf_counter()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
-        task = progress.add_task("val", total=len(dataset))
-        result = evaluate(
-            session,
-            dataset,
-            config.imgsz,
-            config.batch,
-            config.conf,
-            config.iou,
-            config.max_det,
-            config.bootstrap,
-            config.seed,
-            lambda done: progress.advance(task, done),
-        )
-    write_evaluation(run.path, dataset, result)
-    _report(run, result, perf_counter() - start)
-
-
-def _report(run: Run, result: Evaluation, seconds: float) -> None:
-    run.print(result.table())
-    for name, (low, high) in result.interval.items():
-        value = result.map if name == "mAP50-95" else result.map50
-        run.print(f"{name} {value:.4f}, 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
-    areas = ", ".join(f"{name} {value:.3f}" for name, value in result.areas.items() if not isnan(value))
-    run.print(f"mAP50-95 by size of the box: {areas}; P and R at confidence {result.confidence:.3f}")
-    if result.failures:
-        shown = "; ".join(result.failures[:5])
-        run.print(f"{len(result.failures)} of {result.images} pictures could not be read, their objects count as missed: {shown}")
-    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in result.speed_ms.items())
-    run.print(f"mean milliseconds per picture: {stages}; {seconds:.1f} s in all")
-    run.print(f"results: {run.path}")

@@ -42,7 +42,7 @@ def match(config: MatchOptions) -> None:
     workers = 1 if measured else min(config.workers or usable_cores(), config.games)
     recording = Recording(config.record, *RECORDED) if config.record is not None else None
     try:
-        run = new_run("pong-match", config)
+        run = new_run(config)
         results = _played(config, run, workers, detectors, recording)
     finally:
         if recording is not None:

@@ -53,7 +53,7 @@ def prune_command(config: Prune) -> None:
     readable = {data: Readable(picture_paths(data, config.pictures, config.seed)) for data in (config.reconstruct, config.recalibrate) if data}
     for some in readable.values():
         some.require()
-    run = new_run("prune", config)
+    run = new_run(config)
     for line in notes:
         run.print(line)
     run.print(made.table())

@@ -45,7 +45,7 @@ def quantize_command(config: Quantize) -> None:
     paths = picture_paths(config.data or config.source or "", config.pictures, config.seed)
     readable = Readable(paths)
     readable.require()  # nothing is written otherwise
-    run = new_run("quantize", config)
+    run = new_run(config)
     if model.scales:
         run.print(f"{config.weights}: has scales already; they are replaced")
     with _bar(run, len(paths)) as advance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from octrim.commands import COMMANDS
 from octrim.errors import InputError, shown
 from octrim.plain_yaml import parse, read_text
 from octrim.report.contents import (
@@ -36,6 +34,22 @@ from octrim.training.pictures import read_columns
 
 T = TypeVar("T")
 
+_TELLING = {
+    "compress": "iterations_bench",
+    "sparsify": "strength_schedule",
+    "finetune": "output_weight",
+    "train": "nominal_batch",
+    "sensitivity": "tolerance",
+    "prune": "dry_run",
+    "quantize": "percentile",
+    "export": "builder_level",
+    "val": "bootstrap",
+    "bench": "warmup",
+    "predict": "save_crop",
+    "data": "check",
+}
+"""By command an option that no command after it in this table has."""
+
 _LARGEST = 1e15  # no number that a run leaves comes near, and none beyond can be drawn
 
 
@@ -49,7 +63,7 @@ def read_run(folder: Path) -> Contents:
     command = _command_of(config) if isinstance(config, dict) else None
     if command is None:
         raise InputError(f"{folder / 'config.yaml'}: not the configuration of an octrim run")
-    config = {str(key): value for key, value in config.items()}
+    config = {str(key): value for key, value in config.items() if key != "command"}
     if command != "compress":
         return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, ())
     parts: list[Part] = []
@@ -86,13 +100,10 @@ def _results(path: Path) -> Mapping[str, np.ndarray] | None:
 
 
 def _command_of(config: Mapping[str, Any]) -> str | None:
-    """A run's folder does not say which command made it; its options do, also those of an older version. None where they are no command's."""
-    shares = {}
-    for name, command in COMMANDS.items():
-        options = {field.name for field in dataclasses.fields(command)}
-        shares[name] = len(options & set(config)) / len(options | set(config))
-    best = max(shares, key=lambda name: shares[name])
-    return best if shares[best] > 0.6 else None
+    """The command that made a run: what config.yaml says, or in a run of version 0.1, which did not say it, what its options tell; else None."""
+    if "command" in config:
+        return config["command"] if isinstance(config["command"], str) and config["command"] in _TELLING else None
+    return next((command for command, option in _TELLING.items() if option in config), None)
 
 
 def _read_json(path: Path, build: Callable[[Any], T]) -> T | None:

@@ -218,7 +218,7 @@ def sensitivity_command(config: Sensitivity) -> None:
     size = image_size(config.imgsz, model.image_size, model.network.stride)
     whole, notes = open_in_classes(config.data, config.split, model.names)
     dataset = drawn(whole, config.pictures, config.seed)
-    run = run or new_run("sensitivity", config)
+    run = run or new_run(config)
     part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
     notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
     criterion: str | Criterion = config.criterion

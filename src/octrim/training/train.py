@@ -158,7 +158,7 @@ def prepare(config: Training, examine: Callable[[Model, Any], object] | None = N
         state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra={"hyper": dataclasses.asdict(hyper)})
         if examine is not None:
             examine(model, config)
-        run = new_run(config.command, config) if here.first else None
+        run = new_run(config) if here.first else None
         if run is not None:
             save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     else:

@@ -1,0 +1,66 @@
+"""Run folders: what their config.yaml says, and whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from octrim.commands import COMMANDS
+from octrim.commands.pong import PONG
+from octrim.errors import InputError
+from octrim.report.files import read_run
+from octrim.runs import new_run, stored_config
+
+LEAVING_FILES = {
+    name: command
+    for name, command in {**COMMANDS, **{f"pong {name}": command for name, command in PONG.items()}}.items()
+    if "project" in command.__dataclass_fields__
+}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", LEAVING_FILES)
+def test_config_says_which_command_made_the_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = new_run(LEAVING_FILES[name]())
+    assert run.path == Path("runs", name.replace(" ", "-"), "exp")
+    assert list(config_of(run.path).items())[0] == ("command", name)
+
+
+@pytest.mark.parametrize("name", [name for name in LEAVING_FILES if not name.startswith("pong")])
+def test_report_knows_the_command_also_of_a_run_of_0_1(name: str, tmp_path: Path) -> None:
+    run = new_run(LEAVING_FILES[name](project=str(tmp_path)))
+    assert read_run(run.path).command == name
+    content = config_of(run.path)
+    del content["command"]
+    (run.path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert read_run(run.path).command == name
+    for wrong in ("pong match", ["train"], None):
+        (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "command": wrong}), "utf-8")
+        with pytest.raises(InputError, match="not the configuration of an octrim run"):
+            read_run(run.path)
+
+
+@pytest.mark.parametrize("name", ["train", "finetune", "sparsify", "compress", "sensitivity"])
+def test_runs_are_resumed_by_their_own_command(name: str, tmp_path: Path) -> None:
+    kind = LEAVING_FILES[name]
+    run = new_run(kind(project=str(tmp_path), seed=3, data="shapes"))
+    asked = kind(resume=str(run.path))
+    expected = kind(project=str(tmp_path), seed=3, data="shapes", resume=str(run.path))
+    assert stored_config(asked, run.path) == expected
+    content = config_of(run.path)
+    (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "command": "val"}), "utf-8")
+    with pytest.raises(InputError, match=f"config.yaml: not the configuration of an octrim {name} run"):
+        stored_config(asked, run.path)
+    del content["command"]  # as version 0.1 wrote it
+    (run.path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert stored_config(asked, run.path) == expected
+    (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "seed": "3"}), "utf-8")
+    with pytest.raises(InputError, match="config.yaml: seed is '3', expected a whole number"):
+        stored_config(asked, run.path)
