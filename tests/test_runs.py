@@ -30,7 +30,7 @@ def test_config_says_which_command_made_the_run(name: str, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     run = new_run(LEAVING_FILES[name]())
     assert run.path == Path("runs", name.replace(" ", "-"), "exp")
-    assert list(config_of(run.path).items())[0] == ("command", name)
+    assert next(iter(config_of(run.path).items())) == ("command", name)
 
 
 @pytest.mark.parametrize("name", [name for name in LEAVING_FILES if not name.startswith("pong")])
