@@ -17,6 +17,7 @@ import yaml
 from octrim.cli import main, parse
 from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
+from octrim.data import streams
 from octrim.data.scenes import drawn_scene
 from octrim.deploy.export import export
 from octrim.errors import InputError
@@ -26,6 +27,7 @@ from octrim.network.model import Model, load
 from octrim.network.yolov5 import yolov5_network
 from octrim.targets.opening import open_session
 from tests.data.test_pictures import make_video, write
+from tests.data.test_sources import dropping, server
 from tests.networks import lively_model
 
 
@@ -223,6 +225,32 @@ def test_predict_on_a_video(folder: Path) -> None:
     assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (9, 25)
     assert len(list((run / "labels").iterdir())) == 9
     assert not list(run.glob(".*"))  # no temporary file is left
+
+
+def test_predict_on_a_folder_of_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "videos").mkdir()
+    for name, count in (("a.avi", 3), ("b.avi", 5)):
+        make_video(folder / "videos" / name, count)
+    write(folder / "videos/a.png", drawn_scene(0, 60, 90))
+    options = ["--hide-labels", "--line-thickness", "2", "--vid-stride", "2"]
+    assert main(["predict", "--weights", "small.safetensors", "--source", "videos", "--save-txt", *options]) == 0
+    run = folder / "runs/predict/exp"
+    assert {path.name for path in run.glob("*.mp4")} == {"a-2.mp4", "b.mp4"}  # a.png was there before a.avi
+    assert [cv2.VideoCapture(str(run / name)).get(cv2.CAP_PROP_FRAME_COUNT) for name in ("a-2.mp4", "b.mp4")] == [2, 3]
+    assert {path.stem for path in (run / "labels").iterdir()} == {"a", "a-2_0", "a-2_2", "b_0", "b_2", "b_4"}
+    said = capsys.readouterr().out
+    assert "videos/a.avi: 2 frames" in said and "videos/b.avi: 3 frames" in said
+
+
+def test_predict_on_a_stream_that_does_not_come_back(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "FIRST_PAUSE", 0.001)
+    with server(dropping([[10, 20], [30, 40, 50]], {})) as address:
+        error = failed(capsys, "predict", "--weights", "small.safetensors", "--source", f"{address}/live.mjpg", "--retries", "2", "--save-txt")
+    run = folder / "runs/predict/exp"
+    assert f"live.mjpg: lost after 5 frames, and not there again at any of 2 attempts; the 5 frames before are in {Path('runs/predict/exp')}" in error
+    assert len(list((run / "labels").iterdir())) == 5
+    assert cv2.VideoCapture(str(run / "live.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert (run / "log.txt").read_text().count("trying again in") == 3
 
 
 def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

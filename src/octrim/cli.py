@@ -19,6 +19,8 @@ from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG, Pong
 from octrim.errors import InputError, shown
 from octrim.options import Option, options_of
+from octrim.yolov5_commands import one_format_each, refuse_script, rewritten
+from octrim.yolov5_flags import SCRIPTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot write into the user's home, in several lines
     with _interruptions() as interrupted:
         try:
-            parse(arguments).run()
+            for config in parsed(arguments):
+                config.run()
         except SystemExit as error:  # tyro: 0 after --help
             return error.code if isinstance(error.code, int) else 2
         except KeyboardInterrupt:
@@ -97,6 +100,11 @@ def _as_typed(message: str, arguments: Sequence[str]) -> str:
 
 def parse(arguments: Sequence[str]) -> Any:
     """The command's dataclass from its arguments. Raises InputError for what makes no sense, and SystemExit(0) after printing the help."""
+    return parsed(arguments)[0]
+
+
+def parsed(arguments: Sequence[str]) -> list[Any]:
+    """The commands that one line asks for: one, but where YOLOv5's `--include` names several formats to export. Raises as `parse`."""
     commands, program, rest = _commands(arguments)
     if any(token in ("-h", "--help") for token in rest):
         _help(commands, program, rest)
@@ -104,15 +112,17 @@ def parse(arguments: Sequence[str]) -> Any:
     if not rest:
         raise InputError(f"a command is missing; there are {listed}")
     if rest[0] not in commands:
+        refuse_script(rest[0])
         raise InputError(f"there is no command {shown(rest[0])}{_meant(rest[0], commands)}; there are {listed}")
-    return read_options(commands[rest[0]], rest[1:], f"{program} {rest[0]}")
+    lines = one_format_each(rest[0], rewritten(rest[0], rest[1:]))
+    return [read_options(commands[rest[0]], line, f"{program} {rest[0]}") for line in lines]
 
 
 def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[str]]:
     """The commands to choose from, the program's name, and the arguments left: `octrim pong` has commands of its own."""
     if list(arguments[:1]) == ["pong"]:
         return PONG, "octrim pong", list(arguments[1:])
-    return {**COMMANDS, "pong": Pong}, "octrim", list(arguments)
+    return {**COMMANDS, "pong": Pong}, "octrim", [*(SCRIPTS.get(name, name) for name in arguments[:1]), *arguments[1:]]
 
 
 def _help(commands: Mapping[str, Any], program: str, arguments: list[str]) -> NoReturn:

@@ -7,14 +7,15 @@ for detections in detector.predict("pictures/"):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
 
+from octrim.data.from_python import bgr_picture, is_pillow
 from octrim.data.pictures import letterbox
 from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
@@ -24,14 +25,17 @@ from octrim.network.model import Model
 from octrim.network.options import image_size
 from octrim.targets.opening import open_session
 
-Picture = str | Path | np.ndarray
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture: TypeAlias = "str | Path | np.ndarray | Image"
 
 
 class Detector:
     """A network in a runtime, with what stands before and behind it. May be used by several threads at once, see `Session`.
 
     weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width); what the network was made
-    for by default; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`.
+    for by default; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be named, too.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class Detector:
         imgsz: int | Sequence[int] | None = None,
         conf: float = 0.25,
         iou: float = 0.45,
-        classes: Collection[int] | None = None,
+        classes: Collection[int | str] | None = None,
         agnostic: bool = False,
         max_det: int = 300,
         runtime: str | None = None,
@@ -54,21 +58,19 @@ class Detector:
             raise InputError(f"max_det is {max_det}, expected 1 or more")
         self.session = open_session(weights, runtime, precision, threads)
         self.info = self.session.info
-        for label in classes or ():
-            if not 0 <= label < len(self.info.names):
-                raise InputError(f"class {label} was asked for; this network has classes 0 to {len(self.info.names) - 1}")
+        numbers = None if classes is None else [_class_number(label, self.info.names) for label in classes]
         self.height, self.width = self.info.size or image_size(imgsz, self.info.image_size, self.info.stride)
         self.rectangular = self.info.size is None
         if imgsz is not None and (self.height, self.width) != image_size(imgsz, self.info.image_size, self.info.stride):
             name = "the model" if isinstance(weights, Model) else weights
             raise InputError(f"{name}: was built for {self.height}x{self.width} pixels; imgsz cannot change that")
-        self.options: dict[str, Any] = {"conf": conf, "iou": iou, "classes": classes, "agnostic": agnostic, "max_det": max_det}
+        self.options: dict[str, Any] = {"conf": conf, "iou": iou, "classes": numbers, "agnostic": agnostic, "max_det": max_det}
 
     def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:
         """Detections of every picture or frame of `source`, in order.
 
-        source: a picture (path, or uint8 BGR array as OpenCV reads it), a sequence of them, a folder, glob, video, stream address or
-        camera number. Raises InputError for whatever cannot be read.
+        source: a picture (a path, an array as OpenCV reads it, or Pillow's), a sequence of them, or what `octrim predict --source` takes: a folder,
+        glob, video, list, stream address or camera number. Raises InputError for whatever cannot be read.
         """
         return list(self.stream(source))
 
@@ -80,7 +82,8 @@ class Detector:
             yield self.detect(frame.image, frame.source, frame.index)
 
     def detect(self, image: np.ndarray, source: str = "array", frame: int | None = None) -> Detections:
-        """Detections in one picture, uint8 BGR `[height, width, 3]`."""
+        """Detections in one picture: uint8 BGR `[height, width, 3]`, grey `[height, width]` or `[height, width, 1]`, or a picture of Pillow's."""
+        image = bgr_picture(image)
         start = perf_counter()
         batch, box = self.prepare(image)
         prepared = perf_counter() - start
@@ -97,9 +100,7 @@ class Detector:
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
         """A picture as the session's batch of one, and the letterbox that leads back. Raises InputError for an array that is no picture."""
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise InputError(f"a picture is uint8 [height, width, 3] (BGR); found {found}")
+        image = bgr_picture(image)
         fitted, box = letterbox(image, self.height, self.width, self.info.stride if self.rectangular else None)
         return cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None], box
 
@@ -108,11 +109,29 @@ def predict_once(model: Model, source: Any, **options: Any) -> list[Detections]:
     return Detector(model, **options).predict(source)
 
 
+def _class_number(label: int | str, names: Sequence[str]) -> int:
+    """The number of a class that is named or numbered. Raises InputError for one that the network does not have."""
+    if isinstance(label, str):
+        same = [number for number, name in enumerate(names) if name == label]
+        same = same or [number for number, name in enumerate(names) if name.casefold() == label.casefold()]
+        if len(same) == 1:
+            return same[0]
+        if not label.isdecimal() or same:
+            known = f"it has {', '.join(names[:20])}{', ..' if len(names) > 20 else ''}"
+            raise InputError(f"class {label!r} was asked for; this network has {'several' if same else 'none'} of that name; {known}")
+        label = int(label)
+    if not 0 <= label < len(names):
+        raise InputError(f"class {label} was asked for; this network has classes 0 to {len(names) - 1}")
+    return int(label)
+
+
 def _frames(source: Picture | Sequence[Picture]) -> Iterator[Frame]:
-    if isinstance(source, np.ndarray):
-        yield Frame("array", source)
+    if isinstance(source, np.ndarray) or is_pillow(source):
+        yield Frame(str(getattr(source, "filename", "") or ("array" if isinstance(source, np.ndarray) else "picture")), bgr_picture(source))
     elif isinstance(source, str | Path):
         yield from open_source(source)
+    elif not isinstance(source, Iterable):
+        raise InputError(f"a source is a path, an array, a picture of Pillow's, or several of them; found {type(source).__name__}")
     else:
         for item in source:
             yield from _frames(item)

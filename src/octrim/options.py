@@ -113,8 +113,9 @@ class Option:
         if not self.many:
             return self.value(self._read(texts[-1]), label)
         if str not in self.kinds or int in self.kinds:
-            # Several numbers may stand in one word, as in imgsz=480,640 and classes=[0, 2]; text is taken as it is.
-            texts = [part for text in texts for part in text.strip("[]() ").replace(",", " ").split()]
+            # Several values may stand in one word, as in imgsz=480,640, classes=[0, 2] and classes=person,car; names have spaces.
+            between = None if str not in self.kinds or not any(letter.isalpha() for text in texts for letter in text) else ","
+            texts = [part.strip() for text in texts for part in (text.strip("[]() ").replace(",", " ") if between is None else text).split(between)]
         if not texts:
             raise InputError(f"{label}: the value is missing")
         if self.optional and list(texts) == ["None"]:

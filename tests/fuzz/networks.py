@@ -17,10 +17,12 @@ from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.model import Model, load
 from octrim.network.rows import Network
-from octrim.network.yolov5 import yolov5_network
-from tests.checkpoints import save_checkpoint, write_archive
+from octrim.network.yolov5 import anchors_to_fit, yolov5_network
+from tests.checkpoints import CheckpointWriter, official_names, save_checkpoint, write_archive
 from tests.fuzz.mutations import altered, flipped, mutated, rewired
 from tests.fuzz.reader import TINY, BytesReader, Reader, decoded, tiny_model
+from tests.network.published import Maker
+from tests.network.test_published import older, pruned
 
 HYP = (
     b"lr0: 0.01\nlrf: 0.1\nmomentum: 0.9\nwarmup_epochs: 3.0\nhsv_h: 0.015\nhsv_s: 0.7\n"
@@ -36,6 +38,11 @@ class Checkpoint(BytesReader):
         files = []
         for stripped, protocol in ((True, 2), (False, 2), (True, 4)):
             save_checkpoint(self.folder / self.name, model, str(self.folder / "tiny.yaml"), stripped=stripped, protocol=protocol)
+            files.append((self.folder / self.name).read_bytes())
+        for network in (older(Maker(1)), older(Maker(2, fused=True)), pruned(Maker(3), "Pruned")):
+            with official_names() as name:
+                writer = CheckpointWriter(name)
+                writer.save(self.folder / self.name, {"model": network.tree(writer), "ema": None})
             files.append((self.folder / self.name).read_bytes())
         return files
 
@@ -133,17 +140,37 @@ def holds(model: Model) -> None:
     Network.from_json(json.loads(json.dumps(model.network.to_json())), json.loads(json.dumps(model.network.anchors)))
 
 
+MODULES = """\
+nc: 2
+anchors: 2
+activation: nn.LeakyReLU(0.1)
+backbone:
+  - [-1, 1, Focus, [8, 3]]
+  - [-1, 1, GhostConv, [16, 3, 2]]
+  - [-1, 2, C3Ghost, [16]]
+  - [-1, 1, GhostBottleneck, [16, 3, 2]]
+  - [-1, 1, BottleneckCSP, [16, False]]
+  - [-1, 1, DWConv, [16, 3, 1]]
+  - [-1, 1, nn.MaxPool2d, [3, 1, 1]]
+head:
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]
+  - [[-1, 2], 1, Concat, [1]]
+  - [[8, 6], 1, Detect, [nc, anchors]]
+"""
+
+
 class LayoutYaml(BytesReader):
     name = "a.yaml"
 
     def whole(self) -> Sequence[bytes]:
-        return [TINY.encode()]
+        return [TINY.encode(), MODULES.encode()]
 
     def damaged(self, dice: random.Random, data: bytes) -> bytes:
         return mutated(dice, data) if dice.random() < 0.6 else yaml.safe_dump(altered(dice, yaml.safe_load(data))).encode()
 
     def open(self, path: Path) -> None:
-        network = yolov5_network(path)
+        anchors_to_fit(path)
+        network = yolov5_network(path, to_fit=True)
         network_cost(network, network.stride * 4, network.stride * 4)
 
 

@@ -1,102 +1,181 @@
-"""What `--source` can name: a picture, a folder, a glob, a video, a stream or a camera, as one sequence of frames."""
+"""What `--source` can name: pictures, videos, streams, a camera, a list of them; as one sequence of frames."""
 
 from __future__ import annotations
 
 import glob
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when OpenCV opens its first video; damage is reported by us
-
-import cv2
-import numpy as np
-
-from octrim.data.pictures import SUFFIXES, is_picture, read_picture
-from octrim.errors import InputError
-from octrim.quiet import quiet_stderr
+from octrim.data.pictures import SUFFIXES, decode_picture, is_picture, read_picture
+from octrim.data.streams import Frame, Stream, without_password
+from octrim.errors import InputError, shown
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".asf")
 
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture, or one frame of a video. image: uint8 BGR, or None with `error` where it could not be read."""
-
-    source: str
-    image: np.ndarray | None
-    index: int | None = None  # frame number from 0; None for a picture
-    error: str | None = None
+_MOST_LINES, _MOST_BYTES = 10_000_000, 2**28  # of a list; of a picture that is fetched, and of a list
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened `--source`, to be read once. pictures: their paths; video: its path, address or camera number, and OpenCV's capture of it."""
+    """An opened `--source`, to be read once.
 
-    pictures: tuple[Path, ...] = ()
-    video: str | int | None = None
-    capture: cv2.VideoCapture | None = field(default=None, repr=False)
-    frames: int | None = None  # as the container claims; None where unknown
-    fps: float = 30.0
+    parts: paths of pictures, and whatever OpenCV opens: paths of videos, addresses, camera numbers. together: streams are read in turns, one frame
+    each, until all have ended. stride, retries, report: as of `Stream`. opened: the only video, opened already.
+    """
+
+    parts: tuple[str | int, ...]
+    together: bool = False
+    stride: int = 1
+    retries: int = 0
+    report: Callable[[str], None] = print
+    opened: Stream | None = field(default=None, repr=False)
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Paths of the pictures on this machine."""
+        return tuple(Path(part) for part in self.parts if isinstance(part, str) and "://" not in part and not _is_video(part))
+
+    @property
+    def video(self) -> str | None:
+        """Name of the only part, where that is a video, a stream or a camera."""
+        return None if self.opened is None else self.opened.name
 
     @property
     def total(self) -> int | None:
-        return self.frames if self.video is not None else len(self.pictures)
+        """How many frames there will be, where that is known."""
+        if self.opened is not None:
+            return self.opened.total
+        return None if any(isinstance(part, int) or _is_video(part) for part in self.parts) else len(self.parts)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the only video."""
+        return 30.0 if self.opened is None else self.opened.fps
 
     def __iter__(self) -> Iterator[Frame]:
-        if self.capture is not None:
-            yield from self._video_frames(self.capture)
-        for path in self.pictures:
-            try:
-                yield Frame(str(path), read_picture(path))
-            except InputError as error:
-                yield Frame(str(path), None, error=str(error))
+        if self.together:
+            yield from _in_turns([self._frames(part) for part in self.parts])
+        else:
+            for part in self.parts:
+                yield from self._frames(part)
 
-    def _video_frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
-        name = f"camera{self.video}" if isinstance(self.video, int) else str(self.video)
+    def _frames(self, part: str | int) -> Iterator[Frame]:
+        name = f"camera{part}" if isinstance(part, int) else without_password(part)
         try:
-            index = 0
-            while True:
-                with quiet_stderr():
-                    read, image = capture.read()
-                if not read:
-                    return
-                yield Frame(name, image, index)
-                index += 1
-        finally:
-            capture.release()
+            if isinstance(part, int) or _is_video(part):
+                yield from self.opened or Stream(part, self.stride, self.retries, self.report)
+            elif "://" in part:
+                yield Frame(name, decode_picture(_fetched(part), name))
+            else:
+                yield Frame(part, read_picture(part))
+        except InputError as error:
+            yield Frame(name, None, error=str(error))
 
 
-def open_source(source: str | Path) -> Source:
-    """Find out what `source` names. Raises InputError where there is nothing to read."""
+def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: Callable[[str], None] = print) -> Source:
+    """Find out what `source` names. A single video, stream or camera is opened at once. Raises InputError where there is nothing to read.
+
+    stride, retries, report: as of `Stream`, for videos and streams.
+    """
+    if stride < 1 or retries < 0:
+        raise InputError(f"a video's stride is {stride} and a stream's retries are {retries}, expected 1 or more, and 0 or more")
     text = str(source)
+    suffix = Path(text).suffix.lower()
+    if suffix in (".txt", ".streams") and Path(text).is_file():
+        parts = tuple(part for line in _lines(Path(text)) for part in _parts(line, Path(text).parent))
+        if not parts:
+            raise InputError(f"{text}: lists nothing")
+        return Source(parts, suffix == ".streams", stride, retries, report)
+    parts = _parts(text, Path())
+    opened = None
+    if len(parts) == 1 and (isinstance(parts[0], int) or _is_video(parts[0])):
+        opened = Stream(parts[0], stride, retries, report)
+    return Source(parts, False, stride, retries, report, opened)
+
+
+def _parts(text: str, folder: Path) -> tuple[str | int, ...]:
+    """What one name stands for. folder: where relative names of a list start, if not where OcTrim was started."""
     if text.isdecimal() and text.isascii() and not Path(text).exists():
-        return _open_video(int(text))
+        return (int(text),)
+    if text.split()[:1] == ["screen"] and not Path(text).exists():
+        raise InputError("screen: OcTrim does not read screens; record it into a video (ffmpeg -f x11grab, or gdigrab on Windows) and give that")
     if "://" in text:
-        return _open_video(text)
+        if (urlsplit(text).hostname or "").removeprefix("www.") in ("youtube.com", "youtu.be"):
+            raise InputError(f"{text}: a page of YouTube, not a video; give what `yt-dlp -g {text}` prints")
+        return (text,)
     path = Path(text)
+    if not path.exists() and (folder / text).exists():
+        path = folder / text
     if path.is_dir():
-        pictures = tuple(sorted(p for p in path.iterdir() if is_picture(p.name) and p.is_file()))
-        if not pictures:
-            raise InputError(f"{path}: no pictures in this folder (looked for {', '.join(SUFFIXES)})")
-        return Source(pictures)
+        found = _readable(path.iterdir())
+        if not found:
+            raise InputError(f"{path}: no pictures in this folder, and no videos (looked for {', '.join((*SUFFIXES, *VIDEO_SUFFIXES))})")
+        return found
     if path.is_file():
-        return _open_video(text) if path.suffix.lower() in VIDEO_SUFFIXES else Source((path,))
+        return (str(path),)
     if glob.has_magic(text):
-        pictures = tuple(sorted(p for p in map(Path, glob.glob(text, recursive=True)) if is_picture(p.name) and p.is_file()))
-        if not pictures:
-            raise InputError(f"{text}: no pictures match")
-        return Source(pictures)
+        found = _readable(map(Path, glob.glob(text, recursive=True)))
+        if not found:
+            raise InputError(f"{text}: no pictures match, and no videos")
+        return found
     raise InputError(f"{text}: no such file or folder")
 
 
-def _open_video(video: str | int) -> Source:
-    if isinstance(video, str) and "://" not in video and Path(video).stat().st_size == 0:
-        raise InputError(f"{video}: the file is empty")
-    with quiet_stderr():
-        capture = cv2.VideoCapture(video)
-    if not capture.isOpened():
-        raise InputError(f"camera {video}: cannot be opened" if isinstance(video, int) else f"{video}: not a readable video")
-    count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
-    return Source((), video, capture, int(count) if 0 < count < 10**9 else None, fps if 0 < fps < 1000 else 30.0)
+def _readable(paths: Iterator[Path]) -> tuple[str, ...]:
+    """Pictures and videos among the paths, each in order, the pictures first."""
+    files = sorted(path for path in paths if path.is_file())
+    pictures = [path for path in files if is_picture(path.name)]
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")]
+    return tuple(map(str, [*pictures, *videos]))
+
+
+def _is_video(name: str) -> bool:
+    """Whether OpenCV opens it as a video: by its ending, and any address that does not end like a picture."""
+    if "://" not in name:
+        return Path(name).suffix.lower() in VIDEO_SUFFIXES
+    parts = urlsplit(name)
+    return parts.scheme not in ("http", "https") or Path(parts.path).suffix.lower() not in SUFFIXES
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a list that are not empty and no comments."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"{path}: more than {_MOST_BYTES:,} bytes; no list needs that")
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); expected a path or an address per line") from None
+    return [line.strip() for line in lines[:_MOST_LINES] if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _fetched(address: str) -> bytes:
+    """A picture from the web. Raises InputError where it is not there or far too large."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    name = without_password(address)
+    try:
+        request = urllib.request.Request(address, headers={"User-Agent": "octrim"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            data = answer.read(_MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{name}: the server answers {error.code} ({error.reason})") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(f"{name}: cannot be fetched: {shown(str(getattr(error, 'reason', error)))}") from None
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{name}: more than {_MOST_BYTES:,} bytes")
+    return data
+
+
+def _in_turns(streams: list[Iterator[Frame]]) -> Iterator[Frame]:
+    """A frame of each stream, then the next of each, until all have ended."""
+    while streams:
+        for stream in list(streams):
+            frame = next(stream, None)
+            if frame is None:
+                streams.remove(stream)
+            else:
+                yield frame

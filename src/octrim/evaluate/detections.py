@@ -85,16 +85,21 @@ class Detections:
         names = np.asarray([self.names[label] for label in self.class_id], dtype=str)
         return supervision.Detections(self.xyxy, confidence=self.confidence, class_id=self.class_id, data={"class_name": names})
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the picture (uint8 BGR) with boxes and labels on it."""
+    def draw(self, image: np.ndarray, thickness: int | None = None, names: bool = True, confidences: bool = True) -> np.ndarray:
+        """A copy of the picture (uint8 BGR) with boxes and labels on it.
+
+        thickness: of the lines in pixels, by default what suits the picture's size. names, confidences: what stands beside a box.
+        """
         image = image.copy()
-        line = min(max(round((image.shape[0] + image.shape[1]) * 0.0015), 1), 20)
+        line = thickness or min(max(round((image.shape[0] + image.shape[1]) * 0.0015), 1), 20)
         scale = line / 3
         for found in reversed(list(self)):  # the most confident last, so on top
             x1, y1, x2, y2 = (round(side) for side in found.xyxy)
             colour = COLOURS[found.class_id % len(COLOURS)]
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
-            text = drawable(f"{found.name} {found.confidence:.2f}")
+            if not names:
+                continue
+            text = drawable(f"{found.name} {found.confidence:.2f}" if confidences else found.name)
             (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(line - 1, 1))
             top = y1 - height - base if y1 - height - base >= 0 else y1
             left = max(min(x1, image.shape[1] - width), 0)

@@ -1,0 +1,49 @@
+"""Pictures that programs have in memory: arrays, and pictures of Pillow's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from octrim.errors import InputError
+
+
+def bgr_picture(image: Any) -> np.ndarray:
+    """A picture from Python as uint8 BGR `[height, width, 3]`.
+
+    Taken are arrays of that shape, with a fourth channel (alpha, dropped, as of files), grey ones (`[height, width]`, `[height, width, 1]`), and
+    pictures of Pillow's, turned upright by their EXIF orientation. Raises InputError for everything else, as for floats, whose range nobody knows.
+    """
+    if is_pillow(image):
+        return _from_pillow(image)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"a picture is an array, a path or a picture of Pillow's; found {type(image).__name__}")
+    found = f"{image.dtype} {list(image.shape)}"
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
+        raise InputError(f"a picture is uint8 [height, width, 3] (BGR) or grey [height, width]; found {found}")
+    if image.dtype != np.uint8:
+        raise InputError(f"a picture is uint8 [height, width, 3] (BGR), 0 to 255; found {found}: (image * 255).astype('uint8') where it is 0 to 1")
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return image[:, :, :3]
+
+
+def is_pillow(image: Any) -> bool:
+    """Whether it is a `PIL.Image.Image`, told without importing Pillow."""
+    return type(image).__module__.split(".")[0] == "PIL" or any(kind.__module__ == "PIL.Image" for kind in type(image).__mro__)
+
+
+def _from_pillow(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I", "I;16", "I;16L", "I;16B", "F"):
+            raise InputError(f"a picture of Pillow's in mode {image.mode} has more than 8 bits; convert it to L or RGB first")
+        return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[:, :, ::-1])
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes when pixels are asked for
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"a picture of Pillow's that cannot be decoded: {error}") from None

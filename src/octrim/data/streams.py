@@ -1,0 +1,116 @@
+"""Videos and live streams, frame by frame: what OpenCV opens, and a stream that drops is opened again."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when OpenCV opens its first video; damage is reported by us
+
+import cv2
+import numpy as np
+
+from octrim.errors import InputError
+from octrim.quiet import quiet_stderr
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a lost stream is opened again: doubled from attempt to attempt
+_TIMEOUT = 10_000  # milliseconds for a connection, and for a frame of it
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture, or one frame of a video. image: uint8 BGR, or None with `error` where it could not be read.
+
+    index: number of the frame in its video, from 0; None for a picture. fps: frames per second of the video.
+    """
+
+    source: str
+    image: np.ndarray | None
+    index: int | None = None
+    error: str | None = None
+    fps: float = 30.0
+
+
+def without_password(address: str) -> str:
+    """The address as it may stand in a log."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+class Stream:
+    """A video file, a camera, or the address of a video or stream, opened when it is made.
+
+    video: path, address, or camera number. stride: every so many frames one is read. retries: how often in a row a live stream that was lost is
+    opened again. report: called with a line for people. Raises InputError where nothing can be opened.
+    """
+
+    def __init__(self, video: str | int, stride: int = 1, retries: int = 0, report: Callable[[str], None] = print) -> None:
+        self.video, self.stride, self.retries, self.report = video, stride, retries, report
+        self.name = f"camera{video}" if isinstance(video, int) else without_password(video)
+        if isinstance(video, str) and "://" not in video and Path(video).stat().st_size == 0:
+            raise InputError(f"{video}: the file is empty")
+        self.capture = _opened(video)
+        if not self.capture.isOpened():
+            if isinstance(video, int):
+                raise InputError(f"camera {video}: cannot be opened")
+            raise InputError(f"{self.name}: {'not there, or no video or stream' if '://' in video else 'not a readable video'}")
+        count, fps = self.capture.get(cv2.CAP_PROP_FRAME_COUNT), self.capture.get(cv2.CAP_PROP_FPS)
+        self.frames = int(count) if 0 < count < 10**9 else None  # as the container claims; a live stream has none
+        self.fps = (fps if 0 < fps < 1000 else 30.0) / stride
+        self.live = isinstance(video, int) or ("://" in video and self.frames is None)
+
+    @property
+    def total(self) -> int | None:
+        return None if self.frames is None else -(-self.frames // self.stride)
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        try:
+            while True:
+                read, image = self._read()
+                if not read and self.live:
+                    image = self._found_again(index)
+                    read = image is not None
+                if not read:
+                    break
+                if index % self.stride == 0:
+                    yield Frame(self.name, image, index, fps=self.fps)
+                index += 1
+        finally:
+            self.capture.release()
+        if self.live and self.retries:
+            yield Frame(self.name, None, index, f"{self.name}: lost after {index} frames, and not there again at any of {self.retries} attempts")
+        elif self.live:
+            self.report(f"{self.name}: ended after {index} frames")
+        elif self.frames is not None and index < self.frames:
+            self.report(f"{self.name}: ended after {index} of the {self.frames} frames that its header claims")
+
+    def _read(self) -> tuple[bool, np.ndarray | None]:
+        with quiet_stderr():
+            return self.capture.read()
+
+    def _found_again(self, index: int) -> np.ndarray | None:
+        """The first frame after a lost stream was opened again; None where no attempt gave one."""
+        pause = FIRST_PAUSE
+        for attempt in range(1, self.retries + 1):
+            self.report(f"{self.name}: lost after {index} frames; trying again in {pause:g} s ({attempt} of {self.retries})")
+            self.capture.release()
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self.capture = _opened(self.video)
+            read, image = self._read() if self.capture.isOpened() else (False, None)
+            if read:
+                self.report(f"{self.name}: is there again")
+                return image
+        return None
+
+
+def _opened(video: str | int) -> cv2.VideoCapture:
+    with quiet_stderr():
+        if isinstance(video, str) and "://" in video and cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends():
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT]
+            return cv2.VideoCapture(video, cv2.CAP_FFMPEG, limits)
+        return cv2.VideoCapture(video)

@@ -1,0 +1,120 @@
+"""What `octrim predict` leaves: annotated pictures and videos, labels, results, crops."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from octrim.atomic import replacing, write_text
+from octrim.data.streams import Frame
+from octrim.data.video import Video
+from octrim.errors import InputError
+from octrim.evaluate.detections import Detections
+
+if TYPE_CHECKING:
+    from octrim.commands import Predict
+
+
+class Output:
+    """Everything that `predict` leaves in the run's folder.
+
+    together: whether frames of several videos come in turns, so that none of them has ended when the next begins. count, frames, objects: how many
+    pictures and frames there were in all; of each video, its frames, and its boxes by class name.
+    """
+
+    def __init__(self, config: Predict, folder: Path, together: bool = False) -> None:
+        self.config, self.folder, self.together = config, folder, together
+        self.count = 0
+        self.frames: Counter[str] = Counter()
+        self.objects: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.taken: set[tuple[str, str]] = set()
+        self.results: list[dict[str, Any]] = []
+        self.stems: dict[str, str] = {}
+        self.videos: dict[str, Video] = {}
+
+    def write(self, frame: Frame, found: Detections) -> None:
+        assert frame.image is not None
+        self.count += 1
+        if frame.index is not None:
+            self.frames[frame.source] += 1
+            self.objects[frame.source].update(found.names[label] for label in found.class_id.tolist())
+        stem = self.stem(frame)
+        if not self.config.nosave:
+            drawn = found.draw(frame.image, self.config.line_thickness, not self.config.hide_labels, not self.config.hide_conf)
+            if frame.index is None:
+                self.picture(self.folder, stem, Path(frame.source).suffix.lower(), drawn)
+            else:
+                self.video(frame, stem, drawn).write(drawn)
+        name = stem if frame.index is None else f"{stem}_{frame.index}"
+        if self.config.save_txt:
+            folder = self.folder / "labels"
+            folder.mkdir(exist_ok=True)
+            write_text(folder / f"{name}.txt", found.to_yolo(self.config.save_conf))
+        if self.config.save_json:
+            self.results += [{"image_id": name, **entry} for entry in found.to_json()]
+        if self.config.save_crop:
+            self.crop(frame.image, found, name)
+
+    def video(self, frame: Frame, stem: str, drawn: np.ndarray) -> Video:
+        """The video that a frame goes into. Those that came before are closed: they appear under their names."""
+        if frame.source not in self.videos:
+            if not self.together:
+                self.close_videos()
+            self.videos[frame.source] = Video(self.folder / f"{stem}.mp4", frame.fps, drawn.shape[1], drawn.shape[0])
+        return self.videos[frame.source]
+
+    def stem(self, frame: Frame) -> str:
+        """The source's name; numbered where pictures or videos of one name come from different folders or formats."""
+        name = Path(frame.source.partition("?")[0]).stem or "video"
+        if frame.index is None:
+            return self.free("", name)
+        if frame.source not in self.stems:
+            self.stems[frame.source] = self.free("", name)
+        return self.stems[frame.source]
+
+    def free(self, folder: str, stem: str) -> str:
+        """`stem`, or `stem-2`, .. where that is taken already."""
+        for number in itertools.count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            if (folder, name) not in self.taken:
+                self.taken.add((folder, name))
+                return name
+        raise AssertionError("unreachable: count() does not end")
+
+    def picture(self, folder: Path, stem: str, suffix: str, image: np.ndarray) -> None:
+        # OpenCV cannot write every format that it reads, and writes no file names that it cannot spell: encode, then write bytes.
+        suffix = suffix if suffix in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff") else ".jpg"
+        encoded, data = cv2.imencode(suffix, image)
+        if not encoded:
+            raise InputError(f"{folder / stem}{suffix}: OpenCV cannot encode this picture")
+        with replacing(folder / f"{stem}{suffix}") as temporary:
+            temporary.write_bytes(data.tobytes())
+
+    def crop(self, image: np.ndarray, found: Detections, name: str) -> None:
+        for box in found:
+            x1, y1, x2, y2 = (round(side) for side in box.xyxy)
+            part = image[max(y1, 0) : y2, max(x1, 0) : x2]
+            if part.size:
+                # A class name is data, not a path.
+                label = "".join(c if c.isalnum() or c in " -_." else "_" for c in box.name).strip(". ") or "class"
+                folder = self.folder / "crops" / label
+                folder.mkdir(parents=True, exist_ok=True)
+                self.picture(folder, self.free(label, name), ".jpg", part)
+
+    def close(self) -> None:
+        """Finish the videos and write what was kept until now. Raises OSError where a video does not hold all its frames."""
+        try:
+            self.close_videos()
+        finally:
+            if self.config.save_json:
+                write_text(self.folder / "predictions.json", json.dumps(self.results, indent=1, ensure_ascii=False))
+
+    def close_videos(self) -> None:
+        while self.videos:
+            self.videos.popitem()[1].close()
