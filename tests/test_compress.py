@@ -62,7 +62,7 @@ def no_curves() -> Iterator[None]:
     """Curves per epoch take longer than such an epoch; they have their own tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("octrim.training.record.save_curves", lambda *_: None)
-        patch.setattr("octrim.training.train.save_labels", lambda *_: None)
+        patch.setattr("octrim.training.setup.save_labels", lambda *_: None)
         yield
 
 

@@ -96,7 +96,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     command = ["compress", "--weights", str(root / "small.safetensors"), "--data", str(data), "--project", str(root), "--name", "run"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("octrim.training.record.save_curves", lambda *_: None)
-        patch.setattr("octrim.training.train.save_labels", lambda *_: None)
+        patch.setattr("octrim.training.setup.save_labels", lambda *_: None)
         assert main([*command, *COMMON, *EPOCHS]) == 0
         yield root / "run", data
 

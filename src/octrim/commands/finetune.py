@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from octrim.commands.train import start
 from octrim.training.options import Distilled
 
 
@@ -12,6 +13,6 @@ class Finetune(Distilled):
     """Train a cut network, with the network before the cut as its teacher; without --teacher from the labels alone."""
 
     def run(self) -> None:
-        from octrim.training.finetune import finetune_command
+        from octrim.training.finetune import run_finetuning
 
-        finetune_command(self)
+        start(self, run_finetuning)

@@ -35,7 +35,8 @@ class State:
 
     lineage: of the weights that it began with. data: digest of what it learns from. arrays: float32 vectors `values` (parameters, then
     statistics), `average` (their moving average), `gradient` (of the batches that wait for an optimizer step), `moment0`, `moment1`; empty
-    before the first step. waiting: how many batches those are. steps: of the optimizer. updates: of the average.
+    before the first step. waiting: how many batches those are; waiting_pictures: how many pictures, of all processes together.
+    steps: of the optimizer. updates: of the average.
     losses: sums of box, objectness and class loss over the epoch's batches so far; labels: how many boxes these had. rows: of results.csv.
     best: the best fitness and the epoch that had it. extra: what sparsity training or distillation keeps, JSON values.
     """
@@ -49,6 +50,7 @@ class State:
     epoch: int = 0
     batch: int = 0
     waiting: int = 0
+    waiting_pictures: int = 0
     steps: int = 0
     updates: int = 0
     losses: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -82,7 +84,7 @@ def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
     return tensors
 
 
-_COUNTS = ("image_size", "epoch", "batch", "waiting", "steps", "updates", "labels")
+_COUNTS = ("image_size", "epoch", "batch", "waiting", "waiting_pictures", "steps", "updates", "labels")
 _PLAIN = (*_COUNTS, "data", "rows", "extra")
 
 

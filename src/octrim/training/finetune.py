@@ -1,4 +1,4 @@
-"""`octrim finetune`: training of a cut network, with the network before the cut as its teacher."""
+"""Training of a cut network, with the network before the cut as its teacher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.options import from_python
 from octrim.training.options import Distilled
-from octrim.training.train import Setup, Trained, alone, prepare, run, start
+from octrim.training.setup import Setup, begun, resumed
+from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
     from octrim.training.distillation import Distillation
@@ -17,30 +18,24 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Distilled)
 
 
-def finetune_command(config: Distilled) -> None:
-    """`octrim finetune`."""
-    start(config, _finetune)
-
-
 def finetune(**options: Any) -> Trained:
     """Fine-tune from Python; options as of `octrim finetune`: `finetune(weights="small.safetensors", teacher="best.safetensors", data="bccd")`.
 
     Leaves a run folder as the command does. Raises InputError for bad input.
     """
-    return _finetune(alone(from_python(Distilled, options)))
+    return run_finetuning(alone(from_python(Distilled, options)))
 
 
-def _finetune(config: Distilled) -> Trained:
-    setup = prepare(with_teacher(config), checked_teacher)
+def run_finetuning(config: Distilled) -> Trained:
+    """Fine-tune in this process: alone, or as one of those that a launcher has started."""
+    setup = begun(with_teacher(config), checked_teacher) if config.resume is None else resumed(config)
     if setup.run is not None and setup.config.teacher is None:  # of a resumed run, what it began with
         setup.run.print("no --teacher: learning from the labels alone")
-    return run(setup, distillation(setup))
+    return to_the_end(setup, distillation(setup))
 
 
 def with_teacher(config: T) -> T:
     """The configuration as it must be with a teacher: the anchors stay, because its outputs are in them. Raises InputError for bad options."""
-    if config.resume is not None:
-        return config
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"

@@ -1,4 +1,4 @@
-"""`octrim sparsify`: training that drives whole channels to zero."""
+"""Training that drives whole channels to zero, so that cutting them costs nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from octrim.options import from_python
 from octrim.pruning.plan import parse_fraction
 from octrim.training.finetune import checked_teacher, distillation, with_teacher
 from octrim.training.options import Sparsifying
-from octrim.training.train import Trained, alone, prepare, run, start
-
-
-def sparsify_command(config: Sparsifying) -> None:
-    """`octrim sparsify`."""
-    start(config, _sparsify)
+from octrim.training.setup import begun, resumed
+from octrim.training.train import Trained, alone, to_the_end
 
 
 def sparsify(**options: Any) -> Trained:
@@ -23,23 +19,41 @@ def sparsify(**options: Any) -> Trained:
 
     Leaves a run folder as the command does. Raises InputError for bad input.
     """
-    return _sparsify(alone(from_python(Sparsifying, options)))
+    return run_sparsity_training(alone(from_python(Sparsifying, options)))
 
 
-def _sparsify(config: Sparsifying) -> Trained:
+def run_sparsity_training(config: Sparsifying) -> Trained:
+    """Train with a penalty in this process: alone, or as one of those that a launcher has started."""
     from octrim.training.sparsity import PenalisedChannels
 
     if config.resume is None:
-        if (config.strength is None) == (config.target is None):
-            raise InputError("give either --strength (how strong) or --target (fraction of channels that is dead at the end)")
-        if config.target is not None and parse_fraction(config.target, "target") == 1:
-            raise InputError(f"target is {config.target}, expected less than 1")
-    setup = prepare(with_teacher(config), lambda model, config: (checked_teacher(model, config), _check_target(model, config)))
+        _check_penalty(config)
+        setup = begun(with_teacher(config), _check_against_model)
+    else:
+        setup = resumed(config)
     penalty = _penalty(setup.config)
     if setup.run is not None:
         penalised = PenalisedChannels(setup.model.network, penalty.exclude, setup.config.freeze)
         setup.run.print(f"{len(penalised.group):,} channels in {len(penalised.counts)} groups may die")
-    return run(setup, distillation(setup), penalty)
+    return to_the_end(setup, distillation(setup), penalty)
+
+
+def _check_penalty(config: Sparsifying) -> None:
+    """Raise InputError for options of the penalty that make no sense, whatever the network is."""
+    if (config.strength is None) == (config.target is None):
+        raise InputError("give either --strength (how strong) or --target (fraction of channels that is dead at the end)")
+    if config.target is not None and parse_fraction(config.target, "target") == 1:
+        raise InputError(f"target is {config.target}, expected less than 1")
+
+
+def _check_against_model(model: Model, config: Sparsifying) -> None:
+    """Raise InputError where the teacher does not fit the network, or the network has not enough channels that may die."""
+    from octrim.training.sparsity import PenalisedChannels
+
+    checked_teacher(model, config)
+    penalised = PenalisedChannels(model.network, config.exclude, config.freeze)
+    if config.target is not None:
+        penalised.dead_counts(_penalty(config))
 
 
 def _penalty(config: Sparsifying) -> Any:
@@ -47,11 +61,3 @@ def _penalty(config: Sparsifying) -> Any:
 
     target = None if config.target is None else parse_fraction(config.target, "target")
     return Penalty(config.strength, target, config.strength_schedule, config.scope, config.align, config.exclude)
-
-
-def _check_target(model: Model, config: Sparsifying) -> None:
-    from octrim.training.sparsity import PenalisedChannels
-
-    penalised = PenalisedChannels(model.network, config.exclude, config.freeze)
-    if config.target is not None:
-        penalised.dead_counts(_penalty(config))

@@ -1,0 +1,108 @@
+"""What a training changes: weights, the optimizer's moments, the moving average of the weights, and the gradient that waits for a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.errors import InputError
+from octrim.network.model import Model
+from octrim.training.checkpoint import State
+from octrim.training.freezing import frozen
+from octrim.training.hyper import Hyperparameters
+from octrim.training.optimizer import MovingAverage, Optimizer, Weights
+from octrim.training.options import Training
+from octrim.training.parallel import World
+from octrim.training.schedule import Settings
+
+
+class Learner:
+    """The changing part of a training, with what turns a loss into new weights.
+
+    network: in training mode. accumulate: batches per optimizer step, once the warm-up is over. gradient: the sum over the batches that wait, a flat
+    vector like the parameters.
+    """
+
+    def __init__(self, model: Model, config: Training, hyper: Hyperparameters, world: World) -> None:
+        self.world = world
+        self.optimizer_name = config.optimizer
+        self.network = PaddleNetwork(model)
+        if config.sync_bn:
+            _synchronise_batch_norm(self.network)
+        self.network.train()
+        self.weights = Weights(self.network)
+        self.accumulate = max(round(config.nominal_batch / config.batch), 1)
+        # The recipe's decay is meant for steps of nominal_batch pictures.
+        decay = hyper.weight_decay * config.batch * self.accumulate / config.nominal_batch
+        self.optimizer = Optimizer.create(self.weights, config.optimizer, decay, _freeze(self.weights, config.freeze))
+        self.average = MovingAverage(self.weights.values())
+        self.gradient = paddle.zeros([self.weights.parameters.size])
+
+    def restore(self, state: State) -> None:
+        """Take over the vectors of a checkpoint. Raises InputError where it was written with another optimizer."""
+        arrays = state.arrays
+        if len(self.optimizer.moments) != sum(name.startswith("moment") for name in arrays):
+            raise InputError(f"the checkpoint is of another optimizer than {self.optimizer_name}")
+        self.weights.assign(paddle.to_tensor(arrays["values"]))
+        self.average = MovingAverage(paddle.to_tensor(arrays["average"]), state.updates)
+        self.gradient = paddle.to_tensor(arrays["gradient"]) / self.world.size
+        self.optimizer.moments = [paddle.to_tensor(arrays[f"moment{index}"]) for index in range(len(self.optimizer.moments))]
+        self.optimizer.steps = state.steps
+
+    def snapshot(self, state: State) -> State:
+        """Put the vectors as they are now into `state`, and return it.
+
+        The waiting gradient is stored as the sum over the processes, because a resumed run may have another number of them.
+        """
+        gradient = self.gradient * self.world.size
+        state.arrays = {"values": self.weights.values().numpy(), "average": self.average.values.numpy(), "gradient": gradient.numpy()}
+        state.arrays |= {f"moment{index}": moment.numpy() for index, moment in enumerate(self.optimizer.moments)}
+        state.steps, state.updates = self.optimizer.steps, self.average.updates
+        return state
+
+    def add(self, loss: Any) -> None:
+        """Add the gradient of a batch's loss, a scalar tensor, to what waits."""
+        loss.backward()
+        self.gradient = self.gradient + self.weights.parameters.gradient()
+
+    def step(self, settings: Settings) -> bool:
+        """Move the weights by what waits; False, and no step, where the gradient is not finite. The average does not follow yet: `follow`."""
+        if not self.optimizer.step(self.world.sum(self.gradient), settings):
+            return False
+        self.world.share(self.weights.statistics.vector)
+        self.gradient = paddle.zeros([self.weights.parameters.size])
+        return True
+
+    def follow(self) -> None:
+        """Move the average towards the weights, when everything has been done to them that belongs to a step."""
+        self.average.update(self.weights.vector)
+
+    def synchronise(self) -> None:
+        """Make statistics and waiting gradient the same in all processes, as they have to be for a checkpoint."""
+        self.world.share(self.weights.statistics.vector)
+        self.gradient = self.world.mean(self.gradient)
+
+    def finite(self) -> bool:
+        """Whether all weights and statistics are finite numbers."""
+        return bool(paddle.isfinite(self.weights.vector).all().numpy().item())
+
+
+def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
+    """Stop the gradients of frozen parameters. Returns a flat vector, 1 where a parameter trains and 0 where not, or None where all train."""
+    chosen = frozen(tuple(weights.parameters.tensors), freeze)
+    if not chosen:
+        return None
+    mask = np.ones(weights.parameters.size, np.float32)
+    for name in chosen:
+        weights.parameters.tensors[name].stop_gradient = True
+        mask[weights.parameters.slices[name]] = 0
+    return paddle.to_tensor(mask)
+
+
+def _synchronise_batch_norm(network: PaddleNetwork) -> None:
+    """Replace batch norm by Paddle's that takes its statistics over all processes."""
+    for layer in network.sublayers():
+        if isinstance(getattr(layer, "bn", None), paddle.nn.BatchNorm2D):
+            layer.bn = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(layer.bn)

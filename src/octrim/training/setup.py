@@ -1,0 +1,189 @@
+"""What a training starts from: options, data, network and run folder, checked before anything is written, or all of it from a run to resume."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from octrim.data.dataset import Dataset
+from octrim.data.open import open_labelled
+from octrim.errors import InputError, shown
+from octrim.network.adapt import adapted, known_classes
+from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.model import Model
+from octrim.network.options import image_size, model_from
+from octrim.network.yolov5 import anchors_to_fit
+from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.training.anchors import auto_anchors
+from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
+from octrim.training.freezing import frozen
+from octrim.training.hyper import Hyperparameters, read_hyperparameters
+from octrim.training.options import Training
+from octrim.training.parallel import World, world
+from octrim.training.pictures import save_labels
+
+T = TypeVar("T", bound=Training)
+
+
+@dataclass(eq=False)
+class Setup:
+    """Everything that a training needs, checked before it starts. run: None in all processes but the first."""
+
+    config: Any
+    hyper: Hyperparameters
+    model: Model
+    train_set: Dataset
+    val_set: Dataset | None
+    state: State
+    run: Run | None
+    world: World
+
+
+def begun(config: Training, examine: Callable[[Model, Any], object] | None = None) -> Setup:
+    """A new training. Raises InputError for whatever does not fit together, before the run's folder is made.
+
+    examine: called with the network and the options before anything is written; may raise, too.
+    """
+    check(config)
+    hyper = read_hyperparameters(config.hyp)
+    if config.lr0 is not None:
+        hyper = dataclasses.replace(hyper, lr0=config.lr0)
+    here = world(choose_device(config))
+    base = model_from(config, anchors_to_fit=True)
+    train_set, val_set = _datasets(config, base.names)
+    model, lines = _fitted(config, base, train_set, hyper)
+    frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises for what fits nothing
+    lineage = model.lineage
+    if config.weights is not None:
+        lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
+    digest, extra = data_digest(train_set, val_set), {"hyper": dataclasses.asdict(hyper)}
+    state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra=extra)
+    if examine is not None:
+        examine(model, config)
+    run = new_run(config) if here.first else None
+    if run is not None:
+        save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
+    _tell(run, [*_about(config, train_set, val_set, hyper), *lines], model)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here)
+
+
+def resumed(config: Training) -> Setup:
+    """The training that `config.resume` names, as it stands. Raises InputError where its folder is damaged, or its data have other classes."""
+    folder = Path(config.resume or "")
+    state = load_state(folder / CHECKPOINT)
+    config = stored(config, folder)
+    for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
+        leftover.unlink(missing_ok=True)  # of a write that was killed
+    check(config)
+    hyper = Hyperparameters(**state.extra["hyper"])  # the recipe's file may have changed since the run began
+    here = world(choose_device(config))
+    train_set, val_set = _datasets(config, state.names)
+    if state.names != train_set.names:
+        raise InputError(f"{config.resume}: trains the classes {shown(state.names)}; {config.data} now has {shown(train_set.names)}")
+    lines = [f"resumed after {state.epoch} epochs and {state.batch} batches"]
+    digest = data_digest(train_set, val_set)
+    if state.data != digest:
+        lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
+        state.data = digest
+    if state.waiting and not state.waiting_pictures:  # OcTrim 0.1 did not count them; all batches but an epoch's last one are full
+        batches = -(-len(train_set) // config.batch)
+        last = [(state.batch - 1 - back) % batches for back in range(state.waiting)]
+        state.waiting_pictures = sum(min(config.batch, len(train_set) - number * config.batch) for number in last)
+    model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage)
+    run = open_run(folder) if here.first else None
+    _tell(run, [*_about(config, train_set, val_set, hyper), *lines], model)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here)
+
+
+def stored(config: T, folder: Path) -> T:
+    """The configuration of the run to resume. What may change: devices, device, workers, cache, and where data and teacher lie (digests tell)."""
+    return stored_config(config, folder, ("devices", "device", "workers", "cache", "data", "teacher"))
+
+
+def check(config: Training) -> None:
+    """Raise InputError for options that do not go together, or not with this machine."""
+    devices = 1 if config.devices is None else config.devices
+    if config.batch % devices:
+        raise InputError(f"batch is {config.batch}, expected a multiple of the {devices} devices that share it")
+    if config.tensorboard and find_spec("tensorboardX") is None:
+        raise InputError("--tensorboard needs tensorboardX: pip install 'octrim[tensorboard]'")
+
+
+def choose_device(config: Training) -> str:
+    """Make Paddle use what the options say, and return it: cpu or gpu. Raises InputError for what this machine does not have."""
+    from octrim.backends.paddle import paddle  # only now: it takes seconds, which options that make no sense need not wait for
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if config.device == "gpu" and not gpus:
+        raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
+    if config.device != "cpu" and gpus:
+        if (config.devices or 1) > gpus:
+            raise InputError(f"devices is {config.devices}; there are {gpus} GPUs")
+        return "gpu"
+    if config.sync_bn:
+        raise InputError("sync_bn needs GPUs: Paddle has no synchronised batch norm for processors")
+    paddle.set_device("cpu")
+    return "cpu"
+
+
+def _datasets(config: Training, names: tuple[str, ...]) -> tuple[Dataset, Dataset | None]:
+    """The training and the validation part; None for the latter where there is none and nobody asked to evaluate."""
+    train_set = _part(config, "train", names)
+    try:
+        val_set = _part(config, "val", names)
+    except InputError as error:
+        if not config.noval:
+            raise InputError(f"{error}; --noval trains all the same") from None
+        val_set = None
+    if val_set is not None and val_set.names != train_set.names:
+        raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    return train_set, val_set
+
+
+def _part(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
+    dataset = open_labelled(config.data, split, names, "learn" if split == "train" else "measure")
+    if config.single_cls:
+        return dataclasses.replace(dataset, names=("object",), labels=np.zeros_like(dataset.labels), category_ids=(0,))
+    return dataset
+
+
+def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparameters) -> tuple[Model, list[str]]:
+    """The network for this data: its classes, picture size and anchors; and what was done, for people."""
+    height, width = image_size(config.imgsz, base.image_size, base.network.stride)
+    if height != width:
+        raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
+    lines, anchors = [], None
+    provisional = config.cfg is not None and anchors_to_fit(config.cfg)
+    if provisional and config.no_autoanchor:
+        raise InputError(f"{config.cfg}: gives only the number of anchors; with --no-autoanchor or a teacher it needs a list of them per level")
+    if not config.no_autoanchor:
+        report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed, provisional)
+        lines += report.lines()
+        anchors = report.anchors if report.changed else None
+    if train_set.names != base.names:
+        known = len(known_classes(base.names, train_set.names))
+        lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
+    return adapted(base, train_set.names, height, anchors, config.seed), lines
+
+
+def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper: Hyperparameters) -> list[str]:
+    """Lines about the data, what is wrong with it, and what of the recipe cannot be done."""
+    counts = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"
+    parts = [part for part in (train_set, val_set) if part is not None]
+    return [f"{config.data}: {counts}", *(line for part in parts for line in part.lines()), *hyper.notes]
+
+
+def _tell(run: Run | None, lines: list[str], model: Model) -> None:
+    """Print the lines, and what the network costs."""
+    if run is None:
+        return
+    cost = network_cost(model.network, model.image_size)
+    for line in lines:
+        run.print(line)
+    run.print(f"network: {cost.parameters:,} parameters, {cost.macs / 1e6:,.0f} M MACs at {model.image_size} px, {cost.channels:,} channels")
