@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from octrim.compression.stages import FOLDERS
 from octrim.network.model import load
+from octrim.stages import STAGES
 
 MODELS = ("1-train/best", "2-sparsify/best", "3-prune/cut1/model", "3-prune/finetune1/best", "3-prune/model", "4-finetune/best", "control/best")
 
@@ -53,7 +53,7 @@ def main() -> int:
         length = time.monotonic() - began
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         seconds = list(summary(whole)["times"]["seconds"].values())
-        stages = [stage for stage in FOLDERS if (whole / stage / "stage.json").is_file()]  # which of all that there can be
+        stages = [stage.folder for stage in STAGES if (whole / stage.folder / "stage.json").is_file()]  # which of all that there can be
         print("undisturbed:", ", ".join(f"{stage} {value:.1f} s" for stage, value in zip(stages, seconds, strict=True)))
         if options.random:
             at_random(start, whole, killed, stages, options.random, length, rng)

@@ -19,9 +19,9 @@ import yaml
 
 from octrim.cli import main
 from octrim.commands import Compress
-from octrim.compression.command import compress
+from octrim.compression.cutting import stepped
+from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, Preset, resolved
-from octrim.compression.stages import stepped
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate

@@ -12,8 +12,8 @@ import pytest
 from octrim.cli import main
 from octrim.commands import Compress
 from octrim.compression import builtin
-from octrim.compression.builtin import make_pictures, on_pong
-from octrim.compression.command import compress
+from octrim.compression.builtin import make_pictures, with_data
+from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, resolved
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_tensors
@@ -61,13 +61,13 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
 
 def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtin, "PICTURES", 10)
-    first = on_pong(Compress(project=str(tmp_path), imgsz=(64,)))
+    first = with_data(Compress(project=str(tmp_path), imgsz=(64,)))
     make_pictures(first)
     assert first.cfg == "yolov5n" and resolved(first) == PRESETS["demo"]
     path = tmp_path / "pong-10-64-0" / "data.yaml"
     assert first.data == str(path)
     made = path.stat().st_mtime_ns
-    again = on_pong(Compress(project=str(tmp_path), imgsz=(64,), preset="fast"))
+    again = with_data(Compress(project=str(tmp_path), imgsz=(64,), preset="fast"))
     make_pictures(again)
     assert path.stat().st_mtime_ns == made
     assert again.data == first.data and resolved(again) == PRESETS["fast"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from octrim.compression.command import Compressed, compress
+    from octrim.compression.pipeline import Compressed, compress
     from octrim.deploy.export import export
     from octrim.detector import Detector
     from octrim.errors import InputError
@@ -62,14 +62,14 @@ _HOMES = {
     "Detection": "octrim.evaluate.detections",
     "Detections": "octrim.evaluate.detections",
     "Detector": "octrim.detector",
-    "Compressed": "octrim.compression.command",
+    "Compressed": "octrim.compression.pipeline",
     "InputError": "octrim.errors",
     "Model": "octrim.network.model",
     "Plan": "octrim.pruning.plan",
     "SensitivityCurves": "octrim.training.sensitivity_curves",
     "Trained": "octrim.training.train",
     "batch_gradients": "octrim.training.gradients",
-    "compress": "octrim.compression.command",
+    "compress": "octrim.compression.pipeline",
     "export": "octrim.deploy.export",
     "finetune": "octrim.training.finetune",
     "fresh_model": "octrim.network.initialize",

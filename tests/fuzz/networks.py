@@ -259,7 +259,7 @@ class RunFolder(Reader):
         remembered(path.parent, Compress())
 
     def stage(self, path: Path) -> None:
-        from octrim.compression.stages import stored
+        from octrim.compression.job import stored
 
         stored(path.parent)
 

@@ -12,6 +12,6 @@ class Compress(Compression):
     """From a detector to a small one: train, sparsify if asked to, cut, fine-tune, export, bench; each stage evaluated, all of it resumable."""
 
     def run(self) -> None:
-        from octrim.compression.command import compress_command
+        from octrim.compression.pipeline import run_compression
 
-        compress_command(self)
+        run_compression(self)

@@ -1,20 +1,35 @@
-"""The data that needs no download: pictures of Pong, made where a compression is given none."""
+"""The built-in example, Pong: its pictures are the data of a compression that is given none, and its game is what both networks play in the end."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from octrim.compression.job import Job, emptied, stored
 from octrim.compression.options import Compression
-from octrim.errors import InputError
+from octrim.compression.presets import Preset
+from octrim.errors import InputError, shown
 from octrim.pong.dataset import data
+from octrim.pong.match import match
+from octrim.pong.options import MatchOptions
+from octrim.pong.renderer import CLASSES
 from octrim.runs import wide_console
+from octrim.stages import BENCH, FINETUNE, TRAIN
+
+__all__ = ["CLASSES", "check_classes", "invitation", "make_pictures", "playing", "with_data"]
 
 PICTURES = 400
 SIDE = 256
 
+_OPPONENT = "computer:medium"
+_POINTS = 3  # of a game: short ones, because many games say more than long ones
+_LATEST_MS = 10_000.0  # a player that sees later than this cannot play
 
-def on_pong(config: Compression) -> Compression:
+
+def with_data(config: Compression) -> Compression:
     """The options of a compression without data: Pong's pictures, SIDE pixels wide unless --imgsz says something else, and a fresh yolov5n where no
     network is named. The pictures lie in the folder of the runs, for every run with the same size and seed.
     """
@@ -27,9 +42,49 @@ def on_pong(config: Compression) -> Compression:
 
 
 def make_pictures(config: Compression) -> None:
-    """Make the pictures that `on_pong` names, unless they are there. Raises InputError where that folder cannot be written to."""
-    assert config.data is not None and config.imgsz is not None  # on_pong's
+    """Make the pictures that `with_data` names, unless they are there. Raises InputError where that folder cannot be written to."""
+    assert config.data is not None and config.imgsz is not None  # with_data's
     path, (side,) = Path(config.data), config.imgsz
     if not path.is_file():
         wide_console().print(f"no --data: making {PICTURES} labelled pictures of Pong, {side} px")
         data(path.parent, PICTURES, side, config.seed, config.workers or None)
+
+
+def check_classes(config: Compression, preset: Preset, names: Sequence[str]) -> None:
+    """Raise InputError where networks with the classes `names` cannot play."""
+    if set(names) != set(CLASSES):
+        raise InputError(f"match_games is {preset.match_games}, but {config.data} has the classes {shown(names)}, not {' and '.join(CLASSES)}")
+
+
+def invitation(weights: Path) -> str:
+    """A line that tells how to play against a network."""
+    return f"play against it: octrim pong play --right vision:{weights}"
+
+
+def playing(job: Job, folder: Path) -> dict[str, Any]:
+    """Let the first and the last network each play against the computer, seeing as late as the bench says that they do."""
+    emptied(folder)
+    bench, config, games = (stored(job.folder(BENCH)) or {})["bench"], job.start.config, job.start.preset.match_games
+    found = {}
+    for stage in (TRAIN, FINETUNE):
+        label = stage.network
+        latency = min(bench[label]["total_p50_ms"], _LATEST_MS)
+        job.run.print(f"{label} network against {_OPPONENT}: {games} games to {_POINTS} points, {latency:.1f} ms late")
+        match(
+            MatchOptions(
+                left=f"vision:{job.weights(stage)}",
+                right=_OPPONENT,
+                games=games,
+                points=_POINTS,
+                seed=config.seed,
+                latency_ms=latency,
+                imgsz=(job.start.base.image_size,),
+                project=str(folder),
+                name=label,
+                workers=config.workers or None,
+            )
+        )
+        report = json.loads((folder / label / "match.json").read_text("utf-8"))
+        found[label] = {"games": report["games"], "wins": report["wins"]["left"], "interval": report["win_rate"]["interval95"]}
+        found[label] |= {"points": report["points"], "latency_ms": latency, "ball_recall": report["vision"]["left"]["ball_recall"]}
+    return {"match": {"opponent": _OPPONENT, **found}}

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
+from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,17 @@ class Preset:
     dead: str = "1/2"
     match_games: int = 0
 
+    def stages(self, control: bool) -> list[Stage]:
+        """The stages that a run goes through, in order."""
+        left_out = {SPARSIFY: not self.sparsify_epochs, MATCH: not self.match_games, CONTROL: not control}
+        return [stage for stage in STAGES if not left_out.get(stage)]
+
+    def epochs_of(self, stage: Stage) -> int | None:
+        """Epochs that a stage trains for; None for a stage that has none."""
+        between_cuts = (self.iterations - 1) * self.step_epochs
+        epochs = {TRAIN: self.train_epochs, SPARSIFY: self.sparsify_epochs, PRUNE: between_cuts, FINETUNE: self.finetune_epochs, CONTROL: self.whole}
+        return epochs.get(stage)
+
     @property
     def whole(self) -> int:
         """Epochs of all stages together: what the control trains for."""
@@ -42,6 +54,7 @@ class Preset:
 
     @property
     def before_finetune(self) -> int:
+        """Epochs of all stages before the last fine-tuning."""
         return self.train_epochs + self.sparsify_epochs + (self.iterations - 1) * self.step_epochs
 
 

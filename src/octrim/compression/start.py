@@ -17,7 +17,6 @@ from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
-from octrim.pong.renderer import CLASSES
 from octrim.pruning.command import read_keep_map
 from octrim.pruning.plan import parse_fraction, plan
 from octrim.runs import Run
@@ -86,13 +85,11 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
 
 def checked(config: Compression, preset: Preset) -> Start:
     """Read what the options name. Raises InputError for everything that would only show after hours of training."""
-    assert config.data is not None  # on_pong has seen to it
+    assert config.data is not None  # without data, builtin.with_data has put some in
     model, keep_map = checked_network(config, preset)
     train_set, val_set = (open_labelled(config.data, split, model.names, use) for split, use in (("train", "learn"), ("val", "measure")))
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
-    if preset.match_games and set(train_set.names) != set(CLASSES):
-        raise InputError(f"match_games is {preset.match_games}, but {config.data} has the classes {shown(train_set.names)}, not ball and paddle")
     base = checked_plan(config, preset, model, train_set.names, keep_map)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}

@@ -12,38 +12,40 @@ from rich.table import Table
 
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
-from octrim.compression.stages import Stage
+from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, STAGES, Stage
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result."""
 
 
-def summarised(config: Compression, preset: Preset, results: Mapping[str, dict[str, Any]], stages: list[Stage]) -> dict[str, Any]:
-    """The content of summary.json. results: stage.json's, by the stages' titles. All times stand under `times`, milliseconds per picture and seconds.
+def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict[str, Any]]) -> dict[str, Any]:
+    """The content of summary.json. results: what the stages' stage.json say. All times stand under `times`, milliseconds per picture and seconds.
 
-    The latency of the cut network and of the control is the fine-tuned one's, that of the sparse network the original's: their tables are the same.
+    The first and the fine-tuned network are timed; the others have the latency of the one with the same table.
     """
-    rows = {stage.label: results[stage.title]["row"] for stage in stages if stage.label is not None}
-    measured = results["bench"]["bench"]
-    of = {"original": "original", "sparse": "original", "cut": "finetuned", "finetuned": "finetuned", "control": "finetuned"}
-    times: dict[str, Any] = {"seconds": {title: result["seconds"] for title, result in results.items()}}
-    times["latency_ms"] = {label: measured[of[label]]["network_p50_ms"] for label in rows}
-    times["latency_total_ms"] = {label: measured[of[label]]["total_p50_ms"] for label in rows}
-    times["speedup"] = {label: measured[of[label]]["network_speedup"] for label in rows}
-    times["speedup_total"] = {label: measured[of[label]]["total_speedup"] for label in rows}
-    if "match" in results:  # which depends on the latency that was measured
-        times["match"] = results["match"]["match"]
+    networks = [stage for stage in results if stage.network]
+    measured = results[BENCH]["bench"]
+    times: dict[str, Any] = {"seconds": {stage.title: result["seconds"] for stage, result in results.items()}}
+    for name, key in (
+        ("latency_ms", "network_p50_ms"),
+        ("latency_total_ms", "total_p50_ms"),
+        ("speedup", "network_speedup"),
+        ("speedup_total", "total_speedup"),
+    ):
+        times[name] = {stage.network: measured[stage.timed_as][key] for stage in networks}
+    if MATCH in results:  # which depends on the latency that was measured
+        times["match"] = results[MATCH]["match"]
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
     settings["criterion"] = config.criterion  # as asked for; what each cut was made by stands with it
-    epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": (preset.iterations - 1) * preset.step_epochs}
+    epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
     return {
-        "stages": rows,
-        "export": results["export"]["export"],
+        "stages": {stage.network: results[stage]["row"] for stage in networks},
+        "export": results[EXPORT]["export"],
         "epochs": epochs,
         "seed": config.seed,
         "settings": settings,
-        "cuts": results["prune"]["cuts"],
+        "cuts": results[PRUNE]["cuts"],
         "times": times,
     }
 
@@ -59,13 +61,15 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
     games = times.get("match")
     if games:
         result.add_column("games won", justify="right")
+    shown = {stage.network: stage.shown for stage in STAGES}
     for label, row in summary["stages"].items():
         sizes = (f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f}", f"{row['channels']:,}", f"{row['file_bytes'] / 1e6:.2f}", f"{row['epochs']}")
         found = (f"{row['mAP50']:.3f}", f"{row['mAP50-95']:.3f}", "{:.3f} to {:.3f}".format(*row["interval"]))
         speed = (f"{times['latency_ms'][label]:.2f}", f"{times['speedup'][label]:.2f}x")
-        name = "fine-tuned" if label == "finetuned" else label
-        won = [f"{games[label]['wins']} of {games[label]['games']}" if label in games else ""] if games else []
-        result.add_row(name, *sizes, *found, *speed, *won, style="bold" if label == "finetuned" else None)
+        won = []
+        if games:
+            won = [f"{games[label]['wins']} of {games[label]['games']}" if label in games else ""]
+        result.add_row(shown[label], *sizes, *found, *speed, *won, style="bold" if label == FINETUNE.network else None)
     return result
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-STAGES = {"1-train": "original", "2-sparsify": "sparse", "3-prune": "cut", "4-finetune": "finetuned", "control": "control"}
-"""Folders of a compression that hold a network each, and what summary.json calls it."""
+from octrim.stages import STAGES
 
-TITLES = {"original": "original", "sparse": "sparse", "cut": "cut", "finetuned": "fine-tuned", "control": "control"}
+TITLES = {stage.network: stage.shown for stage in STAGES if stage.network}
+"""What people read instead of the names of networks in summary.json."""
 
 
 @dataclass(frozen=True)

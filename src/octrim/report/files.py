@@ -13,7 +13,6 @@ import numpy as np
 from octrim.errors import InputError, shown
 from octrim.plain_yaml import parse, read_text
 from octrim.report.contents import (
-    STAGES,
     TITLES,
     Bench,
     ClassCurve,
@@ -29,6 +28,7 @@ from octrim.report.contents import (
     Scales,
     Timing,
 )
+from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
 from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.pictures import read_columns
 
@@ -67,12 +67,12 @@ def read_run(folder: Path) -> Contents:
     if command != "compress":
         return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, ())
     parts: list[Part] = []
-    for name in (name for name in (*STAGES, "5-export", "6-bench") if (folder / name).is_dir()):
-        key = STAGES.get(name, "")
-        if name == "3-prune":  # between two cuts there is a short fine-tuning
-            between = sorted((folder / name).glob("finetune*"), key=lambda path: (len(path.name), path.name))
+    with_a_network, others = [stage for stage in STAGES if stage.network], [EXPORT, BENCH]
+    for stage in (stage for stage in (*with_a_network, *others) if (folder / stage.folder).is_dir()):
+        if stage is PRUNE:  # between two cuts there is a short fine-tuning
+            between = sorted((folder / stage.folder).glob("finetune*"), key=lambda path: (len(path.name), path.name))
             parts += [_part(path, "between", f"fine-tuning {number} between cuts") for number, path in enumerate(between, 1)]
-        parts.append(_part(folder / name, key, TITLES.get(key, "")))
+        parts.append(_part(folder / stage.folder, stage.network, stage.shown))
     summary = _read_json(folder / "summary.json", _summary)
     rows, seconds, cuts, match = summary or (_stored_rows(folder), {}, (), None)
     return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match)
@@ -188,7 +188,7 @@ def _match(content: Any) -> tuple[str, tuple[Games, ...]]:
 
 def _stored_rows(folder: Path) -> tuple[Row, ...]:
     """Of a compression that has not come to its end."""
-    found = [(_read_json(folder / name / "stage.json", partial(_stage_row, key))) for name, key in STAGES.items()]
+    found = [_read_json(folder / stage.folder / "stage.json", partial(_stage_row, stage.network)) for stage in STAGES if stage.network]
     return tuple(row for row in found if row is not None)
 
 

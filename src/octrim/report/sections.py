@@ -13,11 +13,10 @@ from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_
 from octrim.report.contents import TITLES, Contents, Cut, Part, Row
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
+from octrim.stages import STAGES
 
 CLASSES = 11  # with a chart of their own
 _KEYS = ("original", "finetuned", "control", "sparse", "cut")  # colours of networks that a bench compares
-
-_STAGE_OF = {"original": "train", "sparse": "sparsify", "cut": "prune", "finetuned": "finetune", "control": "control"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _shrunk(label: str, before: float, after: float, style: Any, unit: str = "")
 
 def _table(run: Contents) -> list[tuple[Row, str]]:
     """The summary's rows, each with the time that its stage took."""
-    seconds = {key: run.seconds.get(stage) for key, stage in _STAGE_OF.items()}
+    seconds = {stage.network: run.seconds.get(stage.title) for stage in STAGES if stage.network}
     return [(row, numerals.duration(taken) if (taken := seconds[row.key]) is not None else numerals.NONE) for row in run.rows]
 
 

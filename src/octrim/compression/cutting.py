@@ -1,0 +1,119 @@
+"""The stage that cuts: in one step or in several, with a short fine-tuning between two of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octrim.compression.job import Job, evaluated, once, row, sweep
+from octrim.compression.start import keep_of
+from octrim.compression.trainings import finetuning_between_cuts
+from octrim.data.pictures import Readable, letterboxed
+from octrim.network.model import Model, load
+from octrim.network.rows import Network, Row
+from octrim.pruning.command import cut, write_plan
+from octrim.pruning.importance import Criterion
+from octrim.pruning.plan import Plan, composed, parse_fraction, plan
+from octrim.stages import FINETUNE, PRUNE, SPARSIFY, TRAIN
+from octrim.training.gradients import taylor_on
+from octrim.training.labelled import drawn
+
+_REPAIR_PICTURES = 200
+_TAYLOR_PICTURES = 200
+
+
+def cutting(job: Job, folder: Path) -> dict[str, Any]:
+    """Cut in steps; between them, fine-tune for a while. The plan in the folder is of the network before the first cut against the last one."""
+    preset = job.start.preset
+    folder.mkdir(exist_ok=True)
+    sweep(folder)
+    model = job.network(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    original, whole = model.network, None
+    cuts: list[dict[str, Any]] = []
+    for step in range(1, preset.iterations + 1):
+        here = folder / f"cut{step}" if preset.iterations > 1 else folder
+        here.mkdir(exist_ok=True)
+        made = _planned(job, model, original, step)
+        job.run.print(made.table())
+        model, repairs = _cut(job, model, made)
+        cuts.append({"criterion": made.settings["criterion"], "repairs": repairs, "channels": made.after.channels})
+        whole = made if whole is None else composed(whole, made)
+        if preset.iterations > 1:
+            write_plan(made, here)
+            model.save(here / PRUNE.file)
+        if step < preset.iterations:
+            job.run.print(f"cut {step} of {preset.iterations} is made; fine-tuning for {preset.step_epochs} epochs")
+            between = folder / f"finetune{step}"
+            once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file))
+            model = load(between / FINETUNE.file)
+    assert whole is not None
+    if preset.iterations > 1:
+        whole = replace(whole, settings={**whole.settings, "iterations": preset.iterations})
+    write_plan(whole, folder)
+    model.save(folder / PRUNE.file)
+    return {**row(job, model, folder / PRUNE.file, evaluated(job, model, folder), preset.before_finetune), "cuts": cuts}
+
+
+def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
+    """The plan of one cut, to the fraction keep^(step / steps) of the original; a budget and a keep-map likewise."""
+    config, preset = job.start.config, job.start.preset
+    share = Fraction(step, preset.iterations)
+    keep, budget = keep_of(config), config.budget
+    keep = None if keep is None else stepped(keep, share)
+    if budget is not None:
+        what, _, value = budget.partition("=")
+        budget = f"{what}={stepped(value, share)}"
+    keep_map = {pattern: stepped(value, share) for pattern, value in job.start.keep_map.items()}
+    size = (model.image_size, model.image_size)
+    criterion: str | Criterion = config.criterion or preset.criterion
+    if preset.sparsify_epochs and config.criterion is None and step == 1:
+        criterion = "bn"  # exact zeros go first; fine-tuning fills them again
+    if criterion == "taylor":
+        criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console)
+        for line in notes:
+            job.run.print(line)
+    return plan(model, keep, config.align, criterion, config.exclude, keep_map, config.seed, size, budget, original)
+
+
+def stepped(value: object, share: Fraction) -> str:
+    """value^share as text, value itself where the share is 1."""
+    if share == 1:
+        return str(value)
+    return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
+
+
+def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
+    """Cut and repair; and which repairs were made. Where all that goes is dead, it is constant, and its constant in the consumers says it all."""
+    preset, seed = job.start.preset, job.start.config.seed
+    dead = all(_are_dead(model, conv, _gone(made, conv)) for conv in model.network.convs)
+    fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
+    pictures = _training_pictures(job, model.image_size) if fit or move else None
+    repaired = cut(job.run, model, made, True, pictures if fit else None, pictures if move else None, seed)
+    return repaired, ["compensate", *["reconstruct"] * fit, *["recalibrate"] * move]
+
+
+def _are_dead(model: Model, conv: Row, channels: np.ndarray) -> bool:
+    """Whether these channels of a convolution have scales of zero; without batch norm none are dead. channels: bool `[channels]`."""
+    if conv.norm:
+        return not model.tensors[f"{conv.name}.bn.weight"][channels].any()
+    return not channels.any()
+
+
+def _gone(made: Plan, conv: Row) -> np.ndarray:
+    """Which channels of a convolution the plan cuts, bool `[channels]`."""
+    return ~np.isin(np.arange(conv.channels), made.kept[conv.name])
+
+
+def _training_pictures(job: Job, size: int) -> np.ndarray:
+    """Some that can be read, drawn by the seed: uint8 RGB `[pictures, size, size, 3]`."""
+    readable = Readable(drawn(job.start.train_set, _REPAIR_PICTURES, job.start.config.seed).paths)
+    readable.require()
+    fitted = letterboxed(readable, size, size)
+    for line in readable.failures:
+        job.run.print(f"left out: {line}")
+    return fitted

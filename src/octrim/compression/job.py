@@ -1,0 +1,108 @@
+"""A run of a compression at work: what its stages share, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from octrim.atomic import write_text
+from octrim.compression.start import Start
+from octrim.errors import InputError
+from octrim.evaluate.evaluation import Evaluation
+from octrim.evaluate.result_files import write_evaluation
+from octrim.evaluate.val import evaluate
+from octrim.network.cost import network_cost
+from octrim.network.model import Model, load
+from octrim.runs import Run
+from octrim.stages import Stage
+from octrim.targets.opening import open_session
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run, and what it started from."""
+
+    run: Run
+    start: Start
+
+    @property
+    def stages(self) -> list[Stage]:
+        return self.start.preset.stages(self.start.config.control)
+
+    def folder(self, stage: Stage) -> Path:
+        return self.run.path / stage.folder
+
+    def weights(self, stage: Stage) -> Path:
+        """The file of the network that a stage leaves."""
+        return self.run.path / stage.weights
+
+    def network(self, stage: Stage) -> Model:
+        """The network that a finished stage has left."""
+        return load(self.weights(stage))
+
+
+Work = Callable[[Job, Path], dict[str, Any]]
+"""What a stage does in its folder, which may hold remains of a killed attempt; it returns what `stage.json` says of it."""
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """What a finished stage left, or None. Raises InputError for a damaged file."""
+    path = folder / "stage.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or "seconds" not in content:
+        raise InputError(f"{path}: damaged; delete it, and the stage is done again")
+    return content
+
+
+def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:
+    """Do the work unless it is done, which `stage.json` says: it comes last.
+
+    `seconds` is what the work took where it was done at one go, and what it took after the last resume where it was not.
+    """
+    result = stored(folder)
+    if result is None:
+        began = perf_counter()
+        result = work(job, folder)
+        result["seconds"] = round(perf_counter() - began, 2)
+        write_text(folder / "stage.json", json.dumps(result, indent=1, ensure_ascii=False))
+    return result
+
+
+def evaluated(job: Job, model: Model, folder: Path) -> Evaluation:
+    """Evaluate a network as trainings evaluate what they leave, and write the files of the evaluation."""
+    evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
+    write_evaluation(folder, job.start.val_set, evaluation)
+    return evaluation
+
+
+def row(job: Job, model: Model, path: Path, evaluation: Evaluation | None, epochs: int | None) -> dict[str, Any]:
+    """A row of the summary: what the network costs at the size it is trained for, and what it finds. epochs: of all stages so far."""
+    assert evaluation is not None  # there is a validation part
+    cost = network_cost(model.network, model.image_size)
+    found = evaluation.to_json()
+    values = {"parameters": cost.parameters, "macs": cost.macs, "channels": cost.channels, "file_bytes": path.stat().st_size}
+    values |= {"mAP50": found["mAP50"], "mAP50-95": found["mAP50-95"], "interval": found["interval"]["mAP50-95"], "epochs": epochs}
+    return {"row": values, "model": path.relative_to(job.run.path).as_posix()}
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a write that was killed has left."""
+    for leftover in folder.glob(".*-*.*"):
+        leftover.unlink(missing_ok=True)
+
+
+def emptied(folder: Path) -> None:
+    """Leave an empty folder: what a killed stage may have left does not belong to the next attempt."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()

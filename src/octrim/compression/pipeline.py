@@ -1,0 +1,188 @@
+"""A compression from its start to its report: stage by stage, each evaluated, all of it resumable.
+
+done = octrim.compress(weights="yolov5n.pt", data="bccd", imgsz=320, keep="1/8", preset="fast")
+print(done.summary["stages"]["finetuned"]["mAP50-95"], done.summary["times"]["speedup"])
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from octrim.atomic import write_text
+from octrim.compression import builtin
+from octrim.compression.cutting import cutting
+from octrim.compression.deploying import exporting, timing
+from octrim.compression.job import Job, Work, once, stored, sweep
+from octrim.compression.options import Compression
+from octrim.compression.presets import Preset, resolved
+from octrim.compression.start import START, Start, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
+from octrim.compression.summary import summarised, table, text
+from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
+from octrim.network.model import Model, load
+from octrim.options import from_python
+from octrim.report.page import write_report
+from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
+
+_WORK: dict[Stage, Work] = {
+    TRAIN: first_training,
+    SPARSIFY: sparsity_training,
+    PRUNE: cutting,
+    FINETUNE: finetuning,
+    EXPORT: exporting,
+    BENCH: timing,
+    MATCH: builtin.playing,
+    CONTROL: control,
+}
+
+_FREE = ("device", "workers", "cache")
+"""Options that a resumed run may be given anew: they change no result, or belong to the machine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What a compression left: its folder, the small network, and the content of summary.json."""
+
+    folder: Path
+    model: Model
+    summary: Mapping[str, Any]
+
+
+def compress(**options: Any) -> Compressed:
+    """Compression from Python; options as of `octrim compress`, with underscores: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
+
+    Leaves a run folder as the command does. Raises InputError for bad input, before anything is trained.
+    """
+    return run_compression(from_python(Compression, options))
+
+
+def run_compression(config: Compression) -> Compressed:
+    """Start a run, or go on with one; of one that is done, show the table."""
+    if config.resume is None:
+        job = _begun(config)
+    else:
+        folder = Path(config.resume)
+        config = stored_config(config, folder, _FREE)
+        preset, inputs = remembered(folder, config)
+        if all(stored(folder / stage.folder) for stage in preset.stages(config.control)):
+            return _finished(open_run(folder), config, preset)
+        job = _resumed(folder, config, preset, inputs)
+    began = perf_counter()
+    for number, stage in enumerate(job.stages, 1):
+        _announced(job, stage, f"[{number}/{len(job.stages)}]", began)
+    return _finished(job.run, job.start.config, job.start.preset)
+
+
+def _begun(config: Compression) -> Job:
+    """A new run. Raises InputError for whatever does not fit together, before anything is written."""
+    if config.data is None:
+        config = builtin.with_data(config)
+        preset = resolved(config)
+        model, keep_map = checked_network(config, preset)
+        checked_plan(config, preset, model, builtin.CLASSES, keep_map)
+        builtin.make_pictures(config)
+    preset = resolved(config)
+    start = _checked(config, preset)
+    _clear(config)
+    run = new_run(resolved_config(config, preset))
+    remember(run, start)
+    return Job(run, start)
+
+
+def _resumed(folder: Path, config: Compression, preset: Preset, inputs: dict[str, str] | None) -> Job:
+    """A run that is not done yet. inputs: digests of what it began with, None where it was killed before it began.
+
+    Raises InputError where an input is not what it was when the run began.
+    """
+    start = _checked(config, preset)
+    if inputs is not None:
+        refuse_changes(folder, start, inputs)
+    job = Job(open_run(folder), start)
+    sweep(folder)
+    if inputs is None:
+        remember(job.run, start)
+    done = sum(stored(job.folder(stage)) is not None for stage in job.stages)
+    job.run.print(f"resumed: {done} of {len(job.stages)} stages are done")
+    return job
+
+
+def _checked(config: Compression, preset: Preset) -> Start:
+    start = checked(config, preset)
+    if preset.match_games:
+        builtin.check_classes(config, preset, start.train_set.names)
+    return start
+
+
+def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
+    """Do a stage that is not done yet, with a line before and behind it."""
+    folder = job.folder(stage)
+    if stored(folder) is not None:
+        return
+    left = _left(job)
+    ahead = "" if left is None else f", about {timedelta(seconds=left)} to go"
+    job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far{ahead}): {folder}")
+    try:
+        result = once(job, folder, _WORK[stage])
+    except KeyboardInterrupt:
+        job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")
+        raise
+    if "row" in result:
+        row = result["row"]
+        found = f"mAP50 {row['mAP50']:.4f}, mAP50-95 {row['mAP50-95']:.4f} ({row['interval'][0]:.4f} to {row['interval'][1]:.4f})"
+        job.run.print(f"{stage.title}: {row['parameters']:,} parameters, {row['macs'] / 1e6:,.1f} M MACs, {found}")
+
+
+def _left(job: Job) -> int | None:
+    """Seconds that the stages which are not done will take, to half a minute, judged by the first training; None where it tells nothing."""
+    preset = job.start.preset
+    trained = stored(job.folder(TRAIN))
+    if trained is None or not preset.train_epochs:
+        return None
+    waiting = [stage for stage in job.stages if stored(job.folder(stage)) is None]
+    effort = 0.0
+    for stage in waiting:
+        epochs = preset.epochs_of(stage)
+        effort += stage.effort * (1 if epochs is None else epochs) + 0.5
+    return 30 * round(effort * trained["seconds"] / preset.train_epochs / 30 + 0.5)
+
+
+def _elapsed(began: float) -> str:
+    return str(timedelta(seconds=round(perf_counter() - began)))
+
+
+def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
+    """Write the summary and the report from what the stages left, and print the summary."""
+    results = {stage: stored(run.path / stage.folder) or {} for stage in preset.stages(config.control)}
+    weights = run.path / FINETUNE.weights
+    model = load(weights)
+    summary = summarised(config, preset, results)
+    write_text(run.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+    write_text(run.path / "summary.txt", text(summary, model.image_size))
+    run.print(table(summary, model.image_size))
+    run.print(f"results: {run.path}")
+    run.print(f"report: {write_report(run.path)}")
+    if preset.match_games:
+        run.print(builtin.invitation(weights))
+    run.print(f"next: octrim predict --weights {run.path / EXPORT.folder / 'openvino'} --source PICTURE")
+    return Compressed(run.path, model, summary)
+
+
+def _clear(config: Compression) -> None:
+    """With --exist-ok, throw away an earlier compression in the same folder: its stages are not this run's.
+
+    The file that tells a compression goes last, so that a kill in between leaves nothing that the next attempt takes for its own.
+    """
+    folder = Path(config.project or "runs/compress") / config.name
+    if config.exist_ok and Path(config.name).name == config.name and (folder / START).is_file():
+        for stage in STAGES:
+            if (folder / stage.folder).is_dir():
+                shutil.rmtree(folder / stage.folder)
+        for name in ("summary.json", "summary.txt", "report.html", START):
+            (folder / name).unlink(missing_ok=True)

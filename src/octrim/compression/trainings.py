@@ -1,0 +1,95 @@
+"""The stages that train: the first training, sparsity training, fine-tuning, and the control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from octrim.compression.job import Job, emptied, evaluated, row
+from octrim.compression.start import sparsity
+from octrim.network.initialize import fresh_tensors
+from octrim.network.model import Model
+from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
+from octrim.training.checkpoint import CHECKPOINT
+from octrim.training.finetune import finetune
+from octrim.training.sparsify import sparsify
+from octrim.training.train import Trained, train
+
+
+def first_training(job: Job, folder: Path) -> dict[str, Any]:
+    """Train the network on the data; without epochs the given weights are only evaluated."""
+    config, preset = job.start.config, job.start.preset
+    path = folder / TRAIN.file
+    if preset.train_epochs:
+        done = _trained(job, TRAIN, folder, train, preset.train_epochs, weights=config.weights, cfg=config.cfg)
+        return row(job, done.model, path, done.evaluation, preset.train_epochs)
+    emptied(folder)
+    lineage = (*job.start.base.lineage, {"action": "start", "weights": Path(config.weights or "").name})
+    model = replace(job.start.base, lineage=lineage)
+    model.save(path)
+    return row(job, model, path, evaluated(job, model, folder), 0)
+
+
+def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
+    """Set to zero what the plan will cut."""
+    preset = job.start.preset
+    options = {**sparsity(job.start.config, preset, job.start.keep_map), **_taught(job), "no_autoanchor": True}
+    done = _trained(job, SPARSIFY, folder, sparsify, preset.sparsify_epochs, weights=str(job.weights(TRAIN)), **options)
+    return row(job, done.model, folder / SPARSIFY.file, done.evaluation, preset.train_epochs + preset.sparsify_epochs)
+
+
+def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]:
+    """Fine-tune for a while what a cut that is not the last has left in the file `cut`."""
+    done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_taught(job), no_autoanchor=True)
+    return row(job, done.model, folder / FINETUNE.file, done.evaluation, None)
+
+
+def finetuning(job: Job, folder: Path) -> dict[str, Any]:
+    """Fine-tune the cut network, with the original as its teacher."""
+    preset = job.start.preset
+    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **_taught(job), no_autoanchor=True)
+    return row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+
+
+def control(job: Job, folder: Path) -> dict[str, Any]:
+    """Train the small network's table with fresh weights, for as many epochs as everything before."""
+    small = job.network(FINETUNE)
+    seed, epochs = job.start.config.seed, job.start.preset.whole
+    lineage = ({"action": "initialise", "layout": "table of the compressed network", "seed": seed, "licence": "none: no trained weights"},)
+    fresh = replace(small, tensors=fresh_tensors(small.network, seed), lineage=lineage, scales={})
+    done = _trained(job, CONTROL, folder, train, epochs, fresh, no_autoanchor=True)
+    return row(job, done.model, folder / CONTROL.file, done.evaluation, epochs)
+
+
+def _trained(
+    job: Job, stage: Stage, folder: Path, function: Callable[..., Trained], epochs: int, initial: Model | None = None, **options: Any
+) -> Trained:
+    """Train, or go on with a training that was killed here; one that had come to its end is only evaluated again.
+
+    initial: what to start from, where no file holds it.
+    """
+    config, preset = job.start.config, job.start.preset
+    free = {"workers": config.workers, "cache": config.cache, "device": config.device}
+    if (folder / CHECKPOINT).is_file():
+        moved = {"teacher": options["teacher"]} if options.get("teacher") else {}  # the run's folder may have another name now
+        return function(resume=str(folder), **free, **moved)
+    emptied(folder)
+    if initial is not None:
+        initial.save(folder / "initial.safetensors")
+        options["weights"] = str(folder / "initial.safetensors")
+    if stage.tuned:
+        steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
+    else:
+        steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
+    # No patience: the epochs of the stages, and those of the control, are what the summary says.
+    common = {"data": config.data, "hyp": config.hyp, "patience": 0, "imgsz": (job.start.base.image_size,), "seed": config.seed}
+    place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
+    return function(epochs=epochs, **common, **steps, **place, **free, **options)
+
+
+def _taught(job: Job) -> dict[str, Any]:
+    """Options of distillation: the teacher is the network of the first stage."""
+    distill = job.start.preset.distill
+    return {"distill": distill, "teacher": None if distill == "none" else str(job.weights(TRAIN))}

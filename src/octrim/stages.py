@@ -1,0 +1,47 @@
+"""The stages of a compression: where each works, and what the network that it leaves is called.
+
+`octrim compress` fills these folders, and the report reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, and what anybody has to know of it.
+
+    title: one word, for logs and the times in summary.json. folder: where it works, in the run's folder. network: what summary.json calls the
+    network that it leaves, "" where it leaves none; shown: what tables call that network; file: its file in the folder. timed_as: the network whose
+    latency stands for its own, because both have the same table. tuned: it trains with the batch and the learning rate of fine-tuning.
+    effort: roughly what an epoch of it takes, or all of it where it has no epochs, in epochs of the first training, as seen on a processor with a
+    teacher and a cut to 1/8.
+    """
+
+    title: str
+    folder: str
+    network: str = ""
+    shown: str = ""
+    file: str = "best.safetensors"
+    timed_as: str = ""
+    tuned: bool = False
+    effort: float = 0.0
+
+    @property
+    def weights(self) -> str:
+        """The file of the network that the stage leaves, in the run's folder."""
+        return f"{self.folder}/{self.file}"
+
+
+TRAIN = Stage("train", "1-train", "original", "original", timed_as="original", effort=1)
+SPARSIFY = Stage("sparsify", "2-sparsify", "sparse", "sparse", timed_as="original", effort=1.5)
+PRUNE = Stage("prune", "3-prune", "cut", "cut", file="model.safetensors", timed_as="finetuned", tuned=True, effort=0.5)
+FINETUNE = Stage("finetune", "4-finetune", "finetuned", "fine-tuned", timed_as="finetuned", tuned=True, effort=0.5)
+EXPORT = Stage("export", "5-export")
+BENCH = Stage("bench", "6-bench")
+MATCH = Stage("match", "7-match", effort=5)
+CONTROL = Stage("control", "control", "control", "control", timed_as="finetuned", tuned=True, effort=0.3)
+
+STAGES = (TRAIN, SPARSIFY, PRUNE, FINETUNE, EXPORT, BENCH, MATCH, CONTROL)
+"""All stages that there can be, in the order in which they are done."""
