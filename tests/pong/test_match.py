@@ -16,11 +16,11 @@ from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
 from octrim.options import from_python
-from octrim.pong.match import match, player, summary, wilson
+from octrim.pong.match import summary, wilson
 from octrim.pong.physics import LEFT, RIGHT, Game, Rules
 from octrim.pong.players import Computer, Keyboard
 from octrim.pong.series import DRAWS, Judge, Result, Sight, play_game, play_series
-from octrim.pong.sides import game_seed
+from octrim.pong.sides import game_seed, player
 from octrim.pong.vision import Sighting, VisionPlayer
 from tests.pong.eyes import Eye
 
@@ -107,12 +107,12 @@ def test_a_network_with_other_classes() -> None:
 )
 def test_bad_input_leaves_nothing(options: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(InputError, match=message):
-        match(from_python(PongMatch, options))
+        from_python(PongMatch, options).run()
     assert not list(folder.iterdir())
 
 
 def test_the_stronger_wins_and_the_report_adds_up() -> None:
-    match(PongMatch(left="computer:easy", right="computer:hard", games=3, points=2, workers=1))
+    PongMatch(left="computer:easy", right="computer:hard", games=3, points=2, workers=1).run()
     found = report()
     assert found["wins"] == {"left": 0, "right": 3}
     assert (found["games"], found["draws"]) == (3, 0)
@@ -148,7 +148,7 @@ def test_any_number_of_processes_plays_the_same_games(weights: Path) -> None:
     """To the last bit of match.json, with networks and computers."""
     config = PongMatch(left=f"vision:{weights}", right="computer:easy", games=2, points=1, latency_ms=250.0, seed=7)
     for name, workers in (("one", 1), ("two", 2)):
-        match(replace(config, name=name, workers=workers))
+        replace(config, name=name, workers=workers).run()
     texts = [Path(f"runs/pong-match/{name}/match.json").read_bytes() for name in ("one", "two")]
     assert texts[0] == texts[1]
     found = report("one")
@@ -174,7 +174,7 @@ def test_seeds_differ() -> None:
 
 @pytest.mark.slow
 def test_measured_latency_is_told(weights: Path) -> None:
-    match(PongMatch(left=f"vision:{weights}", right="computer:easy", games=1, points=1, record="first.mp4"))
+    PongMatch(left=f"vision:{weights}", right="computer:easy", games=1, points=1, record="first.mp4").run()
     sight = report()["vision"]["left"]
     assert 0 < sight["latency_ms"]["p50"] <= sight["latency_ms"]["p90"]
     assert sight["latency_ms"]["fixed"] is False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
 from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
+
+if TYPE_CHECKING:
+    from octrim.network.model import Model
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Bench(Execution, Folder):
     """IoU of suppression."""
 
     def run(self) -> None:
-        from octrim.deploy.bench import bench_command
+        from octrim.data.pictures import read_picture
+        from octrim.data.scenes import drawn_scene
+        from octrim.deploy.bench import Options, compared
+        from octrim.deploy.bench_report import show_bench, write_bench
+        from octrim.network.initialize import fresh_model
+        from octrim.runs import new_run, wide_console
 
-        bench_command(self)
+        image = read_picture(self.source) if self.source else drawn_scene(0)
+        networks: list[tuple[str, str | Model]] = [(name, name) for name in self.weights]
+        if self.cfg is not None:
+            networks.insert(0, (self.cfg, fresh_model(self.cfg, seed=self.seed)))
+        timed = (self.iterations, self.warmup, self.conf, self.iou, self.runtime, self.precision, self.threads)
+        found = compared(networks, Options(self.imgsz, self.batch, *timed), image, wide_console())
+        run = new_run(self)
+        show_bench(found, run)
+        write_bench(found, run.path)
+        run.print(f"results: {run.path}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from json import dumps
 from typing import ClassVar
 
 
@@ -16,6 +17,19 @@ class Doctor:
     """Print JSON instead of a table."""
 
     def run(self) -> None:
-        from octrim.doctor.checks import doctor
+        from rich.table import Table
+        from rich.text import Text
 
-        doctor(self)
+        from octrim.doctor.checks import checks, verdict
+        from octrim.runs import wide_console
+
+        found = checks()
+        if self.json:
+            print(dumps([asdict(check) for check in found], indent=1, ensure_ascii=False))
+        else:
+            table = Table("", "", "found", "what to do", box=None, pad_edge=False)
+            for check in found:
+                style = {"works": "green", "fails": "red"}.get(check.state, "yellow")
+                table.add_row(Text(check.what), Text(check.state, style), Text(check.found), Text(check.advice))
+            wide_console().print(table)
+        verdict(found)

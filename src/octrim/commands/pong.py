@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 from typing import Annotated, Any, ClassVar
 
 from tyro.conf import arg
@@ -39,9 +40,16 @@ class PongData:
     """Processes (default: one per processor)."""
 
     def run(self) -> None:
-        from octrim.pong.dataset import data
+        from octrim.pong.dataset import make_dataset
+        from octrim.progress import progress_bar
+        from octrim.runs import wide_console
 
-        data(self.out, self.images, self.imgsz, self.seed, self.workers)
+        start, console = monotonic(), wide_console()
+        with progress_bar("pong data", self.images, console) as bar:
+            out = make_dataset(self.out, self.images, self.imgsz, self.seed, self.workers, bar.advance)
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        console.print(f"{self.images:,} pictures, {size / 1e6:,.1f} MB, in {monotonic() - start:.1f} s: {out / 'data.yaml'}", soft_wrap=True)
+        console.print(f"a sheet of labelled ones: {out / 'contact.jpg'}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,15 @@ class PongMatch(MatchOptions):
     """Play games without a window and count: wins, points, rallies, and how well vision players saw."""
 
     def run(self) -> None:
-        from octrim.pong.match import match
+        from octrim.pong.match import prepared, show_match, write_match
+        from octrim.runs import new_run
 
-        match(self)
+        with prepared(self) as match:
+            run = new_run(self)
+            report = match.play(run.console)
+        write_match(report, run.path)
+        show_match(report, run)
+        run.print(f"results: {run.path}")
 
 
 @dataclass(frozen=True)

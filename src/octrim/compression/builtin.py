@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from octrim.compression.job import Job, emptied, stored
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
 from octrim.errors import InputError, shown
-from octrim.pong.dataset import data
-from octrim.pong.match import match
+from octrim.pong.dataset import make_dataset
+from octrim.pong.match import prepared, show_match, write_match
 from octrim.pong.options import MatchOptions
 from octrim.pong.renderer import CLASSES
+from octrim.progress import progress_bar
 from octrim.runs import wide_console
 from octrim.stages import BENCH, FINETUNE, TRAIN
 
@@ -47,7 +47,8 @@ def make_pictures(config: Compression) -> None:
     path, (side,) = Path(config.data), config.imgsz
     if not path.is_file():
         wide_console().print(f"no --data: making {PICTURES} labelled pictures of Pong, {side} px")
-        data(path.parent, PICTURES, side, config.seed, config.workers or None)
+        with progress_bar("pong data", PICTURES) as bar:
+            make_dataset(path.parent, PICTURES, side, config.seed, config.workers or None, bar.advance)
 
 
 def check_classes(config: Compression, preset: Preset, names: Sequence[str]) -> None:
@@ -70,21 +71,21 @@ def playing(job: Job, folder: Path) -> dict[str, Any]:
         label = stage.network
         latency = min(bench[label]["total_p50_ms"], _LATEST_MS)
         job.run.print(f"{label} network against {_OPPONENT}: {games} games to {_POINTS} points, {latency:.1f} ms late")
-        match(
-            MatchOptions(
-                left=f"vision:{job.weights(stage)}",
-                right=_OPPONENT,
-                games=games,
-                points=_POINTS,
-                seed=config.seed,
-                latency_ms=latency,
-                imgsz=(job.start.base.image_size,),
-                project=str(folder),
-                name=label,
-                workers=config.workers or None,
-            )
+        options = MatchOptions(
+            left=f"vision:{job.weights(stage)}",
+            right=_OPPONENT,
+            games=games,
+            points=_POINTS,
+            seed=config.seed,
+            latency_ms=latency,
+            imgsz=(job.start.base.image_size,),
+            workers=config.workers or None,
         )
-        report = json.loads((folder / label / "match.json").read_text("utf-8"))
+        with prepared(options) as match:
+            report = match.play(job.run.console)
+        (folder / label).mkdir()
+        write_match(report, folder / label)
+        show_match(report, job.run)
         found[label] = {"games": report["games"], "wins": report["wins"]["left"], "interval": report["win_rate"]["interval95"]}
         found[label] |= {"points": report["points"], "latency_ms": latency, "ball_recall": report["vision"]["left"]["ball_recall"]}
     return {"match": {"opponent": _OPPONENT, **found}}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from octrim.atomic import write_text
-from octrim.commands import Bench
 from octrim.compression.job import Job, emptied
 from octrim.data.pictures import read_picture
-from octrim.deploy.bench import bench_command
+from octrim.data.scenes import drawn_scene
+from octrim.deploy.bench import Options, compared
+from octrim.deploy.bench_report import show_bench, write_bench
 from octrim.deploy.export import FORMATS, export
 from octrim.errors import InputError
 from octrim.stages import FINETUNE, TRAIN
@@ -46,7 +47,9 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     """The first and the last network, taking turns, in OpenVINO."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.iterations_bench
-    bench_command(Bench(weights=weights, imgsz=(size,), iterations=rounds, project=str(folder.parent), name=folder.name, exist_ok=True))
-    networks = json.loads((folder / "bench.json").read_text("utf-8"))["networks"]
+    found = compared([(name, name) for name in weights], Options(size, iterations=rounds), drawn_scene(0), job.run.console)
+    folder.mkdir(exist_ok=True)
+    write_bench(found, folder)
+    show_bench(found, job.run)
     keys = ("network_p50_ms", "total_p50_ms", "network_speedup", "total_speedup")
-    return {"bench": {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), networks, strict=True)}}
+    return {"bench": {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), found.rows, strict=True)}}

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
-from rich.progress import track
-from rich.table import Table
+from rich.console import Console
 
-from octrim.atomic import write_text
-from octrim.data.pictures import read_picture
-from octrim.data.scenes import drawn_scene
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.evaluate.nms import non_max_suppression
 from octrim.machine import usable_cores
 from octrim.network.cost import Cost, network_cost
-from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
-from octrim.runs import Run, new_run
-
-if TYPE_CHECKING:
-    from octrim.commands import Bench
+from octrim.progress import progress_bar
 
 STAGES = ("pre", "network", "post", "total")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How networks are timed.
+
+    imgsz: side, or (height, width), in pixels; None for what the first network was made for. batch: pictures per batch, one number after the
+    other. iterations, warmup: timed rounds, and rounds before them. conf, iou: of suppression. runtime, precision, threads: as of `open_session`.
+    """
+
+    imgsz: int | tuple[int, ...] | None = None
+    batch: tuple[int, ...] = (1,)
+    iterations: int = 100
+    warmup: int = 10
+    conf: float = 0.25
+    iou: float = 0.45
+    runtime: str | None = None
+    precision: str = "fp32"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured. header: where and how. rows: a dictionary per network and batch, see `results`."""
+
+    header: dict[str, Any]
+    rows: list[dict[str, Any]]
 
 
 @dataclass
@@ -88,14 +103,18 @@ def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bo
             yield from [(which, True)] * min(burst, iterations - start)
 
 
-def bench(contestants: Sequence[Contestant], image: np.ndarray, iterations: int = 100, warmup: int = 10, batch: int = 1) -> None:
+def take_turns(
+    contestants: Sequence[Contestant], image: np.ndarray, iterations: int, warmup: int, batch: int, console: Console | None = None
+) -> None:
     """Fill in the contestants' times: `iterations` timed rounds each, after `warmup` untimed ones."""
     order = list(turns(len(contestants), iterations))
     for contestant in contestants:
         for _ in range(warmup):
             contestant.round(image, batch, keep=False)
-    for which, timed in track(order, description="bench", transient=True, disable=not sys.stdout.isatty()):
-        contestants[which].round(image, batch, keep=timed)
+    with progress_bar("bench", len(order), console) as bar:
+        for which, timed in order:
+            contestants[which].round(image, batch, keep=timed)
+            bar.advance()
 
 
 def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any]]:
@@ -132,45 +151,32 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def bench_command(config: Bench) -> None:
-    """`octrim bench`."""
-    if config.iterations < 1 or config.warmup < 0 or not config.batch or not all(1 <= batch <= 4096 for batch in config.batch):
-        counts = " ".join(map(str, config.batch))
-        raise InputError(f"iterations {config.iterations}, warmup {config.warmup} and batch {counts} must be at least 1, 0 and 1")
-    image = read_picture(config.source) if config.source else drawn_scene(0)
-    entered = _entered(config)
+def compared(networks: Sequence[tuple[str, str | Path | Model]], options: Options, image: np.ndarray, console: Console | None = None) -> Bench:
+    """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); the first is the yardstick of the others.
+
+    console: where a progress bar shows. Raises InputError where there is no network, and for networks that do not run at one size and batch.
+    """
+    entered = _entered(networks, options)
     rows: list[dict[str, Any]] = []
-    for batch in config.batch:
+    for batch in options.batch:
         contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
-        bench(contestants, image, config.iterations, config.warmup, batch)
+        take_turns(contestants, image, options.iterations, options.warmup, batch, console)
         rows += results(contestants, batch)
-    header = _header(config, entered)
-    run = new_run(config)
-    _print(run, header, rows)
-    write_text(run.path / "bench.json", json.dumps({"header": header, "networks": rows}, indent=1))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, dict.fromkeys((*header, *rows[0])))
-    writer.writeheader()
-    writer.writerows({**header, **row} for row in rows)
-    write_text(run.path / "bench.csv", buffer.getvalue())
-    run.print(f"results: {run.path}")
+    return Bench(_header(options, entered), rows)
 
 
-def _entered(config: Bench) -> list[Contestant]:
+def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: Options) -> list[Contestant]:
     """The networks, opened, at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where they differ."""
-    weights: list[tuple[str, str | Model]] = [(name, name) for name in config.weights]
-    if config.cfg is not None:
-        weights.insert(0, (config.cfg, fresh_model(config.cfg, seed=config.seed)))
-    if not weights:
+    if not networks:
         raise InputError("give --weights (one or more networks) or --cfg")
     contestants: list[Contestant] = []
-    size = config.imgsz
-    for name, source in weights:
-        detector = Detector(source, size, config.conf, config.iou, runtime=config.runtime, precision=config.precision, threads=config.threads)
-        if detector.info.batch is not None and any(batch != detector.info.batch for batch in config.batch):
+    size = options.imgsz
+    for name, source in networks:
+        detector = Detector(source, size, options.conf, options.iou, runtime=options.runtime, precision=options.precision, threads=options.threads)
+        if detector.info.batch is not None and any(batch != detector.info.batch for batch in options.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
-        low, high = detector.info.batches or (1, max(config.batch))
-        if not low <= min(config.batch) <= max(config.batch) <= high:
+        low, high = detector.info.batches or (1, max(options.batch))
+        if not low <= min(options.batch) <= max(options.batch) <= high:
             raise InputError(f"{name}: was built for batches of {low} to {high}")
         first = contestants[0].detector if contestants else detector
         if (detector.height, detector.width) != (first.height, first.width):
@@ -186,21 +192,21 @@ def _entered(config: Bench) -> list[Contestant]:
     return contestants
 
 
-def _header(config: Bench, contestants: Sequence[Contestant]) -> dict[str, Any]:
+def _header(options: Options, contestants: Sequence[Contestant]) -> dict[str, Any]:
     """Where and how it was measured."""
     detector = contestants[0].detector
     info = [contestant.detector.info for contestant in contestants]
     header = {
         "processor": processor_name(),
         "cores": usable_cores(),
-        "threads": config.threads or usable_cores(),
+        "threads": options.threads or usable_cores(),
         "runtime": ", ".join(dict.fromkeys(f"{one.runtime} {one.version}" for one in info)),
         "precision": ", ".join(dict.fromkeys(one.precision for one in info)),
         "system": platform.platform(),
         "height": detector.height,
         "width": detector.width,
-        "batch": config.batch[0] if len(config.batch) == 1 else list(config.batch),
-        "iterations": config.iterations,
+        "batch": options.batch[0] if len(options.batch) == 1 else list(options.batch),
+        "iterations": options.iterations,
     }
     engines = [contestant.detector.session for contestant in contestants if contestant.graphs is not None]
     if engines:
@@ -212,61 +218,10 @@ def _header(config: Bench, contestants: Sequence[Contestant]) -> dict[str, Any]:
     return header
 
 
-def _file_bytes(weights: str | Model) -> int | None:
+def _file_bytes(weights: str | Path | Model) -> int | None:
     if isinstance(weights, Model):
         return None
     path = Path(weights)
     if path.suffix == ".xml":
         return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
     return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
-
-
-def _print(run: Run, header: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """A table per batch size; engines also side by side, a line each."""
-    run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")
-    if "gpu" in header:
-        smi = ", ".join(f"{key.removeprefix('gpu_').replace('_', ' ')} {value}" for key, value in header.items() if key.startswith("gpu_"))
-        about = f"{header['gpu']} (compute capability {header['compute_capability']}), CUDA {header['cuda']}, driver's CUDA {header['cuda_driver']}"
-        run.print(f"{about}{', ' + smi if smi else ''}")
-    for batch in dict.fromkeys(row["batch"] for row in rows):
-        run.print(f"{header['height']}x{header['width']}, batch {batch}, {header['iterations']} rounds, milliseconds per batch")
-        run.print(_table([row for row in rows if row["batch"] == batch]))
-    engines = [row for row in rows if row["execution"] is not None]
-    if engines:
-        run.print(_engines(engines))
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    """A column per network, so that paths and many networks still fit a terminal."""
-    table = Table(caption="per MAC cut: speed-up / MAC reduction; 1 where every cut MAC became speed")
-    table.add_column("")
-    for row in rows:
-        kind = f" {row['execution'].partition(':')[0]}" if row["execution"] else ""
-        table.add_column("/".join(Path(row["name"]).parts[-2:]) + kind, justify="right", overflow="fold")
-    lines: list[tuple[str, str, str, float]] = [
-        ("parameters", "parameters", "{:,.0f}", 1),
-        ("MACs, M", "macs", "{:,.1f}", 1e-6),
-        ("file, MB", "file_bytes", "{:.2f}", 1e-6),
-        *((f"{stage} {label}", f"{stage}_{label}_ms", "{:.2f}", 1) for stage in STAGES for label in ("p50", "p90", "p99")),
-        ("pictures/s", "pictures_per_second", "{:.1f}", 1),
-        ("speed-up, network", "network_speedup", "{:.2f}x", 1),
-        ("speed-up, total", "total_speedup", "{:.2f}x", 1),
-        ("MAC reduction", "mac_reduction", "{:.2f}x", 1),
-        ("speed-up per MAC cut", "speedup_per_mac_reduction", "{:.2f}", 1),
-    ]
-    for label, key, style, factor in lines:
-        table.add_row(
-            label, *("" if row[key] is None else style.format(row[key] * factor) for row in rows), end_section=label.endswith(("MB", "p99"))
-        )
-    return table
-
-
-def _engines(rows: list[dict[str, Any]]) -> Table:
-    """Engines: how a batch was launched, and what it took."""
-    table = Table()
-    for name in ("engine", "batch", "launched as", "network p50", "p90", "p99", "pictures/s"):
-        table.add_column(name, justify="left" if name in ("engine", "launched as") else "right", overflow="fold")
-    for row in rows:
-        times = (f"{row[f'network_{label}_ms']:.3f}" for label in ("p50", "p90", "p99"))
-        table.add_row("/".join(Path(row["name"]).parts[-2:]), str(row["batch"]), row["execution"], *times, f"{row['pictures_per_second']:.1f}")
-    return table

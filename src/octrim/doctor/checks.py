@@ -16,35 +16,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.table import Table
-from rich.text import Text
 
 from octrim.doctor.trials import SYSTEM_LIBRARIES, TRIALS, Check
 from octrim.errors import InputError
-from octrim.runs import wide_console
-
-if TYPE_CHECKING:
-    from octrim.commands import Doctor
 
 _TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
-
-
-def doctor(config: Doctor) -> None:
-    """`octrim doctor`. Raises InputError where networks cannot be run here, or nothing can be written."""
-    found = checks()
-    if config.json:
-        print(json.dumps([asdict(check) for check in found], indent=1, ensure_ascii=False))
-    else:
-        table = Table("", "", "found", "what to do", box=None, pad_edge=False)
-        for check in found:
-            style = {"works": "green", "fails": "red"}.get(check.state, "yellow")
-            table.add_row(Text(check.what), Text(check.state, style), Text(check.found), Text(check.advice))
-        wide_console().print(table)
-    verdict(found)
 
 
 def verdict(found: list[Check]) -> None:

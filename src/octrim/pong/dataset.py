@@ -1,4 +1,4 @@
-"""`octrim pong data`: labelled pictures of simulated games, as a YOLO data set.
+"""Labelled pictures of simulated games, as a YOLO data set.
 
 Three quarters of the games are drawn in random looks, the others as the window draws them, which is where a detector will play. Pictures of one
 game are all in the same split. Every game and every picture has a random generator of its own, made of the seed and its number, so that the files
@@ -15,14 +15,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import cv2
 import numpy as np
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from octrim.data.crew import child_pipes, receive, send, share
 from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
@@ -31,7 +28,6 @@ from octrim.machine import usable_cores
 from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
 from octrim.pong.players import DECISION, LEVELS, Computer
 from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
-from octrim.runs import wide_console
 
 SPLITS = ("train", "val", "test")
 SHARE = 0.1  # of the pictures, for val and for test
@@ -54,18 +50,6 @@ class Job:
     number: int
     first: int
     count: int
-
-
-def data(out: str | Path, images: int, imgsz: int, seed: int, workers: int | None) -> None:
-    """Make a data set as `make_dataset` does, with a progress bar, and print where it is."""
-    start = monotonic()
-    with _bar(images) as advance:
-        out = make_dataset(out, images, imgsz, seed, workers, advance)
-    files = [path for path in out.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    console = wide_console()
-    console.print(f"{images:,} pictures, {size / 1e6:,.1f} MB, in {monotonic() - start:.1f} s: {out / 'data.yaml'}", soft_wrap=True)
-    console.print(f"a sheet of labelled ones: {out / 'contact.jpg'}", soft_wrap=True)
 
 
 def make_dataset(
@@ -238,13 +222,3 @@ def _sheet(imgsz: int, seed: int, images: int) -> bytes:
 
 def _bgr(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Takes counts of pictures made; shows a bar on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("pong data"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

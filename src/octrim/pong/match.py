@@ -1,17 +1,18 @@
-"""`octrim pong match`: a series of games, and what it says about its players."""
+"""A series of games, and what it says about its players."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
 from rich.table import Table
 
 from octrim.atomic import write_text
@@ -21,16 +22,39 @@ from octrim.pong.options import MatchOptions
 from octrim.pong.recording import Recording
 from octrim.pong.series import RECORDED, Result, Sight, play_series, sides_of
 from octrim.pong.sides import NAMES, player
-from octrim.runs import Run, new_run
-
-__all__ = ["match", "player", "summary", "wilson"]
+from octrim.progress import progress_bar
+from octrim.runs import Run
 
 # What changes nothing about the games.
 ELSEWHERE = ("project", "name", "exist_ok", "workers", "record")
 
 
-def match(config: MatchOptions) -> None:
-    """The command: plays the games and leaves a table and match.json. Raises InputError for what is no match, before a run folder exists."""
+@dataclass(frozen=True)
+class Match:
+    """A series of games that can be played: its players exist, and a recording has begun. workers: processes that play."""
+
+    config: MatchOptions
+    workers: int
+    detectors: dict[str, Any]
+    recording: Recording | None
+
+    def play(self, console: Console | None = None) -> dict[str, Any]:
+        """Play the games and return what match.json holds. console: where a progress bar shows."""
+        wins = [0, 0]
+        with progress_bar("match", self.config.games, console) as bar:
+
+            def advance(result: Result) -> None:
+                if result.winner is not None:
+                    wins[result.winner] += 1
+                bar.advance(1, f"match {wins[0]}:{wins[1]}")
+
+            results = play_series(self.config, self.workers, self.detectors, self.recording, advance)
+        return summary(self.config, results)
+
+
+@contextmanager
+def prepared(config: MatchOptions) -> Iterator[Match]:
+    """A match that the block may play. Raises InputError for what is none, before anything is written; ends the recording after the block."""
     specs = (config.left, config.right)
     measured = config.latency_ms is None and any(spec.startswith("vision:") for spec in specs)
     if measured and (config.workers or 1) > 1:
@@ -42,37 +66,28 @@ def match(config: MatchOptions) -> None:
     workers = 1 if measured else min(config.workers or usable_cores(), config.games)
     recording = Recording(config.record, *RECORDED) if config.record is not None else None
     try:
-        run = new_run(config)
-        results = _played(config, run, workers, detectors, recording)
+        yield Match(config, workers, detectors, recording)
     finally:
         if recording is not None:
             recording.close()
-    report = summary(config, results)
-    write_text(run.path / "match.json", json.dumps(report, indent=1, ensure_ascii=False))
-    run.print(_table(specs, report))
+
+
+def write_match(report: dict[str, Any], folder: Path) -> None:
+    """Write match.json."""
+    write_text(folder / "match.json", json.dumps(report, indent=1, ensure_ascii=False))
+
+
+def show_match(report: dict[str, Any], run: Run) -> None:
+    """Print what a match says about its players."""
+    run.print(_table(report))
     sights = [(side, values) for side, values in report["vision"].items() if values]
     if sights:
         run.print(_sights(sights))
     rallies = report["rallies"]
     run.print(
-        f"{len(results)} games, {report['draws']} drawn; {rallies['count']} rallies, {rallies['drawn']} drawn; hits per rally: "
+        f"{report['games']} games, {report['draws']} drawn; {rallies['count']} rallies, {rallies['drawn']} drawn; hits per rally: "
         f"mean {rallies['mean']:.1f}, median {rallies['median']:g}, longest {rallies['longest']}"
     )
-    run.print(f"results: {run.path}")
-
-
-def _played(config: MatchOptions, run: Run, workers: int, detectors: dict[str, Any], recording: Recording | None) -> list[Result]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    wins = [0, 0]
-    with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
-        task = progress.add_task("match", total=config.games)
-
-        def advance(result: Result) -> None:
-            if result.winner is not None:
-                wins[result.winner] += 1
-            progress.update(task, advance=1, description=f"match {wins[0]}:{wins[1]}")
-
-        return play_series(config, workers, detectors, recording, advance)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -154,7 +169,7 @@ def _percentile(values: Sequence[float], share: float) -> float | None:
     return float(np.percentile(values, share)) if values else None
 
 
-def _table(specs: Sequence[str], report: dict[str, Any]) -> Table:
+def _table(report: dict[str, Any]) -> Table:
     table = Table()
     for name in ("", "player", "wins", "win rate", "95 %", "points", "misses"):
         table.add_column(name, justify="left" if name in ("", "player") else "right", overflow="fold")
@@ -162,7 +177,8 @@ def _table(specs: Sequence[str], report: dict[str, Any]) -> Table:
     for side, name in enumerate(NAMES):
         low, high = rates["right_interval95" if side else "interval95"]
         rate = (f"{rates[name]:.2f}", f"{low:.2f} .. {high:.2f}")
-        table.add_row(name, _short(specs[side]), str(report["wins"][name]), *rate, str(report["points"][name]), str(report["misses"][name]))
+        wins, points, misses = (str(report[what][name]) for what in ("wins", "points", "misses"))
+        table.add_row(name, _short(report["players"][name]), wins, *rate, points, misses)
     return table
 
 
