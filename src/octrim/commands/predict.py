@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
+from octrim.errors import InputError
 from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Number, Range
+
+if TYPE_CHECKING:
+    from octrim.data.streams import Frame
+    from octrim.detector import Detector
+    from octrim.evaluate.output import Output
+    from octrim.runs import Run
+
+STAGES = ("read", "pre", "network", "post", "write")
+"""Parts of the time that a picture takes, in their order."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,106 @@ class Predict(Execution, Folder):
     """Draw names without confidences."""
 
     def run(self) -> None:
-        from octrim.evaluate.predict import predict
+        """Detect in every picture or frame of the source and leave what was asked for in the run's folder.
 
-        predict(self)
+        A picture that cannot be read does not stop the others; it is named in the end, and the command then fails.
+        """
+        from octrim.data.sources import open_source
+        from octrim.detector import Detector
+        from octrim.evaluate.output import Output, Wanted
+        from octrim.runs import new_run
+
+        suppression = (self.conf, self.iou, self.classes, self.agnostic, self.max_det)
+        detector = Detector(self.weights, self.imgsz, *suppression, self.runtime, self.precision, self.threads)
+        if detector.info.batch not in (None, 1):
+            raise InputError(f"{self.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
+        log = _Log()
+        source = open_source(self.source, self.vid_stride, self.retries, log.tell)
+        frames = iter(source)
+        failures: list[str] = []
+        first = next(frames, None)
+        while first is not None and first.image is None:
+            failures.append(first.error or first.source)
+            first = next(frames, None)
+        if first is None:  # nothing to lose yet: fail before a run folder exists
+            raise InputError(f"{source.video}: no frame could be read" if source.video is not None else _failed(failures, len(failures)))
+        run = log.run = new_run(self)
+        for note in log.notes:
+            run.print(note)
+        drawn = (self.line_thickness, not self.hide_labels, not self.hide_conf)
+        output = Output(Wanted(not self.nosave, self.save_txt, self.save_conf, self.save_json, self.save_crop, *drawn), run.path, source.together)
+        try:
+            milliseconds, lost = _look(detector, itertools.chain([first], frames), source.total, output, run, failures)
+        finally:  # also on Ctrl-C: a video keeps the frames it has
+            output.close()
+        _report(run, output, milliseconds)
+        if lost:
+            raise InputError(f"{'; '.join([*lost, *failures][:5])}; the {output.count} frames before are in {run.path}")
+        if failures:
+            raise InputError(f"{_failed(failures, len(failures) + output.count)}; the other {output.count} are in {run.path}")
+
+
+class _Log:
+    """Lines that a source says: kept until there is a run's folder, then printed and logged there."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.run: Run | None = None
+
+    def tell(self, line: str) -> None:
+        if self.run is None:
+            self.notes.append(line)
+        else:
+            self.run.print(line)
+
+
+def _look(
+    detector: Detector, frames: Iterator[Frame], total: int | None, output: Output, run: Run, failures: list[str]
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Detect in all frames. Returns milliseconds of each by stage, and a line for every video that was lost; adds to `failures` one per picture."""
+    from octrim.progress import progress_bar
+
+    milliseconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    lost: list[str] = []
+    with progress_bar("predict", total, run.console) as bar:
+        while True:
+            start = perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                return milliseconds, lost
+            if frame.image is None:
+                (failures if frame.index is None else lost).append(frame.error or frame.source)
+            else:
+                milliseconds["read"].append(1000 * (perf_counter() - start))
+                found = detector.detect(frame.image, frame.source, frame.index)
+                for stage, value in found.speed_ms.items():
+                    milliseconds[stage].append(value)
+                start = perf_counter()
+                output.write(frame, found)
+                milliseconds["write"].append(1000 * (perf_counter() - start))
+                if frame.index is None:
+                    run.print(f"{frame.source}: {found.summary()}")
+            bar.advance()
+
+
+def _failed(failures: list[str], count: int) -> str:
+    return failures[0] if count == 1 else f"{len(failures)} of {count} pictures could not be read: {'; '.join(failures[:5])}"
+
+
+def _report(run: Run, output: Output, milliseconds: dict[str, list[float]]) -> None:
+    from octrim.atomic import write_text
+
+    count = output.count
+    for name, frames in output.frames.items():
+        objects = output.objects[name]
+        run.print(f"{name}: {frames} frames, {sum(objects.values())} boxes: {_counts(objects)}")
+    per_picture = {stage: median(values) for stage, values in milliseconds.items()}
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in per_picture.items())
+    total = sum(per_picture.values())
+    run.print(f"{count} pictures; median milliseconds each: {stages}; {1000 / total:.1f} pictures/s")
+    write_text(run.path / "speed.json", json.dumps({"pictures": count, "median_ms": per_picture, "pictures_per_second": 1000 / total}, indent=1))
+    run.print(f"results: {run.path}")
+
+
+def _counts(objects: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in objects.most_common()) or "none"

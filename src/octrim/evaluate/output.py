@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,19 +18,34 @@ from octrim.data.video import Video
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
 
-if TYPE_CHECKING:
-    from octrim.commands import Predict
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of detections is written, and how they are drawn.
+
+    media: annotated pictures and videos. labels: files in YOLO format, `confidence` for a last column with it. results: predictions.json. crops:
+    every box as a picture. line_width: pixels, None for what suits the picture's size. names, confidences: whether they are drawn beside boxes.
+    """
+
+    media: bool = True
+    labels: bool = False
+    confidence: bool = False
+    results: bool = False
+    crops: bool = False
+    line_width: int | None = None
+    names: bool = True
+    confidences: bool = True
 
 
 class Output:
-    """Everything that `predict` leaves in the run's folder.
+    """Everything that detections in pictures and videos leave in a folder.
 
     together: whether frames of several videos come in turns, so that none of them has ended when the next begins. count, frames, objects: how many
     pictures and frames there were in all; of each video, its frames, and its boxes by class name.
     """
 
-    def __init__(self, config: Predict, folder: Path, together: bool = False) -> None:
-        self.config, self.folder, self.together = config, folder, together
+    def __init__(self, wanted: Wanted, folder: Path, together: bool = False) -> None:
+        self.wanted, self.folder, self.together = wanted, folder, together
         self.count = 0
         self.frames: Counter[str] = Counter()
         self.objects: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -45,20 +61,20 @@ class Output:
             self.frames[frame.source] += 1
             self.objects[frame.source].update(found.names[label] for label in found.class_id.tolist())
         stem = self.stem(frame)
-        if not self.config.nosave:
-            drawn = found.draw(frame.image, self.config.line_thickness, not self.config.hide_labels, not self.config.hide_conf)
+        if self.wanted.media:
+            drawn = found.draw(frame.image, self.wanted.line_width, self.wanted.names, self.wanted.confidences)
             if frame.index is None:
                 self.picture(self.folder, stem, Path(frame.source).suffix.lower(), drawn)
             else:
                 self.video(frame, stem, drawn).write(drawn)
         name = stem if frame.index is None else f"{stem}_{frame.index}"
-        if self.config.save_txt:
+        if self.wanted.labels:
             folder = self.folder / "labels"
             folder.mkdir(exist_ok=True)
-            write_text(folder / f"{name}.txt", found.to_yolo(self.config.save_conf))
-        if self.config.save_json:
+            write_text(folder / f"{name}.txt", found.to_yolo(self.wanted.confidence))
+        if self.wanted.results:
             self.results += [{"image_id": name, **entry} for entry in found.to_json()]
-        if self.config.save_crop:
+        if self.wanted.crops:
             self.crop(frame.image, found, name)
 
     def video(self, frame: Frame, stem: str, drawn: np.ndarray) -> Video:
@@ -112,7 +128,7 @@ class Output:
         try:
             self.close_videos()
         finally:
-            if self.config.save_json:
+            if self.wanted.results:
                 write_text(self.folder / "predictions.json", json.dumps(self.results, indent=1, ensure_ascii=False))
 
     def close_videos(self) -> None:
