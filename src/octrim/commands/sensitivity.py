@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
 from octrim.options import Batch, Criterion, Folder, ImageSize, Range, Text, Weights
+
+if TYPE_CHECKING:
+    from octrim.data.dataset import Dataset
+    from octrim.network.model import Model
+    from octrim.pruning.importance import Criterion as CriterionFunction
+    from octrim.runs import Run
+    from octrim.training.sensitivity_curves import SensitivityCurves
+
+_FILE = "sensitivity.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,78 @@ class Sensitivity(Weights, Folder):
     """Folder of a run to go on with; everything else is as it was."""
 
     def run(self) -> None:
-        from octrim.training.sensitivity import sensitivity_command
+        """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""
+        from octrim.network.options import image_size, model_from
+        from octrim.runs import new_run, open_run, stored_config
+        from octrim.training.gradients import taylor_on
+        from octrim.training.labelled import drawn, open_in_classes
+        from octrim.training.sensitivity_curves import load_curves
 
-        sensitivity_command(self)
+        config, run, known = self, None, None
+        if self.resume is not None:
+            config, run = stored_config(self, self.resume), open_run(self.resume)
+            known = load_curves(run.path / _FILE) if (run.path / _FILE).exists() else None
+        model = model_from(config)
+        size = image_size(config.imgsz, model.image_size, model.network.stride)
+        whole, notes = open_in_classes(config.data, config.split, model.names)
+        dataset = drawn(whole, config.pictures, config.seed)
+        run = run or new_run(config)
+        part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
+        notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
+        criterion = config.criterion
+        if criterion == "taylor":
+            criterion, more = taylor_on(model, config.data, size, config.pictures, config.seed, run.console)
+            notes += more
+        if known is not None:
+            notes.append(f"resumed after {len(known.groups)} groups")
+        for line in notes:
+            run.print(line)
+        try:
+            curves = _measured(config, run, model, dataset, criterion, size, known)
+        except KeyboardInterrupt:
+            run.print(f"stopped; go on with: octrim sensitivity --resume {run.path}")
+            raise
+        _finish(config, run, curves)
+
+
+def _measured(
+    config: Sensitivity,
+    run: Run,
+    model: Model,
+    dataset: Dataset,
+    criterion: str | CriterionFunction,
+    size: tuple[int, int],
+    known: SensitivityCurves | None,
+) -> SensitivityCurves:
+    """Measure the groups that `known` does not have, and write all of them after each."""
+    from octrim.atomic import write_text
+    from octrim.progress import progress_bar
+    from octrim.pruning.labels import channel_labels
+    from octrim.training.sensitivity import sensitivity
+
+    groups = sum(group.reason is None for group in channel_labels(model.network).groups)
+    with progress_bar("sensitivity", len(dataset) * (groups + 1), run.console) as bar:
+
+        def keep(curves: SensitivityCurves) -> None:
+            write_text(run.path / _FILE, json.dumps(curves.to_json(), indent=1))
+            bar.advance(0, f"{len(curves.groups)} of {groups} groups")
+            run.print(curves.line())
+
+        options = (config.metric, criterion, size, config.batch, config.pictures, config.seed)
+        return sensitivity(model, dataset, *options, known=known, on_group=keep, progress=bar.advance, report=run.print)
+
+
+def _finish(config: Sensitivity, run: Run, curves: SensitivityCurves) -> None:
+    """Write the keep-map and the picture, and print the table."""
+    from octrim.atomic import write_text
+    from octrim.training.sensitivity_chart import save_sensitivity_chart
+
+    keep_map = curves.keep_map(config.tolerance, config.align)
+    write_text(run.path / "keep-map.json", json.dumps(keep_map, indent=1))
+    save_sensitivity_chart(curves, config.tolerance, run.path / "sensitivity.png")
+    run.print(curves.table(config.tolerance))
+    kept = sum(int(curve.channels * Fraction(keep_map[curve.convs[0]])) for curve in curves.groups)
+    total = sum(curve.channels for curve in curves.groups)
+    run.print(f"keep-map for a tolerance of {config.tolerance:g} in every group by itself: {kept} of {total} channels; all at once cost more")
+    weights = f"--weights {config.weights}" if config.weights is not None else f"--cfg {config.cfg}"
+    run.print(f"next: octrim prune {weights} --keep-map {run.path / 'keep-map.json'} --align {config.align} --criterion {config.criterion}")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from octrim.atomic import replacing
 from octrim.data.dataset import Dataset
 from octrim.data.sheet import drawable
+from octrim.figures import new_figure, save_figure
 
 _MOST_BARS = 100
 
@@ -23,8 +21,7 @@ _MOST_BARS = 100
 def save_class_chart(classes: Sequence[dict[str, Any]], path: Path) -> None:
     """Write a PNG with a bar per class, the most frequent first. classes: as in check.json."""
     ordered = sorted(classes, key=lambda entry: -entry["boxes"])
-    figure = Figure(figsize=(8, max(2.2, 0.19 * min(len(ordered), _MOST_BARS) + 1.2)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, max(2.2, 0.19 * min(len(ordered), _MOST_BARS) + 1.2))
     draw_classes(figure.add_subplot(), ordered)
     save_figure(figure, path)
 
@@ -51,8 +48,7 @@ def save_box_chart(dataset: Dataset, path: Path) -> None:
     picture = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))[one]
     sides = dataset.sizes[picture][:, ::-1]
     extents = boxes[:, 2:] - boxes[:, :2]
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 4)
     left, middle, right = figure.subplots(1, 3)
     lengths = np.sqrt(extents.prod(1))
     largest = max(lengths.max(initial=0), 128)
@@ -85,10 +81,3 @@ def draw_density(figure: Figure, axes: Axes, values: np.ndarray, columns: np.nda
     bar.ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     if counts.max() >= 20:
         bar.ax.yaxis.set_minor_formatter("")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks comes out as boxes
-        figure.savefig(temporary, dpi=130, metadata={"Software": None})

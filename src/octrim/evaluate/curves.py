@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from octrim.atomic import replacing
 from octrim.evaluate.detections import COLOURS
 from octrim.evaluate.matching import Matches
 from octrim.evaluate.metrics import CONFIDENCES, RECALLS, Curves, recall_curves
+from octrim.figures import new_figure, save_figure
 
 _NAMED = len(COLOURS)  # so many classes have colours of their own and a legend; more are thin grey lines
 _NUMBERED = 15  # so many classes have their numbers written into the confusion matrix
@@ -31,7 +29,7 @@ def save_precision_recall(matches: Matches, ap50: np.ndarray, names: Sequence[st
     mean = f"mean of {held.sum()} classes {ap50[held].mean():.3f}" if held.any() else ""
     figure, axes = _lines(RECALLS, curves, labels, mean)
     axes.set(xlabel="recall", ylabel="precision", title="Precision against recall at IoU .5 (legend: AP50)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_f1(curves: Curves, names: Sequence[str], path: Path) -> None:
@@ -43,14 +41,13 @@ def save_f1(curves: Curves, names: Sequence[str], path: Path) -> None:
     figure, axes = _lines(CONFIDENCES, curves.f1, labels, mean)
     axes.axvline(best, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="confidence", ylabel="F1", title=f"F1 against confidence at IoU .5 (best mean, smoothed, at {best:.2f})")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _lines(x: np.ndarray, curves: np.ndarray, labels: Sequence[str], mean: str) -> tuple[Figure, Axes]:
     """A figure with the curve of each class that has one, and their mean."""
     held = np.flatnonzero(~np.isnan(curves[:, 0]))
-    figure = Figure(figsize=(7.5, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.5, 5.2)
     axes = figure.add_subplot()
     for index, label in enumerate(held.tolist()):
         if len(held) <= _NAMED:
@@ -75,8 +72,7 @@ def save_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
     size = len(counts)
     inches = float(np.clip(0.115 * size + 2.6, 5.0, 14.0))
-    figure = Figure(figsize=(inches + 1.2, inches), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(inches + 1.2, inches)
     axes = figure.add_subplot()
     picture = axes.imshow(np.ma.masked_where(counts == 0, share), cmap=_SHADES, vmin=0, vmax=1, interpolation="nearest")
     if size <= _NUMBERED + 1:
@@ -93,7 +89,7 @@ def save_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
     axes.axvline(size - 1.5, color="#7f7f7f", linewidth=0.6)
     axes.set(xlabel="true class", ylabel="predicted class", title="Confusion at IoU .45, confidence .25")
     figure.colorbar(picture, label="share of the column", shrink=0.6)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _text(name: str) -> str:
@@ -101,9 +97,3 @@ def _text(name: str) -> str:
     short = name if len(name) <= 24 else f"{name[:23]}…"
     short = "".join(letter if letter.isprintable() else "?" for letter in short)
     return " " * short.startswith("_") + short.replace("$", r"\$")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks comes out as boxes
-        figure.savefig(temporary, dpi=130, metadata={"Software": None})

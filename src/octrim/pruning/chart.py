@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from octrim.atomic import replacing
+from octrim.figures import new_figure, save_figure
 from octrim.pruning.plan import Plan
 
 
@@ -16,8 +13,7 @@ def save_channel_chart(plan: Plan, path: Path) -> None:
     names = list(plan.kept)
     before = [plan.before.convs[name].channels for name in names]
     after = [plan.after.convs[name].channels for name in names]
-    figure = Figure(figsize=(max(8, 0.17 * len(names) + 1.5), 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(8, 0.17 * len(names) + 1.5), 4.8)
     axes = figure.add_subplot()
     positions = range(len(names))
     axes.bar(positions, before, 0.85, color="#c6d4e1", label="before")
@@ -30,5 +26,4 @@ def save_channel_chart(plan: Plan, path: Path) -> None:
     axes.legend(frameon=False)
     totals = [f"{getattr(plan.before, key):,} → {getattr(plan.after, key):,} {key}" for key in ("channels", "parameters")]
     axes.set_title(f"{totals[0]}, {totals[1]}, {plan.before.macs / 1e6:,.0f} → {plan.after.macs / 1e6:,.0f} M MACs", fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, metadata={"Software": None})
+    save_figure(figure, path)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from octrim.atomic import replacing
+from octrim.figures import new_figure, save_figure
 from octrim.quantization.histogram import BINS, Histogram
 
 _COLUMNS = 256
@@ -18,8 +16,7 @@ def save_scale_chart(histograms: dict[str, Histogram], clips: dict[str, float], 
     """Write a PNG with a line per group: shares of |x| from 0 to its largest value, on a logarithmic colour scale, and the clip as a mark."""
     names = list(histograms)
     shares = np.stack([_resampled(histogram) for histogram in histograms.values()])
-    figure = Figure(figsize=(8, max(3.0, 0.16 * len(names) + 1.6)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, max(3.0, 0.16 * len(names) + 1.6))
     axes = figure.add_subplot()
     image = axes.imshow(
         np.log10(np.maximum(shares, 1e-7)), aspect="auto", cmap="Blues", extent=(0, 1, len(names) - 0.5, -0.5), interpolation="nearest"
@@ -32,8 +29,7 @@ def save_scale_chart(histograms: dict[str, Histogram], clips: dict[str, float], 
     axes.set_xlim(0, 1)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     figure.colorbar(image, ax=axes, label="log10 of the share of values", shrink=0.5)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _resampled(histogram: Histogram) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.data.dataset import Dataset
@@ -14,6 +13,7 @@ from octrim.errors import InputError
 from octrim.evaluate.batches import fixed_plan
 from octrim.network.model import Model
 from octrim.network.options import image_size as sides_of
+from octrim.progress import progress_bar
 from octrim.pruning.importance import Criterion, taylor
 from octrim.targets.session import float_batch
 from octrim.training.hyper import RECIPES, Hyperparameters
@@ -87,10 +87,6 @@ def taylor_on(model: Model, data: str | None, image_size: Sequence[int], picture
         raise InputError("the criterion taylor needs the gradients of a loss: give --data")
     dataset, lines = open_in_classes(data, "train", model.names)
     used = min(pictures, len(dataset))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("gradients", total=used)
-        gradients = batch_gradients(
-            model, dataset, image_size, pictures, seed=seed, progress=lambda done: progress.advance(task, done), report=lines.append
-        )
+    with progress_bar("gradients", used, console) as bar:
+        gradients = batch_gradients(model, dataset, image_size, pictures, seed=seed, progress=bar.advance, report=lines.append)
     return taylor(gradients), [f"taylor: gradients of {used} pictures of {data}, train, in {len(gradients)} batches", *lines]

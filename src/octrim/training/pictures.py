@@ -10,19 +10,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from octrim.atomic import write_bytes
-from octrim.data.charts import draw_classes, draw_density, save_figure
+from octrim.data.charts import draw_classes, draw_density
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import read_picture
 from octrim.data.sheet import CAPTION, HEIGHT, MARGIN, blank_tile, in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError
 from octrim.evaluate.detections import drawable
+from octrim.figures import new_figure, save_figure
 from octrim.training.anchors import Anchors, label_sizes
 
 MOST = 16  # pictures in a grid
@@ -56,8 +56,7 @@ def save_curves(results_csv: Path, out: Path) -> None:
     panels = [(title, lines) for title, lines in panels if lines]
     panels += [(name, {name: name}) for name, values in columns.items() if name not in known and not np.isnan(values).all()]
     rows = max(ceil(len(panels) / 3), 1)
-    figure = Figure(figsize=(12, 3.1 * rows + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 3.1 * rows + 0.3)
     grid = np.ravel(figure.subplots(rows, 3, squeeze=False)).tolist()
     best = _best(columns)
     for axes, (title, lines) in zip(grid, panels, strict=False):
@@ -126,8 +125,7 @@ def save_scales(counts: Sequence[Sequence[int]], top: float, dead: Sequence[floa
 
     counts: per row channels in equal bins of 0 .. top. dead: per epoch, 0..1.
     """
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     shares = np.asarray(counts, np.float64).T
     shares /= shares.sum(0)
@@ -156,9 +154,8 @@ def save_labels(dataset: Dataset, out: Path, side: int, anchors: Anchors = (), t
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / dataset.sizes[picture][:, ::-1]
     counts = np.bincount(dataset.labels[one], minlength=len(dataset.names)).tolist()
     classes = sorted(({"name": name, "boxes": count} for name, count in zip(dataset.names, counts, strict=True)), key=lambda entry: -entry["boxes"])
-    figure = Figure(figsize=(16, 4.9))
+    figure = new_figure(16, 4.9)
     figure.set_layout_engine("constrained", w_pad=0.12)
-    FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     draw_classes(left, classes, _BARS)
     _draw_sizes(figure, middle, sizes, side, anchors, threshold)

@@ -1,18 +1,14 @@
-"""`octrim sensitivity`: what a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
+"""Sensitivity: what a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from octrim.atomic import write_text
 from octrim.backends.paddle import PaddleNetwork, decode, paddle
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError, shown
@@ -20,23 +16,18 @@ from octrim.evaluate.batches import Batch, Planned, fixed_plan, rectangular_plan
 from octrim.evaluate.metrics import coco_metrics, mean_ap
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
-from octrim.network.options import image_size, model_from
+from octrim.network.options import image_size
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
-from octrim.runs import new_run, open_run, stored_config
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import data_digest
-from octrim.training.gradients import loss_side, taylor_on
+from octrim.training.gradients import loss_side
 from octrim.training.hyper import RECIPES, Hyperparameters
-from octrim.training.labelled import drawn, in_network_classes, open_in_classes, readable_batches
+from octrim.training.labelled import drawn, in_network_classes, readable_batches
 from octrim.training.loss import DetectionLoss
 from octrim.training.partial_cuts import PartialOps, cut_consumers
-from octrim.training.sensitivity_chart import save_sensitivity_chart
-from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, load_curves
+from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves
 from octrim.training.validate import batch_targets
-
-if TYPE_CHECKING:
-    from octrim.commands import Sensitivity
 
 _FILE = "sensitivity.json"
 _CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # of suppression, as `octrim val` has them
@@ -205,69 +196,3 @@ class _Measuring:
             height, width = self.dataset.sizes[picture].tolist()
             found[:, :4] = box.to_picture(found[:, :4], height, width)
             detections[picture] = found
-
-
-def sensitivity_command(config: Sensitivity) -> None:
-    """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""
-    run, known = None, None
-    if config.resume is not None:
-        folder, config = Path(config.resume), stored_config(config, config.resume)
-        run = open_run(folder)
-        known = load_curves(folder / _FILE) if (folder / _FILE).exists() else None
-    model = model_from(config)
-    size = image_size(config.imgsz, model.image_size, model.network.stride)
-    whole, notes = open_in_classes(config.data, config.split, model.names)
-    dataset = drawn(whole, config.pictures, config.seed)
-    run = run or new_run(config)
-    part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
-    notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
-    criterion: str | Criterion = config.criterion
-    if criterion == "taylor":
-        criterion, more = taylor_on(model, config.data, size, config.pictures, config.seed, run.console)
-        notes += more
-    if known is not None:
-        notes.append(f"resumed after {len(known.groups)} groups")
-    for line in notes:
-        run.print(line)
-    path = run.path / _FILE
-    groups = sum(group.reason is None for group in channel_labels(model.network).groups)
-    columns = (TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
-            task = progress.add_task("sensitivity", total=len(dataset) * (groups + 1))
-
-            def keep(curves: SensitivityCurves) -> None:
-                write_text(path, json.dumps(curves.to_json(), indent=1))
-                progress.update(task, description=f"{len(curves.groups)} of {groups} groups")
-                run.print(curves.line())
-
-            curves = sensitivity(
-                model,
-                dataset,
-                config.metric,
-                criterion,
-                size,
-                config.batch,
-                config.pictures,
-                config.seed,
-                known=known,
-                on_group=keep,
-                progress=lambda done: progress.advance(task, done),
-                report=run.print,
-            )
-    except KeyboardInterrupt:
-        run.print(f"stopped; go on with: octrim sensitivity --resume {run.path}")
-        raise
-    _finish(run, config, curves)
-
-
-def _finish(run: Any, config: Sensitivity, curves: SensitivityCurves) -> None:
-    keep_map = curves.keep_map(config.tolerance, config.align)
-    write_text(run.path / "keep-map.json", json.dumps(keep_map, indent=1))
-    save_sensitivity_chart(curves, config.tolerance, run.path / "sensitivity.png")
-    run.print(curves.table(config.tolerance))
-    kept = sum(int(curve.channels * Fraction(keep_map[curve.convs[0]])) for curve in curves.groups)
-    total = sum(curve.channels for curve in curves.groups)
-    run.print(f"keep-map for a tolerance of {config.tolerance:g} in every group by itself: {kept} of {total} channels; all at once cost more")
-    weights = f"--weights {config.weights}" if config.weights is not None else f"--cfg {config.cfg}"
-    run.print(f"next: octrim prune {weights} --keep-map {run.path / 'keep-map.json'} --align {config.align} --criterion {config.criterion}")

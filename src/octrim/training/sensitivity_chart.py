@@ -6,12 +6,10 @@ import math
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from octrim.data.charts import save_figure
+from octrim.figures import new_figure, save_figure
 from octrim.training.sensitivity_curves import FRACTIONS, SensitivityCurves
 
 
@@ -23,8 +21,7 @@ def save_sensitivity_chart(curves: SensitivityCurves, tolerance: float, path: Pa
     worst = harms[np.isfinite(harms)].max(initial=1)
     shades = np.log10(np.clip(harms, 1e-3, worst)) if loss else harms
     scale = Normalize(-3, np.log10(worst)) if loss else Normalize(0, max(curves.baseline, 1e-6))
-    figure = Figure(figsize=(9.5, 0.235 * max(len(curves.groups), 4) + 1.7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.5, 0.235 * max(len(curves.groups), 4) + 1.7)
     axes = figure.add_subplot()
     image = axes.imshow(shades, cmap="cividis_r", norm=scale, aspect="auto", interpolation="nearest")
     for row, curve in enumerate(curves.groups):

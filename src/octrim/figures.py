@@ -1,0 +1,25 @@
+"""Matplotlib's figures without a window: made, and written as PNG."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from octrim.atomic import replacing
+
+
+def new_figure(width: float, height: float, arranged: bool = True) -> Figure:
+    """An empty figure of so many inches. arranged: Matplotlib makes room for titles and labels by itself."""
+    figure = Figure(figsize=(width, height), layout="constrained" if arranged else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all; the same figure gives the same bytes."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks comes out as boxes
+        figure.savefig(temporary, dpi=130, metadata={"Software": None})
