@@ -1,9 +1,9 @@
 # make demo: the main job, from nothing. make test: the tests and checks, from nothing. make check: those that take no minute.
 PYTHON ?= python3
-# Processes that run tests; auto: one per core.
+# Processes that run tests; auto: one more than there are cores.
 WORKERS ?= auto
 ENV := .venv
-PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test check lint clean
 

@@ -16,12 +16,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from octrim.machine import usable_cores
+from tests.figures import unrendered_figures
+
 # The machines that run the tests are noisy: a slow example says nothing.
 settings.register_profile("octrim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.load_profile("octrim")
 
 _ROOT = Path(__file__).parents[1]
 _DATA = Path(os.environ.get("OCTRIM_REAL_DATA", _ROOT.parent / "shared" / "data"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `-n auto`: one more than there are cores, because tests wait, for processes that start and for what times out."""
+    return min(usable_cores() + 1, 8)
 
 
 def _real(path: Path) -> Path:
@@ -35,6 +44,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The index of data sets goes to a folder of the tests, not to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def unrendered() -> Iterator[None]:
+    """Figures are made and saved as one pixel within the test."""
+    with unrendered_figures():
         yield
 
 

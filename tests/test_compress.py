@@ -33,6 +33,7 @@ from octrim.pruning.command import picture_paths
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
 from octrim.targets.opening import open_session
+from tests.figures import unrendered_figures
 from tests.training.conftest import draw_shapes
 
 EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]
@@ -58,9 +59,9 @@ STAGES = ("1-train", "2-sparsify", "3-prune", "4-finetune", "5-export", "6-bench
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_curves() -> Iterator[None]:
+def no_pictures() -> Iterator[None]:
     """Curves per epoch take longer than such an epoch; they have their own tests."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unrendered_figures():
         patch.setattr("octrim.training.record.save_curves", lambda *_: None)
         patch.setattr("octrim.training.setup.save_labels", lambda *_: None)
         yield

@@ -35,6 +35,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unrendered")
 def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(builtin, "PICTURES", 20)
     few = ["--train-epochs", "1", "--sparsify-epochs", "0", "--finetune-epochs", "1", "--iterations-bench", "3", "--match-games", "2"]

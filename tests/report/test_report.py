@@ -23,6 +23,7 @@ from octrim.pruning.plan import plan
 from octrim.report.files import read_run
 from octrim.report.page import write_report
 from octrim.stages import STAGES
+from tests.figures import unrendered_figures
 from tests.report.chromium import FOUND, chromium
 from tests.training.conftest import draw_shapes
 
@@ -92,7 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     model = fresh_model("yolov5n", names=NAMES, classes=2)
     prune(model, plan(model, "1/8", 8, "random")).save(root / "small.safetensors")
     command = ["compress", "--weights", str(root / "small.safetensors"), "--data", str(data), "--project", str(root), "--name", "run"]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unrendered_figures():
         patch.setattr("octrim.training.record.save_curves", lambda *_: None)
         patch.setattr("octrim.training.setup.save_labels", lambda *_: None)
         assert main([*command, *COMMON, *EPOCHS]) == 0

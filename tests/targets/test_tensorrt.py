@@ -88,7 +88,7 @@ class SettlingOps(NumpyOps):
         return super().conv(row, x)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)  # all that one version of the stand-in builds, for the other
 def settled(name: str, cut: str = "original") -> Model:
     """cut: "original", or the fraction to keep and the multiple, `1/8 align 16`."""
     model = variant(name)

@@ -158,13 +158,16 @@ def test_teachers_that_do_not_fit() -> None:
         check_teacher(variant("yolov5n6"), model)
 
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", "1"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("distill", ["both", "output", "feature"])
 def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, small_weights: Path, tmp_path: Path, distill: str) -> None:
-    fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=1).save(tmp_path / "teacher.safetensors")
+    teacher = fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=1)
+    prune(teacher, plan(teacher, "1/4", 8, "random")).save(tmp_path / "teacher.safetensors")
     command = ["finetune", "--weights", str(small_weights), "--teacher", str(tmp_path / "teacher.safetensors"), "--data", str(shapes)]
     command += ["--project", str(tmp_path), *COMMON, "--epochs", "2", "--distill", distill]
     assert main([*command, "--name", "run"]) == 0

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from octrim.cli import main
 from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
@@ -158,9 +159,10 @@ COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", 
 
 @pytest.mark.slow
 def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tmp_path: Path) -> None:
-    data, root = str(shapes), str(tmp_path)
-    common = ["--data", data, "--project", root, *COMMON]
-    assert main(["sparsify", "--cfg", "yolov5n", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "whole"]) == 0
+    fresh = fresh_model("yolov5n", names=("square", "disc"), classes=2)
+    prune(fresh, plan(fresh, "1/2", 8, "random")).save(tmp_path / "half.safetensors")
+    common = ["--weights", str(tmp_path / "half.safetensors"), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
+    assert main(["sparsify", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "whole"]) == 0
     folder = tmp_path / "whole"
     rows = list(csv.DictReader((folder / "results.csv").open()))
     dead = [float(row["sparsity/dead"]) for row in rows]
@@ -185,7 +187,7 @@ def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tm
             inner = [slice(None), slice(None), *[slice(side // 2 - 1, side // 2 + 1) for side in one.shape[2:]]]
             assert float((one - other)[tuple(inner)].abs().max()) < 0.1 * float(one.abs().max())
 
-    killed = ["sparsify", "--cfg", "yolov5n", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "killed"]
+    killed = ["sparsify", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "killed"]
     process = subprocess.Popen([sys.executable, "-m", "octrim", *killed], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:

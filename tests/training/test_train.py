@@ -25,6 +25,8 @@ from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.freezing import frozen
 from octrim.training.record import COLUMNS, Record
 
+pytestmark = pytest.mark.usefixtures("unrendered")  # but `whole` is made before
+
 COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "12", "--workers", "1"]
 
 
