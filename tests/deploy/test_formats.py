@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,12 +51,20 @@ def made() -> Model:
     return replace(model, tensors=tensors, image_size=64)
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model, and the same with scales."""
+    path, model = tmp_path_factory.mktemp("models"), made()
+    model.save(path / "small.safetensors")
+    quantize(model, [drawn_scene(seed, 90, 120) for seed in range(4)]).save(path / "int8.safetensors")
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with these models and three pictures."""
     monkeypatch.chdir(tmp_path)
-    model = made()
-    model.save("small.safetensors")
-    quantize(model, [drawn_scene(seed, 90, 120) for seed in range(4)]).save("int8.safetensors")
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
     (tmp_path / "pictures").mkdir()
     for index in range(3):
         write(tmp_path / "pictures" / f"{index}.png", drawn_scene(index, 60, 90))

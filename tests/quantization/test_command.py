@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,15 +14,17 @@ import yaml
 from octrim.cli import main
 from octrim.data.scenes import drawn_scene
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.model import load
+from octrim.pruning.cut import prune
+from octrim.pruning.plan import plan
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small model, a data set of three pictures, and an empty folder."""
     monkeypatch.chdir(tmp_path)
-    model = fresh_model("yolov5n", classes=2)
-    Model(model.network, model.tensors, ("a", "b"), 64, model.lineage).save("small.safetensors")
+    whole = fresh_model("yolov5n", names=("a", "b"), classes=2)
+    replace(prune(whole, plan(whole, "1/2", 8, "random")), image_size=64).save("small.safetensors")
     for part in ("images", "labels"):
         (tmp_path / "set" / part / "train").mkdir(parents=True)
     for index in range(3):

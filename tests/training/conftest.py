@@ -38,9 +38,12 @@ def draw_shapes(root: Path, counts: dict[str, int], side: int = 96, seed: int = 
     return path
 
 
+COUNTS = {"train": 22, "val": 6}
+
+
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    return draw_shapes(tmp_path / "shapes", {"train": 22, "val": 6})
+    return draw_shapes(tmp_path / "shapes", COUNTS)
 
 
 @pytest.fixture(scope="session")

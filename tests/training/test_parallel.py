@@ -23,6 +23,7 @@ from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.schedule import Schedule
+from tests.training.conftest import COUNTS, draw_shapes
 
 EPOCHS, BATCH, SIDE = 2, 8, 64
 ACCUMULATE = 4
@@ -66,13 +67,19 @@ def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     return flat.values().numpy(), average.values.numpy()
 
 
+@pytest.fixture(scope="module")
+def halves(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+    """What `by_hand` finds on a data set like that of the fixture `shapes`."""
+    return by_hand(draw_shapes(tmp_path_factory.mktemp("halves"), COUNTS), small_weights)
+
+
 @pytest.mark.slow
-def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
     # Through the command line, in a process of its own: this one's Paddle must not be part of a group.
     done = subprocess.run([sys.executable, "-m", "octrim", *command(shapes, small_weights, tmp_path), "--devices", "2"], check=False)
     assert done.returncode == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
-    values, average = by_hand(shapes, small_weights)
+    values, average = halves
     np.testing.assert_allclose(state.arrays["values"], values, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state.arrays["average"], average, rtol=1e-5, atol=1e-5)
 
@@ -80,14 +87,14 @@ def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
     """As several machines are started: the same result as --devices."""
     script = Path(sys.executable).parent / "octrim"
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo", "--log_dir", str(tmp_path / "log")]
     done = subprocess.run([*launcher, str(script), *command(shapes, small_weights, tmp_path)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     state = load_state(tmp_path / "run" / CHECKPOINT)
-    np.testing.assert_allclose(state.arrays["values"], by_hand(shapes, small_weights)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(state.arrays["values"], halves[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
