@@ -54,8 +54,9 @@ class Penalty:
 class PenalisedChannels:
     """The channels that a penalty may kill: those of groups that may be cut and where every convolution has batch norm that trains.
 
-    convs: names, in the table's order. channel: int `[scales]`, the channel of each scale of these convolutions, one after the other.
-    group: int `[channels]`. counts: per group its channels. Raises InputError when nothing is left.
+    convs: names, in the table's order. places: int `[scales]`, the places of the scales that the penalty is about, of all scales of these
+    convolutions one after the other: a convolution may have channels of a group that is left alone, too. channel: int `[scales]`, the channel of
+    each of them. group: int `[channels]`. counts: per group its channels. Raises InputError when nothing is left.
     exclude: patterns of convolutions to leave alone. freeze: as of training, whose layers are left alone, too.
     """
 
@@ -72,7 +73,9 @@ class PenalisedChannels:
             number[channels] = number.max() + 1 + np.arange(len(channels))
         members = {name for group in groups for name in group.convs}
         self.convs = [row.name for row in network.convs if row.name in members]
-        self.channel = number[np.concatenate([labels.labels[name] for name in self.convs])]
+        channel = number[np.concatenate([labels.labels[name] for name in self.convs])]
+        self.places = np.flatnonzero(channel >= 0)
+        self.channel = channel[self.places]
         self.counts = np.asarray([len(group) for group in groups])
         self.group = np.repeat(np.arange(len(groups)), self.counts)
         self.scales = np.bincount(self.channel)  # of each channel
@@ -110,7 +113,7 @@ class Sparsity:
         self.penalised, self.penalty = penalised, penalty
         names = [f"{name}.bn.weight" for name in penalised.convs]
         self.parameters = weights.parameters
-        self.places = np.concatenate([np.arange(self.parameters.size)[self.parameters.slices[name]] for name in names])
+        self.places = np.concatenate([np.arange(self.parameters.size)[self.parameters.slices[name]] for name in names])[penalised.places]
         self._index = paddle.to_tensor(self.places)
         self.strength = 0.0  # of the last step
         self._dead = self.norms() == 0
