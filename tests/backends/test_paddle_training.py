@@ -165,6 +165,7 @@ def test_gradients_are_those_of_the_loss() -> None:
         assert (losses[1] - losses[0]) / 6e-3 == pytest.approx(expected, rel=0.02, abs=1e-3), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 @compiled_only
 def test_runs_are_the_same_bit_for_bit() -> None:
@@ -174,6 +175,7 @@ def test_runs_are_the_same_bit_for_bit() -> None:
         assert {name: values.tobytes() for name, values in one.items()} == {name: values.tobytes() for name, values in other.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 @compiled_only
 def test_maps_do_not_depend_on_what_the_block_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +273,7 @@ def test_frozen_rows() -> None:
     assert all(head.stop_gradient for head in layers[0](images))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 def test_evaluation_and_statistics_without_gradients() -> None:
     images = pictures(2, 64, 64)

@@ -17,6 +17,7 @@ import numpy as np
 from octrim.network.initialize import fresh_model
 from octrim.targets.opening import open_session
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background with SIGINT ignored
 model = fresh_model("yolov5n", classes=1)
 sessions = [open_session(model, "openvino") for _ in range(2)]
 for session in sessions:

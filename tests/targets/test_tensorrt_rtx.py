@@ -218,6 +218,7 @@ def refused(write: Callable[[Draft], Any], build: bool) -> bool:
     return failed or bool(complaints())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*WRONG, *NOT_BUILT])
 def test_wrong_programs(case: str) -> None:
     assert refused((WRONG | NOT_BUILT)[case], case in NOT_BUILT) == (case not in STRICTER)

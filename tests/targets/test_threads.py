@@ -70,6 +70,7 @@ def pictures(seed: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
     return blocks.repeat(4, 0).repeat(4, 1)[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 8])
 @pytest.mark.parametrize("run", RUNS)
 def test_every_thread_gets_its_own_answers(run: str, threads: int, model: Model, folder: Path) -> None:
@@ -83,6 +84,7 @@ def test_every_thread_gets_its_own_answers(run: str, threads: int, model: Model,
             np.testing.assert_allclose(answer, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["openvino", "onnxruntime"])
 def test_shapes_come_and_go_while_others_run(run: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every thread has pictures of two shapes, and fewer shapes are kept than there are."""
@@ -114,6 +116,7 @@ def test_a_shape_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch)
     assert built == [(1, SIDE, SIDE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 8])
 def test_one_detector(threads: int, model: Model) -> None:
     """Pictures of different shapes: letterboxes, sessions and suppression of one thread stay apart from those of the others."""
@@ -149,6 +152,7 @@ def test_the_number_of_paddles_threads_is_that_of_the_block(monkeypatch: pytest.
     assert now[-1] == started
 
 
+@pytest.mark.slow
 def test_paddle_sessions_of_different_numbers_of_threads(model: Model, folder: Path) -> None:
     """Of both kinds, in four threads: each gives the same bits as alone."""
     sessions = [opened(run, model, folder, threads) for run in ("paddle", "inference") for threads in (1, 2)]
