@@ -254,7 +254,7 @@ class Weights:
     """Options of every command that reads one network."""
 
     weights: Text = None
-    """Model file (.safetensors) or YOLOv5 checkpoint (.pt)."""
+    """Model file (.safetensors) or YOLOv5 checkpoint (.pt) to start from."""
     cfg: Text = None
     """Layout to start from with fresh weights, instead of --weights: yolov5n .. yolov5x6, or a YAML file."""
     seed: Seed = 0

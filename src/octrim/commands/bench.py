@@ -22,23 +22,23 @@ class Bench(Execution, Folder):
     weights: Annotated[tuple[str, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
     """Any number of model files, checkpoints and deployables (.onnx, .engine, folders); the first is the yardstick."""
     cfg: Text = None
-    """A freshly initialised network in front of them."""
+    """Layout of a freshly initialised network to time in front of the others: yolov5n .. yolov5x6, or a YAML file."""
     seed: Seed = 0
-    """Of the fresh weights."""
+    """Seed of the fresh weights."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the first network was made for)."""
     batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N ...]"), Range(1, 4096)] = (1,)
-    """Pictures per batch; with several numbers everything is timed at each, say 1 8 32."""
+    """Pictures per batch; with several numbers, such as 1 8 32, everything is timed at each."""
     iterations: Annotated[int, Range(1)] = 100
-    """Timed rounds; every network runs once in each."""
+    """Number of timed rounds; every network runs once in each."""
     warmup: Annotated[int, Range(0)] = 10
-    """Rounds before the timed ones."""
+    """Number of rounds before the timed ones."""
     source: Text = None
-    """A picture to run on (default: a generated one, 1280x720)."""
+    """Picture to run on (default: a drawn one of 1280x720 pixels)."""
     conf: Conf = 0.25
-    """Least confidence."""
+    """Least confidence of boxes that suppression looks at."""
     iou: Iou = 0.45
-    """IoU of suppression."""
+    """IoU above which boxes of one class suppress each other."""
 
     def run(self) -> None:
         from octrim.data.pictures import read_picture

@@ -22,11 +22,11 @@ class Data(Folder):
     command: ClassVar[str] = "data"
 
     check: Annotated[str | None, arg(metavar="DATA", aliases=["--data"], help_behavior_hint="")] = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set to look at: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "train"
-    """Which part of it."""
+    """Split of the data set to look at."""
     names: Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = ()
-    """Class names, where the format has none."""
+    """Names of the classes in their order, where the data set's format has none."""
 
     def run(self) -> None:
         from rich.text import Text

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Doctor:
-    """What works on this machine, and what to install for what does not. Ends with 2 where networks cannot be run."""
+    """Show what works on this machine, and what to install for what does not. Exit code 2: networks cannot be run here."""
 
     command: ClassVar[str] = "doctor"
 

@@ -17,7 +17,7 @@ class Export(Weights, Folder):
     command: ClassVar[str] = "export"
 
     format: Literal["onnx", "openvino", "tensorrt", "paddle"] = "onnx"
-    """What to write: a file for ONNX Runtime and others, OpenVINO IR, an engine for this machine's GPU, a folder for Paddle Inference."""
+    """Format to write: a file for ONNX Runtime and others, OpenVINO IR, an engine for this machine's GPU, a folder for Paddle Inference."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
     imgsz: ImageSize = None
@@ -25,25 +25,25 @@ class Export(Weights, Folder):
     batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]"), Range(1, 4096)] = (1,)
     """Pictures per batch; for tensorrt also three numbers: fewest, typical, most."""
     dynamic: bool = False
-    """Any number of pictures per batch; for tensorrt 1 to --batch."""
+    """Let the deployable take any number of pictures per batch; an engine takes 1 to --batch."""
     source: Text = None
-    """Pictures to compare on (default: generated ones)."""
+    """Picture, folder or glob to compare on (default: drawn pictures)."""
     verify: bool = False
     """Also show the differences by part of the output, and demand that the detected boxes agree."""
     data: Text = None
     """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "val"
-    """Which part of it."""
+    """Split of the labelled data that mAP is measured on."""
     pad_channels: Annotated[int, Range(1, 128)] = 1
-    """tensorrt: zeros up to a multiple of this many channels."""
+    """Number of channels that tensorrt's convolutions are padded with zeros to multiples of."""
     high_precision: Literal["fp16", "fp32"] = "fp16"
-    """tensorrt in int8: what is not int8. fp32 makes the integers that ONNX makes."""
+    """Precision of what is not int8 in an engine of int8; with fp32 its integers are those of an ONNX file."""
     workspace: Annotated[float, Range(0, 1 << 20, above=True)] = 1.0
-    """tensorrt: GiB of GPU memory for the build."""
+    """GiB of GPU memory that tensorrt may use while it builds."""
     builder_level: Annotated[int, Range(0, 5)] = 3
-    """tensorrt: 0 builds fast, 5 runs fast."""
+    """How hard tensorrt searches: 0 builds fast, 5 runs fast."""
     timing_cache: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
-    """tensorrt: kernel times, read and written, so that later builds are faster."""
+    """File of kernel times that tensorrt reads and writes, so that later builds are faster."""
 
     def run(self) -> None:
         from octrim.deploy.export import export_command

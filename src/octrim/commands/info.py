@@ -23,7 +23,7 @@ class Info(Weights):
     command: ClassVar[str] = "info"
 
     imgsz: ImageSize = None
-    """Side, or height and width, that MACs are counted for."""
+    """Side, or height and width, in pixels, that MACs are counted for (default: what the network was made for)."""
 
     def run(self) -> None:
         from octrim.network.cost import network_cost, shapes

@@ -29,15 +29,15 @@ class PongData:
     command: ClassVar[str] = "pong data"
 
     images: Annotated[int, Range(10, 10**7)] = 800
-    """Pictures in all; a tenth each is for val and for test."""
+    """Number of pictures in all; a tenth each is for val and for test."""
     out: Annotated[str, arg(metavar="DIR")] = "pong-data"
-    """Folder to write; its data.yaml is what --data of other commands wants."""
+    """Folder to write; other commands take its data.yaml by --data."""
     imgsz: Annotated[int, arg(aliases=["--img", "--img-size"], metavar="PX"), Range(64, 4096)] = 320
     """Longer side of the pictures, in pixels."""
     seed: Seed = 0
-    """Of everything that is random; the same seed makes the same files."""
+    """Seed of everything that is random; the same seed makes the same files."""
     workers: Annotated[Number, Range(1, 1024)] = None
-    """Processes (default: one per processor)."""
+    """Number of processes (default: one per processor)."""
 
     def run(self) -> None:
         from octrim.pong.dataset import make_dataset

@@ -39,27 +39,27 @@ class Predict(Execution, Folder):
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
     conf: Conf = 0.25
-    """Least confidence."""
+    """Least confidence of a detection that is shown."""
     iou: Iou = 0.45
     """IoU above which boxes of one class suppress each other."""
     max_det: Annotated[int, Range(1)] = 300
-    """Boxes per picture at most."""
+    """Largest number of boxes per picture."""
     classes: Annotated[tuple[int | str, ...] | None, arg(metavar="N|NAME [..]", help_behavior_hint=""), Range(0)] = None
     """Keep only these classes, by number or name."""
     agnostic: Annotated[bool, arg(aliases=["--agnostic-nms"])] = False
-    """Suppress across classes."""
+    """Let boxes of different classes suppress each other, too."""
     save_txt: bool = False
     """Write labels/*.txt in YOLO format."""
     save_conf: bool = False
-    """Confidence as the last column of the labels."""
+    """Write the confidence as the last column of labels/*.txt."""
     save_json: bool = False
     """Write predictions.json (COCO results)."""
     save_crop: bool = False
-    """Write every box as a picture, by class."""
+    """Write every box as a picture of its own into crops/CLASS."""
     nosave: bool = False
-    """No annotated pictures and videos."""
+    """Write no annotated pictures and videos."""
     vid_stride: Annotated[int, Range(1, 10_000)] = 1
-    """Every so many frames of a video or stream, one is looked at."""
+    """Number of frames of a video or stream of which one is looked at."""
     retries: Annotated[int, Range(0, 1_000_000)] = 5
     """How often in a row a stream that was lost is opened again, after 1, 2, 4, .. seconds; 0 ends with it."""
     line_thickness: Annotated[Number, Range(1, 100)] = None

@@ -19,29 +19,29 @@ class Prune(Weights, Folder):
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
-    """Channel counts are multiples of this, and at least this."""
+    """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
-    """Instead of the same fraction everywhere: cut the least important channels anywhere until this fraction of the whole is left."""
+    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
     criterion: Criterion = "signal"
-    """What ranks the channels."""
+    """Criterion by which channels are ranked."""
     data: Text = None
     """Labelled data for the criterion taylor: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
-    """JSON or YAML file: pattern to fraction, where it differs from --keep."""
+    """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
     compensate: bool = False
     """Put the constant that each cut channel stood for into its consumers."""
     reconstruct: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures (folder, glob, data set): fit the consumers' weights to what the original computes on them."""
+    """Pictures (folder, glob, data set) on which the weights behind each cut are fitted to what the original computes."""
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures: move batch-norm statistics by as much as the cut has moved them there."""
+    """Pictures (folder, glob, data set) on which batch-norm statistics are moved by as much as the cut has moved them."""
     pictures: Annotated[int, Range(1)] = 200
-    """How many of them are used at most."""
+    """Largest number of pictures used by --reconstruct, --recalibrate and the criterion taylor."""
     dry_run: bool = False
-    """Stop after the plan."""
+    """Show and write the plan, and cut nothing."""
 
     def run(self) -> None:
         from octrim.pruning.command import prune_command

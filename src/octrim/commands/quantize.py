@@ -32,13 +32,13 @@ class Quantize(Weights, Folder):
     data: Text = None
     """Data set whose training pictures calibrate: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     source: Text = None
-    """Instead of a data set: a picture, folder or glob."""
+    """Picture, folder or glob to calibrate on, instead of a data set."""
     method: Literal["max", "percentile", "histogram"] = "percentile"
     """Where values are clipped: the largest, a percentile, or the least squared error."""
     percentile: Annotated[float, Range(50, 100)] = 99.999
-    """For the method percentile: so many percent of the magnitudes are not clipped."""
+    """Percentage of the magnitudes that the method percentile does not clip."""
     pictures: Annotated[int, Range(1)] = 200
-    """How many are used at most."""
+    """Largest number of pictures that are used."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
     skip: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()

@@ -15,7 +15,7 @@ class Report:
     command: ClassVar[str] = "report"
 
     folder: Annotated[Positional[str], arg(metavar="RUN")]
-    """Folder of a run, above all of octrim compress; of others what there is."""
+    """Folder of a run of octrim compress, or of another command, whose report has what there is."""
 
     def run(self) -> None:
         from octrim.report.page import write_report

@@ -28,25 +28,25 @@ class Sensitivity(Weights, Folder):
     command: ClassVar[str] = "sensitivity"
 
     data: Text = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "val"
-    """Which part of it."""
+    """Split of the data set whose pictures are used."""
     metric: Literal["map", "loss"] = "map"
-    """What is measured: mAP50-95, or the training loss."""
+    """Metric of the network: mAP50-95, or the training loss."""
     criterion: Criterion = "signal"
-    """What ranks the channels of a group."""
+    """Criterion by which the channels of a group are ranked."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
     batch: Batch = 16
     """Pictures per batch."""
     pictures: Annotated[int, Range(1)] = 200
-    """How many pictures are used at most."""
+    """Largest number of pictures that are used."""
     tolerance: Annotated[float, Range(0)] = 0.005
-    """For the keep-map: how far a cut of one group may lower mAP50-95, or raise the loss relative to what it was; the harm of all adds up."""
+    """Harm that a cut of one group may do in the keep-map: mAP50-95 lost, or the share by which the loss rises; the harm of all groups adds up."""
     align: Annotated[int, Range(1)] = 8
-    """For the keep-map: fractions are rounded up to multiples of this."""
+    """Number of channels that fractions in the keep-map are rounded up to multiples of."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; everything else is as it was."""
+    """Folder of a run to go on with; all other options are as they were when it began."""
 
     def run(self) -> None:
         """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""

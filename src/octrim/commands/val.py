@@ -23,23 +23,23 @@ class Val(Execution, Folder):
     weights: str = "best.safetensors"
     """Model file, checkpoint (.pt), or what octrim export wrote: .onnx, .engine, OpenVINO IR or a Paddle Inference folder."""
     data: Text = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     split: str = "val"
-    """Which part of it."""
+    """Split of the data set to evaluate on."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
     batch: Batch = 8
     """Pictures per batch."""
     conf: Conf = 0.001
-    """Least confidence."""
+    """Least confidence of a detection that counts."""
     iou: Iou = 0.6
     """IoU above which boxes of one class suppress each other."""
     max_det: Annotated[int, Range(1)] = 300
-    """Boxes per picture at most."""
+    """Largest number of boxes per picture."""
     bootstrap: Annotated[int, Range(0)] = 1000
-    """Resamplings for the confidence interval of mAP; 0 leaves it out."""
+    """Number of times that pictures are resampled for the confidence interval of mAP; 0: no interval."""
     seed: Seed = 0
-    """Of the resampling."""
+    """Seed of the resampling."""
 
     def run(self) -> None:
         from octrim.data.open import open_labelled

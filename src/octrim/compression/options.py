@@ -17,21 +17,21 @@ class Compression(Weights, Folder):
     command: ClassVar[str] = "compress"
 
     data: Text = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
-    """Channel counts are multiples of this, and at least this."""
+    """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
-    """Instead of the same fraction everywhere: cut the least important channels anywhere until this fraction of the whole is left."""
+    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
     criterion: Annotated[Criterion | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """What ranks the channels (default: the preset's)."""
+    """Criterion by which channels are ranked (default: the preset's)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
-    """JSON or YAML file: pattern to fraction, where it differs from --keep."""
+    """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     preset: Annotated[Literal["fast", "default", "best", "demo"] | None, arg(metavar="{fast,default,best,demo}", help_behavior_hint="")] = None
-    """How much is trained; every number of it can be given by itself (default: default; demo where no data are given)."""
+    """Set of numbers that say how much is trained, each of which can be given by itself (default: default; demo where no data are given)."""
     control: bool = False
     """Also train the same small network from scratch, for as many epochs as all stages of this run together."""
     imgsz: ImageSize = None
@@ -39,34 +39,34 @@ class Compression(Weights, Folder):
     batch: Annotated[int | None, arg(aliases=["--batch-size"], metavar="N", help_behavior_hint=""), Range(1, 65536)] = None
     """Pictures per batch of the first training and of sparsity training (default: the preset's)."""
     nominal_batch: Annotated[Number, Range(1, 65536)] = None
-    """Pictures per optimizer step there (default: the preset's)."""
+    """Pictures per optimizer step of the first training and of sparsity training (default: the preset's)."""
     finetune_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
-    """Learning rate there (default: the preset's)."""
+    """Learning rate of fine-tuning and of the control at the start (default: the preset's)."""
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
-    """Epochs of the first training; 0: the weights are trained on this data already."""
+    """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of sparsity training; 0 leaves it out (default: the preset's, 0 but for demo: docs/compression.md says what it gave)."""
     finetune_epochs: Annotated[Number, Range(1, 100_000)] = None
-    """Epochs of the last fine-tuning."""
+    """Epochs of the last fine-tuning (default: the preset's)."""
     iterations: Annotated[Number, Range(1, 100)] = None
-    """Cut in so many steps, with a short fine-tuning after each but the last."""
+    """Number of steps in which channels are cut, with a short fine-tuning after each but the last (default: the preset's)."""
     step_epochs: Annotated[Number, Range(1, 100_000)] = None
-    """Epochs of each of those."""
+    """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"
-    """What the fine-tuning takes from the teacher, which is the network of the first stage."""
+    """What the fine-tuning learns from its teacher, the network of the first stage: output, feature, both or none."""
     hyp: str = "low"
-    """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
+    """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     workers: Annotated[Number, Range(0, 256)] = None
     """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded pictures are kept (auto: in memory where they fit)."""
+    """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """What trains (auto: a GPU where Paddle has one)."""
+    """Device that trains (auto: a GPU where Paddle has one)."""
     iterations_bench: Annotated[int, Range(1, 1_000_000)] = 50
-    """Timed rounds of the bench."""
+    """Number of timed rounds in the stage that measures latency."""
     match_games: Annotated[Number, Range(0, 10_000)] = None
     """Games of Pong that original and cut network each play at the end; for data with the classes ball and paddle (default: the preset's)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; everything else is as it was."""
+    """Folder of a run to go on with; all other options are as they were when it began."""

@@ -21,13 +21,13 @@ class PongRules:
     points: Annotated[int, Range(1, 1_000_000)] = 11
     """Points that win a game."""
     speed: Annotated[float, Range(0.1, 10)] = 1.0
-    """How fast ball and paddles move: 2 is the same game twice as fast."""
+    """Speed of ball and paddles: 2 is the same game twice as fast."""
     spin: FlagConversionOff[bool] = True
-    """A moving paddle spins the ball, which bends its flight and its bounces."""
+    """Let a moving paddle spin the ball, which bends its flight and its bounces."""
     gravity: bool = False
-    """The ball falls."""
+    """Let the ball fall."""
     seed: Seed = 0
-    """Of serves and of what players do at random."""
+    """Seed of serves, and of what players do at random."""
 
     def rules(self, rally_cap: int = 0) -> Rules:
         """What these options mean to the game. rally_cap: hits that end a rally as a draw; 0: none. Raises InputError where no game is possible."""
@@ -40,11 +40,11 @@ class Eyes(Execution):
     """Options of vision players."""
 
     imgsz: ImageSize = None
-    """Vision players: side, or height and width, in pixels (default: what the network was made for)."""
+    """Picture size of vision players: side, or height and width, in pixels (default: what the network was made for)."""
     conf: Conf = 0.25
-    """Vision players: least confidence."""
+    """Least confidence at which vision players believe in a ball."""
     latency_ms: Annotated[Milliseconds, Range(0, 10_000)] = None
-    """Vision players: see everything so much later (default: as long as detection takes just now)."""
+    """Milliseconds by which vision players see everything later (default: as long as detection takes just now)."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class PlayOptions(PongRules, Eyes):
     command: ClassVar[str] = "pong play"
 
     left: Side = "human"
-    """human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
+    """Player on the left: human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
     right: Side = "computer:medium"
-    """As left."""
+    """Player on the right, as on the left."""
     keys: Annotated[str, arg(metavar="KEYS")] = "qapl"
-    """Left up, left down, right up, right down."""
+    """Keys of the paddles, in this order: left up, left down, right up, right down."""
     width: Annotated[int, Range(64, 8192)] = 960
-    """Of the window, in pixels; it can be resized."""
+    """Width of the window in pixels; it can be resized."""
     height: Annotated[int, Range(64, 8192)] = 720
-    """Of the window, in pixels."""
+    """Height of the window in pixels."""
     mute: bool = False
-    """No sound."""
+    """Play without sound."""
     record: File = None
-    """Write the game into an MP4."""
+    """MP4 file to write the game into."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class MatchOptions(Folder, PongRules, Eyes):
     command: ClassVar[str] = "pong match"
 
     left: Side = "computer:medium"
-    """computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
+    """Player on the left: computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
     right: Side = "computer:medium"
-    """As left."""
+    """Player on the right, as on the left."""
     games: Annotated[int, Range(1)] = 20
-    """How many."""
+    """Number of games."""
     rally_cap: Annotated[int, Range(0, 10**9)] = 100
-    """Hits after which a rally is a draw, so that two perfect players end; 0: none."""
+    """Number of hits after which a rally is a draw, so that games of two perfect players end; 0: no limit."""
     workers: Annotated[Number, Range(1, 1024)] = None
-    """Processes (default: one per processor; 1 where a vision player's latency is measured, which others would disturb)."""
+    """Number of processes (default: one per processor; 1 where a vision player's latency is measured, which others would disturb)."""
     record: File = None
-    """Write the first game into an MP4."""
+    """MP4 file to write the first game into."""

@@ -17,27 +17,27 @@ class Training(Weights, Folder):
     command: ClassVar[str] = "train"
 
     data: Text = None
-    """data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
     epochs: Annotated[int, Range(1, 100_000)] = 100
-    """Passes over the pictures."""
+    """Number of passes over the training pictures."""
     batch: Batch = 16
-    """Pictures per batch, of all processes together."""
+    """Pictures per batch, counted over all processes."""
     nominal_batch: Annotated[int, Range(1, 65536)] = 64
-    """Pictures per optimizer step: batches are accumulated up to it. Small data sets want fewer."""
+    """Pictures per optimizer step: the gradients of several batches are added up to it. Small data sets want fewer."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
     hyp: str = "low"
-    """Recipe: low, med, high (augmentation), or a YAML file with the published names."""
+    """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
     optimizer: Literal["SGD", "AdamW"] = "SGD"
-    """What steps."""
+    """Optimizer that changes the weights."""
     cos_lr: bool = False
-    """Learning rate falls along a cosine instead of a line."""
+    """Let the learning rate fall along a cosine instead of a line."""
     multi_scale: bool = False
-    """Vary the size of every batch by half."""
+    """Vary the picture size from batch to batch, by up to half of it."""
     close_mosaic: Annotated[int, Range(0, 100_000)] = 0
-    """Last epochs without mosaic."""
+    """Number of epochs at the end without mosaic augmentation."""
     freeze: Annotated[tuple[str, ...], arg(metavar="N|PATTERN [..]", help_behavior_hint="")] = ()
     """Do not train the first N layers, or rows that fit a pattern."""
     single_cls: bool = False
@@ -45,25 +45,25 @@ class Training(Weights, Folder):
     no_autoanchor: Annotated[bool, arg(aliases=["--noautoanchor"])] = False
     """Keep the anchors whatever the labels look like."""
     patience: Annotated[int, Range(0, 100_000)] = 100
-    """Stop after so many epochs without a better one; 0 never does."""
+    """Number of epochs without a better one after which training stops; 0: it never stops early."""
     noval: bool = False
-    """Evaluate the last epoch only."""
+    """Evaluate the network after the last epoch only."""
     workers: Annotated[Number, Range(0, 256)] = None
     """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded pictures are kept (auto: in memory where they fit)."""
+    """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
     amp: bool = False
-    """bfloat16 on devices that have it."""
+    """Train in bfloat16 on devices that have it (mixed precision)."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """What trains (auto: a GPU where Paddle has one)."""
+    """Device that trains (auto: a GPU where Paddle has one)."""
     devices: Annotated[Number, Range(1, 64)] = None
     """Processes on this machine, each with a part of every batch (default: 1)."""
     sync_bn: bool = False
-    """Batch-norm statistics over all processes (GPUs only)."""
+    """Compute batch-norm statistics over the pictures of all processes (GPUs only)."""
     tensorboard: bool = False
     """Write TensorBoard events (needs tensorboardX)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; everything else is as it was."""
+    """Folder of a run to go on with; all other options are as they were when it began."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Distilled(Training):
     teacher: Text = None
     """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
     distill: Literal["both", "output", "feature", "none"] = "output"
-    """What of the teacher: its boxes and scores, its feature maps in front of Detect, or both."""
+    """What is learnt from the teacher: its boxes and scores (output), its feature maps in front of Detect (feature), or both."""
     output_weight: Annotated[float, Range(0, 1000)] = 2.0
-    """Weight of the teacher's boxes and scores, in units of the weight that labels have."""
+    """Weight of the loss against the teacher's boxes and scores, relative to the loss against labels."""
     feature_weight: Annotated[float, Range(0, 1000)] = 0.1
-    """Weight of the teacher's feature maps."""
+    """Weight of the loss against the teacher's feature maps."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class Sparsifying(Distilled):
     strength: Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(0, 1_000_000)] = None
     """How strongly batch-norm scales are drawn to zero; its meaning does not depend on batch, accumulation or processes."""
     target: Text = None
-    """Instead of a strength: fraction of the channels that is to be dead at the end (0.5, 7/8); the strength is found on the way."""
+    """Fraction of the channels that is to be dead at the end (0.5, 7/8), instead of a strength, which is then found on the way."""
     strength_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the strength grows from 0 over the first half of the training (constant: it does not)."""
+    """How the strength grows from 0 over the first half of the training (constant: it is the same from the start)."""
     scope: Literal["network", "group"] = "network"
     """Where --target holds: over all channels, or in every group of coupled channels alike."""
     align: Annotated[int, Range(1)] = 8
-    """Least number of live channels in a group; with --scope group, live channels are a multiple of it."""
+    """Least number of channels that stay alive in a group; with --scope group their number is a multiple of it."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions whose channels are left alone: model.0, 'model.2.*', ..."""
