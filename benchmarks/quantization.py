@@ -23,7 +23,6 @@ from typing import Any
 import openvino as ov
 
 from octrim.data.open import open_dataset
-from octrim.deploy.formats import EngineOptions, write_engine_files
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model, load
 from octrim.pruning.command import picture_paths
@@ -32,6 +31,9 @@ from octrim.quantization.errors import logit_error
 from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.opening import open_session
 from octrim.targets.openvino.int8 import openvino_int8_model
+from octrim.targets.table import TARGETS
+from octrim.targets.target import Order
+from octrim.targets.tensorrt.options import EngineOptions
 
 METHODS = ("percentile:99.9", "percentile:99.99", "percentile:99.999", "histogram", "max")
 
@@ -64,7 +66,7 @@ def main() -> None:
             elif runtime == "openvino":
                 ov.save_model(openvino_int8_model(network, side, side), path, compress_to_fp16=False)
             else:
-                write_engine_files(network, path, precision, side, side, 1, EngineOptions(high_precision=high_precision))
+                TARGETS["tensorrt"].write(network, path, Order(precision, side, side, 1, EngineOptions(high_precision=high_precision)))
             found = evaluate(open_session(path, runtime), dataset, batch=1, bootstrap=0)
         line = {"key": key, "mAP50-95": found.map, "mAP50": found.map50}
         if precision == "int8" and runtime == "onnxruntime":

@@ -244,9 +244,6 @@ Conf = Annotated[float, arg(aliases=["--conf-thres"]), Range(0, 1)]
 Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
 Batch = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 Criterion = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
-Runtime = Annotated[
-    Literal["openvino", "onnxruntime", "paddle", "numpy"] | None, arg(metavar="{openvino,onnxruntime,paddle,numpy}", help_behavior_hint="")
-]
 
 
 @dataclass(frozen=True)
@@ -271,15 +268,3 @@ class Folder:
     """Name of the run's folder; a number is added where it exists."""
     exist_ok: bool = False
     """Write into an existing run folder."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Options of every command that runs networks."""
-
-    runtime: Runtime = None
-    """Program that runs the network (default: openvino; onnxruntime for an .onnx file; engines and Paddle Inference have their own)."""
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
-    """Precision that the network computes in; int8 after octrim quantize."""
-    threads: Annotated[Number, Range(1, 1024)] = None
-    """Number of processor threads (default: all)."""

@@ -15,8 +15,9 @@ from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, walk
 from octrim.network.yolov5 import yolov5_network
-from octrim.targets.opening import RUNTIMES, open_session
+from octrim.targets.opening import open_session
 from octrim.targets.session import float_batch
+from octrim.targets.table import runtimes
 from tests.networks import lively_model, random_networks
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -49,7 +50,7 @@ def heads_of(model: Model, runtime: str, images: np.ndarray) -> list[np.ndarray]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", runtimes())
 @pytest.mark.parametrize(("picture", "tolerance"), [("bus", 1e-3), ("zidane", 9e-3)])  # zidane's logits are stored in float16
 def test_official_logits(real_weights: Path, reference: dict[str, np.ndarray], runtime: str, picture: str, tolerance: float) -> None:
     images = float_batch(reference[f"{picture}_letterboxed_rgb"][None])
@@ -59,7 +60,7 @@ def test_official_logits(real_weights: Path, reference: dict[str, np.ndarray], r
         assert np.abs(found - expected).max() < tolerance
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", runtimes())
 def test_official_decoding(real_weights: Path, reference: dict[str, np.ndarray], runtime: str) -> None:
     found = open_session(real_weights, runtime)(reference["bus_letterboxed_rgb"][None])
     expected = reference["bus_decoded"]
@@ -69,7 +70,7 @@ def test_official_decoding(real_weights: Path, reference: dict[str, np.ndarray],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", runtimes())
 @settings(max_examples=25)
 @given(network=random_networks(), batch=st.integers(1, 2))
 def test_random_networks(runtime: str, network: Network, batch: int) -> None:
@@ -82,7 +83,7 @@ def test_random_networks(runtime: str, network: Network, batch: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", runtimes())
 @pytest.mark.parametrize("cfg", ["yolov5n", "yolov5n6"])
 def test_sessions_decode_alike(runtime: str, cfg: str) -> None:
     """Rectangles and batches; boxes by the formula, in float64."""
@@ -138,7 +139,7 @@ def test_paddle_starts_from_the_model_and_gives_it_back() -> None:
     assert trainable == network_cost(model.network).parameters
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", runtimes())
 def test_batches_that_do_not_fit(runtime: str) -> None:
     session = open_session(lively_model(yolov5_network("yolov5n", 3)), runtime)
     for batch, told in (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.options import Conf, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
     from octrim.network.model import Model

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.options import Folder, ImageSize, Range, Text, Weights
+from octrim.targets.options import ExportPrecision, Format
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,8 @@ class Export(Weights, Folder):
 
     command: ClassVar[str] = "export"
 
-    format: Literal["onnx", "openvino", "tensorrt", "paddle"] = "onnx"
-    """Format to write: a file for ONNX Runtime and others, OpenVINO IR, an engine for this machine's GPU, a folder for Paddle Inference."""
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    format: Format = "onnx"
+    precision: ExportPrecision = "fp32"
     """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Conf, Execution, Folder, ImageSize, Iou, Number, Range
+from octrim.options import Conf, Folder, ImageSize, Iou, Number, Range
+from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
     from octrim.data.streams import Frame

@@ -7,7 +7,8 @@ from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from octrim.options import Batch, Conf, Execution, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.options import Batch, Conf, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
     from octrim.evaluate.evaluation import Evaluation

@@ -23,7 +23,6 @@ from octrim.data.pictures import Readable
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.deploy.compare import Comparison, Limits, compare, fitted, judge, limits_of
-from octrim.deploy.formats import ALL_FORMATS, FORMATS, PRECISIONS, Build, EngineOptions, write_engine_files, write_portable
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
@@ -31,13 +30,19 @@ from octrim.network.options import image_size, model_from
 from octrim.runs import Run, new_run, wide_console
 from octrim.targets.opening import open_session
 from octrim.targets.session import Session
+from octrim.targets.table import TARGETS, program
+from octrim.targets.table import target as target_named
+from octrim.targets.target import Batch, Order, Target
+from octrim.targets.tensorrt.options import EngineOptions
+from octrim.targets.tensorrt.options import Progress as BuildProgress
 
 if TYPE_CHECKING:
     from octrim.commands import Export
 
 __all__ = ["FORMATS", "ExportReport", "export", "export_command"]
 
-_NAMES = {"paddle": "Paddle", "onnxruntime": "ONNX Runtime"}
+FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
+"""What every machine can write and run."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class ExportReport:
     where there may be no Paddle, and for OpenVINO in int8. runtime: what ran the deployable. batch: None for any number, three numbers for an
     engine's fewest, typical and most. score_error: largest absolute difference of objectness and class scores. box_error: of box coordinates, in
     pixels. parts: largest and mean per part of the output. energy, boxes, matched, iou: as in `octrim.deploy.compare`. map: mAP50-95 of reference
-    and deployable, where labelled data was given.
+    and deployable, where labelled data was given. not_compared: why this machine cannot run the deployable; then nothing is said of differences.
     """
 
     path: str
@@ -56,20 +61,21 @@ class ExportReport:
     precision: str
     height: int
     width: int
-    batch: int | tuple[int, int, int] | None
+    batch: Batch
     bytes: int
     sha256: dict[str, str]
-    pictures: int
-    reference: str
-    runtime: str
-    score_error: float
-    box_error: float
-    energy: float
-    boxes: int
-    matched: int
-    iou: float
+    pictures: int = 0
+    reference: str = ""
+    runtime: str = ""
+    score_error: float = 0.0
+    box_error: float = 0.0
+    energy: float = 0.0
+    boxes: int = 0
+    matched: int = 0
+    iou: float = 1.0
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     map: tuple[float, float] | None = None
+    not_compared: str | None = None
 
 
 def export(
@@ -78,7 +84,7 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     imgsz: int | Sequence[int] | None = None,
-    batch: int | tuple[int, int, int] | None = 1,
+    batch: Batch = 1,
     pictures: Sequence[np.ndarray] | None = None,
     verify: bool = False,
     data: Dataset | None = None,
@@ -95,72 +101,70 @@ def export(
     Raises InputError, leaving nothing behind, when the deployable differs by more than its precision explains, and where TensorRT, CUDA or Paddle
     is needed and missing.
     """
-    path = Path(path)
-    _check(model, path, format, precision, batch)
-    height, width = image_size(imgsz, model.image_size, model.network.stride)
+    path, target = Path(path), target_named(format)
+    size = image_size(imgsz, model.image_size, model.network.stride)
+    order = Order(precision, *size, batch, engine)
+    _check(model, path, target, order)
     if pictures is not None and not len(pictures):
         raise InputError("no pictures to compare on")
     if pictures is None:
-        pictures = [drawn_scene(seed, *size) for seed, size in enumerate([(720, 1280), (480, 640), (900, 600)])]
+        pictures = [drawn_scene(seed, *shape) for seed, shape in enumerate([(720, 1280), (480, 640), (900, 600)])]
+    obstacle = target.obstacle()
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        made = Path(folder) / f"model{ALL_FORMATS[format]}"
+        made = Path(folder) / f"model{target.ending}"
         with named(path):
-            if format == "tensorrt":
-                write_engine_files(model, made, precision, height, width, batch or 1, engine or EngineOptions())
-            else:
-                write_portable(model, made, format, precision, height, width, batch if isinstance(batch, int) else None)
-        session = open_session(made)
-        try:
-            reference, limits = _reference(model, format, precision, height, width)
-            name = f"{_NAMES[reference.info.runtime]} {reference.info.version}{' in int8' * (reference.info.precision == 'int8')}"
-            images = fitted(pictures, height, width)
-            found = compare(reference, session, images, _at_once(batch, len(images)), limits)
-            judge(found, limits, name, verify)
-            maps = None if data is None else _maps(reference, session, data, limits, name)
-            runtime = f"{session.info.runtime} {session.info.version}"
-        finally:
-            getattr(session, "close", lambda: None)()  # those that hold a GPU's memory have one
+            target.write(model, made, order)
+        report = ExportReport(str(path), format, precision, *size, batch, 0, {}, not_compared=obstacle)
+        if obstacle is None:
+            report = _compared(report, model, made, target, fitted(pictures, *size), verify, data)
         files = _place(made, path)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    size = sum(file.stat().st_size for file in files)
-    errors = (found.score_error, found.box_error, found.energy, found.boxes, found.matched, found.iou, found.parts)
-    return ExportReport(str(path), format, precision, height, width, batch, size, digests, len(pictures), name, runtime, *errors, maps)
+    return replace(report, bytes=sum(file.stat().st_size for file in files), sha256=digests)
 
 
-def _check(model: Model, path: Path, format: str, precision: str, batch: int | tuple[int, int, int] | None) -> None:
+def _check(model: Model, path: Path, target: Target, order: Order) -> None:
     """Raise InputError for options that do not go together, before anything takes time."""
-    if format not in ALL_FORMATS:
-        raise InputError(f"format {format!r} is unknown; known are {', '.join(ALL_FORMATS)}")
-    if precision not in PRECISIONS[format]:
-        raise InputError(f"precision {precision!r} is unknown to {format}; known are {', '.join(PRECISIONS[format])}")
+    precision, batch = order.precision, order.batch
+    if precision not in target.precisions:
+        raise InputError(f"precision {precision!r} is unknown to {target.name}; known are {', '.join(target.precisions)}")
     if precision == "int8" and not model.scales:
         raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
     counts = batch if isinstance(batch, tuple) else () if batch is None else (batch,)
     if not all(1 <= count <= 4096 for count in counts) or len(counts) not in (0, 1, 3):
         raise InputError(f"batch is {batch}, expected 1 to 4096 pictures")
-    if format == "tensorrt" and batch is None:
-        raise InputError("an engine must know the most pictures that a batch may have: give --batch N with --dynamic")
-    if format != "tensorrt" and len(counts) == 3:
-        raise InputError(f"batch is {batch}; only engines take fewest, typical and most")
-    ending = ALL_FORMATS[format]
-    if path.suffix != ending:
-        raise InputError(f"{path}: expected {f'a file name that ends in {ending}' if ending else 'a folder name'}")
-    if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not ending)):
+    if batch is None and not target.any_batch:
+        raise InputError(f"{target.what} must know the most pictures that a batch may have: give --batch N with --dynamic")
+    if len(counts) == 3 and not target.batch_range:
+        able = ", ".join(one.name for one in TARGETS.values() if one.batch_range)
+        raise InputError(f"batch is {batch}; fewest, typical and most is only for {able}")
+    if path.suffix != target.ending:
+        raise InputError(f"{path}: expected {f'a file name that ends in {target.ending}' if target.ending else 'a folder name'}")
+    if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):
         raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
+    target.check(model, order)
 
 
-def _reference(model: Model, format: str, precision: str, height: int, width: int) -> tuple[Session, Limits]:
-    """What the deployable is compared with, fixed to its picture size, and how far it may be from it."""
-    if format == "tensorrt" or (format == "openvino" and precision == "int8"):
-        # The same quantization for int8; the exact numbers for fp16.
-        session = open_session(model, "onnxruntime", "int8" if precision == "int8" else "fp32")
-    else:
-        session = open_session(model, "paddle")
-    session.info = replace(session.info, size=(height, width))
-    return session, limits_of(precision, session.info.precision)
+def _compared(report: ExportReport, model: Model, made: Path, target: Target, images: np.ndarray, verify: bool, data: Dataset | None) -> ExportReport:
+    """The report with how the deployable `made` compares. Raises InputError where it differs by more than its precision explains."""
+    session = open_session(made)
+    try:
+        reference = open_session(model, *target.judge(report.precision))
+        reference.info = replace(reference.info, size=(report.height, report.width))
+        limits = limits_of(report.precision, reference.info.precision)
+        name = f"{program(reference.info.runtime)} {reference.info.version}"
+        if reference.info.precision == "int8":
+            name += " in int8"
+        found = compare(reference, session, images, _at_once(report.batch, len(images)), limits)
+        judge(found, limits, name, verify)
+        maps = None if data is None else _maps(reference, session, data, limits, name)
+        runtime = f"{session.info.runtime} {session.info.version}"
+    finally:
+        session.close()
+    errors = {key: getattr(found, key) for key in ("score_error", "box_error", "energy", "boxes", "matched", "iou", "parts")}
+    return replace(report, pictures=len(images), reference=name, runtime=runtime, map=maps, **errors)
 
 
-def _at_once(batch: int | tuple[int, int, int] | None, pictures: int) -> int:
+def _at_once(batch: Batch, pictures: int) -> int:
     """Pictures per batch of the comparison."""
     if isinstance(batch, tuple):
         return min(max(pictures, batch[0]), batch[2])
@@ -195,7 +199,8 @@ def export_command(config: Export) -> None:
     batch = _batch(config)
     pictures, failures = _pictures(config.source)
     data = None if config.data is None else open_labelled(config.data, config.split, model.names)
-    name = f"model{ALL_FORMATS[config.format]}" if ALL_FORMATS[config.format] else config.format
+    ending = target_named(config.format).ending
+    name = f"model{ending}" if ending else config.format
     with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison
         with _progress() as progress:
             report = export(
@@ -222,7 +227,7 @@ def export_command(config: Export) -> None:
     _print(run, report, config.verify)
 
 
-def _batch(config: Export) -> int | tuple[int, int, int] | None:
+def _batch(config: Export) -> Batch:
     """What --batch and --dynamic ask for, as `export` takes it."""
     counts = list(config.batch)
     if len(counts) == 3 and not config.dynamic:
@@ -231,7 +236,7 @@ def _batch(config: Export) -> int | tuple[int, int, int] | None:
         raise InputError("--batch takes a number, or three for an engine without --dynamic: fewest, typical, most")
     if not config.dynamic:
         return counts[0]
-    if config.format != "tensorrt":
+    if target_named(config.format).any_batch:
         return None
     return None if counts[0] == 1 else (1, counts[0], counts[0])  # a full batch is what is in a hurry
 
@@ -251,7 +256,7 @@ def _pictures(source: str | None) -> tuple[list[np.ndarray] | None, list[str]]:
 
 
 @contextmanager
-def _progress() -> Iterator[Build]:
+def _progress() -> Iterator[BuildProgress]:
     """A bar per phase of the building of an engine; it takes minutes."""
     console = wide_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -271,6 +276,9 @@ def _print(run: Run, report: ExportReport, verify: bool) -> None:
     count = f"{few_and_many[0]} to {few_and_many[2]}" if few_and_many else report.batch or "any"
     layout = f"{report.height} x {report.width} x 3, uint8" if report.format == "tensorrt" else f"3 x {report.height} x {report.width}"
     run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {count} x {layout}")
+    if report.not_compared is not None:
+        run.print(f"not compared with anything: {report.not_compared}")
+        return
     run.print(
         f"compared with {report.reference} on {report.pictures} pictures in {report.runtime}: "
         f"largest difference {report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"

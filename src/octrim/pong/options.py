@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import FlagConversionOff, arg
 
-from octrim.options import Conf, Execution, File, Folder, ImageSize, Number, Range, Seed
+from octrim.options import Conf, File, Folder, ImageSize, Number, Range, Seed
 from octrim.pong.ball import GRAVITY, Rules
+from octrim.targets.options import Execution
 
 Side = Annotated[str, arg(metavar="PLAYER")]
 Milliseconds = Annotated[float | None, arg(metavar="MS", help_behavior_hint="")]

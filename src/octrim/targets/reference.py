@@ -28,7 +28,7 @@ class PaddleSession(Session):
 class NumpySession(Session):
     """Runs the NumPy reference."""
 
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
+    def __init__(self, model: Model, precision: str) -> None:
         from octrim.backends import numpy as backend
 
         super().__init__(model_info(model, "numpy", np.__version__, precision))

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -26,14 +26,12 @@ from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import shapes
 from octrim.network.model import Model
+from octrim.targets.tensorrt.options import Progress
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
 ENGINE_FORMAT = 1
 """Of the header (`engine_header`)."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with a phase of the build, its steps done, and its steps in all. Phases nest; TensorRT names them."""
 
 
 def import_tensorrt() -> ModuleType:

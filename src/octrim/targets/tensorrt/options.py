@@ -1,0 +1,27 @@
+"""How TensorRT builds an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phase of the build, its steps done, and its steps in all. Phases nest; TensorRT names them."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How TensorRT builds an engine.
+
+    pad_channels: multiple that convolutions are padded to with zeros; results stay the same. workspace: GiB of GPU memory while building.
+    builder_level: 0 (builds fast) to 5 (runs fast). timing_cache: file of kernel times, read and written, so that later builds are faster.
+    progress: told how far the build is. high_precision: what an int8 engine computes in where it does not compute in int8: "fp16" or "fp32".
+    """
+
+    pad_channels: int = 1
+    workspace: float = 1.0
+    builder_level: int = 3
+    timing_cache: str | Path | None = None
+    progress: Progress | None = None
+    high_precision: str = "fp16"
