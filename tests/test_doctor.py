@@ -16,10 +16,11 @@ from octrim.cli import main
 from octrim.doctor import checks as doctor
 from octrim.doctor import trials
 from octrim.doctor.checks import verdict
-from octrim.doctor.trials import Check, compared, deviation, package_for, pictures, small_model
+from octrim.doctor.trials import Check, _target, deviation, package_for, pictures, small_model
 from octrim.errors import InputError
 from octrim.network.rows import INPUTS, walk
 from octrim.targets.session import float_batch
+from octrim.targets.table import TARGETS
 
 ESSENTIAL = ("Python", "libraries", "this folder", "OpenVINO", "ONNX Runtime")
 
@@ -66,7 +67,7 @@ def test_a_runtime_that_computes_something_else(monkeypatch: pytest.MonkeyPatch)
     run = openvino_session.OpenvinoSession.__call__
     for change in (lambda out: out * 1.01, lambda out: out * np.nan):
         monkeypatch.setattr(openvino_session.OpenvinoSession, "__call__", lambda self, batch, change=change: change(run(self, batch)))
-        check = compared("OpenVINO", "openvino", "")
+        (check,) = _target(TARGETS["openvino"])
         assert check.state == "fails"
         assert "more than" in check.found
         assert "--runtime" in check.advice
@@ -99,7 +100,7 @@ def test_missing_and_broken_libraries(tmp_path: Path) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file: No such file or directory')")
     (tmp_path / "onnxruntime.py").write_text("import os, signal\nprint('hello', flush=True)\nos.kill(os.getpid(), signal.SIGILL)")
     program = "import sys; from octrim.cli import main; sys.exit(main(['doctor', '--json']))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(trials.__file__).parents[1])])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(trials.__file__).parents[2])])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     found = {check["what"]: check for check in json.loads(done.stdout)}
     assert found["PaddlePaddle"]["state"] == "missing"

@@ -65,4 +65,4 @@ def test_a_capture_that_failed_is_shown(folder: Path, capsys: pytest.CaptureFixt
         assert main(["export", "--weights", "small.safetensors", "--format", "tensorrt", "--batch", "2", "2", "4", "--name", "some"]) == 0
         capsys.readouterr()
         assert "built for batches of 2 to 4" in failed(capsys, "bench", "--weights", "runs/export/some/model.engine")
-    assert "must be at least" in failed(capsys, "bench", "--weights", "small.safetensors", "--batch", "0")
+    assert "--batch is 0, expected 1" in failed(capsys, "bench", "--weights", "small.safetensors", "--batch", "0")

@@ -148,7 +148,7 @@ def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureF
         (["--precision", "int8"], "octrim quantize"),
     ):
         assert why in failed(capsys, *arguments, *options)
-    assert "only engines take" in failed(capsys, "export", "--weights", "small.safetensors", "--batch", "1", "2", "4")
+    assert "(fewest, typical, most) are only for tensorrt" in failed(capsys, "export", "--weights", "small.safetensors", "--batch", "1", "2", "4")
     assert not (folder / "runs").exists()
 
 

@@ -149,13 +149,14 @@ def _outputs(reference: Session, session: Session, images: np.ndarray, batch: in
     for start in range(0, len(images), batch):
         part = np.take(images, range(start, start + batch), axis=0, mode="wrap")  # a fixed batch is filled up from the start
         expected, given = reference(part), session(part)
-        where = reference.info.runtime
         if expected.shape != given.shape:
+            where = reference.info.runtime
             raise InputError(f"the deployable gives {list(given.shape)} values where {where} gives {list(expected.shape)}; nothing was written")
         # Of numbers that are none, no comparison below says anything.
-        for name, values in ((where, expected), ("the deployable", given)):
+        for which, values in ((reference, expected), (session, given)):
             if not np.isfinite(values).all():
-                raise InputError(f"{name} gives values that are not finite: are its weights sound? nothing was written")
+                name = "the deployable" if which is session else which.info.runtime
+                raise InputError(f"{name} gives values that are not finite: are the network's weights sound? nothing was written")
         kept = min(batch, len(images) - start)
         yield expected[:kept], given[:kept]
 

@@ -136,7 +136,7 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
         raise InputError(f"{target.what} must know the most pictures that a batch may have: give --batch N with --dynamic")
     if len(counts) == 3 and not target.batch_range:
         able = ", ".join(one.name for one in TARGETS.values() if one.batch_range)
-        raise InputError(f"batch is {batch}; fewest, typical and most is only for {able}")
+        raise InputError(f"batch is {batch}; three numbers (fewest, typical, most) are only for {able}")
     if path.suffix != target.ending:
         raise InputError(f"{path}: expected {f'a file name that ends in {target.ending}' if target.ending else 'a folder name'}")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):

@@ -18,8 +18,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from octrim.doctor.trials import SYSTEM_LIBRARIES, TRIALS, Check
+from octrim.doctor.trials import SYSTEM_LIBRARIES, Check, trials
 from octrim.errors import InputError
+from octrim.targets.table import live_targets
 
 _TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
 
@@ -27,7 +28,8 @@ _TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
 def verdict(found: list[Check]) -> None:
     """Raise InputError where what running networks takes does not work: this Python, the libraries, a runtime, a folder to write to."""
     wrong = [check for check in found if check.what in ("Python", "libraries", "this folder") and check.state != "works"]
-    runtimes = [check for check in found if check.what in ("OpenVINO", "ONNX Runtime")]
+    programs = [target.program for target in live_targets().values()]
+    runtimes = [check for check in found if check.what in programs]
     if not any(check.state == "works" for check in runtimes):
         wrong += runtimes
     if wrong:
@@ -37,9 +39,9 @@ def verdict(found: list[Check]) -> None:
 def checks() -> list[Check]:
     """All of them, in the table's order."""
     with contextlib.ExitStack() as stack:
-        trials = [stack.enter_context(_started(name)) for name in TRIALS]
+        started = [stack.enter_context(_started(name)) for name in trials()]
         found = [_python(), *_folders(), _libgomp()]
-        for finished in trials:
+        for finished in started:
             found += finished()
     return found
 

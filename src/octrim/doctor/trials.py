@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import math
@@ -10,18 +11,22 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octrim.errors import InputError
+from octrim.targets.table import TARGETS
+from octrim.targets.target import Order, Target
 
 if TYPE_CHECKING:
     import numpy as np
 
     from octrim.network.model import Model
+    from octrim.targets.session import Session
 
 TOLERANCE = 1e-3  # relative to the largest value; float32 in another order gives 1e-6
 
@@ -52,13 +57,14 @@ class Check:
 def attempt(name: str) -> None:
     """Try, and print a line per check; `octrim.doctor.checks` reads them."""
     try:
-        for check in TRIALS[name]():
+        for check in trials()[name]():
             tell(check)
     except Exception as error:
         # Our own modules tell of a missing library in an InputError.
         module = re.search(r"No module named '(\w+)", str(error)) if isinstance(error, ModuleNotFoundError | InputError) else None
-        if module and name in _EXTRAS:
-            tell(Check(name, "missing", f"no module {module[1]}", _EXTRAS[name]))
+        advice = _install(name)
+        if module and advice is not None:
+            tell(Check(name, "missing", f"no module {module[1]}", advice))
         else:
             tell(Check(name, "fails", told(error), package_for(str(error))))
 
@@ -98,9 +104,10 @@ def _machine() -> Iterator[Check]:
 def _libraries() -> Iterator[Check]:
     """Every library that the package requires, in a version that it allows."""
     versions, wrong, install = [], [], []
+    own_lines = [one.runtime for one in TARGETS.values()]
     for requirement in metadata.requires("octrim") or []:
         name = re.split(r"[<>=!~; ]", requirement)[0]
-        if "extra ==" in requirement or name in ("openvino", "onnxruntime"):  # which have lines of their own
+        if "extra ==" in requirement or name in own_lines:
             continue
         try:
             module = importlib.import_module(_MODULES.get(name.lower(), name.replace("-", "_")))
@@ -161,39 +168,45 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
     return found if math.isfinite(found) else math.inf
 
 
-def compared(what: str, runtime: str, detail: str) -> Check:
-    """Run the small network in a runtime and in NumPy."""
+def agrees(what: str, session: Session, line: str) -> Check:
+    """Whether a session over the small network computes what NumPy computes. line: what else is to be said of the runtime."""
     from octrim.targets.opening import open_session
 
-    model, batch = small_model(), pictures()
-    session = open_session(model, runtime)
-    found, expected = session(batch), open_session(model, "numpy")(batch)
+    batch = pictures()
+    found, expected = session(batch), open_session(small_model(), "numpy")(batch)
     # Boxes are pixels, the rest is scores of 0 to 1.
     difference = max(deviation(found[..., :4], expected[..., :4]), deviation(found[..., 4:], expected[..., 4:]))
-    line = f"{session.info.version}{detail}; differs from NumPy by {difference:.0e}"
+    line = f"{line}; differs from NumPy by {difference:.0e}"
     if difference >= TOLERANCE:
         return Check(what, "fails", f"{line}, more than {TOLERANCE:.0e}", "its results cannot be trusted here; use another --runtime")
     return Check(what, "works", line)
 
 
-def _openvino() -> Iterator[Check]:
-    from octrim.targets.openvino.core import core
-
-    kinds = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    yield compared("OpenVINO", "openvino", f", {', '.join(kind.lower() for kind in kinds if kind in ('FP32', 'BF16', 'FP16', 'INT8'))}")
-
-
-def _onnxruntime() -> Iterator[Check]:
-    yield compared("ONNX Runtime", "onnxruntime", "")
+def _target(target: Target) -> Iterator[Check]:
+    """Run the small network in a target's runtime, by way of a file where it takes one."""
+    version, obstacle = target.version(), target.obstacle()
+    if obstacle is not None:
+        yield Check(target.program, "works", version, f"not tried: {told(InputError(obstacle))}")
+        return
+    model = small_model()
+    if target.live:
+        yield agrees(target.program, target.session(model, "fp32", None), version)
+        return
+    with tempfile.TemporaryDirectory(prefix="octrim-") as folder:
+        path = Path(folder) / f"model{target.ending}"
+        target.write(model, path, Order("fp32", model.image_size, model.image_size))
+        session = target.open(target.find(path) or path, "fp32", None)
+        yield agrees(target.program, session, version)
+        session.close()
 
 
 def _paddle() -> Iterator[Check]:
     from octrim.backends.paddle import PaddleNetwork, paddle
+    from octrim.targets.opening import open_session
+    from octrim.targets.session import float_batch
 
     gpu = "with CUDA" if paddle.device.is_compiled_with_cuda() else "for processors"
-    yield compared("PaddlePaddle", "paddle", f", {gpu}")
-
-    from octrim.targets.session import float_batch
+    yield agrees("PaddlePaddle", open_session(small_model(), "paddle"), f"{paddle.__version__}, {gpu}")
 
     used, results = False, []
     for compiled in (True, False):
@@ -214,8 +227,7 @@ def _paddle() -> Iterator[Check]:
         yield Check("training", "works", found)
 
 
-def _tensorrt() -> Iterator[Check]:
-    from octrim.targets.tensorrt.build import import_tensorrt, version_of
+def _gpu() -> Iterator[Check]:
     from octrim.targets.tensorrt.cuda import cuda_runtime, nvidia_smi
 
     device = nvidia_smi()
@@ -225,7 +237,6 @@ def _tensorrt() -> Iterator[Check]:
     except InputError as error:
         there = f"{device['name']}, driver {device['driver']}, but {told(error)}" if device else "none found"
         yield Check("GPU", "fails" if device else "missing", there, "only TensorRT engines and training on GPUs need one")
-    yield Check("TensorRT", "works", version_of(import_tensorrt()))
 
 
 def _pygame() -> Iterator[Check]:
@@ -236,20 +247,15 @@ def _pygame() -> Iterator[Check]:
     yield Check("pygame", "works", pygame.version.ver, "" if screen else "no display here: octrim pong play needs one")
 
 
-TRIALS: Mapping[str, Callable[[], Iterator[Check]]] = {
-    "machine": _machine,
-    "libraries": _libraries,
-    "OpenVINO": _openvino,
-    "ONNX Runtime": _onnxruntime,
-    "PaddlePaddle": _paddle,
-    "TensorRT": _tensorrt,
-    "pygame": _pygame,
-}
+def trials() -> dict[str, Callable[[], Iterator[Check]]]:
+    """Everything that is tried, by name: the machine, the libraries, the runtime of every target, and what training and Pong need."""
+    targets = {one.program: functools.partial(_target, one) for one in TARGETS.values()}
+    return {"machine": _machine, "libraries": _libraries, "GPU": _gpu, **targets, "PaddlePaddle": _paddle, "pygame": _pygame}
 
-_EXTRAS = {
-    "OpenVINO": "pip install openvino",
-    "ONNX Runtime": "pip install onnxruntime",
-    "PaddlePaddle": "training is not available; pip install 'octrim[cpu]', or paddlepaddle-gpu",
-    "TensorRT": "only engines need it: pip install 'octrim[tensorrt]' where there is an NVIDIA GPU",
-    "pygame": "only octrim pong play needs it: pip install 'octrim[pong]'",
-}
+
+def _install(name: str) -> str | None:
+    """What to do where a trial finds that its library is not installed; None for trials that need no library of their own."""
+    advice = {one.program: one.install for one in TARGETS.values()}
+    advice["PaddlePaddle"] = "training is not available; pip install 'octrim[cpu]', or paddlepaddle-gpu"
+    advice["pygame"] = "only octrim pong play needs it: pip install 'octrim[pong]'"
+    return advice.get(name)
