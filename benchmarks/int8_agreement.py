@@ -16,7 +16,7 @@ import numpy as np
 
 from octrim.data.pictures import letterbox, read_picture
 from octrim.network.model import load
-from octrim.network.quantization import Scales, quantized
+from octrim.network.scales import Scales, quantized
 from octrim.pruning.command import picture_paths
 from octrim.quantization.calibration import quantize
 from octrim.targets.onnx.graph import onnx_model

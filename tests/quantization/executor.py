@@ -9,8 +9,8 @@ import numpy as np
 from octrim.backends.numpy import NumpyOps, activate, convolution
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
-from octrim.network.quantization import scale_groups
 from octrim.network.rows import Row
+from octrim.network.scales import scale_groups
 
 
 def rounded(x: np.ndarray, scale: float | np.ndarray) -> np.ndarray:

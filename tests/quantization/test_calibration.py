@@ -19,8 +19,8 @@ from octrim.errors import InputError
 from octrim.network.folding import folded_conv
 from octrim.network.initialize import fresh_model
 from octrim.network.model import load
-from octrim.network.quantization import LEAST_SCALE, LEVELS, Scales, scale_groups
 from octrim.network.rows import Network, Row, walk
+from octrim.network.scales import LEAST_SCALE, LEVELS, Scales, scale_groups
 from octrim.quantization.calibration import calibrate, quantize
 from octrim.quantization.errors import layer_errors, layers, logit_error
 from octrim.quantization.placement import placement

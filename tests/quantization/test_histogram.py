@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octrim.errors import InputError
-from octrim.network.quantization import LEAST_SCALE, LEVELS, scales_of
+from octrim.network.scales import LEAST_SCALE, LEVELS, scales_of
 from octrim.quantization.histogram import BINS, METHODS, Histogram, check_method
 
 

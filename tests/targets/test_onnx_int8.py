@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
 from octrim.network.model import Model, load
-from octrim.network.quantization import Scales
 from octrim.network.rows import Network, Row, walk
+from octrim.network.scales import Scales
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import fitted, quantize

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from octrim.backends.numpy import convolution, sigmoid
-from octrim.network.quantization import quantized
+from octrim.network.scales import quantized
 from tests.targets.tensorrt_standin import Installed, execute
 from tests.targets.tensorrt_standin.draft import Draft, concat, ones
 

@@ -27,8 +27,8 @@ from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model, load
-from octrim.network.quantization import LEAST_SCALE, Scales, quantized
 from octrim.network.rows import Network, Row, walk
+from octrim.network.scales import LEAST_SCALE, Scales, quantized
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan

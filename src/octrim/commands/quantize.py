@@ -98,7 +98,7 @@ def _content(
     config: Quantize, calibration: Calibration, quantized: Model, clips: dict[str, float], error: LogitError, compared: int
 ) -> dict[str, Any]:
     """`quantize.json`. clipped: share of a group's values beyond the clip."""
-    from octrim.network.quantization import Scales, scale_groups
+    from octrim.network.scales import Scales, scale_groups
 
     joined = scale_groups(quantized.network)
     scales = Scales(quantized.network, quantized.scales)

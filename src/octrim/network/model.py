@@ -14,8 +14,8 @@ import numpy as np
 from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
-from octrim.network.quantization import Scales
 from octrim.network.rows import Network
+from octrim.network.scales import Scales
 
 FORMAT = 2
 """Newest version of the model file that this reads; it refuses newer ones. 2 has scales; without them 1 is written, which older ones read."""
@@ -30,7 +30,7 @@ class Model:
     tensors: float32, by the names that `tensor_shapes(network)` asks for; treated as read-only.
     names: one per class. image_size: the side in pixels that the network was made for.
     lineage: what was done, oldest first, as JSON objects with at least `action`; the first says where the weights come from.
-    scales: of a quantized model, as `octrim.network.quantization` names them; they hold for these weights only.
+    scales: of a quantized model, as `octrim.network.scales` names them; they hold for these weights only.
     """
 
     network: Network

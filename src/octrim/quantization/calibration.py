@@ -18,7 +18,7 @@ from octrim.errors import InputError, shown
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.options import image_size
-from octrim.network.quantization import scales_of
+from octrim.network.scales import scales_of
 from octrim.quantization.histogram import Histogram, check_method
 from octrim.quantization.placement import Placement, placement
 from octrim.targets.session import float_batch

@@ -10,8 +10,8 @@ import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.network.quantization import Scales
 from octrim.network.rows import Row
+from octrim.network.scales import Scales
 from octrim.quantization.calibration import Picture, fitted, runner
 from octrim.targets.onnx.graph import onnx_model
 

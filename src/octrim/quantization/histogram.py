@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from octrim.errors import InputError, shown
-from octrim.network.quantization import LEAST_SCALE, LEVELS
+from octrim.network.scales import LEAST_SCALE, LEVELS
 
 BINS = 2048
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octrim.errors import InputError, shown
-from octrim.network.quantization import scale_groups
 from octrim.network.rows import Network, Row
+from octrim.network.scales import scale_groups
 
 
 @dataclass(frozen=True)

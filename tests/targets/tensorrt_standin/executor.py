@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from octrim.network.quantization import quantized
+from octrim.network.scales import quantized
 from tests.targets.tensorrt_standin.program import Node, Program
 from tests.targets.tensorrt_standin.shapes import Spec, infer_all, reshaped
 from tests.targets.tensorrt_standin.values import DTYPES

@@ -17,8 +17,8 @@ from octrim.errors import InputError
 from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
-from octrim.network.quantization import Scales, quantized
 from octrim.network.rows import Row, walk
+from octrim.network.scales import Scales, quantized
 from octrim.targets.decoding import level_constants
 
 

@@ -11,7 +11,7 @@ import pytest
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model, load
-from octrim.network.quantization import Scales, quantized, scale_groups
+from octrim.network.scales import Scales, quantized, scale_groups
 
 
 def test_groups_of_yolov5n() -> None:
