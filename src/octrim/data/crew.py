@@ -66,7 +66,7 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
             found[number] = dict(arrays)
             advance(len(jobs[number][1]))
 
-    share(__name__, [json.dumps(job).encode() for job in jobs], workers, take)
+    hand_out(__name__, [json.dumps(job).encode() for job in jobs], workers, take)
     for number, (task, paths) in enumerate(jobs):
         if number not in found:
             found[number] = run_task(task, paths)
@@ -74,7 +74,7 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
     return [found[number] for number in range(len(jobs))]
 
 
-def share(module: str, messages: Sequence[bytes], workers: int, take: Callable[[int, bytes], None], greeting: bytes | None = None) -> None:
+def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callable[[int, bytes], None], greeting: bytes | None = None) -> None:
     """Hand messages out to child processes that run the module's `serve()`, one at a time each, after the greeting that each gets first.
 
     take: told the number of a message and its answer, in whatever order they come, one at a time; what it raises ends the work and is raised here.

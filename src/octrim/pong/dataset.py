@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import yaml
 
-from octrim.data.crew import child_pipes, receive, send, share
+from octrim.data.crew import child_pipes, hand_out, receive, send
 from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError, shown
 from octrim.machine import usable_cores
@@ -133,7 +133,7 @@ def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int
         progress(jobs[number].count)
 
     if workers > 1:
-        share(__name__, [json.dumps(vars(job)).encode() for job in jobs], workers, take)
+        hand_out(__name__, [json.dumps(vars(job)).encode() for job in jobs], workers, take)
     for number, job in enumerate(jobs):
         if number not in done:
             _write(job)

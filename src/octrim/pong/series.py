@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from octrim.data.crew import child_pipes, receive, send, share
+from octrim.data.crew import child_pipes, hand_out, receive, send
 from octrim.errors import InputError
 from octrim.pong.options import MatchOptions
 from octrim.pong.physics import STEP, Game, Scene
@@ -167,7 +167,7 @@ def _shared(config: MatchOptions, workers: int, results: dict[int, Result], prog
         results[waiting[number]] = _result(answer)
         progress(results[waiting[number]])
 
-    share(__name__, [str(index).encode() for index in waiting], workers, take, json.dumps(asdict(config)).encode())
+    hand_out(__name__, [str(index).encode() for index in waiting], workers, take, json.dumps(asdict(config)).encode())
 
 
 def serve() -> None:
