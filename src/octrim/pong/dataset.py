@@ -26,7 +26,7 @@ from octrim.data.sheet import in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError, shown
 from octrim.machine import usable_cores
 from octrim.pong.physics import GRAVITY, STEP, Game, Rules, Scene
-from octrim.pong.players import DECISION, LEVELS, Computer
+from octrim.pong.players import LEVELS, STEPS_PER_MOVE, Computer
 from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
 
 SPLITS = ("train", "val", "test")
@@ -36,7 +36,6 @@ CLASSIC_GAMES = 4  # every so many games one is drawn as the window does
 CLASSIC_SIZES = (1, 1, 1.5, 2, 3)  # of the longer side: windows are larger than what a network sees of them
 SHAPES = (4 / 3, 4 / 3, 16 / 9, 3 / 2, 5 / 4, 1.0)  # width over height of a picture
 QUALITY = 95  # of JPEG
-STRIDE = round(DECISION / STEP)
 
 
 @dataclass(frozen=True)
@@ -182,9 +181,9 @@ def _played(generator: np.random.Generator, classic: bool) -> Iterator[Scene]:
         game = Game(rules, int(generator.integers(2**31)))
         players = [Computer(side, str(generator.choice(list(LEVELS))), int(generator.integers(2**31))) for side in range(2)]
         while True:
-            for _ in range(int(generator.uniform(0.5, 3) / STEP / STRIDE)):
+            for _ in range(int(generator.uniform(0.5, 3) / STEP / STEPS_PER_MOVE)):
                 scene = game.scene()
-                game.step((players[0].move(scene), players[1].move(scene)), STRIDE * STEP)
+                game.step((players[0].move(scene), players[1].move(scene)), STEPS_PER_MOVE * STEP)
             left, right, rally = generator.integers(0, (12, 12, 40)).tolist()
             scene = game.scene()
             yield replace(scene, score=(left, right), rally=rally if scene.phase == "play" else scene.rally)

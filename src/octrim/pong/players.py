@@ -14,9 +14,10 @@ from typing import Literal, Protocol
 
 from octrim.errors import InputError, shown
 from octrim.pong.ball import Ball, Rules, arrival, hit
-from octrim.pong.physics import Scene
+from octrim.pong.physics import STEP, Scene
 
 DECISION = 1 / 60  # s between two moves, for which a move stays
+STEPS_PER_MOVE = round(DECISION / STEP)  # steps of the game between two moves
 MEMORY = 0.4  # s after which an error of the eye has mostly become another one
 
 

@@ -14,14 +14,13 @@ import cv2
 from octrim.data.crew import child_pipes, hand_out, receive, send
 from octrim.errors import InputError
 from octrim.pong.options import MatchOptions
-from octrim.pong.physics import STEP, Game, Scene
-from octrim.pong.players import DECISION
+from octrim.pong.physics import Game, Scene
+from octrim.pong.players import STEPS_PER_MOVE
 from octrim.pong.recording import Recording
 from octrim.pong.renderer import BALL, field_view, render
 from octrim.pong.sides import NAMES, game_seed, player
 from octrim.pong.vision import Sighting, VisionPlayer
 
-STEPS = round(DECISION / STEP)  # between two moves
 DRAWS = 3  # rallies that end as a draw, one after the other, after which the game is drawn
 LONGEST = 1800.0  # s of the game after which it is drawn
 RECORDED = (640, 480)  # pixels
@@ -118,7 +117,7 @@ def play_game(config: MatchOptions, index: int, detectors: MutableMapping[str, A
                 judge.look(scene)
         if recording is not None:
             recording.add(_picture(scene, players), scene.time)
-        for _ in range(STEPS):
+        for _ in range(STEPS_PER_MOVE):
             for event in game.step(moves):
                 if event.kind in ("point", "draw"):
                     rallies.append(game.rally)

@@ -13,7 +13,7 @@ from octrim.errors import InputError
 from octrim.pong.keys import ACTIONS, bindings, help_lines
 from octrim.pong.options import PlayOptions
 from octrim.pong.physics import RIGHT, STEP, Event, Game
-from octrim.pong.players import DECISION, Keyboard
+from octrim.pong.players import STEPS_PER_MOVE, Keyboard
 from octrim.pong.recording import Recording
 from octrim.pong.renderer import field_view, render
 from octrim.pong.sides import NAMES, game_seed, player
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from octrim.pong.overlay import Overlay
 
 FPS = 60
-STEPS = round(DECISION / STEP)  # between two moves of a player
 LONGEST = 0.1  # s: what a frame may be late; a machine that was asleep does not play on for hours
 HELP = 6.0  # s for which the keys are shown at the start
 NOTICE = 1.5  # s for which a change is shown
@@ -194,7 +193,7 @@ class Window:
         self.owed = min(self.owed + elapsed, LONGEST)
         events: list[Event] = []
         while self.owed >= STEP:
-            if self.steps % STEPS == 0 and self.game.phase != "over":
+            if self.steps % STEPS_PER_MOVE == 0 and self.game.phase != "over":
                 scene = self.game.scene()
                 left, right = (one.move(scene) for one in self.players)
                 self.moves = (left, right)
