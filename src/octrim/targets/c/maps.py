@@ -1,0 +1,71 @@
+"""Feature maps in the arena: planes whose rows share their zero padding, and where each plane lies while it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LANES = 16  # floats in the widest vector: planes and lines are multiples of it, so that one layout serves every processor
+
+
+def rounded(floats: int) -> int:
+    """The next multiple of `LANES`."""
+    return -(-floats // LANES) * LANES
+
+
+@dataclass(eq=False)
+class Map:
+    """One step's output: `channels` planes of `height` rows.
+
+    name: row of the network that it comes from. margin: columns of zeros between rows, and rows of zeros above and below, the same for all maps of
+    one size. padded: whether a window reads the margin. first, last: stages between which the planes hold values. at: first float in the arena.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    margin: int = 1
+    padded: bool = False
+    first: int = 0
+    last: int = 0
+    at: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def pitch(self) -> int:
+        return self.width + self.margin
+
+    @property
+    def plane(self) -> int:
+        """Floats from one channel to the next."""
+        return rounded((self.height + 2 * self.margin) * self.pitch + self.margin)
+
+    @property
+    def floats(self) -> int:
+        """Room in the arena: vectors may be read beyond the last pixel."""
+        return self.channels * self.plane + 2 * LANES
+
+    def pixel(self, channel: int = 0, row: int = 0, column: int = 0) -> int:
+        """Float in the arena of one pixel; of one in the margin, too."""
+        return self.at + LANES + channel * self.plane + (self.margin + row) * self.pitch + self.margin + column
+
+
+def place(maps: Sequence[Map]) -> int:
+    """Choose `at` for all maps so that no two that are needed in the same stage overlap. Returns the floats of the arena.
+
+    The largest map comes first, each at the lowest place that is free during all its stages.
+    """
+    done: list[Map] = []
+    for one in sorted(maps, key=lambda m: -m.floats):
+        at = 0
+        for other in sorted((o for o in done if o.last >= one.first and one.last >= o.first), key=lambda o: o.at):
+            if other.at - at >= one.floats:
+                break
+            at = max(at, other.at + other.floats)
+        one.at = at
+        done.append(one)
+    return max((m.at + m.floats for m in maps), default=0) + LANES

@@ -1,0 +1,209 @@
+/* Convolutions as sums over taps. A block is 1, 2, 4 or 8 channels by PV vectors of pixels that stay in registers over all taps. */
+#if VL == 16 || defined(__aarch64__)
+#define MOST 8 /* channels of a block: 32 registers hold 8 x 3 accumulators */
+#define PV 3
+#elif VL == 8
+#define MOST 4
+#define PV 3
+#else
+#define MOST 4
+#define PV 2
+#endif
+
+enum { RAW = -1 }; /* neither activation nor sum: products of Winograd's transform */
+
+/* w: [tap][8 channels]. slope: of LINEAR. add: added behind the activation where it is not NULL. */
+INLINE void block(const int channels, const int vectors, const int activation, const float *x, const int32_t *taps, int count, const float *w,
+                  const float *bias, V slope, float *out, int plane, const float *add, int add_plane) {
+    V sum[8][PV];
+    UNROLL for (int c = 0; c < channels; c++)
+        UNROLL for (int j = 0; j < vectors; j++) sum[c][j] = splat(activation == RAW ? 0.0f : bias[c]);
+    for (int t = 0; t < count; t++, w += 8) {
+        V pixels[PV];
+        const float *p = x + taps[t];
+        UNROLL for (int j = 0; j < vectors; j++) pixels[j] = load(p + j * VL);
+        UNROLL for (int c = 0; c < channels; c++) {
+            V weight = splat(w[c]);
+            UNROLL for (int j = 0; j < vectors; j++) sum[c][j] = fma_(weight, pixels[j], sum[c][j]);
+        }
+    }
+    UNROLL for (int c = 0; c < channels; c++) {
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (activation == SILU) sum[c][j] = silu(sum[c][j]);
+            if (activation == LINEAR) sum[c][j] = max_(sum[c][j], slope * sum[c][j]);
+        }
+        if (activation != RAW && add)
+            UNROLL for (int j = 0; j < vectors; j++) sum[c][j] += load(add + c * add_plane + j * VL);
+        UNROLL for (int j = 0; j < vectors; j++) store(out + c * plane + j * VL, sum[c][j]);
+    }
+}
+
+#define BLOCK(name, activation, channels, vectors)                                                                                            \
+    KERNEL void name##_##channels##x##vectors(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, \
+                                              float *out, int plane, const float *add, int add_plane) {                                       \
+        block(channels, vectors, activation, x, taps, count, w, bias, splat(slope), out, plane, add, add_plane);                              \
+    }
+/* `left` channels, at most 8, in blocks as large as possible. */
+#define BLOCKS(name, activation, vectors)                                                                                                  \
+    BLOCK(name, activation, 8, vectors)                                                                                                    \
+    BLOCK(name, activation, 4, vectors)                                                                                                    \
+    BLOCK(name, activation, 2, vectors)                                                                                                    \
+    BLOCK(name, activation, 1, vectors)                                                                                                    \
+    static void name##_##vectors(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, float *out, \
+                                 int plane, const float *add, int add_plane, int left) {                                                   \
+        for (int c = 0; c < left;) {                                                                                                       \
+            const float *more = add ? add + c * add_plane : NULL;                                                                          \
+            int rest = left - c;                                                                                                           \
+            if (MOST == 8 && rest >= 8) {                                                                                                  \
+                name##_8x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
+                c += 8;                                                                                                                    \
+            } else if (rest >= 4) {                                                                                                        \
+                name##_4x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
+                c += 4;                                                                                                                    \
+            } else if (rest >= 2) {                                                                                                        \
+                name##_2x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
+                c += 2;                                                                                                                    \
+            } else {                                                                                                                       \
+                name##_1x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
+                c += 1;                                                                                                                    \
+            }                                                                                                                              \
+        }                                                                                                                                  \
+    }
+
+/* Vectors of the next block where `left` of `all` pixels are to be done: at most `most`, and no more than there are pixels in all. */
+static int next_vectors(int left, int all, int most) {
+    int vectors = (left + VL - 1) / VL;
+    if (vectors > most) vectors = most;
+    while (vectors * VL > all) vectors--;
+    return vectors;
+}
+
+/* All of `channels` for the pixels p0 .. p1, which lie in a row. The last block is moved back to end at p1, and what two blocks share is computed twice. */
+#if PV == 3
+#define ALL_BLOCKS(name, activation) BLOCKS(name, activation, 1) BLOCKS(name, activation, 2) BLOCKS(name, activation, 3)
+#define PICK(name, vectors) ((vectors) == 3 ? name##_3 : (vectors) == 2 ? name##_2 : name##_1)
+#else
+#define ALL_BLOCKS(name, activation) BLOCKS(name, activation, 1) BLOCKS(name, activation, 2)
+#define PICK(name, vectors) ((vectors) == 2 ? name##_2 : name##_1)
+#endif
+#define CONVOLUTION_OVER(name)                                                                                                                \
+    static void name(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, int channels, float *out, \
+                     int plane, const float *add, int add_plane, int p0, int p1) {                                                            \
+        for (int c = 0; c < channels; c += 8, w += count * 8, bias += 8) {                                                                    \
+            float *o = out + c * plane;                                                                                                       \
+            const float *more = add ? add + c * add_plane : NULL;                                                                             \
+            int left = channels - c < 8 ? channels - c : 8;                                                                                   \
+            for (int p = p0; p < p1;) {                                                                                                       \
+                int vectors = next_vectors(p1 - p, p1 - p0, PV), at = p + vectors * VL <= p1 ? p : p1 - vectors * VL;                              \
+                PICK(name, vectors)(x + at, taps, count, w, bias, slope, o + at, plane, more ? more + at : NULL, add_plane, left);             \
+                p = at + vectors * VL;                                                                                                        \
+            }                                                                                                                                 \
+        }                                                                                                                                     \
+    }
+
+ALL_BLOCKS(with_silu, SILU)
+ALL_BLOCKS(linear, LINEAR)
+ALL_BLOCKS(raw, RAW)
+CONVOLUTION_OVER(with_silu)
+CONVOLUTION_OVER(linear)
+
+/* Activations that no block has. z and the result carry log2(e). */
+INLINE V activated(int activation, V z) {
+    const float log2e = 1.442695041f;
+    if (activation == SILU) return silu(z);
+    if (activation == RELU6) return min_(max_(z, splat(0)), splat(6 * log2e));
+    if (activation == HARDSWISH) return z * min_(max_(z + splat(3 * log2e), splat(0)), splat(6 * log2e)) * splat(1 / (6 * log2e));
+    if (activation == SIGMOID) return splat(log2e) / (splat(1.0f) + exp2_minus(z));
+    if (activation == MISH) { /* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2); above 40 it is 1 */
+        V e = exp2_minus(max_(splat(0) - z, splat(-40.0f))), n = e * (e + splat(2.0f));
+        return z * n / (n + splat(2.0f));
+    }
+    return z;
+}
+
+/* Activation and sum over n floats that lie in a row; `few` may be any number. */
+static void activate(int activation, float slope, float *p, const float *add, int n) {
+    float few[VL] __attribute__((aligned(64))) = {0}, more[VL] __attribute__((aligned(64))) = {0};
+    for (int i = 0; i < n; i += VL) {
+        int whole = i + VL <= n;
+        if (!whole) {
+            memcpy(few, p + i, (size_t)(n - i) * sizeof(float));
+            if (add) memcpy(more, add + i, (size_t)(n - i) * sizeof(float));
+        }
+        V z = load(whole ? p + i : few);
+        z = activation == LINEAR ? max_(z, splat(slope) * z) : activated(activation, z);
+        if (add) z += load(whole ? add + i : more);
+        store(whole ? p + i : few, z);
+        if (!whole) memcpy(p + i, few, (size_t)(n - i) * sizeof(float));
+    }
+}
+
+/* The pixels p0 .. p1 of all channels of a group, whatever the activation and however few they are. */
+static void convolve(const Step *s, const float *x, const int32_t *taps, const float *w, const float *bias, float slope, int channels, float *out,
+                     int plane, const float *add, int add_plane, int p0, int p1) {
+    int fused = s->activation == SILU || s->activation == LINEAR;
+    if (p1 - p0 < VL) { /* less than a vector, by way of a buffer; what is read beyond p1 is thrown away */
+        float few[8 * VL] __attribute__((aligned(64)));
+        for (int c = 0; c < channels; c += 8, w += s->count * 8, bias += 8) {
+            int left = channels - c < 8 ? channels - c : 8;
+            linear_1(x + p0, taps, s->count, w, bias, 1.0f, few, VL, NULL, 0, left);
+            for (int k = 0; k < left; k++) {
+                activate(s->activation, slope, few + k * VL, NULL, VL);
+                float *o = out + (c + k) * plane;
+                for (int p = p0; p < p1; p++) o[p] = few[k * VL + p - p0] + (add ? add[(c + k) * add_plane + p] : 0.0f);
+            }
+        }
+        return;
+    }
+    if (s->activation == SILU) with_silu(x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (fused) linear(x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else {
+        linear(x, taps, s->count, w, bias, 1.0f, channels, out, plane, NULL, 0, p0, p1);
+        for (int c = 0; c < channels; c++) activate(s->activation, slope, out + c * plane + p0, add ? add + c * add_plane + p0 : NULL, p1 - p0);
+    }
+}
+
+/* Groups one after the other. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written into margins is cleared. */
+static void convolution_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
+    int channels = m->channels / s->groups, padded = (channels + 7) / 8 * 8;
+    for (int g = 0; g < s->groups; g++) {
+        const int32_t *taps = w->net->taps + s->taps + g * s->count;
+        const float *weights = w->weights + s->weights + g * padded * s->count, *bias = w->weights + s->bias + g * padded;
+        const float *add = r ? w->arena + r->at + g * channels * r->plane : NULL;
+        float *out = w->arena + m->at + g * channels * m->plane, slope = w->weights[s->slope];
+        int add_plane = r ? r->plane : 0;
+        if (s->pitch == m->pitch) {
+            convolve(s, w->arena, taps, weights, bias, slope, channels, out, m->plane, add, add_plane, y0 * m->pitch, y1 * m->pitch);
+            continue;
+        }
+        for (int y = y0; y < y1; y++)
+            convolve(s, w->arena + y * s->pitch, taps, weights, bias, slope, channels, out + y * m->pitch, m->plane, add ? add + y * m->pitch : NULL,
+                     add_plane, 0, m->width);
+    }
+    clear_margins(m, w->arena, y0, y1);
+}
+
+/* Any convolution, by its definition. taps: the planes of the input's channels; w: [channel][input][row][column]. */
+static void plain_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out], *a = &w->net->maps[s->in], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
+    int k = s->kernel, channels = m->channels / s->groups;
+    for (int c = 0; c < m->channels; c++)
+        for (int y = y0; y < y1; y++) {
+            float *o = w->arena + m->at + c * m->plane + y * m->pitch;
+            for (int x = 0; x < m->width; x++) {
+                const float *weight = w->weights + s->weights + (size_t)c * (size_t)s->count * (size_t)(k * k);
+                const int32_t *planes = w->net->taps + s->taps + c / channels * s->count;
+                float sum = w->weights[s->bias + c];
+                for (int i = 0; i < s->count; i++)
+                    for (int ky = 0; ky < k; ky++)
+                        for (int kx = 0; kx < k; kx++, weight++) {
+                            int v = y * s->stride - s->padding + ky, u = x * s->stride - s->padding + kx;
+                            if (v >= 0 && v < a->height && u >= 0 && u < a->width) sum += *weight * w->arena[planes[i] + v * a->pitch + u];
+                        }
+                o[x] = sum;
+            }
+            activate(s->activation, w->weights[s->slope], o, r ? w->arena + r->at + c * r->plane + y * r->pitch : NULL, m->width);
+        }
+    clear_margins(m, w->arena, y0, y1);
+}

@@ -1,0 +1,162 @@
+/* Steps that move maps: margins, bytes to planes, split by parity, sums, pools, upsampling. */
+
+/* Zeros around the rows y0 .. y1 of a channel. */
+static void clear_margin(const Map *m, float *plane, int y0, int y1) {
+    int lead = m->margin * m->pitch + m->margin;
+    if (!m->padded) return;
+    if (y0 == 0) memset(plane - lead, 0, (size_t)lead * sizeof(float));
+    if (y1 == m->height) memset(plane + m->height * m->pitch, 0, (size_t)(m->margin * m->pitch) * sizeof(float));
+    for (int y = y0; y < y1; y++)
+        for (int x = 0; x < m->margin; x++) plane[y * m->pitch + m->width + x] = 0;
+}
+static void clear_margins(const Map *m, float *arena, int y0, int y1) {
+    for (int c = 0; c < m->channels; c++) clear_margin(m, arena + m->at + c * m->plane, y0, y1);
+}
+
+/* Bytes to three planes of value * log2(e) / 255, for networks whose first layer is not the usual stem. */
+static void image_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out];
+    for (int c = 0; c < 3; c++)
+        for (int y = y0; y < y1; y++) {
+            float *d = w->arena + m->at + c * m->plane + y * m->pitch;
+            const uint8_t *p = w->image + (size_t)y * m->width * 3 + c;
+            for (int x = 0; x < m->width; x++) d[x] = (float)p[3 * x] * (1.442695041f / 255.0f);
+        }
+    clear_margins(m, w->arena, y0, y1);
+}
+
+/* Even and odd elements of 2 n; the last vector is moved back to end at n. */
+static void part_row(const float *p, int n, float *even, float *odd) {
+    if (n >= VL)
+        for (int x = 0; x < n; x += VL) {
+            int at = x + VL <= n ? x : n - VL;
+            V u = load(p + 2 * at), v = load(p + 2 * at + VL);
+            store(even + at, even_of(u, v));
+            store(odd + at, odd_of(u, v));
+        }
+    else if (n >= 4)
+        for (int x = 0; x < n; x += 4) {
+            int at = x + 4 <= n ? x : n - 4;
+            Four u = load_four(p + 2 * at), v = load_four(p + 2 * at + 4);
+            store_four(even + at, SHUFFLE_FOUR(u, v, 0, 2, 4, 6));
+            store_four(odd + at, SHUFFLE_FOUR(u, v, 1, 3, 5, 7));
+        }
+    else
+        for (int x = 0; x < n; x++) even[x] = p[2 * x], odd[x] = p[2 * x + 1];
+}
+
+/* Every element twice. */
+static void double_row(const float *p, int n, float *d) {
+    if (n >= VL)
+        for (int x = 0; x < n; x += VL) {
+            int at = x + VL <= n ? x : n - VL;
+            V v = load(p + at);
+            store(d + 2 * at, low_of(v, v));
+            store(d + 2 * at + VL, high_of(v, v));
+        }
+    else if (n >= 4)
+        for (int x = 0; x < n; x += 4) {
+            int at = x + 4 <= n ? x : n - 4;
+            Four v = load_four(p + at);
+            store_four(d + 2 * at, SHUFFLE_FOUR(v, v, 0, 0, 1, 1));
+            store_four(d + 2 * at + 4, SHUFFLE_FOUR(v, v, 2, 2, 3, 3));
+        }
+    else
+        for (int x = 0; x < n; x++) d[2 * x] = d[2 * x + 1] = p[x];
+}
+
+/* Even and odd columns and rows of a map, each to a plane of its own: a convolution of stride 2 reads these. Rows are those of the result. */
+static void parity_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
+    int n = m->width;
+    for (int c = 0; c < a->channels; c++)
+        for (int y = 2 * y0; y < 2 * y1; y++) {
+            const float *p = w->arena + a->at + c * a->plane + y * a->pitch;
+            float *even = w->arena + m->at + (c * 4 + (y & 1) * 2) * m->plane + (y >> 1) * m->pitch, *odd = even + m->plane;
+            part_row(p, n, even, odd);
+        }
+    clear_margins(m, w->arena, y0, y1);
+}
+
+/* Sums of two lists of planes. */
+static void add_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out];
+    const int32_t *a = w->net->taps + s->taps, *b = a + s->count;
+    for (int c = 0; c < s->count; c++)
+        for (int i = y0 * m->pitch; i < y1 * m->pitch; i++) w->arena[m->at + c * m->plane + i] = w->arena[a[c] + i] + w->arena[b[c] + i];
+    clear_margins(m, w->arena, y0, y1);
+}
+
+/* Nearest neighbour by a whole factor. Rows are those of the source. */
+static void upsample_step(const Work *w, const Step *s, int y0, int y1) {
+    const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
+    int f = s->stride;
+    for (int c = 0; c < a->channels; c++)
+        for (int y = y0; y < y1; y++) {
+            const float *p = w->arena + a->at + c * a->plane + y * a->pitch;
+            float *d = w->arena + m->at + c * m->plane + y * f * m->pitch;
+            if (f == 2) double_row(p, a->width, d);
+            else
+                for (int x = 0; x < m->width; x++) d[x] = p[x / f];
+            for (int i = 1; i < f; i++) memcpy(d + i * m->pitch, d, (size_t)m->width * sizeof(float));
+        }
+    clear_margins(m, w->arena, y0 * f, y1 * f);
+}
+
+#define LOWEST (-3.4e38f)
+
+/* One plane at any stride, by the definition. */
+static void pool_plane(const float *p, const Map *a, float *d, const Map *m, const Step *s) {
+    for (int y = 0; y < m->height; y++)
+        for (int x = 0; x < m->width; x++) {
+            float best = LOWEST;
+            for (int i = 0; i < s->kernel; i++)
+                for (int j = 0; j < s->kernel; j++) {
+                    int v = y * s->stride - s->padding + i, u = x * s->stride - s->padding + j;
+                    if (v >= 0 && v < a->height && u >= 0 && u < a->width && p[v * a->pitch + u] > best) best = p[v * a->pitch + u];
+                }
+            d[y * m->pitch + x] = best;
+        }
+}
+
+/* Copies rows from one pitch to another. A vector may reach beyond its row, which the next row repairs, but not beyond the last one. */
+static void copy_rows(const float *from, int pitch, int rows, int width, float *to, int to_pitch) {
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < width; x += VL) {
+            if (x + VL <= (rows - y) * (pitch < to_pitch ? pitch : to_pitch)) store(to + y * to_pitch + x, load(from + y * pitch + x));
+            else memcpy(to + y * to_pitch + x, from + y * pitch + x, (size_t)(width - x < VL ? width - x : VL) * sizeof(float));
+        }
+}
+
+/* One plane at stride 1: maxima along rows, then along columns, over all rows as one line, with `padding` columns and rows of LOWEST around. */
+static void pool_plane_1(const float *p, const Map *a, float *d, const Map *m, const Step *s, float *scratch) {
+    int pad = s->padding, pitch = a->width + pad + (pad == 0), rows = a->height + 2 * pad, n = rows * pitch;
+    float *pixels = scratch + pad + VL, *along = pixels + n + s->kernel + 2 * VL;
+    for (int i = -pad; i < n + pad; i++) pixels[i] = LOWEST;
+    copy_rows(p, a->pitch, a->height, a->width, pixels + pad * pitch, pitch);
+    for (int y = 0; y < rows; y++)
+        for (int x = a->width; x < pitch; x++) pixels[y * pitch + x] = LOWEST;
+    for (int i = 0; i < n; i += VL) {
+        V best = load(pixels + i - pad);
+        for (int k = 1; k < s->kernel; k++) best = max_(best, load(pixels + i - pad + k));
+        store(along + i, best);
+    }
+    for (int i = 0; i < m->height * pitch; i += VL) {
+        V best = load(along + i);
+        for (int k = 1; k < s->kernel; k++) best = max_(best, load(along + i + k * pitch));
+        store(pixels + i, best);
+    }
+    copy_rows(pixels, pitch, m->height, m->width, d, m->pitch);
+}
+
+/* Maximum over windows, which are cut off at the border: channels c0 .. c1. */
+static void pool_step(const Work *w, const Step *s, int c0, int c1) {
+    const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
+    for (int c = c0; c < c1; c++) {
+        const float *p = w->arena + a->at + c * a->plane;
+        float *d = w->arena + m->at + c * m->plane;
+        if (s->stride == 1 && m->width <= a->width) pool_plane_1(p, a, d, m, s, w->scratch);
+        else pool_plane(p, a, d, m, s);
+        clear_margin(m, d, 0, m->height);
+    }
+}

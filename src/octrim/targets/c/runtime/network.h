@@ -1,0 +1,52 @@
+/* What a network is to this program: tables of maps, steps and stages, offsets, and weights.
+
+   A map is a plane of floats per channel. Between two rows lie `margin` columns of zeros, which are the right padding of one row and the left padding
+   of the next, and there are as many rows of zeros above and below. So a convolution is a sum over taps, each a plane that is shifted by an offset;
+   the offsets of all taps stand in one table. */
+typedef struct {
+    int32_t at;     /* of the first channel's first pixel, in floats from the start of the arena */
+    int32_t plane;  /* floats from channel to channel */
+    int32_t pitch;  /* floats from row to row: width + margin */
+    int32_t channels, height, width;
+    int32_t margin;
+    int32_t padded; /* whether a window reads it, so that the margin has to be zero */
+} Map;
+
+enum Kind { IMAGE, STEM, PARITY, CONVOLUTION, WINOGRAD, PLAIN, ADD, POOL, UPSAMPLE, HEAD };
+enum Activation { LINEAR, SILU, RELU6, HARDSWISH, MISH, SIGMOID }; /* LINEAR: max(z, slope z); a slope of 1 is none, 0 is ReLU */
+
+typedef struct {
+    int32_t kind, activation;
+    int32_t rows;            /* of this step per row of its stage */
+    int32_t in, out, add;    /* maps; -1: none. add: added behind the activation */
+    int32_t taps, count;     /* first of its offsets, and how many there are; of a convolution per group */
+    int32_t weights, bias;   /* where they start */
+    int32_t slope;           /* where the slope of LINEAR stands */
+    int32_t groups, kernel, stride, padding;
+    int32_t pitch;           /* floats from row to row of what the offsets point into */
+    int32_t box, anchors;    /* HEAD: number of its first box, anchors of its level */
+} Step;
+
+/* Steps first .. first + steps - 1, done in chunks that do not depend on each other: chunk i has the rows i * size .. of `extent`, or with `planes` the channels. */
+typedef struct {
+    int32_t first, steps, chunks, size, extent, planes;
+} Stage;
+
+typedef struct {
+    int32_t height, width, boxes, values; /* of the picture; boxes found, and numbers per box */
+    int32_t arena, scratch;               /* floats for the maps, and for each thread */
+    int32_t stages;
+    const Map *maps;
+    const Step *step;
+    const Stage *stage;
+    const int32_t *taps;
+} Network;
+
+/* What a step is given. */
+typedef struct {
+    const Network *net;
+    const float *weights;
+    float *arena, *scratch;
+    const uint8_t *image; /* red, green, blue, row by row */
+    float *boxes;
+} Work;

@@ -1,0 +1,162 @@
+/* The stem, 6 x 6 with stride 2 and padding 2 on bytes, which takes more time than any other layer: it is a 3 x 3 window of stride 1 over 12 planes
+   (channel, parity of row, parity of column), and Winograd's F(4, 3) over lines times F(2, 3) over columns makes three times fewer products.
+
+   A tile is 4 x 2 results: column t of the tiles reads the columns 4t - 2 .. 4t + 5 of the picture. A line of the picture becomes 12 lines of floats,
+   one per channel, parity of the column and half (columns 4t, 4t + 1: half 0; 4t + 2, 4t + 3: half 1). */
+
+/* Lines are `length` floats apart and start at `to`; line (channel * 2 + parity) * 2 + half has the bytes 12 t + 3 (2 half + parity) + channel. */
+static void unpack(const uint8_t *from, int n, float *to, int length) {
+    int t = 0;
+#if VL == 16 && defined(__AVX512VBMI__)
+#define EVERY_12TH(k) k, k + 12, k + 24, k + 36, k + 48, k + 60, k + 72, k + 84, k + 96, k + 108, k + 120, k + 132, k + 144, k + 156, k + 168, k + 180
+    static const uint8_t places[3][64] = {{EVERY_12TH(0), EVERY_12TH(1), EVERY_12TH(2), EVERY_12TH(3)},
+                                          {EVERY_12TH(4), EVERY_12TH(5), EVERY_12TH(6), EVERY_12TH(7)},
+                                          {EVERY_12TH(8), EVERY_12TH(9), EVERY_12TH(10), EVERY_12TH(11)}};
+    static const int lines[12] = {0, 4, 8, 2, 6, 10, 1, 5, 9, 3, 7, 11};
+    for (; t + 16 <= n; t += 16) {
+        __m512i a = _mm512_loadu_si512(from + 12 * t), b = _mm512_loadu_si512(from + 12 * t + 64), c = _mm512_loadu_si512(from + 12 * t + 128);
+        UNROLL for (int g = 0; g < 3; g++) {
+            __m512i place = _mm512_loadu_si512(places[g]), p = _mm512_permutex2var_epi8(a, place, b);
+            p = _mm512_mask_permutexvar_epi8(p, _mm512_movepi8_mask(place), place, c);
+            float *o = to + t;
+            _mm512_storeu_ps(o + lines[4 * g] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_castsi512_si128(p))));
+            _mm512_storeu_ps(o + lines[4 * g + 1] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 1))));
+            _mm512_storeu_ps(o + lines[4 * g + 2] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 2))));
+            _mm512_storeu_ps(o + lines[4 * g + 3] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 3))));
+        }
+    }
+#elif defined(__SSE4_1__)
+    __m128i places[3][3]; /* third of 48 bytes, channel: four bytes for each column mod 4 */
+    for (int part = 0; part < 3; part++)
+        for (int c = 0; c < 3; c++) {
+            uint8_t place[16];
+            for (int i = 0; i < 16; i++) {
+                int k = 12 * (i % 4) + 3 * (i / 4) + c - 16 * part;
+                place[i] = k >= 0 && k < 16 ? (uint8_t)k : 128;
+            }
+            places[part][c] = _mm_loadu_si128((const void *)place);
+        }
+    for (; t + 4 <= n; t += 4) {
+        const uint8_t *s = from + 12 * t;
+        __m128i p = _mm_loadu_si128((const void *)s), q = _mm_loadu_si128((const void *)(s + 16)), r = _mm_loadu_si128((const void *)(s + 32));
+        for (int c = 0; c < 3; c++) {
+            __m128i z = _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(p, places[0][c]), _mm_shuffle_epi8(q, places[1][c])), _mm_shuffle_epi8(r, places[2][c]));
+            float *o = to + c * 4 * length + t;
+            _mm_storeu_ps(o, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(z)));
+            _mm_storeu_ps(o + 2 * length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 4))));
+            _mm_storeu_ps(o + length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 8))));
+            _mm_storeu_ps(o + 3 * length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 12))));
+        }
+    }
+#elif defined(__aarch64__)
+    for (; t + 4 <= n; t += 4) {
+        uint8x16x3_t colours = vld3q_u8(from + 12 * t);
+        for (int c = 0; c < 3; c++) {
+            uint8x8x2_t parity = vuzp_u8(vget_low_u8(colours.val[c]), vget_high_u8(colours.val[c]));
+            for (int q = 0; q < 2; q++) {
+                uint8x8x2_t half = vuzp_u8(parity.val[q], parity.val[q]);
+                for (int h = 0; h < 2; h++)
+                    vst1q_f32(to + ((c * 2 + q) * 2 + h) * length + t, vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(half.val[h])))));
+            }
+        }
+    }
+#endif
+    for (; t < n; t++)
+        for (int c = 0; c < 3; c++)
+            for (int q = 0; q < 2; q++)
+                for (int h = 0; h < 2; h++) to[((c * 2 + q) * 2 + h) * length + t] = from[12 * t + 3 * (2 * h + q) + c];
+}
+
+/* Products of up to 8 channels, m: [4][6][8][width], to 4 x 2 results per tile. Where `split`, columns and rows of the result go to planes by parity.
+   out: the first channel's place for tile 0. */
+INLINE void stem_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch, int split) {
+    for (int c = 0; c < left; c++)
+        for (int j = 0; j < width; j += VL) {
+            V even[6], odd[6], first[4], second[4];
+            UNROLL for (int k = 0; k < 6; k++) {
+                const float *p = m + (k * 8 + c) * width + j;
+                V a = load(p), b = load(p + 48 * width), d = load(p + 96 * width), e = load(p + 144 * width);
+                even[k] = a + b + d;
+                odd[k] = b - d - e;
+            }
+            lines_out(even, splat(bias[c]), first);
+            lines_out(odd, splat(bias[c]), second);
+            UNROLL for (int i = 0; i < 4; i++) {
+                first[i] = fused(activation, slope, first[i]);
+                second[i] = fused(activation, slope, second[i]);
+            }
+            if (split) {
+                float *o = out + 4 * c * plane + j;
+                UNROLL for (int i = 0; i < 4; i++) {
+                    store(o + (i & 1) * 2 * plane + (i >> 1) * pitch, first[i]);
+                    store(o + ((i & 1) * 2 + 1) * plane + (i >> 1) * pitch, second[i]);
+                }
+            } else {
+                float *o = out + c * plane + 2 * j;
+                UNROLL for (int i = 0; i < 4; i++) {
+                    store(o + i * pitch, low_of(first[i], second[i]));
+                    store(o + i * pitch + VL, high_of(first[i], second[i]));
+                }
+            }
+        }
+}
+
+/* Scratch, in lines of `length` floats that begin 16 floats in: 2 x 6 x 12 lines of pixels (parity of the row, row mod 6, line), 4 x 6 x 12 lines
+   transformed over columns and lines. */
+INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out];
+    int split = s->stride == 2, channels = split ? m->channels / 4 : m->channels, at = m->at, plane = m->plane, pitch = m->pitch;
+    int picture = w->net->width, columns = picture / 4, length = (columns + 15) / 16 * 16 + 32, rows = w->net->height / 2;
+    float *pixels = w->scratch + 16, *d = pixels + 144 * length;
+    float products[24 * 8 * 2 * VL] __attribute__((aligned(64)));
+    const int32_t *taps = w->net->taps + s->taps;
+    V slope = splat(w->weights[s->slope]);
+    for (int y = y0, next = y0 - 1; y < y1; y += 4, next = y + 1) { /* next: first line that is not unpacked yet */
+        for (int q = 0; q < 2; q++) {
+            float *ring = pixels + q * 72 * length;
+            for (int row = next; row < y + 5; row++) {
+                float *to = ring + (row + 6) % 6 * 12 * length;
+                if (row < 0 || row >= rows) memset(to - 16, 0, (size_t)(12 * length) * sizeof(float));
+                else unpack(w->image + (size_t)(2 * row + q) * (size_t)picture * 3, columns, to, length);
+                for (int i = 0; i < 12; i++) to[i * length - 1] = to[i * length + columns] = 0; /* behind the border of the picture */
+            }
+            const float *from[6];
+            for (int k = 0; k < 6; k++) from[k] = ring + (y + 5 + k) % 6 * 12 * length;
+            for (int i = 0; i < 6; i++) { /* channel * 2 + parity of the column */
+                for (int t = 0; t < columns; t += VL) {
+                    V tiles[4][6]; /* F(2, 3) over columns of each line */
+                    UNROLL for (int k = 0; k < 6; k++) {
+                        const float *p = from[k] + i * 2 * length + t;
+                        V even = load(p), odd = load(p + length);
+                        tiles[0][k] = load(p + length - 1) - odd;
+                        tiles[1][k] = even + odd;
+                        tiles[2][k] = odd - even;
+                        tiles[3][k] = even - load(p + 1);
+                    }
+                    float *to = d + (q * 6 + i) * length + t;
+                    UNROLL for (int k = 0; k < 4; k++)
+                        lines_in(tiles[k][0], tiles[k][1], tiles[k][2], tiles[k][3], tiles[k][4], tiles[k][5], to + k * 72 * length, 12 * length);
+                }
+            }
+        }
+        for (int c = 0; c < channels; c += 8) {
+            const float *u = w->weights + s->weights + c * 24 * 12, *bias = w->weights + s->bias + c;
+            float *out = w->arena + at + (split ? 4 * c * plane + y / 2 * pitch : c * plane + y * pitch);
+            int left = channels - c < 8 ? channels - c : 8;
+            for (int t = 0; t < columns;) { /* by two vectors, whose products stay in the first cache */
+                int vectors = next_vectors(columns - t, columns, 2), width = vectors * VL, from = t + width <= columns ? t : columns - width;
+                for (int k = 0; k < 24; k++)
+                    PICK(raw, vectors)(d + k * 12 * length + from, taps, 12, u + k * 96, NULL, 0, products + k * 8 * width, width, NULL, 0, left);
+                stem_out(activation, products, width, left, bias, slope, out + (split ? from : 2 * from), plane, pitch, split);
+                t = from + width;
+            }
+        }
+    }
+    clear_margins(m, w->arena, split ? y0 / 2 : y0, split ? y1 / 2 : y1);
+}
+KERNEL void stem_silu(const Work *w, const Step *s, int y0, int y1) { stem(SILU, w, s, y0, y1); }
+KERNEL void stem_linear(const Work *w, const Step *s, int y0, int y1) { stem(LINEAR, w, s, y0, y1); }
+static void stem_step(const Work *w, const Step *s, int y0, int y1) {
+    if (s->activation == SILU) stem_silu(w, s, y0, y1);
+    else stem_linear(w, s, y0, y1);
+}

@@ -1,0 +1,72 @@
+/* Winograd's F(4, 3) over lines: four lines of results from six lines of pixels by six products per tap instead of twelve. */
+INLINE void lines_in(V a, V b, V c, V d, V e, V f, float *to, int step) {
+    V four = splat(4.0f), minus_four = splat(-4.0f), minus_five = splat(-5.0f), two = splat(2.0f), minus_two = splat(-2.0f);
+    V t0 = fma_(minus_four, b, d), t1 = fma_(minus_four, c, e), t2 = d - b, t3 = e - c;
+    store(to, fma_(four, a, fma_(minus_five, c, e)));
+    store(to + step, t1 + t0);
+    store(to + 2 * step, t1 - t0);
+    store(to + 3 * step, fma_(two, t2, t3));
+    store(to + 4 * step, fma_(minus_two, t2, t3));
+    store(to + 5 * step, fma_(four, b, fma_(minus_five, d, f)));
+}
+INLINE void lines_out(const V *m, V bias, V *y) {
+    V s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4], sum = s + bias, difference = d + bias;
+    y[0] = m[0] + s2 + sum;
+    y[1] = fma_(splat(2.0f), d2, difference);
+    y[2] = fma_(splat(4.0f), s2, sum);
+    y[3] = fma_(splat(8.0f), d2, m[5] + difference);
+}
+INLINE V fused(int activation, V slope, V z) { return activation == SILU ? silu(z) : max_(z, slope * z); }
+
+/* The products of `left` channels, m: [6][8][width], to four lines of results. */
+INLINE void winograd_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch,
+                         const float *add, int add_plane) {
+    for (int c = 0; c < left; c++)
+        for (int j = 0; j < width; j += VL) {
+            V products[6], y[4];
+            UNROLL for (int k = 0; k < 6; k++) products[k] = load(m + (k * 8 + c) * width + j);
+            lines_out(products, splat(bias[c]), y);
+            UNROLL for (int i = 0; i < 4; i++) {
+                y[i] = fused(activation, slope, y[i]);
+                if (add) y[i] += load(add + c * add_plane + i * pitch + j);
+                store(out + c * plane + i * pitch + j, y[i]);
+            }
+        }
+}
+
+/* 3 x 3, stride 1. d: [6][inputs][line], the transformed pixels of four lines; taps point into it, and behind them stand the planes of the inputs. */
+INLINE void winograd(const int activation, const Work *w, const Step *s, int y0, int y1) {
+    const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
+    const int32_t *taps = w->net->taps + s->taps, *planes = taps + s->count;
+    int inputs = s->count / 3, line = (m->width + 2 + 31) / 16 * 16, n = m->width, pitch = m->pitch;
+    float *d = w->scratch, products[6 * 8 * PV * VL] __attribute__((aligned(64)));
+    V slope = splat(w->weights[s->slope]);
+    for (int y = y0; y < y1; y += 4) {
+        for (int i = 0; i < inputs; i++)
+            for (int x = 0; x < n + 2; x += VL) {
+                const float *p = w->arena + planes[i] + (y - 1) * pitch - 1 + x;
+                lines_in(load(p), load(p + pitch), load(p + 2 * pitch), load(p + 3 * pitch), load(p + 4 * pitch), load(p + 5 * pitch),
+                         d + i * line + x, inputs * line);
+            }
+        for (int c = 0; c < m->channels; c += 8) {
+            const float *u = w->weights + s->weights + c * 6 * s->count, *bias = w->weights + s->bias + c;
+            float *out = w->arena + m->at + c * m->plane + y * pitch;
+            const float *add = r ? w->arena + r->at + c * r->plane + y * pitch : NULL;
+            int left = m->channels - c < 8 ? m->channels - c : 8, add_plane = r ? r->plane : 0;
+            for (int x = 0; x < n;) {
+                int vectors = next_vectors(n - x, n, PV), width = vectors * VL, at = x + width <= n ? x : n - width;
+                for (int k = 0; k < 6; k++)
+                    PICK(raw, vectors)(d + k * inputs * line + at, taps, s->count, u + k * s->count * 8, NULL, 0, products + k * 8 * width, width, NULL, 0, left);
+                winograd_out(activation, products, width, left, bias, slope, out + at, m->plane, pitch, add ? add + at : NULL, add_plane);
+                x = at + width;
+            }
+        }
+    }
+    clear_margins(m, w->arena, y0, y1);
+}
+KERNEL void winograd_silu(const Work *w, const Step *s, int y0, int y1) { winograd(SILU, w, s, y0, y1); }
+KERNEL void winograd_linear(const Work *w, const Step *s, int y0, int y1) { winograd(LINEAR, w, s, y0, y1); }
+static void winograd_step(const Work *w, const Step *s, int y0, int y1) {
+    if (s->activation == SILU) winograd_silu(w, s, y0, y1);
+    else winograd_linear(w, s, y0, y1);
+}

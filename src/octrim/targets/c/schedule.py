@@ -1,0 +1,103 @@
+"""Stages, between which threads wait for each other, and the chunks of a stage, which do not depend on each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octrim.targets.c.lowering import Kind, Op
+from octrim.targets.c.maps import Map
+
+# Chunks that a stage has at least and aims at, and the pixels below which one is too short to share out.
+_WANTED, _FEWEST_PIXELS = 8, 192
+_FEWEST_PIXELS_OF_TWO = 64
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that a thread does one after the other for one chunk.
+
+    size: rows of the smallest map, or with `planes` channels, per chunk. extent: how many there are.
+    """
+
+    ops: tuple[Op, ...]
+    chunks: int
+    size: int
+    extent: int
+    planes: bool
+
+
+def scheduled(ops: Sequence[Op]) -> list[Stage]:
+    """All steps in stages; sets the stages in which every map is needed."""
+    producer = {op.out: op for op in ops if op.out is not None}
+    members: list[list[Op]] = []
+    for op in ops:
+        first = max((producer[m].stage + (0 if _follows(op, m, producer[m]) else 1) for m in op.reads), default=0)
+        while first < len(members) and not _fits(op, members[first]):
+            first += 1
+        if first == len(members):
+            members.append([])
+        members[first].append(op)
+        op.stage = first
+    for op in ops:
+        if op.out is not None:
+            op.out.first = op.out.last = op.stage
+    for op in ops:
+        for m in op.reads:
+            m.last = max(m.last, op.stage)
+    return [_stage(group) for group in members]
+
+
+def _follows(op: Op, m: Map, producer: Op) -> bool:
+    """Whether a step may come behind the one that makes `m` without waiting for the other chunks."""
+    if Kind.POOL in (op.kind, producer.kind):
+        return op.kind == producer.kind
+    by_windows = op.reads[:-1] if op.add is m else op.reads
+    return op.near or m not in by_windows
+
+
+def _fits(op: Op, group: Sequence[Op]) -> bool:
+    """Whether a step can be shared out by the same chunks: pools by channels, all else by rows of which the smallest map's are whole multiples."""
+    if not group:
+        return True
+    if Kind.POOL in (op.kind, group[0].kind):
+        return op.kind == group[0].kind and op.rows == group[0].rows
+    rows = [other.rows for other in group] + [op.rows]
+    return all(count % min(rows) == 0 for count in rows)
+
+
+def _stage(group: Sequence[Op]) -> Stage:
+    if group[0].kind == Kind.POOL:
+        channels = group[0].rows
+        size = -(-channels // min(_WANTED, channels))
+        return Stage(tuple(group), -(-channels // size), size, channels, True)
+    base = min(op.rows for op in group)
+    size = _rows_per_chunk(group, base)
+    return Stage(tuple(group), -(-base // size), size, base, False)
+
+
+def _rows_per_chunk(group: Sequence[Op], base: int) -> int:
+    """Rows of the smallest map in a chunk: about `_WANTED` chunks, an even number of them where that is near, none too short."""
+    align = 1
+    for op in group:
+        if op.kind in (Kind.STEM, Kind.WINOGRAD):  # tiles of four rows
+            align = math.lcm(align, 4 // math.gcd(4, op.rows // base))
+    # Splits halve rows, so these are whole; a width is that of the widest map, in pixels per row of the smallest.
+    widest = max(op.rows // base * _width(op) for op in group)
+    size = max(base // _WANTED, -(-_FEWEST_PIXELS // widest), 1)
+    size = min(-(-size // align) * align, base)
+    units, wanted = -(-base // align), base / size
+    even = [count for count in range(2, units + 1, 2) if units % count == 0 and base % align == 0]
+    best = min(even, key=lambda count: abs(math.log(count / wanted)), default=0)
+    if wanted > 1.5 and best and wanted / 4 < best < 3 * wanted:
+        return base // best
+    if base >= 2 and base * widest >= 2 * _FEWEST_PIXELS_OF_TWO:
+        size = -(-base // max(2, 2 * round(wanted / 2)))
+        return min(-(-size // align) * align, base)
+    return base
+
+
+def _width(op: Op) -> int:
+    m = op.out or op.reads[0]
+    return m.width
