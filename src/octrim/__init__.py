@@ -3,7 +3,7 @@
 model = octrim.load("yolov5n.pt")
 small = octrim.prune(model, octrim.plan(model, keep="1/2", align=8))
 small.save("small.safetensors")
-for detections in small.predict("bus.jpg"):
+for detections in octrim.Detector(small).predict("bus.jpg"):
     print(detections.summary())
 """
 

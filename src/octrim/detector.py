@@ -105,10 +105,6 @@ class Detector:
         return cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None], box
 
 
-def predict_once(model: Model, source: Any, **options: Any) -> list[Detections]:
-    return Detector(model, **options).predict(source)
-
-
 def _class_number(label: int | str, names: Sequence[str]) -> int:
     """The number of a class that is named or numbered. Raises InputError for one that the network does not have."""
     if isinstance(label, str):

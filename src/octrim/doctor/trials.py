@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octrim.errors import InputError
-from octrim.targets.table import TARGETS
+from octrim.targets.table import TARGETS, live_targets
 from octrim.targets.target import Order, Target
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def _pygame() -> Iterator[Check]:
 
 def trials() -> dict[str, Callable[[], Iterator[Check]]]:
     """Everything that is tried, by name: the machine, the libraries, the runtime of every target, and what training and Pong need."""
-    targets = {one.program: functools.partial(_target, one) for one in TARGETS.values()}
+    ordered = dict.fromkeys((*live_targets().values(), *TARGETS.values()))  # the default runtime first
+    targets = {one.program: functools.partial(_target, one) for one in ordered}
     return {"machine": _machine, "libraries": _libraries, "GPU": _gpu, **targets, "PaddlePaddle": _paddle, "pygame": _pygame}
 
 

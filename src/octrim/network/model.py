@@ -58,15 +58,6 @@ class Model:
             raise InputError(f"tensor {min(unknown)} belongs to no row of the table")
         Scales(self.network, self.scales)  # raises for what does not fit
 
-    def predict(self, source: Any, **options: Any) -> list[Any]:
-        """Detections in `source`, one `Detections` per picture or frame: see `octrim.Detector.predict` for the options.
-
-        The network is prepared on every call; keep an `octrim.Detector` where that matters.
-        """
-        from octrim.detector import predict_once  # the one import that points up: users expect `load(..).predict(..)`
-
-        return predict_once(self, source, **options)
-
     def save(self, path: str | Path) -> None:
         """Write the model file, whole or not at all. The same model gives the same bytes on every run.
 
