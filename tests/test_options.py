@@ -146,7 +146,7 @@ def test_choices_are_those_of_the_tables_that_run_them() -> None:
         ("finetune lr0=nan --data nothing", "octrim finetune: error: lr0 is nan, expected more than 0"),
         ("sparsify --strength inf", "octrim sparsify: error: --strength is inf, expected 0 to 1000000"),
         ("train --batch-size 0", "octrim train: error: --batch-size is 0, expected 1 to 65536"),
-        ("train batch_size=0", "octrim train: error: batch_size is 0, expected 1 to 65536"),
+        ("train nominal_batch=0", "octrim train: error: nominal_batch is 0, expected 1 to 65536"),
         ("val --conf-thres=1.5", "octrim val: error: --conf-thres is 1.5, expected 0 to 1"),
         ("prune --cfg yolov5n --keep 2", "octrim prune: error: --keep is 2, expected more than 0 and at most 1"),
         ("prune --cfg yolov5n keep=nan", "octrim prune: error: keep is 'nan', expected a fraction"),

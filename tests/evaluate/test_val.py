@@ -183,7 +183,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """`octrim val` over the scene, with the session that knows."""
     data = scene(tmp_path)
     data.report.add("box outside the picture, clipped", "3.txt:1")
-    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: data)
+    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_, **__: data)
     monkeypatch.setattr(opening, "open_session", lambda *_: Seer())
     monkeypatch.chdir(tmp_path)
     return data
@@ -243,7 +243,7 @@ def test_command_without_anything_to_find(answers: Dataset, capsys: pytest.Captu
 
 def test_names_are_no_markup(answers: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("[bold]red[/bold]", "$x_{$", "_日本")
-    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_: replace(answers, names=names))
+    monkeypatch.setattr(octrim.data.open, "open_dataset", lambda *_, **__: replace(answers, names=names))
     monkeypatch.setattr(opening, "open_session", lambda *_: Seer(names))
     assert main(["val", "--weights", "w", "--data", "d", "--bootstrap", "0"]) == 0
     printed = capsys.readouterr().out

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from octrim.atomic import named, write_bytes, write_text
+from octrim.atomic import named, write_bytes
 from octrim.data.dataset import Dataset
-from octrim.data.open import open_labelled
-from octrim.data.pictures import Readable
 from octrim.data.scenes import drawn_scene
-from octrim.data.sources import open_source
-from octrim.deploy.compare import Comparison, Limits, compare, fitted, judge, limits_of
+from octrim.deploy.compare import Limits, compare, fitted, judge, limits_of
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
-from octrim.network.options import image_size, model_from
-from octrim.runs import Run, new_run, wide_console
+from octrim.network.options import image_size
 from octrim.targets.opening import open_session
 from octrim.targets.session import Session
 from octrim.targets.table import TARGETS, program
 from octrim.targets.table import target as target_named
 from octrim.targets.target import Batch, Order, Target
 from octrim.targets.tensorrt.options import EngineOptions
-from octrim.targets.tensorrt.options import Progress as BuildProgress
-
-if TYPE_CHECKING:
-    from octrim.commands import Export
-
-__all__ = ["FORMATS", "ExportReport", "export", "export_command"]
 
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
 """What every machine can write and run."""
@@ -117,7 +101,7 @@ def export(
         report = ExportReport(str(path), format, precision, *size, batch, 0, {}, not_compared=obstacle)
         if obstacle is None:
             report = _compared(report, model, made, target, fitted(pictures, *size), verify, data)
-        files = _place(made, path)
+        files = place(made, path)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return replace(report, bytes=sum(file.stat().st_size for file in files), sha256=digests)
 
@@ -181,7 +165,7 @@ def _maps(reference: Session, session: Session, data: Dataset, limits: Limits, n
     return expected, given
 
 
-def _place(made: Path, path: Path) -> list[Path]:
+def place(made: Path, path: Path) -> list[Path]:
     """Move what passed to where it belongs, whole file by whole file; other files in a folder stay."""
     if made.is_dir():
         path.mkdir(exist_ok=True)
@@ -191,103 +175,3 @@ def _place(made: Path, path: Path) -> list[Path]:
     for source, target in pairs:
         write_bytes(target, source.read_bytes())
     return [target for _, target in pairs]
-
-
-def export_command(config: Export) -> None:
-    """`octrim export`."""
-    model = model_from(config)
-    batch = _batch(config)
-    pictures, failures = _pictures(config.source)
-    data = None if config.data is None else open_labelled(config.data, config.split, model.names)
-    ending = target_named(config.format).ending
-    name = f"model{ending}" if ending else config.format
-    with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison
-        with _progress() as progress:
-            report = export(
-                model,
-                Path(folder) / name,
-                config.format,
-                config.precision,
-                config.imgsz,
-                batch,
-                pictures,
-                config.verify,
-                data,
-                EngineOptions(config.pad_channels, config.workspace, config.builder_level, config.timing_cache, progress, config.high_precision),
-            )
-        run = new_run(config)
-        for line in failures:
-            run.print(f"left out: {line}")
-        target = run.path / name
-        if target.is_dir():  # --exist-ok
-            shutil.rmtree(target)
-        _place(Path(report.path), target)
-    report = replace(report, path=str(target))
-    write_text(run.path / "export.json", json.dumps(asdict(report), indent=1))
-    _print(run, report, config.verify)
-
-
-def _batch(config: Export) -> Batch:
-    """What --batch and --dynamic ask for, as `export` takes it."""
-    counts = list(config.batch)
-    if len(counts) == 3 and not config.dynamic:
-        return counts[0], counts[1], counts[2]
-    if len(counts) != 1:
-        raise InputError("--batch takes a number, or three for an engine without --dynamic: fewest, typical, most")
-    if not config.dynamic:
-        return counts[0]
-    if target_named(config.format).any_batch:
-        return None
-    return None if counts[0] == 1 else (1, counts[0], counts[0])  # a full batch is what is in a hurry
-
-
-def _pictures(source: str | None) -> tuple[list[np.ndarray] | None, list[str]]:
-    """The first 32 pictures of the source that can be read, and a line for each other. Raises InputError where none can, and for a video."""
-    if source is None:
-        return None, []
-    opened = open_source(source)
-    if opened.video is not None:
-        raise InputError(f"{source}: expected pictures to compare on")
-    readable = Readable([str(path) for path in opened.pictures])
-    pictures = list(islice(readable, 32))
-    if not pictures:
-        readable.require()
-    return pictures, readable.failures
-
-
-@contextmanager
-def _progress() -> Iterator[BuildProgress]:
-    """A bar per phase of the building of an engine; it takes minutes."""
-    console = wide_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=total)
-            progress.update(tasks[phase], completed=done, total=total)
-
-        yield show
-
-
-def _print(run: Run, report: ExportReport, verify: bool) -> None:
-    few_and_many = report.batch if isinstance(report.batch, tuple) else None
-    count = f"{few_and_many[0]} to {few_and_many[2]}" if few_and_many else report.batch or "any"
-    layout = f"{report.height} x {report.width} x 3, uint8" if report.format == "tensorrt" else f"3 x {report.height} x {report.width}"
-    run.print(f"{report.path}: {report.format} {report.precision}, {report.bytes / 1e6:.2f} MB, input {count} x {layout}")
-    if report.not_compared is not None:
-        run.print(f"not compared with anything: {report.not_compared}")
-        return
-    run.print(
-        f"compared with {report.reference} on {report.pictures} pictures in {report.runtime}: "
-        f"largest difference {report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"
-    )
-    if verify:
-        found = Comparison(parts=report.parts)
-        run.print(found.table())
-        boxes = f"{report.matched} of the {report.boxes} boxes of either agree, mean IoU {report.iou:.4f}" if report.boxes else "neither found a box"
-        run.print(f"{boxes}; scores differ by {report.energy:.2g} of their magnitude")
-    if report.map is not None:
-        run.print(f"mAP50-95 {report.map[1]:.4f}, {report.reference} {report.map[0]:.4f}")
-    run.print(f"next: octrim predict --weights {report.path} --source PICTURE")
