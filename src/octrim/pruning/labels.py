@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,8 +53,9 @@ def is_depthwise(row: Row, input_channels: int) -> bool:
     return row.groups == row.channels == input_channels and row.groups > 1
 
 
+@lru_cache(maxsize=4)  # plan, cut, repair and criteria each ask for the labels of the same network
 def channel_labels(network: Network) -> ChannelLabels:
-    """Labels of every row's output, and the groups they form."""
+    """Labels of every row's output, and the groups they form; every call with the same network gives the same, read-only arrays."""
     ops = _LabelOps()
     image = ops.new(network.rows[0])
     ops.protect(image, "the picture's own channels")
@@ -61,7 +63,10 @@ def channel_labels(network: Network) -> ChannelLabels:
     roots = ops.roots()
     labels = {name: roots[values] for name, values in ops.labels.items()}
     reasons = {int(roots[label]): reason for label, reason in ops.protected.items()}
-    return ChannelLabels(labels, _groups(network, labels, reasons), len(roots))
+    groups = _groups(network, labels, reasons)
+    for array in (*labels.values(), *(group.labels for group in groups)):
+        array.setflags(write=False)
+    return ChannelLabels(labels, groups, len(roots))
 
 
 class _LabelOps:
