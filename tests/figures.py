@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+
+from tests.unrendered import sitecustomize
 
 
 @contextmanager
 def unrendered_figures() -> Iterator[None]:
-    """Matplotlib writes every figure of this process as one white pixel."""
-    pixel = cv2.imencode(".png", np.full((1, 1, 3), 255, np.uint8))[1].tobytes()
+    """Matplotlib writes every figure of this process, and of those that it starts, as one white pixel."""
+    folder = str(Path(sitecustomize.__file__).parent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: Path(file).write_bytes(pixel))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")])))
+        patch.setattr("matplotlib.figure.Figure.savefig", sitecustomize.write_pixel)
         yield

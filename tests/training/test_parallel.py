@@ -25,6 +25,8 @@ from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.schedule import Schedule
 from tests.training.conftest import COUNTS, draw_shapes
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 EPOCHS, BATCH, SIDE = 2, 8, 64
 ACCUMULATE = 4
 """Batches per optimizer step, of 6 batches in all: the second step is incomplete."""

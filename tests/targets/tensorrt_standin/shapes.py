@@ -291,8 +291,8 @@ def _dequantize(node: Node, inputs: Sequence[Spec]) -> Spec:
     need(target in FLOATS, f"dequantized to {target}, expected {' or '.join(FLOATS)}")
     need(scale.dtype == target, f"scale of type {scale.dtype} for an output of type {target}")
     need(scale_axis(node, x, scale) in (None, 0), "weights of a convolution have a scale per output channel, axis 0")
-    same = x.scale is None or np.array_equal(x.scale, scale.value if scale.value is not None else ())
-    need(same, f"dequantized with another scale than it was quantized with: {scale.value} and {x.scale}")
+    if x.scale is not None and not np.array_equal(x.scale, scale.value if scale.value is not None else ()):
+        raise RefusedError(f"dequantized with another scale than it was quantized with: {scale.value} and {x.scale}")
     return Spec(x.shape, target)
 
 
