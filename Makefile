@@ -5,21 +5,28 @@ WORKERS ?= auto
 ENV := .venv
 PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint all-tests quick-tests clean
 
 demo: $(ENV)/.demo
 	$(ENV)/bin/octrim compress
 
-test: lint
-	$(PYTEST)
+# Types are checked while the tests run.
+test: $(ENV)/.test
+	$(MAKE) --jobs 2 lint all-tests
 
-check: lint
-	$(PYTEST) -m "not slow"
+check: $(ENV)/.test
+	$(MAKE) --jobs 2 lint quick-tests
 
 lint: $(ENV)/.test
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/basedpyright
+
+all-tests: $(ENV)/.test
+	$(PYTEST)
+
+quick-tests: $(ENV)/.test
+	$(PYTEST) -m "not slow"
 
 $(ENV)/bin/python:
 	$(PYTHON) -m venv $(ENV)
