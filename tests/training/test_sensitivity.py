@@ -310,7 +310,7 @@ def test_a_killed_run_resumes_to_the_same_results(tiny_weights: Path, shapes: Pa
     [
         (["--data", "nowhere"], "nowhere"),
         (["--pictures", "0"], "pictures is 0, expected 1 or more"),
-        (["--batch", "0"], "batch is 0, expected 1 or more"),
+        (["--batch", "0"], "--batch is 0, expected 1 to 65536"),
         (["--tolerance", "-1"], "tolerance is -1"),
         (["--split", "odd"], "odd"),
         (["--seed", "-1"], "seed is -1"),
