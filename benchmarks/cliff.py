@@ -18,9 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from octrim.data.open import open_dataset
+from octrim.data.pictures import Readable, letterboxed
 from octrim.evaluate.val import evaluate
 from octrim.network.model import load
-from octrim.pruning.command import letterboxed, picture_paths
+from octrim.pruning.command import picture_paths
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.plan import plan
@@ -45,7 +46,7 @@ def main() -> None:
     results = options.out / "results.jsonl"
     model = load(options.weights)
     dataset = open_dataset(options.data, "val", model.names)
-    pictures = letterboxed(picture_paths(options.repair_on, 200, 0), options.side, options.side)
+    pictures = list(letterboxed(Readable(picture_paths(options.repair_on, 200, 0)), options.side, options.side))
     done = {tuple(line["key"]): line for line in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
 
     def measured(key: tuple, network) -> None:

@@ -66,3 +66,9 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
                 yield from (place / above for above in (own, *own.parents))
             else:  # a group outside of what is mounted here
                 yield place
+
+
+def cache_folder() -> Path:
+    """OcTrim's folder for what can be made again: `$XDG_CACHE_HOME/octrim`, or `~/.cache/octrim`. It need not exist."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)

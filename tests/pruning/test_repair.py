@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octrim.backends.numpy import NumpyOps, activate, convolution
-from octrim.network.model import Model
+from octrim.cli import main
+from octrim.errors import InputError
+from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
+from octrim.pruning.maps import Maps
 from octrim.pruning.moments import activation_moments
 from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated, recalibrated, reconstructed
@@ -200,6 +209,75 @@ def test_reconstruction_of_redundant_channels_is_exact() -> None:
         strict=True,
     ):
         assert ((one - other) ** 2).mean() < 1e-2 * ((one - plain) ** 2).mean()
+
+
+@pytest.mark.parametrize("repair", [recalibrated, reconstructed])
+def test_memory_does_not_grow_with_the_pictures(repair: Callable[..., Model]) -> None:
+    """NumPy's peak, which is what Python sees of it; `benchmarks/repair_memory.py` measures the whole process."""
+    rows = (
+        Row("images", "image", channels=3),
+        Row("a", "conv", ("images",), 8, 3, padding=1, norm=True, activation="silu"),
+        Row("b", "conv", ("a",), 8, 3, 8, 1, norm=True),
+        Row("level", "conv", ("b",), 6, bias=True),
+        Row("detect", "detect", ("level",)),
+    )
+    model = lively_model(Network(rows, (((8.0, 8.0),),)))
+    made = plan(model, "1/2", 1, "l2", image_size=(64, 64))
+    cut = prune(model, made)
+    peaks = []
+    for count in (8, 64):
+        images = iter(pictures(count))
+        tracemalloc.start()
+        repair(model, made, cut, images)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_without_pictures_nothing_is_repaired() -> None:
+    model = lively_model(yolov5_network("yolov5n", 3))
+    made = plan(model, "1/2", 8)
+    for repair in (recalibrated, reconstructed):
+        with pytest.raises(InputError, match="needs pictures"):
+            repair(model, made, prune(model, made), pictures(0))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
+def test_a_disk_without_room_for_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    maps = Maps()
+    maps.add(np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(InputError, match="cannot keep the feature maps"):
+            maps.add(np.zeros((100, 3, 2, 2), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list((tmp_path / "octrim").iterdir())  # the file has no name
+
+
+def test_one_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "model.safetensors"
+    lively_model(yolov5_network("yolov5n", 3)).save(weights)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(pictures(3)):
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    (folder / "1.png").write_bytes(b"nothing of the kind")
+    command = ["prune", "--weights", str(weights), "--imgsz", "64", "--recalibrate", str(folder), "--reconstruct", str(folder)]
+    assert main([*command, "--project", str(tmp_path), "--name", "run"]) == 0
+    assert capsys.readouterr().out.count("left out: " + str(folder / "1.png")) == 1
+    lineage = load(tmp_path / "run" / "model.safetensors").lineage
+    assert [(step["action"], step["pictures"]) for step in lineage[-2:]] == [("reconstruct", 2), ("recalibrate", 2)]
+    for name in ("0.png", "2.png"):
+        (folder / name).write_bytes(b"")
+    assert main([*command, "--project", str(tmp_path), "--name", "second"]) == 2
+    assert "none of the 3 pictures can be read" in capsys.readouterr().err and not (tmp_path / "second").exists()
 
 
 def test_repairs_are_reproducible_and_leave_their_input_alone() -> None:

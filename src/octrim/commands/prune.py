@@ -35,11 +35,11 @@ class Prune(Weights, Folder):
     compensate: bool = False
     """Put the constant that each cut channel stood for into its consumers."""
     reconstruct: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures (folder, glob, data set) on which the weights behind each cut are fitted to what the original computes."""
+    """Pictures (folder, glob, data set) on which the weights behind each cut are fitted to what the original computes; feature maps wait on disk."""
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures (folder, glob, data set) on which batch-norm statistics are moved by as much as the cut has moved them."""
+    """Pictures (folder, glob, data set) on which batch-norm statistics are moved by as much as the cut has moved them; feature maps wait on disk."""
     pictures: Annotated[int, Range(1)] = 200
-    """Largest number of pictures used by --reconstruct, --recalibrate and the criterion taylor."""
+    """Largest number of pictures used by --reconstruct, --recalibrate and the criterion taylor; memory does not grow with it."""
     dry_run: bool = False
     """Show and write the plan, and cut nothing."""
 

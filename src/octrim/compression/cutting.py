@@ -92,8 +92,11 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
     preset, seed = job.start.preset, job.start.config.seed
     dead = all(_are_dead(model, conv, _gone(made, conv)) for conv in model.network.convs)
     fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
-    pictures = _training_pictures(job, model.image_size) if fit or move else None
-    repaired = cut(job.run, model, made, True, pictures if fit else None, pictures if move else None, seed)
+    readable = _training_pictures(job) if fit or move else Readable(())
+    fitted, moved = (letterboxed(readable, model.image_size, model.image_size) if wanted else None for wanted in (fit, move))
+    repaired = cut(job.run, model, made, True, fitted, moved, seed)
+    for line in readable.failures:
+        job.run.print(f"left out: {line}")
     return repaired, ["compensate", *["reconstruct"] * fit, *["recalibrate"] * move]
 
 
@@ -109,11 +112,8 @@ def _gone(made: Plan, conv: Row) -> np.ndarray:
     return ~np.isin(np.arange(conv.channels), made.kept[conv.name])
 
 
-def _training_pictures(job: Job, size: int) -> np.ndarray:
-    """Some that can be read, drawn by the seed: uint8 RGB `[pictures, size, size, 3]`."""
+def _training_pictures(job: Job) -> Readable:
+    """Some training pictures, drawn by the seed. Raises InputError where none of them can be read."""
     readable = Readable(drawn(job.start.train_set, _REPAIR_PICTURES, job.start.config.seed).paths)
     readable.require()
-    fitted = letterboxed(readable, size, size)
-    for line in readable.failures:
-        job.run.print(f"left out: {line}")
-    return fitted
+    return readable

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from octrim.atomic import replacing
 from octrim.data.crew import CHUNK, Arrays, run_jobs
 from octrim.data.labelfiles import MOST_BYTES, MOST_WITH_PICTURE, READ, file_digest, joined, read_bytes, taken, word_array, words_of
+from octrim.machine import cache_folder
 
 VERSION = 3  # of the format, and of what the facts mean: raise it when reading changes
 
@@ -32,9 +33,7 @@ class Index:
     def __init__(self, data: Path, split: str, workers: int | None = None) -> None:
         self._workers = workers
         self._key = json.dumps([VERSION, os.fspath(data.resolve()), split])
-        cache = os.environ.get("XDG_CACHE_HOME", "")
-        folder = Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"))  # noqa: PTH111 (stays relative without a home)
-        self.path = folder / "octrim" / f"{blake2b(self._key.encode(), digest_size=16).hexdigest()}.npz"
+        self.path = cache_folder() / f"{blake2b(self._key.encode(), digest_size=16).hexdigest()}.npz"
         self._stored = self._load()
         self._changed = False
 

@@ -135,9 +135,10 @@ class Readable:
             raise InputError(f"none of the {len(self.paths)} pictures can be read: {self.failures[0] if self.failures else 'there are none'}")
 
 
-def letterboxed(pictures: Iterable[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Pictures, uint8 BGR of any size, fitted into height x width: uint8 RGB `[pictures, height, width, 3]`."""
-    return np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
+def letterboxed(pictures: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
+    """Pictures, uint8 BGR of any size, fitted into height x width one by one: uint8 RGB `[height, width, 3]`."""
+    for picture in pictures:
+        yield cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)

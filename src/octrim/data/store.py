@@ -25,6 +25,7 @@ from octrim.atomic import replacing
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError, shown
+from octrim.machine import cache_folder
 
 CACHES = ("auto", "ram", "disk", "none")
 AUTO_SHARE = 0.1  # of the memory that is free: what "auto" may take without asking
@@ -149,8 +150,7 @@ class Store:
     def _disk_file(self, size: int) -> int:
         paths = self._dataset.paths
         root = os.path.commonpath([os.path.abspath(os.path.dirname(path)) for path in paths])  # noqa: PTH100, PTH120 (100,000 Path objects)
-        cache = os.environ.get("XDG_CACHE_HOME", "")
-        folder = (Path(cache) if Path(cache).is_absolute() else Path("~/.cache").expanduser()) / "octrim"
+        folder = cache_folder()
         # One file for a folder of pictures and a side: when the set changes it is replaced, instead of leaving gigabytes behind.
         path = folder / f"pictures-{_digest([root, self._side])}"
         head = _digest([_VERSION, cv2.__version__, self._side, paths, self.shapes.tolist()]).encode()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
 import platform
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from octrim.doctor.trials import SYSTEM_LIBRARIES, Check, trials
 from octrim.errors import InputError
+from octrim.machine import cache_folder
 from octrim.targets.table import live_targets
 
 _TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
@@ -53,11 +53,9 @@ def _python() -> Check:
 
 
 def _folders() -> Iterator[Check]:
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)
     for what, folder, advice in (
         ("this folder", Path.cwd(), "runs are written below it; go to a folder of yours, or give --project"),
-        ("cache folder", cache, "data sets are read anew every time; XDG_CACHE_HOME names another place"),
+        ("cache folder", cache_folder(), "data sets are read anew every time; XDG_CACHE_HOME names another place"),
         ("temporary folder", Path(tempfile.gettempdir()), "TMPDIR names another place"),
     ):
         there = next((place for place in (folder, *folder.parents) if place.exists()), Path.cwd())

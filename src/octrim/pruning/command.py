@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,10 @@ def prune_command(config: Prune) -> None:
     if config.dry_run:
         run.print(f"plan only, nothing was cut: {run.path}")
         return
-    pictures = {data: letterboxed(some, *size) for data, some in readable.items()}
+    reconstruct, recalibrate = (letterboxed(readable[data], *size) if data else None for data in (config.reconstruct, config.recalibrate))
+    smaller = cut(run, model, made, config.compensate, reconstruct, recalibrate, config.seed)
     for line in dict.fromkeys(line for some in readable.values() for line in some.failures):
         run.print(f"left out: {line}")
-    reconstruct, recalibrate = (pictures.get(data or "") for data in (config.reconstruct, config.recalibrate))
-    smaller = cut(run, model, made, config.compensate, reconstruct, recalibrate, config.seed)
     path = run.path / "model.safetensors"
     smaller.save(path)
     run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
@@ -80,7 +79,13 @@ def write_plan(made: Plan, folder: Path) -> None:
 
 
 def cut(
-    run: Run, model: Model, made: Plan, compensate: bool, reconstruct: np.ndarray | None = None, recalibrate: np.ndarray | None = None, seed: int = 0
+    run: Run,
+    model: Model,
+    made: Plan,
+    compensate: bool,
+    reconstruct: Iterable[np.ndarray] | None = None,
+    recalibrate: Iterable[np.ndarray] | None = None,
+    seed: int = 0,
 ) -> Model:
     """The model cut as planned, and repaired as asked. reconstruct, recalibrate: pictures as from `letterboxed`, or None to leave it out."""
     smaller = prune(model, made)

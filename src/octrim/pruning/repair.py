@@ -3,22 +3,31 @@
 * `compensated`: a cut channel was not silent; the constant it stood for goes into its consumers. Needs no pictures.
 * `reconstructed`: the consumers' weights are fitted, by least squares, to what the original computes on pictures.
 * `recalibrated`: batch-norm statistics move by as much as the cut has moved them on pictures.
+
+The last two go layer after layer through all pictures at once. Feature maps are kept on disk (`Maps`) and statistics gathered batch by batch
+(`statistics.py`), so that the memory they take does not grow with the number of pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk
+from octrim.pruning.maps import Maps
 from octrim.pruning.moments import activation_moments
 from octrim.pruning.plan import Plan
+from octrim.pruning.statistics import LeastSquares, Moments
+from octrim.targets.session import float_batch
 
 Progress = Callable[[str], None]
+Pair = tuple[Maps, Maps]
+"""The original's maps, and the small network's."""
 
 
 def compensated(model: Model, plan: Plan, small: Model) -> Model:
@@ -75,23 +84,26 @@ class _ConstantOps:
         return list(heads)
 
 
-def recalibrated(model: Model, plan: Plan, small: Model, pictures: np.ndarray, progress: Progress | None = None) -> Model:
+def recalibrated(model: Model, plan: Plan, small: Model, pictures: Iterable[np.ndarray], progress: Progress | None = None) -> Model:
     """`small`, with batch-norm statistics moved by as much as the cut has moved them on `pictures`.
 
     Layer after layer: means by the difference of small and original, variances by their ratio. Statistics taken from a few pictures
     alone would carry these pictures' peculiarities into the network; here they cancel, and an uncut network does not change.
-    pictures: uint8 RGB `[pictures, height, width, 3]`, sides multiples of the stride.
+
+    pictures: uint8 RGB arrays `[height, width, 3]` of one size, sides multiples of the stride; read once, one by one. Their maps are kept in a
+    file in OcTrim's cache folder. Raises InputError where there is no picture, or no room on the disk.
     """
     ops = _RecalibratingOps(model, plan, small, progress)
-    walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
-    return _repaired(small, ops.tensors, {"action": "recalibrate", "pictures": len(pictures)})
+    maps, count = _picture_maps(pictures)
+    walk(model.network, ops, (maps, maps))
+    return _repaired(small, ops.tensors, {"action": "recalibrate", "pictures": count})
 
 
 def reconstructed(
     model: Model,
     plan: Plan,
     small: Model,
-    pictures: np.ndarray,
+    pictures: Iterable[np.ndarray],
     samples: int = 1000,
     ridge: float = 1.0,
     seed: int = 0,
@@ -101,11 +113,12 @@ def reconstructed(
 
     Layer after layer, from the top: inputs are what the already fitted layers above give (channel pruning, He et al. 2017). samples:
     positions per picture and layer. Ridge regression towards the weights as they were cut, ridge relative to the mean square of the
-    inputs; the intercept goes into batch norm's mean or into the bias. pictures: as for `recalibrated`.
+    inputs; the intercept goes into batch norm's mean or into the bias. pictures, and what is raised: as for `recalibrated`.
     """
     ops = _FittingOps(model, plan, small, samples, ridge, seed, progress)
-    walk(model.network, ops, [(batch, batch) for batch in _split(pictures)])
-    step = {"action": "reconstruct", "pictures": len(pictures), "samples": samples, "ridge": ridge, "seed": seed}
+    maps, count = _picture_maps(pictures)
+    walk(model.network, ops, (maps, maps))
+    step = {"action": "reconstruct", "pictures": count, "samples": samples, "ridge": ridge, "seed": seed}
     return _repaired(small, ops.tensors, step)
 
 
@@ -114,20 +127,29 @@ def _repaired(small: Model, tensors: Mapping[str, np.ndarray], step: dict[str, A
     return replace(small, tensors=tensors, lineage=(*small.lineage, step), scales={})
 
 
-_BATCH = 16
+_BATCH = 4
+"""Pictures that are computed together; few, because their maps are what the repair needs memory for."""
 
 
-def _split(pictures: np.ndarray) -> list:
-    """Float Paddle tensors of a few pictures each."""
-    from octrim.backends.paddle import paddle
-    from octrim.targets.session import float_batch
-
-    return [paddle.to_tensor(float_batch(pictures[start : start + _BATCH])) for start in range(0, len(pictures), _BATCH)]
+def _picture_maps(pictures: Iterable[np.ndarray]) -> tuple[Maps, int]:
+    """Float pictures `[batch, 3, height, width]`, 0..1, and how many there are. Raises InputError where there are none."""
+    maps, count, waiting = Maps(), 0, []
+    for picture in pictures:
+        waiting.append(picture)
+        count += 1
+        if len(waiting) == _BATCH:
+            maps.add(float_batch(np.stack(waiting)))
+            waiting = []
+    if waiting:
+        maps.add(float_batch(np.stack(waiting)))
+    if not count:
+        raise InputError("a repair needs pictures; there are none")
+    return maps, count
 
 
 class _PairedOps:
-    """`Ops` over lists of pairs of Paddle batches: the original's map and the small network's, for all pictures at once, because a layer
-    must be settled before the next one is looked at. Keeps the small network's tensors.
+    """`Ops` over pairs of maps: the original's and the small network's, for all pictures at once, because a layer must be settled before
+    the next one is looked at. Keeps the small network's tensors.
     """
 
     def __init__(self, model: Model, plan: Plan, small: Model, progress: Progress | None) -> None:
@@ -139,27 +161,39 @@ class _PairedOps:
         self.small_rows = {row.name: row for row in small.network.convs}
         self.progress = progress or (lambda _: None)
 
-    def settle(self, row: Row, smalls: list, wanted: list) -> None:
-        """Change the small network's tensors of this row. smalls: its inputs; wanted: the original's outputs before bias or batch norm."""
+    def begin(self, row: Row) -> None:
+        """Get ready to look at a row."""
         raise NotImplementedError
 
-    def conv(self, row: Row, x: list) -> list:
-        self.progress(row.name)
-        originals, smalls = [pair[0] for pair in x], [pair[1] for pair in x]
-        wanted = self.convolved(row, self.model.tensors, originals)
-        self.settle(row, smalls, wanted)
-        found = self.convolved(self.small_rows[row.name], self.tensors, smalls)
-        behind = self.finished(row, wanted, self.model.tensors), self.finished(row, found, self.tensors)
-        return list(zip(*behind, strict=True))
+    def look(self, row: Row, small: np.ndarray, wanted: np.ndarray) -> None:
+        """Take note of a batch. small: the small network's input; wanted: the original's output before bias or batch norm."""
+        raise NotImplementedError
 
-    def convolved(self, row: Row, tensors: Mapping[str, np.ndarray], x: list) -> list:
-        """Outputs before bias, batch norm and activation."""
+    def settle(self, row: Row) -> None:
+        """Change the small network's tensors of the row that was looked at."""
+        raise NotImplementedError
+
+    def conv(self, row: Row, x: Pair) -> Pair:
+        self.progress(row.name)
+        originals, smalls = Maps(), Maps()
+        self.begin(row)
+        for original, small in zip(*x, strict=True):
+            wanted = self.convolved(row, self.model.tensors, original)
+            self.look(row, small, wanted)
+            originals.add(self.finished(row, wanted, self.model.tensors))
+        self.settle(row)
+        for small in x[1]:
+            smalls.add(self.finished(row, self.convolved(self.small_rows[row.name], self.tensors, small), self.tensors))
+        return originals, smalls
+
+    def convolved(self, row: Row, tensors: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+        """Output before bias, batch norm and activation."""
         kernel = self.paddle.to_tensor(tensors[row.weight_name])
         with self.paddle.no_grad():
-            return [self.backend.F.conv2d(part, kernel, None, row.stride, row.padding, 1, row.groups) for part in x]
+            return self.backend.F.conv2d(self.paddle.to_tensor(x), kernel, None, row.stride, row.padding, 1, row.groups).numpy()
 
-    def finished(self, row: Row, y: list, tensors: Mapping[str, np.ndarray]) -> list:
-        """Outputs behind bias or batch norm, and activation."""
+    def finished(self, row: Row, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Output behind bias or batch norm, and activation."""
         if row.norm:
             gamma, beta, mean, variance = (
                 tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
@@ -171,47 +205,50 @@ class _PairedOps:
             scale = np.ones(1)
         a, b = (self.paddle.to_tensor(part.astype(np.float32).reshape(1, -1, 1, 1)) for part in (scale, shift))
         with self.paddle.no_grad():
-            return [self.backend.activate(row, part * a + b) for part in y]
+            return self.backend.activate(row, self.paddle.to_tensor(y) * a + b).numpy()
 
-    def add(self, row: Row, a: list, b: list) -> list:
+    def add(self, row: Row, a: Pair, b: Pair) -> Pair:
         return self.both(lambda x, y: x + y, a, b)
 
-    def concat(self, row: Row, xs: Sequence[list]) -> list:
+    def concat(self, row: Row, xs: Sequence[Pair]) -> Pair:
         return self.both(lambda *parts: self.paddle.concat(list(parts), axis=1), *xs)
 
-    def maxpool(self, row: Row, x: list) -> list:
+    def maxpool(self, row: Row, x: Pair) -> Pair:
         return self.both(lambda part: self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding), x)
 
-    def upsample(self, row: Row, x: list) -> list:
+    def upsample(self, row: Row, x: Pair) -> Pair:
         return self.both(lambda part: self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest"), x)
 
-    def detect(self, row: Row, heads: Sequence[list]) -> list[list]:
+    def detect(self, row: Row, heads: Sequence[Pair]) -> list[Pair]:
         return list(heads)
 
-    @staticmethod
-    def both(function: Callable, *values: list) -> list:
-        """The function on the original's batches and on the small network's."""
-        return [tuple(function(*side) for side in zip(*pairs, strict=True)) for pairs in zip(*values, strict=True)]
+    def both(self, function: Callable, *values: Pair) -> Pair:
+        """The function of Paddle tensors on the original's maps and on the small network's."""
+        found = Maps(), Maps()
+        for side, maps in enumerate(found):
+            for parts in zip(*(pair[side] for pair in values), strict=True):
+                maps.add(function(*(self.paddle.to_tensor(part) for part in parts)).numpy())
+        return found
 
 
 class _RecalibratingOps(_PairedOps):
-    def settle(self, row: Row, smalls: list, wanted: list) -> None:
+    def begin(self, row: Row) -> None:
+        self.moments = Moments(row.channels), Moments(self.small_rows[row.name].channels)
+
+    def look(self, row: Row, small: np.ndarray, wanted: np.ndarray) -> None:
+        if row.norm:
+            self.moments[0].add(wanted)
+            self.moments[1].add(self.convolved(self.small_rows[row.name], self.tensors, small))
+
+    def settle(self, row: Row) -> None:
         if not row.norm:
             return
         kept = self.plan.kept[row.name]
-        mean, variance = _moments(wanted)
-        own_mean, own_variance = _moments(self.convolved(self.small_rows[row.name], self.tensors, smalls))
+        original, own = self.moments
         names = [f"{row.name}.bn.{part}" for part in ("running_mean", "running_var")]
-        moved = self.model.tensors[names[0]][kept] + own_mean - mean[kept]
-        scaled = self.model.tensors[names[1]][kept] * (own_variance + BATCH_NORM_EPS) / (variance[kept] + BATCH_NORM_EPS)
+        moved = self.model.tensors[names[0]][kept] + own.mean - original.mean[kept]
+        scaled = self.model.tensors[names[1]][kept] * (own.variance + BATCH_NORM_EPS) / (original.variance[kept] + BATCH_NORM_EPS)
         self.tensors |= {name: values.astype(np.float32) for name, values in zip(names, (moved, scaled), strict=True)}
-
-
-def _moments(y: list) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance per channel over all batches, float64."""
-    values = [part.numpy().astype(np.float64).swapaxes(0, 1).reshape(part.shape[1], -1) for part in y]
-    joined = np.concatenate(values, axis=1)
-    return joined.mean(1), joined.var(1)
 
 
 class _FittingOps(_PairedOps):
@@ -220,37 +257,48 @@ class _FittingOps(_PairedOps):
         self.samples, self.ridge = samples, ridge
         self.generator = np.random.default_rng(seed)
 
-    def settle(self, row: Row, smalls: list, wanted: list) -> None:
-        if row.groups > 1 or row.inputs[0] == self.model.network.rows[0].name:  # depthwise: nothing to combine; the first: nothing is missing
+    def fits(self, row: Row) -> bool:
+        """Whether a row is fitted: a depthwise convolution has nothing to combine, and the first one misses nothing."""
+        return row.groups == 1 and row.inputs[0] != self.model.network.rows[0].name
+
+    def weight(self, row: Row) -> np.ndarray:
+        """The small network's weights as they were cut, float64 `[channels, inputs x kernel x kernel]`."""
+        tensor = self.tensors[row.weight_name].astype(np.float64)
+        return tensor.reshape(len(tensor), -1)
+
+    def begin(self, row: Row) -> None:
+        if self.fits(row):
+            outputs, inputs = self.weight(row).shape
+            self.squares = LeastSquares(inputs, outputs)
+
+    def look(self, row: Row, small: np.ndarray, wanted: np.ndarray) -> None:
+        if not self.fits(row):
             return
-        kept = self.plan.kept[row.name]
-        parts = [self.sampled(row, x.numpy(), y.numpy()[:, kept]) for x, y in zip(smalls, wanted, strict=True)]
-        a, b = (np.concatenate(side).astype(np.float64) for side in zip(*parts, strict=True))
-        weight = self.tensors[row.weight_name].astype(np.float64).reshape(len(kept), -1)
-        rest = b - a @ weight.T  # what the cut weights leave unexplained
-        a_mean, rest_mean = a.mean(0), rest.mean(0)
-        a -= a_mean
-        gram = a.T @ a
-        gram[np.diag_indices_from(gram)] += self.ridge * np.trace(gram) / len(gram) + np.finfo(float).tiny
-        change = np.linalg.solve(gram, a.T @ (rest - rest_mean)).T
-        intercept = rest_mean - change @ a_mean
-        self.tensors[row.weight_name] = (weight + change).reshape(self.tensors[row.weight_name].shape).astype(np.float32)
+        weight = self.weight(row)
+        for windows, outputs in self.sampled(row, small, wanted[:, self.plan.kept[row.name]]):
+            self.squares.add(windows, outputs - windows @ weight.T)  # what the cut weights leave unexplained
+
+    def settle(self, row: Row) -> None:
+        if not self.fits(row):
+            return
+        change, intercept = self.squares.solve(self.ridge)
+        shape = self.tensors[row.weight_name].shape
+        self.tensors[row.weight_name] = (self.weight(row) + change).reshape(shape).astype(np.float32)
         name, sign = (f"{row.name}.bn.running_mean", -1.0) if row.norm else (f"{row.name}.bias", 1.0)
         if name in self.tensors:
             # The fit is to the original's output, so that the original's mean or bias is the one to start from.
-            self.tensors[name] = (self.model.tensors[name][kept].astype(np.float64) + sign * intercept).astype(np.float32)
+            start = self.model.tensors[name][self.plan.kept[row.name]].astype(np.float64)
+            self.tensors[name] = (start + sign * intercept).astype(np.float32)
 
-    def sampled(self, row: Row, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows `[n, inputs x kernel x kernel]` and outputs `[n, channels]` at random positions of every picture."""
+    def sampled(self, row: Row, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Per picture, float64 windows `[n, inputs x kernel x kernel]` and outputs `[n, channels]` at random positions."""
         batch, _, height, width = y.shape
         padding = row.padding
         padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
         view = np.lib.stride_tricks.sliding_window_view(padded, (row.kernel, row.kernel), (2, 3))[:, :, :: row.stride, :: row.stride]
         count = min(self.samples, height * width)
-        windows, outputs = [], []
         for index in range(batch):
             cells = self.generator.choice(height * width, count, replace=False)
             lines, columns = np.divmod(cells, width)
-            windows.append(view[index][:, lines, columns].transpose(1, 0, 2, 3).reshape(count, -1))
-            outputs.append(y[index][:, lines, columns].T)
-        return np.concatenate(windows), np.concatenate(outputs)
+            windows = view[index][:, lines, columns].transpose(1, 0, 2, 3).reshape(count, -1)
+            yield windows.astype(np.float64), y[index][:, lines, columns].T.astype(np.float64)
