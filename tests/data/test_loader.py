@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from octrim.data import crew
+from octrim.data import loader as loader_module
 from octrim.data.augment import Augmentation
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader, TrainingBatch
@@ -166,6 +168,36 @@ def test_an_epoch_left_early(dataset: Dataset) -> None:
         next(open_one)
     with pytest.raises(RuntimeError, match="the loader is closed"):
         batches.epoch(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the size of a pipe")
+def test_batches_of_thousands_do_not_wait_for_each_other(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the parent waited for room to ask for a batch, and the process for somebody to take the one before.
+
+    The pipe is as small as it can be, as on a system that lacks memory for more; what is asked for then fills it with 5,000 pictures.
+    """
+    import fcntl
+
+    start = loader_module.start_child
+
+    def start_with_small_pipes(module: str, keep: Sequence[int]) -> subprocess.Popen[bytes]:
+        child = start(module, keep)
+        for pipe in (child.stdin, child.stdout):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+        return child
+
+    monkeypatch.setattr(loader_module, "start_child", start_with_small_pipes)
+    many = dataset.subset([number % len(dataset) for number in range(10_000)])
+    counts: list[int] = []
+
+    def work() -> None:
+        with Loader(many, 32, 5000, Augmentation(), workers=1) as batches:
+            counts.extend(len(batch.images) for batch in batches.epoch(0, mosaic=False))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(120)  # forever, where they wait for each other
+    assert counts == [5000] * 2
 
 
 def test_batches_are_the_callers(dataset: Dataset) -> None:

@@ -78,7 +78,8 @@ class Loader:
         if batch % ranks:
             raise InputError(f"batch is {batch}, expected a multiple of the {ranks} processes that share it")
         self._dataset, self._side, self._batch, self._augmentation, self._seed = dataset, side, batch, augmentation, seed
-        self._rank, self._ranks = rank, ranks
+        self._parts = seed, batch, rank, ranks
+        self._shuffle = _Shuffle(len(dataset), *self._parts)
         if workers is None:
             from octrim.machine import usable_cores  # which the children, who import this file, have no use for
 
@@ -125,17 +126,11 @@ class Loader:
         if epoch < 0 or not 0 <= first <= len(self):
             raise InputError(f"epoch is {epoch} and its first batch {first}, expected 0 or more and 0 to {len(self)}")
         generation = self._begin()
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._dataset))
-        plan = [self._share(order, number) for number in range(first, len(self))]
-        for number, indices in enumerate(plan[: AHEAD * len(self._workers)]):
-            self._hand_out(generation, number, epoch, indices, mosaic)
-        return self._deliver(generation, epoch, plan, mosaic)
-
-    def _share(self, order: np.ndarray, number: int) -> np.ndarray:
-        """This rank's part of a batch of all."""
-        start, stop = number * self._batch, min((number + 1) * self._batch, len(order))
-        each = -(-(stop - start) // self._ranks)
-        return order.take(np.arange(start + self._rank * each, start + (self._rank + 1) * each), mode="wrap")
+        order = self._shuffle.order(epoch)
+        plan = [self._shuffle.share(order, number) for number in range(first, len(self))]
+        for number in range(min(AHEAD * len(self._workers), len(plan))):
+            self._hand_out(generation, epoch, first, number, mosaic)
+        return self._deliver(generation, epoch, first, plan, mosaic)
 
     def _begin(self) -> int:
         self._generation += 1
@@ -149,7 +144,7 @@ class Loader:
                 "slots": [self._slots.descriptor, self._slots.workers, self._slots.batch],
                 "store": [self._store.mode, self._store.descriptor],
                 "side": self._side,
-                "seed": self._seed,
+                "shuffle": self._parts,
                 "augmentation": asdict(self._augmentation),
             }
             for worker in fresh:
@@ -159,12 +154,17 @@ class Loader:
                 worker.introduce(json.dumps(settings).encode(), data)
         return self._generation
 
-    def _hand_out(self, generation: int, number: int, epoch: int, indices: np.ndarray, mosaic: bool) -> None:
+    def _hand_out(self, generation: int, epoch: int, first: int, number: int, mosaic: bool) -> None:
+        """Ask a process for batch `number` after `first`.
+
+        The message is short however large batches are: a process that waits for its answer to be taken reads nothing, and the message must find
+        room in the pipe meanwhile. So it gives the batch's number, from which the process knows the pictures.
+        """
         slot = number % (AHEAD * len(self._workers))
-        job = {"generation": generation, "epoch": epoch, "indices": indices.tolist(), "mosaic": mosaic, "slot": slot}
+        job = {"generation": generation, "epoch": epoch, "number": first + number, "mosaic": mosaic, "slot": slot}
         self._workers[number % len(self._workers)].give(json.dumps(job).encode())
 
-    def _deliver(self, generation: int, epoch: int, plan: list[np.ndarray], mosaic: bool) -> Iterator[TrainingBatch]:
+    def _deliver(self, generation: int, epoch: int, first: int, plan: list[np.ndarray], mosaic: bool) -> Iterator[TrainingBatch]:
         ahead = AHEAD * len(self._workers)
         try:
             for number, indices in enumerate(plan):
@@ -176,7 +176,7 @@ class Loader:
                     targets, failures = self._samples.batch(epoch, indices.tolist(), mosaic, images)
                     batch = TrainingBatch(images, targets, indices, failures)
                 if ahead and number + ahead < len(plan):
-                    self._hand_out(generation, number + ahead, epoch, plan[number + ahead], mosaic)
+                    self._hand_out(generation, epoch, first, number + ahead, mosaic)
                 new = [line for line in batch.failures if line not in self._reported]
                 self._reported.update(new)
                 yield TrainingBatch(batch.images, batch.targets, batch.indices, new)
@@ -199,6 +199,23 @@ class Loader:
             raise InputError(head["error"])
         images = self._slots.images(number % (AHEAD * len(self._workers)))[: len(indices)].copy()
         return TrainingBatch(images, np.frombuffer(data, np.float32).reshape(-1, 6).copy(), indices, head["failures"])
+
+
+class _Shuffle:
+    """Which pictures a batch has; the same in every process that makes batches of an epoch."""
+
+    def __init__(self, pictures: int, seed: int, batch: int, rank: int, ranks: int) -> None:
+        self._pictures, self._seed, self._batch, self._rank, self._ranks = pictures, seed, batch, rank, ranks
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Numbers of all pictures in the order of an epoch."""
+        return np.random.default_rng((self._seed, epoch)).permutation(self._pictures)
+
+    def share(self, order: np.ndarray, number: int) -> np.ndarray:
+        """This rank's part of a batch of all ranks."""
+        start, stop = number * self._batch, min((number + 1) * self._batch, len(order))
+        each = -(-(stop - start) // self._ranks)
+        return order.take(np.arange(start + self._rank * each, start + (self._rank + 1) * each), mode="wrap")
 
 
 class _Slots:
@@ -294,15 +311,22 @@ def serve() -> None:
     dataset, side = unpacked(receive(source)), settings["side"]
     descriptor, workers, batch = settings["slots"]
     slots = _Slots(workers, batch, side, descriptor)
-    samples = Samples(dataset, side, Augmentation(**settings["augmentation"]), settings["seed"], Store.shared(dataset, side, *settings["store"]))
+    seed, batch_of_all, rank, ranks = settings["shuffle"]
+    shuffle = _Shuffle(len(dataset), seed, batch_of_all, rank, ranks)
+    samples = Samples(dataset, side, Augmentation(**settings["augmentation"]), seed, Store.shared(dataset, side, *settings["store"]))
+    epoch, order = -1, np.empty(0, np.int64)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             job = json.loads(receive(source))
             reply: dict[str, Any] = {"error": "", "failures": []}
             targets = np.empty((0, 6), np.float32)
             wanted = partial(_equal, slots.generation, job["generation"])
+            if epoch != job["epoch"]:
+                epoch = job["epoch"]
+                order = shuffle.order(epoch)
+            indices = shuffle.share(order, job["number"]).tolist()
             try:
-                targets, reply["failures"] = samples.batch(job["epoch"], job["indices"], job["mosaic"], slots.images(job["slot"]), wanted)
+                targets, reply["failures"] = samples.batch(epoch, indices, job["mosaic"], slots.images(job["slot"]), wanted)
             except InputError as error:
                 reply["error"] = str(error)
             send(output, json.dumps(reply).encode() + b"\n" + targets.tobytes())
