@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from octrim import machine
-from octrim.machine import cpu_quota, usable_cores
+from octrim.machine import cpu_quota, free_memory, pages_of_vm_stat, usable_cores
 
 
 def made(root: Path, groups: str, files: dict[str, str]) -> Path:
@@ -63,3 +64,61 @@ def test_usable_cores(monkeypatch: pytest.MonkeyPatch, quota: float, expected: i
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     assert usable_cores() == expected
+
+
+def test_free_memory_here() -> None:
+    found = free_memory()
+    assert found is not None and 2**20 < found < 2**46
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 4096 * 1024),
+        ({"memory.max": "max\n", "memory.current": "900\n"}, 4096 * 1024),
+        ({"memory.max": "2000000\n", "memory.current": "1500000\n"}, 500_000),
+        # 1.2 of the 1.5 MB are files that the system holds as long as nobody wants the memory.
+        (
+            {
+                "memory.max": "2000000\n",
+                "memory.current": "1500000\n",
+                "memory.stat": "anon 300000\nfile 1200000\ninactive_file 1000000\nactive_file 200000\n",
+            },
+            1_700_000,
+        ),
+        ({"memory.max": "1000\n", "memory.current": "1500\n"}, 0),
+        ({"memory.max": "nonsense\n", "memory.current": "1500\n"}, 4096 * 1024),
+        (
+            {
+                "memory/memory.limit_in_bytes": "2000000\n",
+                "memory/memory.usage_in_bytes": "1500000\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 700000\ntotal_active_file 300000\n",
+            },
+            1_500_000,
+        ),
+    ],
+)
+def test_free_memory(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    groups = V1 if any(name.startswith("memory/") for name in files) else "0::/\n"
+    root = made(tmp_path, groups, files)
+    (root / "proc/meminfo").write_text("MemTotal:  8192 kB\nMemAvailable:    4096 kB\n")
+    assert free_memory(root) == expected
+
+
+def test_free_memory_where_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.sys, "platform", "win32")
+    assert free_memory(tmp_path) is None
+
+
+def test_free_memory_of_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (
+        "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:                               100.\n"
+        "Pages active:                           9000.\nPages inactive:                          200.\n"
+        "Pages speculative:                        30.\n"
+        "Pages throttled:                           0.\nPages wired down:                       5000.\nPages purgeable:                          4.\n"
+    )
+    assert pages_of_vm_stat(told) == 334 * 16384
+    assert pages_of_vm_stat("nothing of the kind") is None
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, told, ""))
+    assert free_memory(tmp_path) == 334 * 16384

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +29,51 @@ def cpu_quota(root: Path = Path("/")) -> float:
     """
     quotas = [_quota(folder) for folder in _control_groups(root, "cpu")]
     return min(quotas, default=math.inf)
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process can use without swapping, by this machine and by the container that it may be; None where the system does not tell.
+
+    What a container holds of files counts as free: the system gives it up when memory is wanted. root: folder of `proc` and `sys`.
+    """
+    free = [_left(folder) for folder in _control_groups(root, "memory")]
+    try:
+        lines = (root / "proc/meminfo").read_text("ascii").splitlines()
+        free.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
+    except (OSError, ValueError, IndexError, StopIteration):
+        free.append(_free_pages_of_macos() if sys.platform == "darwin" else None)
+    known = [value for value in free if value is not None]
+    return max(min(known), 0) if known else None
+
+
+def _left(folder: Path) -> int | None:
+    """Bytes that one control group may still take, of version 2 or 1; None without a limit."""
+    names = ("memory.max", "memory.current") if (folder / "memory.max").is_file() else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    try:
+        limit, used = (int((folder / name).read_text("ascii")) for name in names)
+    except (OSError, ValueError):  # "max", or no such file
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        held = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+        # Version 1 counts a group's own files without "total_", and those of the groups below with it.
+        used -= sum(int(held.get(f"total_{name}", held.get(name, 0))) for name in ("inactive_file", "active_file"))
+    return limit - max(used, 0)
+
+
+def _free_pages_of_macos() -> int | None:
+    """Bytes of macOS that are free or given up when memory is wanted, as `vm_stat` tells them."""
+    try:
+        told = subprocess.run(["vm_stat"], capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return pages_of_vm_stat(told)
+
+
+def pages_of_vm_stat(told: str) -> int | None:
+    """Bytes that are free, inactive, speculative or purgeable, from what `vm_stat` prints; None where that is not understood."""
+    size = re.search(r"page size of (\d+) bytes", told)
+    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable):\s+(\d+)\.", told, re.MULTILINE)
+    return sum(map(int, pages)) * int(size[1]) if size and pages else None
 
 
 def _quota(folder: Path) -> float:

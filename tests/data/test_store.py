@@ -15,7 +15,7 @@ from octrim.data import store as module
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import letterbox, read_picture
 from octrim.data.scenes import drawn_scene
-from octrim.data.store import Store, anonymous_file, available_memory
+from octrim.data.store import Store, anonymous_file
 from octrim.errors import InputError
 from tests.data.test_samples import trainable
 
@@ -150,17 +150,23 @@ def test_a_write_that_was_interrupted(dataset: Dataset) -> None:
 def test_auto(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     pixels = sum(height * width for height, width in Store(dataset, 64, "none").shapes.tolist())
     size = 8192 + 3 * pixels  # a page of head, one of table
-    monkeypatch.setattr(module, "available_memory", lambda: 10 * size)
+    monkeypatch.setattr(module, "free_memory", lambda: 10 * size)
     assert Store(dataset, 64).mode == "ram"
-    monkeypatch.setattr(module, "available_memory", lambda: 10 * size - 1)
+    monkeypatch.setattr(module, "free_memory", lambda: 10 * size - 1)
     assert Store(dataset, 64).mode == "none"
     assert capfd.readouterr().err == ""
     with pytest.raises(InputError, match="cache is 'Ram', expected one of auto, ram, disk, none"):
         Store(dataset, 64, "Ram")
 
 
+def test_a_system_that_does_not_say_what_is_free(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda: None)
+    assert [Store(dataset, 64, cache).mode for cache in ("auto", "ram")] == ["none", "ram"]
+    assert capfd.readouterr().err == ""
+
+
 def test_no_room_in_memory(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(module, "free_memory", lambda: 1000)
     store = Store(dataset, 64, "ram")
     assert store.mode == "none"
     assert capfd.readouterr().err == "octrim: warning: pictures are not kept in memory: they take 0.0 GiB, and 0.0 GiB are free\n"
@@ -223,7 +229,3 @@ def test_where_files_in_memory_are_not_to_be_had(dataset: Dataset, monkeypatch: 
     store = Store(dataset, 64, "ram")
     assert store.mode == "ram"
     assert everything(store) == everything(Store(dataset, 64, "none"))
-
-
-def test_available_memory() -> None:
-    assert 2**20 < available_memory() < 2**46

@@ -22,6 +22,7 @@ from octrim.data.labelmeshapes import labelme_labels
 from octrim.data.probe import picture_facts, picture_hashes
 from octrim.data.vocobjects import voc_labels
 from octrim.data.yolorows import yolo_labels
+from octrim.machine import usable_cores
 
 Arrays = dict[str, np.ndarray]
 TASKS: dict[str, Callable[..., Arrays]] = {
@@ -46,8 +47,7 @@ def run_jobs(jobs: Sequence[tuple[str, list[str]]], workers: int | None, advance
     """The results of (task, paths), in their order. workers: processes; None takes as many as pay, 1 works here. advance: told of files done."""
     if workers is None:
         seconds = sum(COST[task.partition(":")[0]] * len(paths) for task, paths in jobs)
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = max(min(processors, int(seconds / 0.5)), 1)
+        workers = max(min(usable_cores(), int(seconds / 0.5)), 1)
     workers = min(workers, len(jobs))
     if workers < 2:
         results = []

@@ -25,7 +25,7 @@ from octrim.atomic import replacing
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError, shown
-from octrim.machine import cache_folder
+from octrim.machine import cache_folder, free_memory
 
 CACHES = ("auto", "ram", "disk", "none")
 AUTO_SHARE = 0.1  # of the memory that is free: what "auto" may take without asking
@@ -40,6 +40,7 @@ class Store:
 
     cache: "ram", "disk", "none", or "auto", which is "ram" where the whole set fits into a tenth of the free memory and "none" otherwise.
     What does not fit becomes "none" with a line on standard error; `mode` says what it came to. The pictures are the same in every mode.
+    Where the system does not say what is free, "auto" is "none" and "ram" is taken at its word.
     copies: how many are made on this machine, by processes that do not share one.
     """
 
@@ -49,11 +50,12 @@ class Store:
         self._lay_out(dataset, side)
         size = self._start + int(self._offsets[-1])
         if cache == "auto":
-            cache = "ram" if size * copies <= AUTO_SHARE * available_memory() else "none"
+            cache = "ram" if size * copies <= AUTO_SHARE * (free_memory() or 0) else "none"
         if not hasattr(os, "pwrite"):  # Windows
             cache = "none"
         try:
-            if cache == "ram" and size * copies > _RAM_SHARE * (free := available_memory()):
+            free = free_memory() if cache == "ram" else None
+            if free is not None and size * copies > _RAM_SHARE * free:
                 raise OSError(f"they take {size * copies / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free")
             descriptor = anonymous_file(size) if cache == "ram" else self._disk_file(size) if cache == "disk" else -1
             self._attach(cache, descriptor)
@@ -182,19 +184,6 @@ def anonymous_file(size: int) -> int:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, size)
     return descriptor
-
-
-def available_memory() -> int:
-    """Bytes that can be used without swapping, by this machine or by the container that this is; 0 where the system does not tell."""
-    free = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        free.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-            root = Path("/sys/fs/cgroup")
-            free.append(int((root / limit).read_text("ascii")) - int((root / used).read_text("ascii")))
-    return max(min(free, default=0), 0)
 
 
 def warn(line: str) -> None:

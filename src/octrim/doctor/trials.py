@@ -83,8 +83,7 @@ def package_for(error: str) -> str:
 
 
 def _machine() -> Iterator[Check]:
-    from octrim.data.store import available_memory
-    from octrim.machine import usable_cores
+    from octrim.machine import free_memory, usable_cores
 
     text = ""
     with contextlib.suppress(OSError):
@@ -96,7 +95,7 @@ def _machine() -> Iterator[Check]:
     slow = platform.machine() in ("x86_64", "AMD64") and words and "avx2" not in words
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
     yield Check("processor", "works", ", ".join([name[1] if name else platform.machine(), cores, *features]), "no AVX2: slow" if slow else "")
-    free = available_memory() / 2**30
+    free = (free_memory() or 0) / 2**30
     advice = "little for training: --batch 4 --workers 0 --cache none" if 0 < free < 2 else ""
     yield Check("memory", "works", f"{free:.1f} GiB available" if free else "unknown", advice)
 
