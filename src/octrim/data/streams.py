@@ -21,7 +21,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a lost stream is opened
 _TIMEOUT = 10_000  # milliseconds for a connection, and for a frame of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One picture, or one frame of a video. image: uint8 BGR, or None with `error` where it could not be read.
 

@@ -23,9 +23,9 @@ FORMAT = 2
 _KEY = "octrim"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A network with its weights.
+    """A network with its weights. Two models are equal only if they are one object; `network` and `tensors` can be compared.
 
     tensors: float32, by the names that `tensor_shapes(network)` asks for; treated as read-only.
     names: one per class. image_size: the side in pixels that the network was made for.

@@ -26,7 +26,7 @@ BALL, PADDLE = range(2)
 _LEAST = 2.0  # pixels: what shows less of itself at the border of the picture is not drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A frame and what is in it.
 

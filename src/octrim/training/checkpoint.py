@@ -29,7 +29,7 @@ CHECKPOINT = "checkpoint/state.safetensors"
 _KEY = "octrim-training"
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """Where a training stands: before batch `batch` of epoch `epoch`.
 

@@ -86,7 +86,7 @@ class Weights:
         paddle.assign(values, self.vector)
 
 
-@dataclass
+@dataclass(eq=False)
 class Optimizer:
     """SGD with Nesterov momentum, or AdamW. moments: flat vectors like the parameters, one for SGD and two for AdamW.
 

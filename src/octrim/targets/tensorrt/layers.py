@@ -22,7 +22,7 @@ from octrim.network.scales import Scales, quantized
 from octrim.targets.decoding import level_constants
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Map:
     """A feature map while the network is being defined.
 
