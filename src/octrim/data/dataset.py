@@ -47,7 +47,8 @@ class Dataset:
     names: one per class. paths: of the pictures. sizes: int32 `[pictures, 2]`, height and width as shown (EXIF orientation applied).
     boxes: float32 `[boxes, 4]`, x1 y1 x2 y2 in pixels of the picture, inside it. labels: int32 `[boxes]`, class numbers.
     crowd: bool `[boxes]`, regions of many objects, and objects marked difficult, which evaluation ignores and training leaves out.
-    picture_ids, category_ids: what the format calls pictures and classes (COCO's own numbers; otherwise the file's stem, and the class number).
+    picture_ids, category_ids: what the format calls pictures and classes (COCO's own numbers; otherwise the file's stem, or its path where several
+    pictures share a stem, and the class number).
     notes: lines about how the data set was read: as which format, which part of it, with names from where.
     """
 

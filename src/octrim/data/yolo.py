@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,7 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
         table["mark"],
         lambda row: f"{labels[picture[row]]}:{table['line'][row]}",
     )
-    stems = [_stem(path.rpartition(os.sep)[2]) for path in paths]
-    return assemble(data, names, paths, stems, facts, found, report, left_out=table["state"] == UNREADABLE, notes=listing.notes)
+    return assemble(data, names, paths, _picture_ids(paths), facts, found, report, left_out=table["state"] == UNREADABLE, notes=listing.notes)
 
 
 def walk_pictures(folder: Path) -> list[str]:
@@ -170,6 +170,13 @@ def _label_folders(pictures: str) -> Iterator[str]:
         break
     yield pictures
     yield str(folder / "labels")
+
+
+def _picture_ids(paths: Sequence[str]) -> list[str]:
+    """What results call each picture: its file's stem, or where pictures of several folders or formats share one, its path."""
+    stems = [_stem(path.rpartition(os.sep)[2]) for path in paths]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
 
 
 def _stem(name: str) -> str:

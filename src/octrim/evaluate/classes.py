@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from octrim.errors import InputError, shown
+
+
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once: where classes share a name, theirs are followed by "(class N)" with the class's number from 0."""
+    counts = Counter(names)
+    found: list[str] = []
+    for number, name in enumerate(names):
+        distinct = name if counts[name] == 1 else f"{name} (class {number})"
+        while distinct in found or (distinct != name and distinct in counts):  # a class may really be called so
+            distinct = f"{distinct} (class {number})"
+        found.append(distinct)
+    return tuple(found)
 
 
 def map_classes(network: Sequence[str], dataset: Sequence[str]) -> tuple[np.ndarray, str | None]:

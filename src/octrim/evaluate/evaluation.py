@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octrim.data.dataset import Dataset
+from octrim.evaluate.classes import distinct_names
 from octrim.evaluate.matching import Matches, match
 from octrim.evaluate.metrics import Curves, bootstrap_intervals, coco_metrics, confidence_curves, mean_ap
 
@@ -69,7 +70,7 @@ class Evaluation:
             "images": self.images,
             "objects": int(self.objects.sum()),
             "unreadable": len(self.failures),
-            "per_class": dict(zip(self.names, self.class_rows(), strict=True)),
+            "per_class": dict(zip(distinct_names(self.names), self.class_rows(), strict=True)),
             "speed_ms": {stage: self.speed_ms[stage] for stage in ("pre", "network", "post") if stage in self.speed_ms},
         }
         return _rounded(content)
@@ -81,7 +82,7 @@ class Evaluation:
             table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
         total = (self.precision, self.recall, self.map50, self.map)
         table.add_row("all", str(self.images), str(int(self.objects.sum())), *(f"{value:.3f}" for value in total), style="bold")
-        for name, row in zip(self.names, self.class_rows(), strict=True):
+        for name, row in zip(distinct_names(self.names), self.class_rows(), strict=True):
             if row["objects"]:
                 values = (f"{row[key]:.3f}" for key in ("precision", "recall", "mAP50", "mAP50-95"))
                 table.add_row(Text(name), str(row["pictures"]), str(row["objects"]), *values)

@@ -67,7 +67,7 @@ class Output:
                 self.picture(self.folder, stem, Path(frame.source).suffix.lower(), drawn)
             else:
                 self.video(frame, stem, drawn).write(drawn)
-        name = stem if frame.index is None else f"{stem}_{frame.index}"
+        name = stem if frame.index is None else self.free("", f"{stem}_{frame.index}")
         if self.wanted.labels:
             folder = self.folder / "labels"
             folder.mkdir(exist_ok=True)
@@ -98,8 +98,9 @@ class Output:
         """`stem`, or `stem-2`, .. where that is taken already."""
         for number in itertools.count(1):
             name = stem if number == 1 else f"{stem}-{number}"
-            if (folder, name) not in self.taken:
-                self.taken.add((folder, name))
+            key = folder.casefold(), name.casefold()  # some file systems do not tell letter case apart
+            if key not in self.taken:
+                self.taken.add(key)
                 return name
         raise AssertionError("unreachable: count() does not end")
 
