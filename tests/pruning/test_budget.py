@@ -199,7 +199,7 @@ def test_taylor_refuses() -> None:
         taylor([])
     with pytest.raises(InputError, match=r"a gradient \[4\] of a\.bn\.weight, found none"):
         taylor([{}])(model, labels, 0)
-    with pytest.raises(InputError, match=r"found one of shape \[3\]"):
+    with pytest.raises(InputError, match=r"found float\d+ \[3\]"):
         taylor([{"a.bn.weight": np.zeros(3)}])(model, labels, 0)
     with pytest.raises(InputError, match="needs gradients of the loss"):
         plan(model, criterion="taylor")

@@ -11,13 +11,49 @@ from zlib import crc32
 
 import numpy as np
 
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row
 from octrim.pruning.labels import ChannelLabels
 from octrim.pruning.moments import activation_moments
 
 Criterion = Callable[[Model, ChannelLabels, int], np.ndarray]
+
+
+def criterion_name(criterion: str | Criterion) -> str:
+    """What plans and messages call a criterion: its name in `CRITERIA`, or that of the user's function or object."""
+    return criterion if isinstance(criterion, str) else str(getattr(criterion, "__name__", type(criterion).__name__))
+
+
+def channel_scores(criterion: str | Criterion, model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+    """What a criterion gives for a model, float64 `[labels.count]`.
+
+    Raises InputError, naming the criterion, for one that is unknown or no function, that fails, or that gives anything but one finite number for
+    every channel that a convolution produces.
+    """
+    if isinstance(criterion, str):
+        if criterion not in CRITERIA:
+            raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}")
+        function = CRITERIA[criterion]
+    elif callable(criterion):
+        function = criterion
+    else:
+        raise InputError(f"criterion is {shown(criterion)}, expected a name or a function of (model, labels, seed)")
+    name = criterion_name(criterion)
+    try:
+        scores = np.asarray(function(model, labels, seed))
+    except InputError:
+        raise
+    except Exception as error:  # whatever somebody's function raises
+        raise InputError(f"criterion {name}: fails with {type(error).__name__}: {shown(str(error))}") from error
+    if scores.dtype.kind not in "biuf" or scores.shape != (labels.count,):
+        raise InputError(f"criterion {name}: gives {scores.dtype} {list(scores.shape)}, expected numbers [{labels.count}], one per label")
+    scores = scores.astype(np.float64)
+    for group in labels.groups:
+        wrong = group.labels[~np.isfinite(scores[group.labels])]
+        if len(wrong):
+            raise InputError(f"criterion {name}: gives {scores[wrong[0]]} for label {wrong[0]} of {group.name}, expected a finite number")
+    return scores
 
 
 def bn(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
@@ -107,7 +143,7 @@ def taylor(gradients: Sequence[Mapping[str, np.ndarray]]) -> Criterion:
 
     Not relative to the group's mean, unlike scales and norms: the score is in units of the loss, the same for every layer, so that a global
     budget compares what it is about. Dividing by the mean would call half the channels of a layer that hardly matters important.
-    Raises InputError without batches, and where a convolution's gradient is missing or of another size.
+    Raises InputError without batches, and where a convolution's gradient is missing, of another size, or no numbers.
     """
     if not gradients:
         raise InputError("taylor needs the gradients of one batch or more")
@@ -120,9 +156,9 @@ def taylor(gradients: Sequence[Mapping[str, np.ndarray]]) -> Criterion:
             for row, parts in rows:
                 for part in ("weight", "bias"):
                     name = f"{row.name}.bn.{part}"
-                    gradient = batch.get(name)
-                    if gradient is None or gradient.shape != (row.channels,):
-                        found = "none" if gradient is None else f"one of shape {list(gradient.shape)}"
+                    gradient = None if batch.get(name) is None else np.asarray(batch[name])
+                    if gradient is None or gradient.shape != (row.channels,) or gradient.dtype.kind not in "iuf":
+                        found = "none" if gradient is None else f"{gradient.dtype} {list(gradient.shape)}"
                         raise InputError(f"taylor needs a gradient [{row.channels}] of {name}, found {found}")
                     change += np.bincount(labels.labels[row.name], weights=parts[part] * gradient.astype(np.float64), minlength=labels.count)
             squares += change**2

@@ -20,7 +20,7 @@ from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import plain
-from octrim.pruning.importance import CRITERIA, Criterion
+from octrim.pruning.importance import Criterion, channel_scores, criterion_name
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
 
 
@@ -113,7 +113,7 @@ def plan(
     where that is given, and groups in `keep_map` have their fraction.
     original: the network that all fractions are of, where the model was cut from it before; the model's own by default.
     Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
-    be met, saying what the least is, and an original that the model was not cut from.
+    be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
     """
     align, seed = plain(align), plain(seed)
     if type(align) is not int or align < 1:
@@ -122,13 +122,10 @@ def plan(
         raise InputError(f"seed is {seed}, expected 0 or more")
     if criterion == "taylor":
         raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
-    if isinstance(criterion, str) and criterion not in CRITERIA:
-        raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}")
     fraction = parse_fraction(keep, "keep") if keep is not None else Fraction(1, 8) if budget is None else None
     network = model.network
     labels = channel_labels(network)
-    score = CRITERIA[criterion] if isinstance(criterion, str) else criterion
-    scores = score(model, labels, seed)
+    scores = channel_scores(criterion, model, labels, seed)
     side = -(-model.image_size // network.stride) * network.stride
     height, width = (side, side) if image_size is None else image_size
     original = original or network
@@ -170,7 +167,7 @@ def plan(
     settings = {
         "keep": None if fraction is None else str(fraction),
         "align": align,
-        "criterion": criterion if isinstance(criterion, str) else criterion.__name__,
+        "criterion": criterion_name(criterion),
     }
     settings |= {"exclude": list(exclude), "keep_map": {key: str(value) for key, value in (keep_map or {}).items()}, "seed": seed, "budget": budget}
     return Plan(groups, kept, smaller, before, after, gone / max(total, np.finfo(float).tiny), settings)
