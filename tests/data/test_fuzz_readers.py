@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octrim.data import labelfiles, probe, yolorows
+from octrim.data import labelfiles, png, probe, yolorows
 from octrim.data.dataset import Dataset
 from octrim.data.formats import voc
 from octrim.data.open import open_dataset
@@ -213,8 +213,8 @@ def test_png_that_asks_for_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     head, end = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 3, 8, 0, 0, 0, 0)), chunk(b"IEND", b"")
     pixels = zlib.compress(b"\0" * 15)
-    (tmp_path / "big.png").write_bytes(probe.PNG + head + chunk(b"IDAT", pixels, 2**31 - 1) + end + b"x")
-    (tmp_path / "whole.png").write_bytes(probe.PNG + head + chunk(b"IDAT", pixels) + end + b"x")  # the x: only decoding can tell
+    (tmp_path / "big.png").write_bytes(png.START + head + chunk(b"IDAT", pixels, 2**31 - 1) + end + b"x")
+    (tmp_path / "whole.png").write_bytes(png.START + head + chunk(b"IDAT", pixels) + end + b"x")  # the x: only decoding can tell
     paths = [str(tmp_path / "big.png"), str(tmp_path / "whole.png")]
     assert probe.picture_facts(paths[1:])["size"].tolist() == [[3, 4]]
     monkeypatch.setattr("octrim.data.pictures.cv2.imdecode", lambda *data: pytest.fail("decoded"))

@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from octrim.data import jpeg
+from octrim.data import jpeg, png
 from octrim.data.labelmeshapes import picture_inside
-from octrim.data.probe import PNG, chunks_fit
 from octrim.errors import InputError
 from octrim.quiet import quiet_stderr
 
@@ -56,7 +55,7 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         data = picture_inside(data) or b""
         if not data:
             raise InputError(f"{name}: not a readable picture (an annotation that holds none)")
-    if data.startswith(PNG) and not chunks_fit(data):
+    if data.startswith(png.START) and not png.chunks_fit(data):
         raise InputError(f"{name}: truncated or damaged PNG (its chunks do not fit in the file)")
     _check_size(data, name)
     if data.startswith(jpeg.START):

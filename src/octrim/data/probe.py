@@ -10,11 +10,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from octrim.data import jpeg
+from octrim.data import jpeg, png
 from octrim.data.labelfiles import open_regular, read_bytes
 from octrim.errors import InputError
 
-PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE_PROBLEMS = (  # a fact's `problem` counts from 1
     "picture is missing, left out",
     "picture file is empty, left out",
@@ -85,7 +84,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
             image = JpegImagePlugin.JpegImageFile(file)
             exif = image.info.get("exif")
             tail, end = b"\xff\xd9", 2
-        elif start == PNG:
+        elif start == png.START:
             image = PngImagePlugin.PngImageFile(file)
             if getattr(image, "is_animated", False) or "exif" in image.info:
                 return None
@@ -125,13 +124,3 @@ def _decoded_size(path: str) -> tuple[tuple[int, int] | None, int]:
         return None, 0
     unended = data.startswith(jpeg.START) and data.find(jpeg.END, jpeg.header(data)[0]) < 0
     return (image.shape[0], image.shape[1]), int(unended)
-
-
-def chunks_fit(data: bytes) -> bool:
-    """Whether a PNG's chunks are as long as they say, up to the last. OpenCV makes room first: for a length of two gigabytes, four."""
-    position = len(PNG)
-    while position + 8 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from octrim.data.dataset import Dataset
+from octrim.data.marks import COLOURS, drawable
 from octrim.data.pictures import letterbox, read_picture
 from octrim.errors import InputError
-from octrim.evaluate.detections import COLOURS, drawable
 
 WIDTH, HEIGHT, CAPTION = 480, 360, 22  # pixels of a picture on the sheet, and of the line below it
 MARGIN = 2  # white pixels around a picture

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from octrim.evaluate.detections import COLOURS
+from octrim.data.marks import COLOURS
 from octrim.evaluate.matching import Matches
 from octrim.evaluate.metrics import CONFIDENCES, RECALLS, Curves, recall_curves
 from octrim.figures import new_figure, save_figure

@@ -9,13 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, as BGR; classes take them in turn.
-COLOURS = ((0, 159, 230), (178, 114, 0), (115, 158, 0), (0, 94, 213), (167, 121, 204), (233, 180, 86), (66, 228, 240))
-
-
-def drawable(text: str) -> str:
-    """On one line, and without lone surrogates (file names that are no text, JSON escapes), which end OpenCV 5 with a segmentation fault."""
-    return "".join(" " if letter.isspace() else letter if letter.isprintable() else "?" for letter in text)
+from octrim.data.marks import COLOURS, drawable
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 from octrim.atomic import write_bytes
 from octrim.data.charts import draw_classes, draw_density
 from octrim.data.dataset import Dataset
+from octrim.data.marks import drawable
 from octrim.data.pictures import read_picture
 from octrim.data.sheet import CAPTION, HEIGHT, MARGIN, blank_tile, in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError
-from octrim.evaluate.detections import drawable
 from octrim.figures import new_figure, save_figure
 from octrim.training.anchors import Anchors, label_sizes
 

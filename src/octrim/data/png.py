@@ -1,0 +1,16 @@
+"""PNG files as bytes: how they start, and whether they are whole."""
+
+from __future__ import annotations
+
+START = b"\x89PNG\r\n\x1a\n"
+"""The first eight bytes of every PNG."""
+
+
+def chunks_fit(data: bytes) -> bool:
+    """Whether a PNG's chunks are as long as they say, up to the last. OpenCV makes room first: for a length of two gigabytes, four."""
+    position = len(START)
+    while position + 8 <= len(data):
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return False
