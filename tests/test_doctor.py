@@ -95,12 +95,12 @@ def test_what_is_essential(changed: dict[str, str], told: str | None) -> None:
 
 @pytest.mark.slow
 def test_missing_and_broken_libraries(tmp_path: Path) -> None:
-    """As on a machine without Paddle, with a broken OpenVINO, and with an ONNX Runtime that ends its process."""
+    """As on a machine without Paddle and C compiler, with a broken OpenVINO, and with an ONNX Runtime that ends its process."""
     (tmp_path / "paddle.py").write_text("raise ModuleNotFoundError(\"No module named 'paddle'\")")
     (tmp_path / "openvino.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file: No such file or directory')")
     (tmp_path / "onnxruntime.py").write_text("import os, signal\nprint('hello', flush=True)\nos.kill(os.getpid(), signal.SIGILL)")
     program = "import sys; from octrim.cli import main; sys.exit(main(['doctor', '--json']))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(trials.__file__).parents[2])])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(trials.__file__).parents[2])]), "CC": "none"}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     found = {check["what"]: check for check in json.loads(done.stdout)}
     assert found["PaddlePaddle"]["state"] == "missing"
@@ -109,7 +109,8 @@ def test_missing_and_broken_libraries(tmp_path: Path) -> None:
     assert found["OpenVINO"]["advice"] == "apt-get install libgomp1"
     assert found["ONNX Runtime"]["found"] == "the process was ended by SIGILL: it has instructions that this processor lacks"
     assert done.returncode == 2
-    assert done.stderr.startswith("octrim doctor: error: networks cannot be run here: OpenVINO: ")
+    assert done.stderr.startswith("octrim doctor: error: networks cannot be run here: ")
+    assert all(f"{what}: " in done.stderr for what in ("ONNX Runtime", "OpenVINO", "C"))
     assert done.stderr.count("\n") == 1
 
 

@@ -20,6 +20,7 @@ from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets import session as module
+from octrim.targets.c.compiler import has_compiler
 from octrim.targets.opening import open_session
 from octrim.targets.session import PerShape
 from tests.networks import lively_model
@@ -27,6 +28,7 @@ from tests.targets.tensorrt_standin import VERSIONS, installed
 
 SIDE = 64
 RUNS = ["openvino", "onnxruntime", "paddle", "numpy", "model.onnx in onnxruntime", "model.onnx in openvino", "ir", "inference", "model.engine"]
+RUNS += ["c", "code"] if has_compiler() else []
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """Every kind of deployable, and a stand-in for TensorRT that stays."""
     path = tmp_path_factory.mktemp("deployables")
     with installed(VERSIONS[-1]):
-        for name, format in (("model.onnx", "onnx"), ("ir", "openvino"), ("inference", "paddle"), ("model.engine", "tensorrt")):
+        for name, format in (("model.onnx", "onnx"), ("ir", "openvino"), ("inference", "paddle"), ("model.engine", "tensorrt"), ("code", "c")):
             export(model, path / name, format, imgsz=SIDE)
         yield path
 
@@ -85,7 +87,7 @@ def test_every_thread_gets_its_own_answers(run: str, threads: int, model: Model,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("run", ["openvino", "onnxruntime", *(["c"] if has_compiler() else [])])
 def test_shapes_come_and_go_while_others_run(run: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every thread has pictures of two shapes, and fewer shapes are kept than there are."""
     monkeypatch.setattr(module, "_SHAPES_KEPT", 2)

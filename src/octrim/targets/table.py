@@ -17,6 +17,7 @@ MODULES: dict[str, str] = {
     "openvino": "octrim.targets.openvino.target",
     "tensorrt": "octrim.targets.tensorrt.target",
     "paddle": "octrim.targets.paddle_inference.target",
+    "c": "octrim.targets.c.target",
 }
 """Module of every target by the target's name, in the order of help texts."""
 
