@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Processes that run tests; auto: one more than there are cores.
 WORKERS ?= auto
 ENV := .venv
-PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check lint all-tests quick-tests clean
 

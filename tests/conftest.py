@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,13 @@ _DATA = Path(os.environ.get("OCTRIM_REAL_DATA", _ROOT.parent / "shared" / "data"
 def pytest_xdist_auto_num_workers() -> int:
     """Processes of `-n auto`: one more than there are cores, because tests wait, for processes that start and for what times out."""
     return min(usable_cores() + 1, 8)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In parallel, files with many slow tests come first, so that no process is left with a long one in the end."""
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 def _real(path: Path) -> Path:

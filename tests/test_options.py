@@ -203,6 +203,7 @@ def test_switches_and_spellings() -> None:
     assert parse(["report", "runs/x=3"]).folder == "runs/x=3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Sample, Training, Compression])
 def test_arguments_give_the_configuration_back(kind: Any) -> None:
     @given(st.fixed_dictionaries({}, optional={name: values(option) for name, option in options_of(kind).items() if option.kinds != (bool,)}))

@@ -63,6 +63,7 @@ def test_official_logits(real_weights: Path, reference: dict[str, np.ndarray], r
         assert np.abs(found - expected).max() < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", runtimes())
 def test_official_decoding(real_weights: Path, reference: dict[str, np.ndarray], runtime: str) -> None:
     found = open_session(real_weights, runtime)(reference["bus_letterboxed_rgb"][None])

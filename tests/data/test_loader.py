@@ -304,6 +304,7 @@ def start_parent(tmp_path: Path, what: str) -> tuple[subprocess.Popen[str], list
     return parent, children
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked at in /proc")
 @pytest.mark.parametrize(("what", "number"), [("busy", signal.SIGKILL), ("idle", signal.SIGKILL), ("busy", signal.SIGTERM)])
 def test_no_process_outlives_its_parent(tmp_path: Path, what: str, number: signal.Signals) -> None:

@@ -201,6 +201,7 @@ def test_errors_name_the_line(tmp_path: Path, old: str, new: str, told: str) -> 
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "told"),
     [

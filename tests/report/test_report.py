@@ -130,6 +130,7 @@ def test_numbers_are_those_of_the_summary(whole: tuple[Path, Path]) -> None:
         assert row[6] == str(errors["pictures"])
 
 
+@pytest.mark.slow
 def test_every_layer_is_there(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     page, before, after = read(folder), *(load(folder / name).network.convs for name in ("1-train/best.safetensors", "3-prune/model.safetensors"))
@@ -142,6 +143,7 @@ def test_every_layer_is_there(whole: tuple[Path, Path]) -> None:
         assert any(lines[:2] == [one.name, said] for lines in told), one.name
 
 
+@pytest.mark.slow
 def test_names_are_escaped(whole: tuple[Path, Path]) -> None:
     folder, data = whole
     page = read(folder)
@@ -153,6 +155,7 @@ def test_names_are_escaped(whole: tuple[Path, Path]) -> None:
     assert any(title.startswith(tuple(f"{name} 0." for name in NAMES)) or title.endswith(", missed") for title in page.titles)
 
 
+@pytest.mark.slow
 def test_pictures_show_every_label(whole: tuple[Path, Path]) -> None:
     folder, data = whole
     page, dataset = read(folder), open_dataset(data, "val")
@@ -166,6 +169,7 @@ def test_pictures_show_every_label(whole: tuple[Path, Path]) -> None:
     assert all(Path(dataset.paths[index]).name in page.text for index in shown)
 
 
+@pytest.mark.slow
 def test_the_scales_and_curves_are_there(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     page = read(folder)
@@ -187,6 +191,7 @@ def test_the_scales_and_curves_are_there(whole: tuple[Path, Path]) -> None:
     assert re.sub(r"\s+", " ", page.text).count("finetune") >= lineage.count("finetune") == 1
 
 
+@pytest.mark.slow
 def test_paths_are_only_those_of_the_configuration(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     html = (folder / "report.html").read_text("utf-8")
@@ -196,6 +201,7 @@ def test_paths_are_only_those_of_the_configuration(whole: tuple[Path, Path]) -> 
     assert len(html) < 3_000_000 and not re.search(r"(https?:)?//[a-z]", re.sub(r"base64,[^\"]*", "", html))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_writes_the_same_report(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
     before = (folder / "report.html").read_bytes()
@@ -204,6 +210,7 @@ def test_a_resumed_run_writes_the_same_report(whole: tuple[Path, Path]) -> None:
     assert (folder / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_without_the_data_pictures_are_left_out(whole: tuple[Path, Path], copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = yaml.safe_load((copy / "config.yaml").read_text())
     (copy / "config.yaml").write_text(yaml.safe_dump({**config, "data": "gone/data.yaml"}))
@@ -214,6 +221,7 @@ def test_without_the_data_pictures_are_left_out(whole: tuple[Path, Path], copy: 
     assert page.tables["networks"] == read(whole[0]).tables["networks"]
 
 
+@pytest.mark.slow
 def test_games_of_pong(copy: Path) -> None:
     """As the summary of a run on Pong's pictures has them."""
     summary = json.loads((copy / "summary.json").read_text())
@@ -229,6 +237,7 @@ def test_games_of_pong(copy: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_come_to_its_end(copy: Path) -> None:
     rows = read(copy).tables["networks"]
     for name in ("summary.json", "4-finetune/stage.json"):
@@ -245,6 +254,7 @@ def test_a_run_that_has_not_come_to_its_end(copy: Path) -> None:
     assert set(read(copy).tables) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["2-sparsify", "4-finetune", "6-bench"])
 def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
     write_report(copy / stage)
@@ -284,6 +294,7 @@ def broken(change: Callable[[Any], Any]) -> Callable[[str], str]:
     return apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -324,6 +335,7 @@ def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         write_report(tmp_path / "none")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FOUND is None, reason="no Chromium on this machine")
 def test_in_a_browser(whole: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = whole

@@ -27,6 +27,7 @@ def model() -> Model:
     return lively_model(Network((*rows, head, Row("detect", "detect", ("head",))), (((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "format", "runtimes"), [("m.onnx", "onnx", ("onnxruntime", "openvino")), ("ir", "openvino", (None,)), ("p", "paddle", (None,))]
 )

@@ -33,6 +33,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_after_two_sessions() -> None:
     """With a core per session OpenVINO left the main thread a freed stack for signal handlers, and Ctrl-C crashed the process."""
     done = subprocess.run([sys.executable, "-c", _TWO_SESSIONS], check=False, capture_output=True, text=True, timeout=120)

@@ -577,6 +577,7 @@ def test_header(trt: Any) -> None:
     assert weights_sha256(replace(model, scales={})) != header["sha256"]["weights"] == weights_sha256(model)
 
 
+@pytest.mark.slow
 def test_official_weights(trt: Any, real_weights: Path, reference: dict[str, np.ndarray]) -> None:
     """Against the official implementation's boxes."""
     model, batch, expected = load(real_weights), reference["bus_letterboxed_rgb"][None], reference["bus_decoded"]

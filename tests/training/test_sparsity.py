@@ -158,6 +158,7 @@ def test_a_target_is_met_exactly_whatever_the_gradients_do(growth: str, scope: s
     assert deaths[-1] == deaths[int(40 * STEERED)]  # and stays so
 
 
+@pytest.mark.slow
 def test_the_average_is_silenced_where_the_weights_are_dead() -> None:
     model = variant("yolov5n")
     sparsity, weights = sparsity_of(model, Penalty(None, Fraction(1, 2), scope="group"))
