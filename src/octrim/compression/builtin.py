@@ -16,7 +16,7 @@ from octrim.pong.match import prepared, show_match, write_match
 from octrim.pong.options import MatchOptions
 from octrim.pong.renderer import CLASSES
 from octrim.progress import progress_bar
-from octrim.runs import wide_console
+from octrim.runs import new_run, wide_console
 from octrim.stages import BENCH, FINETUNE, TRAIN
 
 __all__ = ["CLASSES", "check_classes", "invitation", "make_pictures", "playing", "with_data"]
@@ -79,13 +79,15 @@ def playing(job: Job, folder: Path) -> dict[str, Any]:
             seed=config.seed,
             latency_ms=latency,
             imgsz=(job.start.base.image_size,),
+            project=str(folder),
+            name=label,
             workers=config.workers or None,
         )
         with prepared(options) as match:
-            report = match.play(job.run.console)
-        (folder / label).mkdir()
-        write_match(report, folder / label)
-        show_match(report, job.run)
+            run = new_run(options)
+            report = match.play(run.console)
+        write_match(report, run.path)
+        show_match(report, run)
         found[label] = {"games": report["games"], "wins": report["wins"]["left"], "interval": report["win_rate"]["interval95"]}
         found[label] |= {"points": report["points"], "latency_ms": latency, "ball_recall": report["vision"]["left"]["ball_recall"]}
     return {"match": {"opponent": _OPPONENT, **found}}

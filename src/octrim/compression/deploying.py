@@ -11,10 +11,12 @@ from octrim.atomic import write_text
 from octrim.compression.job import Job, emptied
 from octrim.data.pictures import read_picture
 from octrim.data.scenes import drawn_scene
-from octrim.deploy.bench import Options, compared
+from octrim.deploy.bench import compared
 from octrim.deploy.bench_report import show_bench, write_bench
 from octrim.deploy.export import FORMATS, export
+from octrim.deploy.options import BenchOptions
 from octrim.errors import InputError
+from octrim.runs import new_run
 from octrim.stages import FINETUNE, TRAIN
 
 _EXPORT_PICTURES = 8
@@ -47,9 +49,10 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     """The first and the last network, taking turns, in OpenVINO."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.iterations_bench
-    found = compared([(name, name) for name in weights], Options(size, iterations=rounds), drawn_scene(0), job.run.console)
-    folder.mkdir(exist_ok=True)
-    write_bench(found, folder)
-    show_bench(found, job.run)
+    options = BenchOptions(weights=weights, imgsz=(size,), iterations=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
+    run = new_run(options)
+    found = compared([(name, name) for name in weights], options, drawn_scene(0), run.console)
+    write_bench(found, run.path)
+    show_bench(found, run)
     keys = ("network_p50_ms", "total_p50_ms", "network_speedup", "total_speedup")
     return {"bench": {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), found.rows, strict=True)}}

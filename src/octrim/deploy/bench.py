@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
+from octrim.deploy.options import BenchOptions
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.evaluate.nms import non_max_suppression
@@ -21,25 +22,6 @@ from octrim.network.model import Model
 from octrim.progress import progress_bar
 
 STAGES = ("pre", "network", "post", "total")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How networks are timed.
-
-    imgsz: side, or (height, width), in pixels; None for what the first network was made for. batch: pictures per batch, one number after the
-    other. iterations, warmup: timed rounds, and rounds before them. conf, iou: of suppression. runtime, precision, threads: as of `open_session`.
-    """
-
-    imgsz: int | tuple[int, ...] | None = None
-    batch: tuple[int, ...] = (1,)
-    iterations: int = 100
-    warmup: int = 10
-    conf: float = 0.25
-    iou: float = 0.45
-    runtime: str | None = None
-    precision: str = "fp32"
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +133,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def compared(networks: Sequence[tuple[str, str | Path | Model]], options: Options, image: np.ndarray, console: Console | None = None) -> Bench:
+def compared(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, image: np.ndarray, console: Console | None = None) -> Bench:
     """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); the first is the yardstick of the others.
 
     console: where a progress bar shows. Raises InputError where there is no network, and for networks that do not run at one size and batch.
@@ -165,7 +147,7 @@ def compared(networks: Sequence[tuple[str, str | Path | Model]], options: Option
     return Bench(_header(options, entered), rows)
 
 
-def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: Options) -> list[Contestant]:
+def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions) -> list[Contestant]:
     """The networks, opened, at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where they differ."""
     if not networks:
         raise InputError("give --weights (one or more networks) or --cfg")
@@ -192,7 +174,7 @@ def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: Option
     return contestants
 
 
-def _header(options: Options, contestants: Sequence[Contestant]) -> dict[str, Any]:
+def _header(options: BenchOptions, contestants: Sequence[Contestant]) -> dict[str, Any]:
     """Where and how it was measured."""
     detector = contestants[0].detector
     info = [contestant.detector.info for contestant in contestants]
