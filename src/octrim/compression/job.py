@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,9 +60,25 @@ def stored(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or "seconds" not in content:
+    if not _is_result(content):
         raise InputError(f"{path}: damaged; delete it, and the stage is done again")
     return content
+
+
+def _is_result(content: object) -> bool:
+    """Whether a stage can have left this: its seconds, and of its other results those that a summary takes apart."""
+    if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
+        return False
+    kinds = {"row": dict, "bench": dict, "match": dict, "cuts": list}
+    if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
+        return False
+    values = content.get("row")
+    if values is None:
+        return True
+    counts = all(type(values.get(name)) is int for name in ("parameters", "macs", "channels", "file_bytes"))
+    interval = values.get("interval")
+    scores = (values.get("mAP50"), values.get("mAP50-95"), *(interval if isinstance(interval, list) and len(interval) == 2 else [None]))
+    return counts and all(type(score) in (int, float) for score in scores)
 
 
 def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:

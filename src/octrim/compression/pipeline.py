@@ -25,6 +25,7 @@ from octrim.compression.presets import Preset, resolved
 from octrim.compression.start import START, Start, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
+from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.options import from_python
 from octrim.report.page import write_report
@@ -162,7 +163,10 @@ def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
     results = {stage: stored(run.path / stage.folder) or {} for stage in preset.stages(config.control)}
     weights = run.path / FINETUNE.weights
     model = load(weights)
-    summary = summarised(config, preset, results)
+    try:
+        summary = summarised(config, preset, results)
+    except KeyError as error:
+        raise InputError(f"{run.path}: a stage.json lacks {error}; delete it, and its stage is done again") from None
     write_text(run.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
     write_text(run.path / "summary.txt", text(summary, model.image_size))
     run.print(table(summary, model.image_size))

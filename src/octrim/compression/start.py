@@ -132,6 +132,8 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
         preset, inputs = Preset(**content["preset"]), dict(content["sha256"])
         if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
             raise TypeError
+        if not all(isinstance(text, str) for text in (*inputs, *inputs.values())):
+            raise TypeError
         return preset, inputs
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: damaged; start a new run") from None

@@ -140,12 +140,23 @@ def _check_values(state: State) -> None:
         "lineage": all(isinstance(step, dict) for step in state.lineage),
         "losses, best or rows": rows is not None and len(state.losses) >= 3 and all(type(value) in (int, float) for value in numbers),
         "data": isinstance(state.data, str),
-        "extra": isinstance(state.extra, dict),
+        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra),
         **{name: type(getattr(state, name)) is int and getattr(state, name) >= 0 for name in _COUNTS},
     }
     for name, fine in sound.items():
         if not fine:
             raise InputError(f"a damaged checkpoint: {name} cannot be what training wrote")
+
+
+def _sound_sparsity(extra: dict[str, Any]) -> bool:
+    """Whether what sparsity training keeps, where it does, is its strength, and per epoch the histogram of scales up to `top`."""
+    strength, scales = extra.get("strength", 0.0), extra.get("scales", {"top": 1.0, "counts": []})
+    if type(strength) not in (int, float) or not 0 <= strength < math.inf or not isinstance(scales, dict):
+        return False
+    top, counts = scales.get("top"), scales.get("counts")
+    if type(top) not in (int, float) or not 0 < top < math.inf or not isinstance(counts, list):
+        return False
+    return all(isinstance(row, list) and len(row) == len(counts[0]) and all(type(count) is int for count in row) for row in counts)
 
 
 def _check_arrays(state: State) -> None:

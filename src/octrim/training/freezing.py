@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 
 
 def frozen(names: Sequence[str], freeze: Sequence[str]) -> list[str]:
@@ -15,12 +16,12 @@ def frozen(names: Sequence[str], freeze: Sequence[str]) -> list[str]:
     """
     chosen: list[str] = []
     for item in freeze:
-        if item.isdigit():
-            found = [name for name in names if (part := name.split("."))[0] == "model" and part[1].isdigit() and int(part[1]) < int(item)]
+        if re.fullmatch("[0-9]{1,9}", item):  # str.isdigit also takes what int() does not, such as a superscript two
+            found = [name for name in names if (layer := re.match(r"model\.([0-9]{1,9})\.", name)) and int(layer[1]) < int(item)]
         else:
             found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in (item, f"{item}.*"))]
         if not found and item != "0":
-            raise InputError(f"freeze: {item!r} fits no layer of this network")
+            raise InputError(f"freeze: {shown(item)} fits no layer of this network")
         chosen += found
     if len(set(chosen)) == len(names):
         raise InputError(f"freeze: {' '.join(freeze)} leaves nothing to train")

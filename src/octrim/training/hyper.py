@@ -120,6 +120,17 @@ def read_hyperparameters(recipe: str) -> Hyperparameters:
         raise InputError(f"{path}: {error}") from None
 
 
+def stored_hyperparameters(values: object) -> Hyperparameters:
+    """The numbers that a checkpoint keeps of the recipe that its run began with. Raises InputError for anything but known names with numbers."""
+    known = {field.name for field in dataclasses.fields(Hyperparameters)}
+    if not isinstance(values, dict):
+        raise InputError(f"hyper-parameters are {shown(values)}, expected names with numbers")
+    for name, value in values.items():
+        if name not in known or type(value) not in (int, float) or not math.isfinite(value):
+            raise InputError(f"hyper-parameter {shown(name)} is {shown(value)}, which no training has written")
+    return Hyperparameters(**values)
+
+
 def _number(value: object) -> float | None:
     """A finite number, also one that YAML takes for text (1e-3 without a point)."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

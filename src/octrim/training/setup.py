@@ -23,7 +23,7 @@ from octrim.runs import Run, new_run, open_run, stored_config
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
 from octrim.training.freezing import frozen
-from octrim.training.hyper import Hyperparameters, read_hyperparameters
+from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
 from octrim.training.options import Training
 from octrim.training.parallel import World, world
 from octrim.training.pictures import save_labels
@@ -81,7 +81,10 @@ def resumed(config: Training) -> Setup:
     for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
         leftover.unlink(missing_ok=True)  # of a write that was killed
     check(config)
-    hyper = Hyperparameters(**state.extra["hyper"])  # the recipe's file may have changed since the run began
+    try:
+        hyper = stored_hyperparameters(state.extra.get("hyper"))  # the recipe's file may have changed since the run began
+    except InputError as error:
+        raise InputError(f"{folder / CHECKPOINT}: a damaged checkpoint: {error}") from None
     here = world(choose_device(config))
     train_set, val_set = _datasets(config, state.names)
     if state.names != train_set.names:

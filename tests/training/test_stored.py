@@ -1,0 +1,121 @@
+"""Values in a run's own files that no run has written: one line that names the file, never a traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from octrim.commands import Compress, Train
+from octrim.compression.job import stored
+from octrim.compression.presets import PRESETS
+from octrim.compression.start import remembered
+from octrim.errors import InputError
+from octrim.network.cost import tensor_shapes
+from octrim.network.initialize import fresh_model
+from octrim.runs import new_run
+from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state
+from octrim.training.hyper import Hyperparameters, stored_hyperparameters
+from octrim.training.setup import resumed
+
+
+def saved(path: Path, extra: dict[str, Any]) -> Path:
+    """A checkpoint before the first step, with `extra` in it."""
+    network = fresh_model("yolov5n", classes=1).network
+    sizes = {name: int(np.prod(shape)) for name, shape in tensor_shapes(network).items()}
+    total, parameters = sum(sizes.values()), sum(size for name, size in sizes.items() if kind_of(name) < 3)
+    arrays = {
+        name: np.zeros(size, np.float32) for name, size in (("values", total), ("average", total), ("gradient", parameters), ("moment0", parameters))
+    }
+    save_state(State(network, ("a",), 64, (), "digest", arrays, extra=extra), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({}, "hyper-parameters are None, expected names with numbers"),
+        ({"hyper": [1]}, "hyper-parameters are"),
+        ({"hyper": {"lr0": "0.01"}}, "hyper-parameter 'lr0' is '0.01'"),
+        ({"hyper": {"lr0": True}}, "hyper-parameter 'lr0' is True"),
+        ({"hyper": {"lr7": 0.1}}, "hyper-parameter 'lr7' is 0.1"),
+        ({"hyper": {"lr0": -1}}, "lr0 is -1, expected 0 to 10"),
+    ],
+)
+def test_a_checkpoint_without_its_recipe(tmp_path: Path, extra: dict[str, Any], message: str) -> None:
+    run = new_run(Train(project=str(tmp_path), name="run"))
+    saved(run.path / CHECKPOINT, extra)
+    with pytest.raises(InputError, match=message) as error:
+        resumed(Train(resume=str(run.path)))
+    assert str(error.value).startswith(str(run.path / CHECKPOINT))
+
+
+def test_a_recipe_comes_back() -> None:
+    hyper = Hyperparameters(lr0=0.02, mixup=0.1)
+    assert stored_hyperparameters(json.loads(json.dumps(dataclasses.asdict(hyper)))) == hyper
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"strength": "1"},
+        {"strength": -1.0},
+        {"strength": None},
+        {"scales": [1]},
+        {"scales": {"top": 0.0, "counts": []}},
+        {"scales": {"top": 1.0}},
+        {"scales": {"top": 1.0, "counts": [1, 2]}},
+        {"scales": {"top": 1.0, "counts": [[1, 2], [1]]}},
+        {"scales": {"top": 1.0, "counts": [[1, 0.5]]}},
+    ],
+)
+def test_what_sparsity_training_cannot_have_kept(tmp_path: Path, extra: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="damaged checkpoint: extra"):
+        load_state(saved(tmp_path / "checkpoint" / "state.safetensors", extra))
+    saved(tmp_path / "checkpoint" / "state.safetensors", {"strength": 0.5, "scales": {"top": 1.0, "counts": [[1, 2], [3, 0]]}})
+    assert load_state(tmp_path / "checkpoint" / "state.safetensors").extra["strength"] == 0.5
+
+
+ROW = {"parameters": 1, "macs": 2, "channels": 3, "file_bytes": 4, "mAP50": 0.5, "mAP50-95": 0.25, "interval": [0.2, 0.3], "epochs": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {},
+        {"seconds": "5"},
+        {"seconds": float("nan")},
+        {"seconds": True},
+        {"seconds": 5, "row": None},
+        {"seconds": 5, "row": {}},
+        {"seconds": 5, "row": ROW | {"macs": "2"}},
+        {"seconds": 5, "row": ROW | {"mAP50": None}},
+        {"seconds": 5, "row": ROW | {"interval": [0.2]}},
+        {"seconds": 5, "bench": [1]},
+        {"seconds": 5, "cuts": {}},
+    ],
+)
+def test_a_stage_that_no_compression_has_left(tmp_path: Path, content: object) -> None:
+    (tmp_path / "stage.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"stage\.json: damaged; delete it"):
+        stored(tmp_path)
+    (tmp_path / "stage.json").write_text(json.dumps({"seconds": 5, "row": ROW, "bench": {}, "cuts": []}))
+    assert stored(tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": {"weights": 5}}, {"sha256": [1]}, {"preset": {}}, {"preset": [1]}, {"sha256": None}],
+)
+def test_a_start_that_no_compression_has_written(tmp_path: Path, change: dict[str, Any]) -> None:
+    content = {"preset": dataclasses.asdict(next(iter(PRESETS.values()))), "sha256": {"weights": "ab"}}
+    (tmp_path / "start.json").write_text(json.dumps(content))
+    assert remembered(tmp_path, Compress())[1] == {"weights": "ab"}
+    (tmp_path / "start.json").write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=r"start\.json: damaged"):
+        remembered(tmp_path, Compress())
