@@ -73,7 +73,7 @@ class StageEntry:
     planes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """What the runtime needs for pictures of one size.
 
@@ -96,7 +96,7 @@ class Program:
     weights: np.ndarray
 
 
-@dataclass
+@dataclass(eq=False)
 class Store:
     """Arrays one behind the other; small ones that are equal are kept once."""
 
