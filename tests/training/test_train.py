@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from octrim.options import arguments_of
 from octrim.runs import new_run
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.freezing import frozen
+from octrim.training.learner import Learner
 from octrim.training.record import COLUMNS, Record
 
 pytestmark = pytest.mark.usefixtures("unrendered")  # but `whole` is made before
@@ -333,6 +335,23 @@ def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path,
 
 
 @pytest.mark.slow
+def test_a_gradient_that_is_no_number_is_not_kept(
+    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It waits for a step in the next epoch: a checkpoint with it could never go on."""
+    add, calls = Learner.add, []
+
+    def poisoned(self: Learner, total: Any) -> None:
+        calls.append(1)
+        add(self, total * float("nan") if len(calls) == 6 else total)
+
+    monkeypatch.setattr(Learner, "add", poisoned)
+    assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 2
+    error = capsys.readouterr().err
+    assert "not finite any more (epoch 1, batch 6)" in error and error.count("\n") == 1
+    assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
+
+
 def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "mine.yaml"
     hyper.write_text("lr0: 0.02\n")

@@ -85,8 +85,8 @@ class Learner:
         self.gradient = self.world.mean(self.gradient)
 
     def finite(self) -> bool:
-        """Whether all weights and statistics are finite numbers."""
-        return bool(paddle.isfinite(self.weights.vector).all().numpy().item())
+        """Whether all weights, statistics and gradients that wait for a step are finite numbers."""
+        return all(bool(paddle.isfinite(vector).all().numpy().item()) for vector in (self.weights.vector, self.gradient))
 
 
 def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
