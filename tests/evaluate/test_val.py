@@ -110,13 +110,15 @@ def test_height_and_width(tmp_path: Path) -> None:
     assert result.interval == {}
 
 
-def test_unreadable_pictures_count_as_missed(tmp_path: Path) -> None:
+def test_unreadable_pictures_and_their_objects_are_left_out(tmp_path: Path) -> None:
     data = scene(tmp_path)
     Path(data.paths[2]).write_bytes(Path(data.paths[2]).read_bytes()[:200])
     result = evaluate(Seer(), data, bootstrap=0)
     assert len(result.failures) == 1 and data.paths[2] in result.failures[0]
-    assert result.images == 5
-    np.testing.assert_allclose(result.recall, (4 / 5 + 4 / 5 + 3 / 4) / 3)
+    assert (result.images, result.unread) == (5, (2,))
+    assert result.objects.tolist() == np.bincount(np.delete(data.labels, np.arange(*data.starts[2:4])), minlength=3).tolist()
+    np.testing.assert_allclose([result.recall, result.map], 1)
+    assert len(result.detections) == 5
     for path in data.paths:
         Path(path).unlink()
     with pytest.raises(InputError, match=r"none of the 5 pictures can be read: .*0\.png|none of the 5"):

@@ -77,7 +77,7 @@ def _report(run: Run, result: Evaluation, seconds: float) -> None:
     run.print(f"mAP50-95 by size of the box: {areas}; P and R at confidence {result.confidence:.3f}")
     if result.failures:
         shown = "; ".join(result.failures[:5])
-        run.print(f"{len(result.failures)} of {result.images} pictures could not be read, their objects count as missed: {shown}")
+        run.print(f"{len(result.failures)} of {result.images} pictures could not be read, they and their objects are left out: {shown}")
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in result.speed_ms.items())
     run.print(f"mean milliseconds per picture: {stages}; {seconds:.1f} s in all")
     run.print(f"results: {run.path}")

@@ -76,6 +76,13 @@ class Dataset:
         part = slice(int(self.starts[index]), int(self.starts[index + 1]))
         return self.boxes[part], self.labels[part], self.crowd[part]
 
+    def without_objects_of(self, pictures: Sequence[int]) -> Dataset:
+        """The data set with the same pictures, those of them without objects: where they turned out to be unreadable, nothing is to be found."""
+        gone = np.isin(np.repeat(np.arange(len(self)), np.diff(self.starts)), pictures)
+        counts = np.where(np.isin(np.arange(len(self)), pictures), 0, np.diff(self.starts))
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return dataclasses.replace(self, boxes=self.boxes[~gone], labels=self.labels[~gone], crowd=self.crowd[~gone], starts=starts)
+
     def subset(self, pictures: Sequence[int]) -> Dataset:
         """The data set of these pictures (their numbers here), in this order. The report is the whole one's."""
         starts, ends = self.starts[list(pictures)], self.starts[[picture + 1 for picture in pictures]]

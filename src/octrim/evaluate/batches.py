@@ -29,7 +29,7 @@ class Planned:
 class Batch:
     """images: uint8 RGB `[slots, height, width, 3]`; slots[i] shows picture pictures[i], fitted by boxes[i]; other slots are grey.
 
-    failures: a line for each picture that could not be read. read, pre: seconds spent on decoding and on fitting.
+    failures: a line for each picture that could not be read, unread: their numbers. read, pre: seconds spent on decoding and on fitting.
     """
 
     images: np.ndarray
@@ -37,6 +37,7 @@ class Batch:
     pictures: list[int] = field(default_factory=list)
     boxes: list[Letterbox] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
     read: float = 0.0
     pre: float = 0.0
 
@@ -93,11 +94,13 @@ def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: in
                 image = read_picture(dataset.paths[picture])
             except InputError as error:
                 batch.failures.append(str(error))
+                batch.unread.append(picture)
                 continue
             decoded = perf_counter()
             if image.shape[:2] != tuple(dataset.sizes[picture].tolist()):  # its boxes would be in the wrong places
                 indexed = "x".join(map(str, dataset.sizes[picture].tolist()))
                 batch.failures.append(f"{dataset.paths[picture]}: is {image.shape[0]}x{image.shape[1]} pixels, was {indexed} when it was indexed")
+                batch.unread.append(picture)
                 continue
             fitted, box = fit(image, side, planned.height, planned.width)
             cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB, dst=images[slot])
@@ -105,7 +108,7 @@ def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: in
             batch.slots.append(slot)
             batch.pictures.append(picture)
             batch.boxes.append(box)
-        return Batch(images, batch.slots, batch.pictures, batch.boxes, batch.failures, read, pre)
+        return Batch(images, batch.slots, batch.pictures, batch.boxes, batch.failures, batch.unread, read, pre)
 
     with ThreadPoolExecutor(1, "octrim-read") as thread:
         following = [thread.submit(read, plan[0])] if plan else []

@@ -27,7 +27,7 @@ class Evaluation:
     ap: float64 `[classes, 10]`, per threshold of `matching.IOUS`. pictures, objects: int `[classes]`, pictures that show a class, and
     how often it occurs, without crowd regions. areas: mAP50-95 of small, medium and large objects. interval: 95 % interval of mAP50-95
     and mAP50, empty without bootstrapping. detections: per picture float32 `[n, 6]`, x1 y1 x2 y2 in its pixels, confidence, the data
-    set's class number. failures: a line per unreadable picture; its objects count as missed. speed_ms: mean milliseconds per picture, of
+    set's class number. failures: a line per unreadable picture, unread: their numbers; their objects are left out. speed_ms: mean milliseconds per picture, of
     which `read` and `pre` pass while the network runs.
     """
 
@@ -47,6 +47,7 @@ class Evaluation:
     matches: Matches
     detections: list[np.ndarray]
     failures: list[str]
+    unread: tuple[int, ...]
     speed_ms: dict[str, float]
 
     def class_rows(self) -> list[dict[str, Any]]:
@@ -99,8 +100,14 @@ def measure(
     seed: int = 0,
     failures: Sequence[str] = (),
     speed_ms: dict[str, float] | None = None,
+    unread: Sequence[int] = (),
 ) -> Evaluation:
-    """The numbers for detections that are there already: per picture float32 `[n, 6]` as in `Evaluation`, most confident first."""
+    """The numbers for detections that are there already: per picture float32 `[n, 6]` as in `Evaluation`, most confident first.
+
+    unread: numbers of pictures that could not be read, whose objects do not count.
+    """
+    if unread:
+        dataset = dataset.without_objects_of(unread)
     ap, areas = coco_metrics(dataset, detections, max_det)
     matches = match(dataset, detections)
     curves = confidence_curves(matches)
@@ -125,6 +132,7 @@ def measure(
         matches=matches,
         detections=detections,
         failures=list(failures),
+        unread=tuple(sorted(unread)),
         speed_ms=speed_ms or {},
     )
 

@@ -23,7 +23,8 @@ def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None
     write_predictions(folder / "predictions.json", dataset, result.detections)
     save_precision_recall(result.matches, result.ap[:, 0], result.names, folder / "pr.png")
     save_f1(result.curves, result.names, folder / "f1.png")
-    save_confusion(confusion_matrix(dataset, result.detections), result.names, folder / "confusion.png")
+    measured = dataset.without_objects_of(result.unread)
+    save_confusion(confusion_matrix(measured, result.detections), result.names, folder / "confusion.png")
 
 
 def write_predictions(path: Path, dataset: Dataset, detections: Sequence[np.ndarray]) -> None:

@@ -23,11 +23,12 @@ from octrim.targets.session import Session
 class Found:
     """What a network detected. detections: per picture of the data set, as in `Evaluation`; empty for pictures of another's part.
 
-    failures: a line per unreadable picture. seconds: by stage, of all pictures together.
+    failures: a line per unreadable picture, unread: their numbers. seconds: by stage, of all pictures together.
     """
 
     detections: list[np.ndarray]
     failures: list[str]
+    unread: list[int]
     seconds: dict[str, float]
 
 
@@ -55,9 +56,11 @@ def detect(
     classes = chosen if len(chosen) < len(mapping) else None
     detections = [np.zeros((0, 6), np.float32)] * len(dataset)
     failures: list[str] = []
+    unread: list[int] = []
     seconds: dict[str, float] = dict.fromkeys(("read", "pre", "network", "post"), 0.0)
     for group in read_batches(dataset, plan[part[0] :: part[1]], side, _limits(session)[0]):
         failures += group.failures
+        unread += group.unread
         if group.pictures:
             session.prepare(*group.images.shape[:3])  # outside the times: a shape is compiled once
             start = perf_counter()
@@ -75,7 +78,7 @@ def detect(
                 observe(group)
         if progress is not None:
             progress(len(group.pictures) + len(group.failures))
-    return Found(detections, failures, seconds)
+    return Found(detections, failures, unread, seconds)
 
 
 def evaluate(
@@ -102,7 +105,7 @@ def evaluate(
     if len(found.failures) == len(dataset):
         raise InputError(f"none of the {len(dataset)} pictures can be read: {found.failures[0]}")
     speed_ms = {stage: 1000 * value / (len(dataset) - len(found.failures)) for stage, value in found.seconds.items()}
-    return measure(dataset, found.detections, max_det, bootstrap, seed, found.failures, speed_ms)
+    return measure(dataset, found.detections, max_det, bootstrap, seed, found.failures, speed_ms, found.unread)
 
 
 def check_options(conf: float, iou: float, batch: int, max_det: int, resamples: int) -> None:

@@ -55,8 +55,7 @@ def sensitivity(
     `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: as of `evaluate`.
     known: curves of an earlier, stopped call with the same arguments: its groups are not measured again. on_group: called after the
     uncut network and after every group, with the curves so far. progress: called with the number of pictures just run,
-    `pictures x (groups + 1)` in all. report: called with a line for each unreadable picture, which is left out of the loss, and whose
-    objects count as missed by mAP.
+    `pictures x (groups + 1)` in all. report: called with a line for each unreadable picture, which is left out of loss and mAP.
     Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
     """
     if metric not in ("map", "loss"):

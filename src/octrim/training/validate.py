@@ -62,14 +62,14 @@ class Validator(Session):
         losses = (sums[:3] / max(sums[3], 1)).tolist()
         numbers = np.repeat(np.arange(len(self.dataset)), [len(one) for one in found.detections])
         everyone = np.concatenate(self.world.gather(np.concatenate([numbers[:, None], np.concatenate(found.detections)], axis=1).astype(np.float32)))
-        unread = np.concatenate(self.world.gather(np.zeros((len(found.failures), 1), np.float32)))
+        unread = np.concatenate(self.world.gather(np.asarray(found.unread, np.float32)[:, None]))[:, 0].astype(int).tolist()
         if len(unread) == len(self.dataset):
             raise InputError(f"none of the {len(self.dataset)} validation pictures can be read: {found.failures[0] if found.failures else ''}")
         if not self.world.first:
             return None, losses
         everyone = everyone[np.argsort(everyone[:, 0], kind="stable")]
         detections = np.split(everyone[:, 1:], np.searchsorted(everyone[:, 0], np.arange(1, len(self.dataset))))
-        return measure(self.dataset, detections, bootstrap=0, failures=found.failures), losses
+        return measure(self.dataset, detections, bootstrap=0, failures=found.failures, unread=unread), losses
 
 
 def batch_targets(dataset: Dataset, batch: Batch) -> np.ndarray:
