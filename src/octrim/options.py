@@ -259,6 +259,20 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Options of every command that opens a data set."""
+
+    val_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.9)] = None
+    """Share of the pictures that validates where the data set has one part only, chosen by their contents (default: 0.2); 0 divides nothing."""
+    keep_difficult: bool = False
+    """Take objects that Pascal VOC marks difficult as any others, instead of ignoring them."""
+
+    def reading(self) -> dict[str, Any]:
+        """These options as `open_dataset` and `open_labelled` take them."""
+        return {"val_share": self.val_share, "keep_difficult": self.keep_difficult}
+
+
+@dataclass(frozen=True)
 class Folder:
     """Options of every command that leaves files."""
 

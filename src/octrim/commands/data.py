@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Folder
+from octrim.options import Folder, Reading, Text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @dataclass(frozen=True)
-class Data(Folder):
+class Data(Reading, Folder):
     """Look at a data set: counts, class balance, box sizes, what is broken, and a contact sheet of labelled pictures."""
 
     command: ClassVar[str] = "data"
 
     check: Annotated[str | None, arg(metavar="DATA", aliases=["--data"], help_behavior_hint="")] = None
-    """Data set to look at: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
-    split: str = "train"
-    """Split of the data set to look at."""
+    """Data set to look at: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
+    split: Text = None
+    """Split of the data set to look at (default: train, or all of it where it has one part)."""
     names: Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = ()
     """Names of the classes in their order, where the data set's format has none."""
 
@@ -33,14 +33,19 @@ class Data(Folder):
 
         from octrim.atomic import write_bytes, write_text
         from octrim.data.charts import save_box_chart, save_class_chart
-        from octrim.data.check import summary
-        from octrim.data.open import open_dataset
+        from octrim.data.check import opened, summary
+        from octrim.data.formats.table import NoDataSetError
         from octrim.data.sheet import contact_sheet
         from octrim.runs import new_run
 
         if self.check is None:
             raise InputError("--check is missing: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
-        dataset = open_dataset(self.check, self.split, self.names)
+        try:
+            dataset = opened(self.check, self.split, self.names, **self.reading())
+        except NoDataSetError as error:
+            for name, reason in error.missed:
+                print(f"  {name}: {reason}")
+            raise
         run = new_run(self)
         write_bytes(run.path / "contact.jpg", contact_sheet(dataset, seed=0))
         facts = summary(dataset)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Folder, ImageSize, Range, Text, Weights
+from octrim.options import Folder, ImageSize, Range, Reading, Text, Weights
 from octrim.targets.options import ExportPrecision, Format
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _COMPARED = 32  # pictures of the source that are compared at most
 
 
 @dataclass(frozen=True)
-class Export(Weights, Folder):
+class Export(Weights, Reading, Folder):
     """Write a deployable, compared on pictures with another runtime before it is called done."""
 
     command: ClassVar[str] = "export"
@@ -46,7 +46,7 @@ class Export(Weights, Folder):
     verify: bool = False
     """Also show the differences by part of the output, and demand that the detected boxes agree."""
     data: Text = None
-    """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Labelled data on which mAP must agree: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     split: str = "val"
     """Split of the labelled data that mAP is measured on."""
     pad_channels: Annotated[int, Range(1, 128)] = 1
@@ -73,7 +73,7 @@ class Export(Weights, Folder):
         model = model_from(self)
         batch = _batch(self)
         pictures, failures = _pictures(self.source)
-        data = None if self.data is None else open_labelled(self.data, self.split, model.names)
+        data = None if self.data is None else open_labelled(self.data, self.split, model.names, **self.reading())
         ending = target(self.format).ending
         name = f"model{ending}" if ending else self.format
         with tempfile.TemporaryDirectory(prefix="octrim-") as folder:  # a run folder is made for what has passed the comparison

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Range, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, Range, Reading, Text, Weights
 
 
 @dataclass(frozen=True)
-class Prune(Weights, Folder):
+class Prune(Weights, Reading, Folder):
     """Cut channels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"
@@ -25,7 +25,7 @@ class Prune(Weights, Folder):
     criterion: Criterion = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
-    """Labelled data for the criterion taylor: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Labelled data for the criterion taylor: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None

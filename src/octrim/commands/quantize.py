@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Folder, ImageSize, Range, Text, Weights
+from octrim.options import Folder, ImageSize, Range, Reading, Text, Weights
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,13 +24,13 @@ _LISTED = 20  # layers shown of the sensitivity; all are in the file
 
 
 @dataclass(frozen=True)
-class Quantize(Weights, Folder):
+class Quantize(Weights, Reading, Folder):
     """Calibrate int8 scales on pictures and write them into a model file; the weights stay as they are."""
 
     command: ClassVar[str] = "quantize"
 
     data: Text = None
-    """Data set whose training pictures calibrate: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set whose training pictures calibrate: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     source: Text = None
     """Picture, folder or glob to calibrate on, instead of a data set."""
     method: Literal["max", "percentile", "histogram"] = "percentile"
@@ -65,7 +65,7 @@ class Quantize(Weights, Folder):
         size = image_size(self.imgsz, model.image_size, model.network.stride)
         if (self.data is None) == (self.source is None):
             raise InputError("give either --data (a data set) or --source (a picture, folder or glob) to calibrate on")
-        paths = picture_paths(self.data or self.source or "", self.pictures, self.seed)
+        paths = picture_paths(self.data or self.source or "", self.pictures, self.seed, **self.reading())
         readable = Readable(paths)
         readable.require()  # nothing is written otherwise
         run = new_run(self)

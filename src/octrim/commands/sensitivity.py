@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Criterion, Folder, ImageSize, Range, Text, Weights
+from octrim.options import Batch, Criterion, Folder, ImageSize, Range, Reading, Text, Weights
 
 if TYPE_CHECKING:
     from octrim.data.dataset import Dataset
@@ -22,13 +22,13 @@ _FILE = "sensitivity.json"
 
 
 @dataclass(frozen=True)
-class Sensitivity(Weights, Folder):
+class Sensitivity(Weights, Reading, Folder):
     """Accuracy or loss as each group of channels is cut by 10 .. 90 %, the rest left whole; and a keep-map that follows from it."""
 
     command: ClassVar[str] = "sensitivity"
 
     data: Text = None
-    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     split: str = "val"
     """Split of the data set whose pictures are used."""
     metric: Literal["map", "loss"] = "map"
@@ -62,14 +62,14 @@ class Sensitivity(Weights, Folder):
             known = load_curves(run.path / _FILE) if (run.path / _FILE).exists() else None
         model = model_from(config)
         size = image_size(config.imgsz, model.image_size, model.network.stride)
-        whole, notes = open_in_classes(config.data, config.split, model.names)
+        whole, notes = open_in_classes(config.data, config.split, model.names, **config.reading())
         dataset = drawn(whole, config.pictures, config.seed)
         run = run or new_run(config)
         part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
         notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
         criterion = config.criterion
         if criterion == "taylor":
-            criterion, more = taylor_on(model, config.data, size, config.pictures, config.seed, run.console)
+            criterion, more = taylor_on(model, config.data, size, config.pictures, config.seed, run.console, **config.reading())
             notes += more
         if known is not None:
             notes.append(f"resumed after {len(known.groups)} groups")

@@ -7,7 +7,7 @@ from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from octrim.options import Batch, Conf, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.options import Batch, Conf, Folder, ImageSize, Iou, Range, Reading, Seed, Text
 from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Val(Execution, Folder):
+class Val(Execution, Reading, Folder):
     """Evaluate a network on labelled pictures: COCO mAP, per class, curves."""
 
     command: ClassVar[str] = "val"
@@ -24,7 +24,7 @@ class Val(Execution, Folder):
     weights: str = "best.safetensors"
     """Model file, checkpoint (.pt), or what octrim export wrote: .onnx, .engine, OpenVINO IR or a Paddle Inference folder."""
     data: Text = None
-    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     split: str = "val"
     """Split of the data set to evaluate on."""
     imgsz: ImageSize = None
@@ -52,7 +52,7 @@ class Val(Execution, Folder):
         from octrim.targets.opening import open_session
 
         session = open_session(self.weights, self.runtime, self.precision, self.threads)
-        dataset = open_labelled(self.data, self.split, session.info.names)
+        dataset = open_labelled(self.data, self.split, session.info.names, **self.reading())
         _, note = map_classes(session.info.names, dataset.names)
         run = new_run(self)
         boxes = int((~dataset.crowd).sum())

@@ -74,7 +74,7 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
     if preset.sparsify_epochs and config.criterion is None and step == 1:
         criterion = "bn"  # exact zeros go first; fine-tuning fills them again
     if criterion == "taylor":
-        criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console)
+        criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console, **config.reading())
         for line in notes:
             job.run.print(line)
     return plan(model, keep, config.align, criterion, config.exclude, keep_map, config.seed, size, budget, original)

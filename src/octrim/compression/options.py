@@ -7,17 +7,17 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Number, Range, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, Number, Range, Reading, Text, Weights
 
 
 @dataclass(frozen=True)
-class Compression(Weights, Folder):
+class Compression(Weights, Reading, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"
 
     data: Text = None
-    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8

@@ -87,7 +87,8 @@ def checked(config: Compression, preset: Preset) -> Start:
     """Read what the options name. Raises InputError for everything that would only show after hours of training."""
     assert config.data is not None  # without data, builtin.with_data has put some in
     model, keep_map = checked_network(config, preset)
-    train_set, val_set = (open_labelled(config.data, split, model.names, use) for split, use in (("train", "learn"), ("val", "measure")))
+    train_set = open_labelled(config.data, "train", model.names, "learn", **config.reading())
+    val_set = open_labelled(config.data, "val", model.names, "measure", **config.reading())
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     base = checked_plan(config, preset, model, train_set.names, keep_map)

@@ -84,7 +84,7 @@ def _trained(
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
     # No patience: the epochs of the stages, and those of the control, are what the summary says.
-    common = {"data": config.data, "hyp": config.hyp, "patience": 0, "imgsz": (job.start.base.image_size,), "seed": config.seed}
+    common = {"data": config.data, **config.reading(), "hyp": config.hyp, "patience": 0, "imgsz": (job.start.base.image_size,), "seed": config.seed}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **steps, **place, **free, **options)
 

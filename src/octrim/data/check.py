@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from octrim.data.dataset import Dataset
+from octrim.data.open import open_dataset
 
 # COCO's bounds of small, medium and large: areas of 32 x 32 and 96 x 96 pixels.
 COCO_AREAS = (32**2, 96**2)
 SHARES = (0.001, 0.01, 0.1)  # of the picture's area
+
+
+def opened(data: str, split: str | None, names: Sequence[str], val_share: float | None = None, keep_difficult: bool = False) -> Dataset:
+    """The part to look at, as `open_dataset` reads it. Without a split it is the training part; where OcTrim itself divides a single part, all of it,
+    with a note on how.
+    """
+    if split is not None:
+        return open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
+    part = open_dataset(data, "train", names, val_share=val_share, keep_difficult=keep_difficult)
+    whole = open_dataset(data, "train", names, val_share=0, keep_difficult=keep_difficult)
+    return part if len(part) == len(whole) else replace(whole, notes=part.notes)
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class Evaluation:
     ap: float64 `[classes, 10]`, per threshold of `matching.IOUS`. pictures, objects: int `[classes]`, pictures that show a class, and
     how often it occurs, without crowd regions. areas: mAP50-95 of small, medium and large objects. interval: 95 % interval of mAP50-95
     and mAP50, empty without bootstrapping. detections: per picture float32 `[n, 6]`, x1 y1 x2 y2 in its pixels, confidence, the data
-    set's class number. failures: a line per unreadable picture, unread: their numbers; their objects are left out. speed_ms: mean milliseconds per picture, of
-    which `read` and `pre` pass while the network runs.
+    set's class number. failures: a line per unreadable picture; unread: their numbers, whose objects do not count. speed_ms: mean
+    milliseconds per picture, of which `read` and `pre` pass while the network runs.
     """
 
     names: tuple[str, ...]

@@ -46,11 +46,12 @@ def prune_command(config: Prune) -> None:
         from octrim.training.gradients import taylor_on
 
         planned("random")  # options that make no sense are told before gradients are computed
-        criterion, notes = taylor_on(model, config.data, size, config.pictures, config.seed, wide_console())
+        criterion, notes = taylor_on(model, config.data, size, config.pictures, config.seed, wide_console(), **config.reading())
         made = planned(criterion)
     else:
         made = planned(config.criterion)
-    readable = {data: Readable(picture_paths(data, config.pictures, config.seed)) for data in (config.reconstruct, config.recalibrate) if data}
+    sources = [data for data in (config.reconstruct, config.recalibrate) if data]
+    readable = {data: Readable(picture_paths(data, config.pictures, config.seed, **config.reading())) for data in sources}
     for some in readable.values():
         some.require()
     run = new_run(config)
@@ -100,8 +101,8 @@ def cut(
     return smaller
 
 
-def picture_paths(data: str, count: int, seed: int) -> list[str]:
-    """At most `count` pictures, drawn by `seed`: of a picture, folder or glob, or of a data set's training part.
+def picture_paths(data: str, count: int, seed: int, **reading: Any) -> list[str]:
+    """At most `count` pictures, drawn by `seed`: of a picture, folder or glob, or of a data set's training part. reading: as `open_dataset` takes it.
 
     Raises InputError where there are none.
     """
@@ -112,7 +113,7 @@ def picture_paths(data: str, count: int, seed: int) -> list[str]:
         with contextlib.suppress(InputError):
             source = open_source(data)
     if source is None:
-        paths = list(open_dataset(data, "train").paths)
+        paths = list(open_dataset(data, "train", **reading).paths)
     else:
         if source.video is not None:
             raise InputError(f"{data}: expected pictures or a data set")

@@ -202,7 +202,11 @@ def _shots(run: Contents) -> Shots | None:
         return None
     split, size = run.config.get("split"), run.config.get("imgsz")
     options = {"imgsz": size} if run.command == "val" and size else {}
-    return take_shots(networks, data, split if isinstance(split, str) else "val", options)
+    share, difficult = run.config.get("val_share"), run.config.get("keep_difficult")
+    if not {"val_share", "keep_difficult"} & set(run.config):  # of version 0.1, which divided nothing and knew no difficult objects
+        share, difficult = 0, True
+    reading = {"val_share": share if isinstance(share, (int, float)) else None, "keep_difficult": bool(difficult)}
+    return take_shots(networks, data, split if isinstance(split, str) else "val", options, reading)
 
 
 def _accuracy(rows: Sequence[Row]) -> list[Chart]:

@@ -50,15 +50,18 @@ class Shots:
     missing: str | None = None
 
 
-def take_shots(networks: Mapping[str, str | Path], data: str, split: str, options: Mapping[str, Any] | None = None) -> Shots:
+def take_shots(
+    networks: Mapping[str, str | Path], data: str, split: str, options: Mapping[str, Any] | None = None, reading: Mapping[str, Any] | None = None
+) -> Shots:
     """Run networks, by title, on some pictures of a split, spread evenly over those with labels.
 
-    options: of the Detector. Where the data or a network is gone, or none of the pictures can be read, the result says so.
+    options: of the Detector. reading: as `open_labelled` takes it. Where the data or a network is gone, or none of the pictures can be
+    read, the result says so.
     """
     try:
         detectors = {title: Detector(weights, **(options or {})) for title, weights in networks.items()}
         names = next(iter(detectors.values())).info.names
-        dataset = open_labelled(data, split, names)
+        dataset = open_labelled(data, split, names, **(reading or {}))
         mapping = {title: map_classes(detector.info.names, dataset.names)[0] for title, detector in detectors.items()}
     except InputError as error:
         return Shots((), (), str(error))

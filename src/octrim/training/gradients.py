@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -78,14 +79,18 @@ def loss_side(height: int, width: int) -> int:
     return round((height * width) ** 0.5)
 
 
-def taylor_on(model: Model, data: str | None, image_size: Sequence[int], pictures: int, seed: int, console: Console) -> tuple[Criterion, list[str]]:
+def taylor_on(
+    model: Model, data: str | None, image_size: Sequence[int], pictures: int, seed: int, console: Console, **reading: Any
+) -> tuple[Criterion, list[str]]:
     """The criterion `taylor` on the training part of a data set, and lines for the log. A progress bar shows on `console`.
+
+    reading: as `open_labelled` takes it.
 
     Raises InputError without `data`, and as `open_in_classes` and `batch_gradients` do.
     """
     if data is None:
         raise InputError("the criterion taylor needs the gradients of a loss: give --data")
-    dataset, lines = open_in_classes(data, "train", model.names)
+    dataset, lines = open_in_classes(data, "train", model.names, **reading)
     used = min(pictures, len(dataset))
     with progress_bar("gradients", used, console) as bar:
         gradients = batch_gradients(model, dataset, image_size, pictures, seed=seed, progress=bar.advance, report=lines.append)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,12 @@ from octrim.evaluate.batches import Batch, Planned, read_batches
 from octrim.evaluate.classes import map_classes
 
 
-def open_in_classes(data: str | None, split: str, names: Sequence[str]) -> tuple[Dataset, list[str]]:
-    """A part of a data set in the network's classes, `names`, and lines about it for people.
+def open_in_classes(data: str | None, split: str, names: Sequence[str], **reading: Any) -> tuple[Dataset, list[str]]:
+    """A part of a data set in the network's classes, `names`, and lines about it for people. reading: as `open_labelled` takes it.
 
     Raises InputError where it cannot be read, has no labelled object, or has a class that the network does not.
     """
-    dataset, note = in_network_classes(open_labelled(data, split, names), names)
+    dataset, note = in_network_classes(open_labelled(data, split, names, **reading), names)
     return dataset, [*([] if note is None else [note]), *dataset.lines()]
 
 

@@ -7,17 +7,17 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Folder, ImageSize, Number, Range, Text, Weights
+from octrim.options import Batch, Folder, ImageSize, Number, Range, Reading, Text, Weights
 
 
 @dataclass(frozen=True)
-class Training(Weights, Folder):
+class Training(Weights, Reading, Folder):
     """Options of every command that trains."""
 
     command: ClassVar[str] = "train"
 
     data: Text = None
-    """Data set: data.yaml, a folder (YOLO, COCO, VOC), or a COCO annotation file."""
+    """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     epochs: Annotated[int, Range(1, 100_000)] = 100
     """Number of passes over the training pictures."""
     batch: Batch = 16

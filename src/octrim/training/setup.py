@@ -150,7 +150,7 @@ def _datasets(config: Training, names: tuple[str, ...]) -> tuple[Dataset, Datase
 
 
 def _part(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
-    dataset = open_labelled(config.data, split, names, "learn" if split == "train" else "measure")
+    dataset = open_labelled(config.data, split, names, "learn" if split == "train" else "measure", **config.reading())
     if config.single_cls:
         return dataclasses.replace(dataset, names=("object",), labels=np.zeros_like(dataset.labels), category_ids=(0,))
     return dataset
@@ -179,7 +179,7 @@ def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper:
     """Lines about the data, what is wrong with it, and what of the recipe cannot be done."""
     counts = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"
     parts = [part for part in (train_set, val_set) if part is not None]
-    return [f"{config.data}: {counts}", *(line for part in parts for line in part.lines()), *hyper.notes]
+    return [f"{config.data}: {counts}", *dict.fromkeys(line for part in parts for line in part.lines()), *hyper.notes]
 
 
 def _tell(run: Run | None, lines: list[str], model: Model) -> None:
