@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octrim.data.pictures import decode_picture, letterbox, read_picture
+from octrim.data.pictures import Readable, decode_picture, letterbox, letterboxed, read_picture
+from octrim.data.probe import picture_facts
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.errors import InputError
@@ -198,3 +199,73 @@ def test_a_video_that_ends_early_gives_what_it_has(tmp_path: Path) -> None:
 def test_scenes_are_the_same_every_time() -> None:
     np.testing.assert_array_equal(drawn_scene(4, 90, 160), drawn_scene(4, 90, 160))
     assert (drawn_scene(4, 90, 160) != drawn_scene(5, 90, 160)).mean() > 0.5
+
+
+def jpeg(*options: int) -> bytes:
+    return cv2.imencode(".jpg", drawn_scene(3, 60, 80), list(options))[1].tobytes()
+
+
+def test_jpeg_fill_bytes(tmp_path: Path) -> None:
+    """Any number of 0xFF may stand before a marker."""
+    data = jpeg()
+    expected = decode_picture(data, "whole")
+    tables = data.index(b"\xff\xdb")
+    scan = data.index(b"\xff\xda")
+    for place in (2, tables, scan, len(data) - 2):
+        filled = data[:place] + b"\xff" * 3 + data[place:]
+        np.testing.assert_array_equal(decode_picture(filled, "filled"), expected)
+        with pytest.raises(InputError, match="truncated JPEG"):
+            decode_picture(filled[: len(filled) // 2], "half")
+    np.testing.assert_array_equal(decode_picture(data + b"trailing \xff\xd8 rubbish", "more"), expected)
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
+def test_jpeg_without_its_end_marker(tmp_path: Path, options: tuple[int, ...]) -> None:
+    """What lacks the marker and nothing else is used and reported; one byte of the picture less is a truncated picture."""
+    data = jpeg(*options)
+    np.testing.assert_array_equal(decode_picture(data[:-2], "unended"), decode_picture(data, "whole"))
+    np.testing.assert_array_equal(decode_picture(data[:-1], "half a marker"), decode_picture(data, "whole"))
+    for cut in (6, 20, 100, len(data) // 2):
+        with pytest.raises(InputError, match="truncated JPEG"):
+            decode_picture(data[:-cut], "cut")
+    (tmp_path / "a.jpg").write_bytes(data[:-2])
+    (tmp_path / "b.jpg").write_bytes(data)
+    facts = picture_facts([str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")])
+    assert (facts["problem"].tolist(), facts["remark"].tolist(), facts["size"].tolist()) == ([0, 0], [1, 0], [[60, 80]] * 2)
+
+
+def test_jpeg_of_twelve_bits() -> None:
+    data = bytearray(jpeg())
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(InputError, match="JPEG of 12 bits a sample, which is not supported"):
+        decode_picture(bytes(data), "deep")
+
+
+def test_several_pictures_in_one_jpeg(tmp_path: Path) -> None:
+    """A phone's MPO: the first one counts."""
+    image = pytest.importorskip("PIL.Image")
+    first, second = (image.fromarray(drawn_scene(seed, 40, 60)[:, :, ::-1]) for seed in (1, 2))
+    first.save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=[second], quality=95)
+    found = read_picture(tmp_path / "a.mpo")
+    assert np.abs(found.astype(int) - drawn_scene(1, 40, 60)).mean() < 12
+    assert picture_facts([str(tmp_path / "a.mpo")])["size"].tolist() == [[40, 60]]
+
+
+def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", drawn_scene(0, 20, 30))
+    for name in ("._a.jpg", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"\0\x05\x16\7")
+    assert [Path(frame.source).name for frame in open_source(tmp_path)] == ["a.jpg"]
+    assert [Path(frame.source).name for frame in open_source(str(tmp_path / "*.jpg"))] == ["a.jpg"]
+
+
+def test_what_can_be_read_of_many(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.jpg", drawn_scene(0, 20, 30))
+    (tmp_path / "b.jpg").write_bytes(b"")
+    readable = Readable([str(tmp_path / "b.jpg"), str(whole), str(tmp_path / "c.jpg")])
+    readable.require()
+    assert len(list(readable)) == 1
+    assert (readable.read, len(readable.failures)) == ([str(whole)], 2)
+    assert letterboxed(readable, 32, 32).shape == (1, 32, 32, 3)
+    with pytest.raises(InputError, match=r"none of the 1 pictures can be read: .*b\.jpg: the file is empty"):
+        Readable([str(tmp_path / "b.jpg")]).require()

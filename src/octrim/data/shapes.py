@@ -19,7 +19,7 @@ def polygon_box(points: Any) -> list[float] | None:
         return None
     flat = [value for point in points for value in (point if isinstance(point, (list, tuple)) else (point,))]
     values = [number(value) for value in flat]
-    if len(values) % 2 or any(value is None for value in values):
+    if not values or len(values) % 2 or any(value is None for value in values):
         return None
     array = np.asarray(values, np.float64).reshape(-1, 2)
     return [*array.min(0).tolist(), *array.max(0).tolist()]

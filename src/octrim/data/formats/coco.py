@@ -47,4 +47,5 @@ def annotation_files(place: Place) -> list[Path]:
 def _is_annotation(path: Path) -> bool:
     if path.name == "notes.json":  # of Label Studio's YOLO export: categories, and no more
         return False
-    return re.search(rb'"(images|annotations|categories)"\s*:', head(path, 1 << 20)) is not None
+    text = head(path, 1 << 20)
+    return re.search(rb'"(images|annotations|categories)"\s*:', text) is not None and not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
