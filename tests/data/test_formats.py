@@ -255,6 +255,34 @@ def label_studio_voc(root: Path) -> None:
         text(root / "Annotations" / f"{number}.xml", xml())
 
 
+def yolo_lists(root: Path) -> None:
+    """Pictures and labels in one folder, and lists of other machines' paths."""
+    for number in SIX:
+        photo(root / "data" / f"{number}.jpg", number)
+        text(root / "data" / f"{number}.txt", rows())
+    for name, numbers in (("train", range(4)), ("val", range(4, 6))):
+        text(root / f"{name}.txt", "".join(f"D:\\yolo\\data\\{number}.jpg \r\n" for number in numbers))
+    text(root / "classes.txt", "cat\ndog\nemu\n")
+
+
+def labelimg_voc_apart(root: Path) -> None:
+    for number in SIX:
+        photo(root / f"{number}.jpg", number)
+        text(root / "xml" / f"{number}.xml", xml())
+
+
+def voc_in_labels(root: Path) -> None:
+    for number in SIX:
+        photo(root / "images" / f"{number}.jpg", number)
+        text(root / "labels" / f"{number}.xml", xml())
+
+
+def labelme_in_labels(root: Path) -> None:
+    for number in SIX:
+        photo(root / "images" / f"{number}.jpg", number)
+        text(root / "labels" / f"{number}.json", labelme(f"{number}.jpg"))
+
+
 def zipped_on_a_mac(root: Path) -> None:
     labelimg_yolo(root / "cats")
     for path in list((root / "cats").iterdir()):
@@ -285,6 +313,9 @@ ONE_PART: dict[str, tuple[Maker, str]] = {
     "labelme, pictures elsewhere": (labelme_apart, "labelme"),
     "labelme, pictures inside": (labelme_inside, "labelme"),
     "VOC without lists": (voc_without_lists, "Pascal VOC without lists"),
+    "labelImg, VOC, annotations elsewhere": (labelimg_voc_apart, "Pascal VOC without lists"),
+    "VOC in labels/": (voc_in_labels, "Pascal VOC without lists"),
+    "labelme in labels/": (labelme_in_labels, "labelme"),
     "an archive of macOS": (zipped_on_a_mac, "YOLO beside the pictures"),
     "folders in capitals": (ultralytics_capitals, "YOLO in images/ and labels/"),
 }
@@ -297,6 +328,7 @@ TWO_PARTS: dict[str, tuple[Maker, str]] = {
     "PaddleX, VOC": (paddlex_voc, "VOC by lists of pairs"),
     "PaddleDetection, COCO": (paddle_coco, "COCO"),
     "VOCdevkit": (voc_devkit, "VOCdevkit"),
+    "lists of pictures": (yolo_lists, "YOLO by lists of pictures"),
     "VOC in small letters": (voc_small_letters, "Pascal VOC"),
 }
 

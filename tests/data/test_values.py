@@ -244,6 +244,7 @@ def test_paths_written_elsewhere(tmp_path: Path) -> None:
     assert located(tmp_path, "x/c.jpg", split="train") == ["x/c.jpg"]  # the only one is val's
     assert located(tmp_path, "a.jpg") == ["a.jpg"]  # there are two
     assert located(tmp_path, "a.jpg", split="val") == ["images/val/a.jpg"]
+    assert located(tmp_path, "images/train/a.jpg", "images/train/b.jpg ") == ["images/train/a.jpg", "images/train/B.JPG"]
     # One of a folder that is there is missing, not elsewhere.
     assert located(tmp_path, "images/train/a.jpg", "images/train/c.jpg") == ["images/train/a.jpg", "images/train/c.jpg"]
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.errors import InputError
 from tests.data.holding import JSON, ROWS, XML, checked, coco, voc_set, yolo
+from tests.data.making import picture, text
 from tests.fuzz.mutations import altered, flipped, mutated
 from tests.fuzz.reader import BytesReader, Reader
 
@@ -75,6 +76,95 @@ class CocoJson(_DataSet):
 
     def damaged(self, dice: random.Random, data: bytes) -> bytes:
         return mutated(dice, data) if dice.random() < 0.6 else json.dumps(altered(dice, json.loads(data))).encode()
+
+
+OUTLINES = b"0 0.5 0.5 0.2 0.2\n1 .1 .2 .5 .2 .5 .6 .1 .6\n0 .3 .4 .4 .4 .2 .3 2 .4 .5 1 0 0 0\n1 .3 .2 .5 .4 .3 .6\n"
+
+
+class YoloOutlines(_DataSet):
+    """Polygons and poses among boxes."""
+
+    make, content = yolo, OUTLINES
+
+
+class VocEncodings(_DataSet):
+    """Annotations that declare an encoding, and objects with outlines instead of boxes."""
+
+    make = voc_set
+    outline = "<object><name>红</name><polygon><x1>5</x1><y1>6</y1><x2>50</x2><y2>7</y2><x3>20</x3><y3>40</y3></polygon></object>"
+    turned = "<object><name>绿</name><robndbox><cx>50</cx><cy>25</cy><w>20</w><h>10</h><angle>0.5</angle></robndbox></object>"
+    content = f'<?xml version="1.0" encoding="gb2312"?>\n<annotation>{outline}{turned}</annotation>\n'.encode("gbk")
+
+
+class CocoOutlines(CocoJson):
+    """Polygons and masks in the place of boxes, ids and boxes as text."""
+
+    content = b"""{"images": [{"id": "7", "file_name": "x\\\\a.png"}, {"id": 8.0, "file_name": "/data/b.png"}], "annotations": [
+{"id": "1", "image_id": 7, "category_id": "90", "bbox": [], "segmentation": [[1, 2, 30, 2, 30, 20]], "iscrowd": "0"},
+{"id": 2, "image_id": "7", "category_id": 1.0, "segmentation": {"counts": [60, 10, 40, 10], "size": [50, 100]}, "iscrowd": 1},
+{"id": 3, "image_id": 8, "category_id": 1, "bbox": null, "segmentation": {"counts": "l1:W1", "size": [50, 100]}},
+{"id": 4, "image_id": 7, "category_id": 1, "bbox": ["5", "5", "9", "9"]}], "categories": [{"id": "90", "name": "brush"}, {"id": 1, "name": 5}]}"""
+
+
+def labelme_set(root: Path, document: bytes) -> Path:
+    for stem in ("good", "x"):
+        picture(root / "val" / f"{stem}.png")
+    text(
+        root / "val" / "good.json", '{"shapes": [{"label": "cat", "points": [[1, 2], [30, 20]], "shape_type": "rectangle"}], "imagePath": "good.png"}'
+    )
+    text(root / "val" / "x.json", document)
+    text(root / "val" / "inside.json", document.replace(b"x.png", b"nowhere.png"))
+    return root
+
+
+class LabelmeJson(_DataSet):
+    make = labelme_set
+    content = b"""{"version": "5.0", "shapes": [{"label": "cat", "points": [[1, 2], [30, 20]], "shape_type": "rectangle"},
+{"label": "dog", "points": [[50, 25], [53, 29]], "shape_type": "circle"}, {"label": "emu", "points": [[1, 1], [9, 1], [5, 9]]}],
+"imagePath": "..\\\\x.png", "imageData": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}"""
+
+    def damaged(self, dice: random.Random, data: bytes) -> bytes:
+        return mutated(dice, data) if dice.random() < 0.6 else json.dumps(altered(dice, json.loads(data))).encode()
+
+
+class _Listed(Reader):
+    """A data set of several text files, one of which is damaged. files: their contents by name."""
+
+    files: ClassVar[dict[str, bytes]]
+
+    def __init__(self, folder: Path) -> None:
+        deeper = folder / "a" / "b" / "c"  # than `../..` leads out of
+        deeper.mkdir(parents=True)
+        super().__init__(deeper)
+
+    def read(self, dice: random.Random | None) -> None:
+        damaged = dice.choice(sorted(self.files)) if dice else ""
+        for name, content in self.files.items():
+            text(self.folder / name, mutated(dice, content) if dice and name == damaged else content)
+        for stem in "ab":
+            picture(self.folder / "pictures" / f"{stem}.png")
+        raise_for(checked(self.folder))
+
+
+class DarknetLists(_Listed):
+    files: ClassVar[dict[str, bytes]] = {
+        "obj.data": b"classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n",
+        "obj.names": b"cat\ndog\n",
+        "train.txt": b"data/pictures/a.png\n",
+        "valid.txt": b"data/pictures/b.png\npictures\\a.png\n",
+        "pictures/a.txt": ROWS,
+        "pictures/b.txt": ROWS,
+    }
+
+
+class PairLists(_Listed):
+    files: ClassVar[dict[str, bytes]] = {
+        "label_list.txt": b"cat\ndog\n",
+        "train.txt": b"pictures/a.png annotations/a.xml\n",
+        "valid.txt": b"./pictures/b.png ./annotations/b.xml\npictures\\a.png\tannotations\\a.xml\n",
+        "annotations/a.xml": XML,
+        "annotations/b.xml": XML,
+    }
 
 
 class DataIndex(Reader):

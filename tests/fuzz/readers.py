@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from tests.fuzz.data import CocoJson, DataIndex, DataYaml, Pictures, Video, VocXml, YoloLabels
+from tests.fuzz.data import (
+    CocoJson,
+    CocoOutlines,
+    DarknetLists,
+    DataIndex,
+    DataYaml,
+    LabelmeJson,
+    PairLists,
+    Pictures,
+    Video,
+    VocEncodings,
+    VocXml,
+    YoloLabels,
+    YoloOutlines,
+)
 from tests.fuzz.deployables import EngineHeader, OnnxFile, OnnxInOpenvino, OpenvinoFile, PaddleFolder
 from tests.fuzz.networks import Checkpoint, Hyper, KeepMap, LayoutYaml, ModelFile, RunFolder, TrainingState
 from tests.fuzz.reader import Reader
@@ -19,6 +33,12 @@ READERS: dict[str, tuple[type[Reader], int]] = {
     "YOLO labels": (YoloLabels, 8_000),
     "VOC annotations": (VocXml, 8_000),
     "COCO annotations": (CocoJson, 8_000),
+    "YOLO outlines": (YoloOutlines, 5_000),
+    "VOC encodings": (VocEncodings, 5_000),
+    "COCO outlines": (CocoOutlines, 5_000),
+    "labelme annotations": (LabelmeJson, 5_000),
+    "Darknet lists": (DarknetLists, 5_000),
+    "lists of pairs": (PairLists, 5_000),
     "index of a data set": (DataIndex, 2_000),
     "pictures": (Pictures, 12_000),
     "video": (Video, 1_000),

@@ -146,6 +146,7 @@ class Locator:
     split: str = ""
     wanted: Callable[[str], bool] = lambda name: True
     _names: dict[str, list[str]] | None = field(default=None, repr=False)
+    _listings: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
 
     def locate(self, written: Sequence[str], plain: Callable[[str], tuple[str, bool]]) -> Located:
         """plain: the path as written, and whether it is there."""
@@ -162,14 +163,29 @@ class Locator:
         located = Located(paths)
         tail = 0
         for index in missing:
-            if _folder(written[index]) in there:  # others of its folder are there: this one is gone
-                continue
-            place, tail = self._freely(written[index], tail)
+            if _folder(written[index]) in there:  # others of its folder are there: this one is there, too, or gone
+                place = self._in_other_case(paths[index])
+            else:
+                place, tail = self._freely(written[index], tail)
             if place is not None:
                 paths[index] = place
                 located.freely += 1
                 located.example = located.example or (written[index], place)
         return located
+
+    def _in_other_case(self, path: str) -> str | None:
+        """The only file at this place whose name differs in letter case, or in spaces around it."""
+        folder, _, name = path.rpartition(os.sep)
+        if folder not in self._listings:
+            try:
+                names = os.listdir(folder)  # noqa: PTH208
+            except (OSError, ValueError):
+                names = []
+            self._listings[folder] = {}
+            for one in names:
+                self._listings[folder].setdefault(one.casefold(), []).append(one)
+        same = self._listings[folder].get(name.strip().casefold(), [])
+        return f"{folder}{os.sep}{same[0]}" if len(same) == 1 and not hidden(same[0]) else None
 
     def _freely(self, written: str, likely: int) -> tuple[str | None, int]:
         """Where a path is by a free reading, and without how many leading folders, which the next one is likely to need, too."""

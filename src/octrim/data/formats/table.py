@@ -10,7 +10,7 @@ from octrim.data.formats.labelme import Labelme
 from octrim.data.formats.place import Format, Found, Place, head
 from octrim.data.formats.voc import PairLists, VocBeside, VocDevkit, VocFolders, VocLists
 from octrim.data.formats.yaml import DataYaml
-from octrim.data.formats.yolo import Darknet, YoloBeside, YoloFolders
+from octrim.data.formats.yolo import Darknet, YoloBeside, YoloFolders, YoloLists
 from octrim.errors import InputError
 
 FORMATS: tuple[Format, ...] = (
@@ -18,6 +18,7 @@ FORMATS: tuple[Format, ...] = (
     VocLists("Pascal VOC", "Annotations/ and ImageSets/Main/ (Pascal VOC)"),
     PairLists("VOC by lists of pairs (PaddleDetection)", "train.txt of `picture annotation` (PaddleDetection)"),
     Darknet("YOLO by obj.data (CVAT's YOLO 1.1, Darknet)", "obj.data (CVAT's YOLO 1.1)"),
+    YoloLists("YOLO by lists of pictures", "train.txt and val.txt of pictures"),
     YoloFolders("YOLO in images/ and labels/", "images/ and labels/ (YOLO)"),
     Labelme("labelme", "*.json with shapes (labelme)"),
     CocoFiles("COCO", "annotations/*.json, labels/*.json or *.json (COCO)"),

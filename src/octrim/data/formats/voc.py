@@ -17,6 +17,7 @@ from octrim.data.voc import Named, read_named, stem_of
 from octrim.errors import InputError
 
 _PICTURE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "PNGImages")
+_ANNOTATION_FOLDERS = ("Annotations", "Annotation", "xml", "xmls", "labels", "label")
 
 
 class VocLists(Format):
@@ -28,6 +29,17 @@ class VocLists(Format):
             return Missed("no Annotations/ with ImageSets/Main/*.txt", place.child("Annotations").is_dir() or bool(lists))
         parts = {name: partial(_read_list, place.root, path) for name, path in lists.items()}
         return Found(parts, f"{next(iter(lists.values())).parent}: there is no {{split}}.txt; it has {{there}}")
+
+
+def _annotations(root: Path) -> Path:
+    """The folder of a folder's annotations, Annotations/ where there is none."""
+    return next((found for name in _ANNOTATION_FOLDERS if (found := child(root, name)).is_dir()), root / _ANNOTATION_FOLDERS[0])
+
+
+def _picture_folder(root: Path) -> Path:
+    """The folder of a folder's pictures: one that is named for them, or the folder itself where it holds some."""
+    named = next((found for name in _PICTURE_FOLDERS if (found := child(root, name)).is_dir()), None)
+    return named or (root if Place(root).pictures else root / _PICTURE_FOLDERS[0])
 
 
 def _lists(place: Place) -> dict[str, Path]:
@@ -52,7 +64,7 @@ def _read_list(root: Path, path: Path, request: Request) -> Dataset:
 
 def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
     """These pictures of a folder of VOC's shape."""
-    annotations = child(root, "Annotations")
+    annotations = _annotations(root)
     by_stem, folder = _pictures(root)
     pictures = [by_stem.get(stem) or f"{folder}{os.sep}{stem}.jpg" for stem in stems]
     # Sorted names are the same for every split only if every annotation has been seen.
@@ -80,7 +92,7 @@ def _stems(root: Path, path: Path) -> list[str]:
         raise InputError(f"{path}: the file is empty, expected the name of a picture on every line")
     if any("\0" in line for line in written):
         raise InputError(f"{path}: not a list of pictures")
-    annotations = child(root, "Annotations")
+    annotations = _annotations(root)
     by_stem: dict[str, str] | None = None
     stems = []
     for line in written:
@@ -106,13 +118,13 @@ def _readings(line: str) -> list[str]:
 
 def _pictures(root: Path) -> tuple[dict[str, str], Path]:
     """The pictures of a folder of VOC's shape by their stems, whatever their suffix (of two, `.jpg` before `.png`), and where they are."""
-    folder = next((found for name in _PICTURE_FOLDERS if (found := child(root, name)).is_dir()), root / _PICTURE_FOLDERS[0])
+    folder = _picture_folder(root)
     try:
         files = sorted(name for name in os.listdir(folder) if is_picture(name))  # noqa: PTH208
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from None
     found = {os.path.splitext(name)[0]: f"{folder}{os.sep}{name}" for name in reversed(files)}  # noqa: PTH122
-    if any(True for _ in children(folder)):
+    if folder != root and any(True for _ in children(folder)):
         below = {os.path.splitext(os.path.relpath(path, folder))[0]: path for path in reversed(walk_files(str(folder), is_picture))}  # noqa: PTH122
         found = below | found
     return found, folder
@@ -122,9 +134,8 @@ class VocFolders(Format):
     """Annotations/ and pictures in a folder beside it, without lists: VOC-like sets, labelImg's "Change Save Dir", Label Studio's VOC export."""
 
     def find(self, place: Place) -> Found | Missed:
-        annotations = place.child("Annotations")
-        pictures = next((found for name in _PICTURE_FOLDERS if (found := place.child(name)).is_dir()), None)
-        if not annotations.is_dir() or pictures is None:
+        annotations, pictures = _annotations(place.root), _picture_folder(place.root)
+        if not annotations.is_dir() or not pictures.is_dir():
             return Missed("no Annotations/ beside JPEGImages/ or images/", annotations.is_dir())
         below = {folder.name: folder for folder in children(annotations) if any(fits(folder.name, split) for split in SPLITS)}
         if not any(_is_voc(path) for folder in (annotations, *below.values()) for path in Place(folder).having(".xml")[:5]):

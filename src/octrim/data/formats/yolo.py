@@ -21,6 +21,7 @@ from octrim.data.formats.place import (
     Place,
     Request,
     children,
+    choose,
     fits,
     head,
     listed_names,
@@ -30,9 +31,33 @@ from octrim.data.formats.place import (
 from octrim.data.formats.yaml import pictures_in_list
 from octrim.data.labelfiles import read_bytes
 from octrim.data.paths import find_place
+from octrim.data.pictures import SUFFIXES
 from octrim.data.texts import decoded
 from octrim.data.values import name, whole
 from octrim.data.yolo import Listing, label_files, listed, read_yolo, walk_pictures
+
+
+class YoloLists(Format):
+    """train.txt and val.txt that list pictures, without a data.yaml that names them."""
+
+    def find(self, place: Place) -> Found | Missed:
+        lists = {path.stem: path for path in place.having(".txt") if _lists_pictures(path)}
+        if not (choose(list(lists), "train") and choose(list(lists), "val")):
+            return Missed("no train.txt and val.txt that list pictures", bool(lists))
+        around = [place.root, place.child("labels"), place.child("images")]
+        parts = {name: partial(_read_split_list, place.root, path, around) for name, path in lists.items()}
+        return Found(parts, f"{place.root}: no list for the split {{split}}; there are {{there}}")
+
+
+def _lists_pictures(path: Path) -> bool:
+    lines = [line.strip().strip(b"\"'").lower() for line in head(path, 1 << 12).splitlines()[:3] if line.strip()]
+    return bool(lines) and lines[0].endswith(tuple(suffix.encode() for suffix in SUFFIXES))
+
+
+def _read_split_list(root: Path, path: Path, around: Sequence[Path], request: Request) -> Dataset:
+    pictures, notes = pictures_in_list(path, [root], path.stem)
+    names, source = class_names(around)
+    return read_yolo(root, _named(listed(pictures, names, None, tuple(notes)), source), request.names, request.index)
 
 
 class YoloFolders(Format):
@@ -44,8 +69,11 @@ class YoloFolders(Format):
         if not folders or not labels:
             there, missing = ("images/", "labels/") if folders else ("labels/", "images/")
             return Missed(f"{there} without {missing}" if folders or labels else "neither images/ nor labels/", bool(folders or labels))
-        if annotation_files(place) and not any(map(_holds_text, labels)):
-            return Missed("labels/ holds no text files, but annotations of COCO", near=True)
+        if not any(_holds(folder, ".txt") for folder in labels):
+            if annotation_files(place):
+                return Missed("labels/ holds no text files, but annotations of COCO", near=True)
+            if any(_holds(folder, ".xml", ".json") for folder in labels):
+                return Missed("labels/ holds no text files", near=True)
         around = [place.root, *labels, *(folder.parent for folder in folders.values()), *folders.values()]
         parts = {split: partial(_read_folder, place.root, (folder,), around) for split, folder in folders.items()}
         named = any(fits(split, known) for split in folders for known in SPLITS)
@@ -64,8 +92,9 @@ def _picture_folders(place: Place) -> dict[str, Path]:
     return own or {folder.name: inner for folder in place.folders if (inner := Place(folder).child("images")).is_dir()}
 
 
-def _holds_text(folder: Path) -> bool:
-    return any(name.lower().endswith(".txt") for _, _, files in os.walk(folder) for name in files)
+def _holds(folder: Path, *suffixes: str) -> bool:
+    """Whether there is a file with one of the suffixes in the folder or below it."""
+    return any(name.lower().endswith(suffixes) and not name.startswith(".") for _, _, files in os.walk(folder) for name in files)
 
 
 class YoloBeside(Format):
