@@ -21,7 +21,7 @@ from octrim.targets.c.session import CSession
 from tests.networks import ACTIVATIONS, lively_model, random_networks
 from tests.targets.c.material import assert_close, calm, one_level, picture, reference
 
-pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C compiler")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C compiler")]
 
 
 def found_by(model: Model, batch: np.ndarray, threads: int = 1) -> np.ndarray:

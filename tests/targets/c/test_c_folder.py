@@ -26,7 +26,7 @@ from octrim.targets.c.source import comment, quoted
 from tests.networks import lively_model
 from tests.targets.c.material import assert_close, calm, compiler_or_skip, picture, reference
 
-pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C compiler")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C compiler")]
 
 STRICT = ["-std=c11", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"]
 

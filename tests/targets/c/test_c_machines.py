@@ -19,6 +19,8 @@ from tests.networks import lively_model
 from tests.targets.c.material import assert_close, built_driver, calm, compiler_or_skip, driven, picture, reference
 from tests.targets.c.test_c_exact import UNUSUAL
 
+pytestmark = pytest.mark.slow
+
 Case = tuple[Program, np.ndarray, np.ndarray]
 
 
