@@ -101,6 +101,36 @@ INLINE void stem_out(const int activation, const float *m, int width, int left, 
         }
 }
 
+/* F(2, 3) over the columns of one line, product k of 4. even, odd: halves 0 and 1. */
+INLINE V column_in(int k, const float *even, const float *odd) {
+    if (k == 0) return load(odd - 1) - load(odd);
+    if (k == 1) return load(even) + load(odd);
+    if (k == 2) return load(odd) - load(even);
+    return load(even) - load(even + 1);
+}
+
+/* For 1 or 2 channels, transformed pixels are multiplied where they are made: to store them would take longer than to make them again.
+   from: the six lines of each parity. m: [4][6][8][VL]. */
+INLINE void stem_few(const int channels, const float *const (*from)[6], int length, int t, const float *u, float *m) {
+    UNROLL for (int k = 0; k < 4; k++) {
+        V sum[6][2];
+        UNROLL for (int j = 0; j < 6; j++) sum[j][0] = sum[j][1] = splat(0);
+        for (int i = 0; i < 12; i++) {
+            const float *const *lines = from[i / 6];
+            int place = i % 6 * 2 * length + t;
+            V tile[6], product[6];
+            UNROLL for (int j = 0; j < 6; j++) tile[j] = column_in(k, lines[j] + place, lines[j] + place + length);
+            lines_to(tile, product);
+            UNROLL for (int j = 0; j < 6; j++)
+                UNROLL for (int c = 0; c < channels; c++) sum[j][c] = fma_(splat(u[((k * 6 + j) * 12 + i) * 8 + c]), product[j], sum[j][c]);
+        }
+        UNROLL for (int j = 0; j < 6; j++)
+            UNROLL for (int c = 0; c < channels; c++) store(m + ((k * 6 + j) * 8 + c) * VL, sum[j][c]);
+    }
+}
+KERNEL void stem_1(const float *const (*from)[6], int length, int t, const float *u, float *m) { stem_few(1, from, length, t, u, m); }
+KERNEL void stem_2(const float *const (*from)[6], int length, int t, const float *u, float *m) { stem_few(2, from, length, t, u, m); }
+
 /* Scratch, in lines of `length` floats that begin 16 floats in: 2 x 6 x 12 lines of pixels (parity of the row, row mod 6, line), 4 x 6 x 12 lines
    transformed over columns and lines. */
 INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int y1) {
@@ -110,6 +140,7 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
     float *pixels = w->scratch + 16, *d = pixels + 144 * length;
     float products[24 * 8 * 2 * VL] __attribute__((aligned(64)));
     const int32_t *taps = w->net->taps + s->taps;
+    const float *lines[2][6]; /* of each parity of the row, the six that a tile reads */
     V slope = splat(w->weights[s->slope]);
     for (int y = y0, next = y0 - 1; y < y1; y += 4, next = y + 1) { /* next: first line that is not unpacked yet */
         for (int q = 0; q < 2; q++) {
@@ -120,22 +151,25 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
                 else unpack(w->image + (size_t)(2 * row + q) * (size_t)picture * 3, columns, to, length);
                 for (int i = 0; i < 12; i++) to[i * length - 1] = to[i * length + columns] = 0; /* behind the border of the picture */
             }
-            const float *from[6];
-            for (int k = 0; k < 6; k++) from[k] = ring + (y + 5 + k) % 6 * 12 * length;
-            for (int i = 0; i < 6; i++) { /* channel * 2 + parity of the column */
-                for (int t = 0; t < columns; t += VL) {
-                    V tiles[4][6]; /* F(2, 3) over columns of each line */
-                    UNROLL for (int k = 0; k < 6; k++) {
-                        const float *p = from[k] + i * 2 * length + t;
-                        V even = load(p), odd = load(p + length);
-                        tiles[0][k] = load(p + length - 1) - odd;
-                        tiles[1][k] = even + odd;
-                        tiles[2][k] = odd - even;
-                        tiles[3][k] = even - load(p + 1);
-                    }
-                    float *to = d + (q * 6 + i) * length + t;
-                    UNROLL for (int k = 0; k < 4; k++)
-                        lines_in(tiles[k][0], tiles[k][1], tiles[k][2], tiles[k][3], tiles[k][4], tiles[k][5], to + k * 72 * length, 12 * length);
+            for (int k = 0; k < 6; k++) lines[q][k] = ring + (y + 5 + k) % 6 * 12 * length;
+        }
+        if (channels <= 2) {
+            float *out = w->arena + at + (split ? y / 2 * pitch : y * pitch);
+            for (int t = 0; t < columns; t += VL) {
+                int from = t + VL <= columns ? t : columns - VL;
+                (channels == 1 ? stem_1 : stem_2)((const float *const (*)[6])lines, length, from, w->weights + s->weights, products);
+                stem_out(activation, products, VL, channels, w->weights + s->bias, slope, out + (split ? from : 2 * from), plane, pitch, split);
+            }
+            continue;
+        }
+        for (int i = 0; i < 12; i++) { /* (parity of the row * 3 + channel) * 2 + parity of the column */
+            const float *const *from = (const float *const *)lines[i / 6];
+            for (int t = 0; t < columns; t += VL) {
+                int place = i % 6 * 2 * length + t;
+                UNROLL for (int k = 0; k < 4; k++) {
+                    V tile[6];
+                    UNROLL for (int j = 0; j < 6; j++) tile[j] = column_in(k, from[j] + place, from[j] + place + length);
+                    lines_in(tile, d + k * 72 * length + i * length + t, 12 * length);
                 }
             }
         }

@@ -1,13 +1,17 @@
 /* Winograd's F(4, 3) over lines: four lines of results from six lines of pixels by six products per tap instead of twelve. */
-INLINE void lines_in(V a, V b, V c, V d, V e, V f, float *to, int step) {
-    V four = splat(4.0f), minus_four = splat(-4.0f), minus_five = splat(-5.0f), two = splat(2.0f), minus_two = splat(-2.0f);
-    V t0 = fma_(minus_four, b, d), t1 = fma_(minus_four, c, e), t2 = d - b, t3 = e - c;
-    store(to, fma_(four, a, fma_(minus_five, c, e)));
-    store(to + step, t1 + t0);
-    store(to + 2 * step, t1 - t0);
-    store(to + 3 * step, fma_(two, t2, t3));
-    store(to + 4 * step, fma_(minus_two, t2, t3));
-    store(to + 5 * step, fma_(four, b, fma_(minus_five, d, f)));
+INLINE void lines_to(const V *p, V *to) {
+    V t0 = fma_(splat(-4.0f), p[1], p[3]), t1 = fma_(splat(-4.0f), p[2], p[4]), t2 = p[3] - p[1], t3 = p[4] - p[2];
+    to[0] = fma_(splat(4.0f), p[0], fma_(splat(-5.0f), p[2], p[4]));
+    to[1] = t1 + t0;
+    to[2] = t1 - t0;
+    to[3] = fma_(splat(2.0f), t2, t3);
+    to[4] = fma_(splat(-2.0f), t2, t3);
+    to[5] = fma_(splat(4.0f), p[1], fma_(splat(-5.0f), p[3], p[5]));
+}
+INLINE void lines_in(const V *p, float *to, int step) {
+    V lines[6];
+    lines_to(p, lines);
+    UNROLL for (int k = 0; k < 6; k++) store(to + k * step, lines[k]);
 }
 INLINE void lines_out(const V *m, V bias, V *y) {
     V s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4], sum = s + bias, difference = d + bias;
@@ -45,8 +49,9 @@ INLINE void winograd(const int activation, const Work *w, const Step *s, int y0,
         for (int i = 0; i < inputs; i++)
             for (int x = 0; x < n + 2; x += VL) {
                 const float *p = w->arena + planes[i] + (y - 1) * pitch - 1 + x;
-                lines_in(load(p), load(p + pitch), load(p + 2 * pitch), load(p + 3 * pitch), load(p + 4 * pitch), load(p + 5 * pitch),
-                         d + i * line + x, inputs * line);
+                V lines[6];
+                UNROLL for (int k = 0; k < 6; k++) lines[k] = load(p + k * pitch);
+                lines_in(lines, d + i * line + x, inputs * line);
             }
         for (int c = 0; c < m->channels; c += 8) {
             const float *u = w->weights + s->weights + c * 6 * s->count, *bias = w->weights + s->bias + c;
