@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import platform
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+_STDERR_LOCK = threading.Lock()
 
 
 def usable_cores() -> int:
@@ -121,3 +125,33 @@ def cache_folder() -> Path:
     """OcTrim's folder for what can be made again: `$XDG_CACHE_HOME/octrim`, or `~/.cache/octrim`. It need not exist."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)
+
+
+def processor_name() -> str:
+    """The processor's name as the system tells it, or the name of its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
+            if line.startswith(("model name", "Model\t")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send what C code prints on standard error to nowhere, for as long as the block lasts.
+
+    One block at a time: threads would otherwise restore each other's silence.
+    """
+    with _STDERR_LOCK, contextlib.ExitStack() as cleanup:
+        try:
+            saved = os.dup(2)
+        except OSError:  # the process has none
+            yield
+            return
+        cleanup.callback(os.close, saved)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        cleanup.callback(os.close, silence)
+        os.dup2(silence, 2)
+        cleanup.callback(os.dup2, saved, 2)
+        yield

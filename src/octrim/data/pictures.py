@@ -16,7 +16,7 @@ from PIL import Image
 from octrim.data import jpeg, png
 from octrim.data.labelmeshapes import picture_inside
 from octrim.errors import InputError
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo", ".jfif", ".jpe")
 

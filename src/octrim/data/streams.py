@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from octrim.errors import InputError
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a lost stream is opened again: doubled from attempt to attempt
 _TIMEOUT = 10_000  # milliseconds for a connection, and for a frame of it

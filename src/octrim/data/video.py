@@ -10,7 +10,7 @@ import numpy as np
 
 from octrim.atomic import replacing
 from octrim.errors import InputError
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr
 
 
 class Video:

@@ -16,7 +16,7 @@ from octrim.deploy.options import BenchOptions
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.evaluate.nms import non_max_suppression
-from octrim.machine import usable_cores
+from octrim.machine import processor_name, usable_cores
 from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.progress import progress_bar
@@ -122,15 +122,6 @@ def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any
         row["speedup_per_mac_reduction"] = round(row["network_speedup"] / reduction, 4) if reduction else None
         rows.append(row)
     return rows
-
-
-def processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
-            if line.startswith(("model name", "Model\t")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def compared(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, image: np.ndarray, console: Console | None = None) -> Bench:

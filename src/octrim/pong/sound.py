@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr
 
 RATE = 44_100  # samples per second
 LOUDNESS = 0.25  # of full scale

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from octrim.errors import InputError
+from octrim.machine import quiet_stderr
 from octrim.pong.keys import ACTIONS, bindings, help_lines
 from octrim.pong.options import PlayOptions
 from octrim.pong.physics import RIGHT, STEP, Event, Game
@@ -19,7 +20,6 @@ from octrim.pong.renderer import field_view, render
 from octrim.pong.sides import NAMES, game_seed, player
 from octrim.pong.sound import Speaker
 from octrim.pong.vision import VisionPlayer
-from octrim.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     import numpy as np

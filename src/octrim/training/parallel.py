@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from octrim.errors import shown
-from octrim.machine import usable_cores
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr, usable_cores
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import onnx
 import openvino as ov
 
 from octrim.errors import InputError, shown
+from octrim.machine import quiet_stderr
 from octrim.network.model import Model
-from octrim.quiet import quiet_stderr
 from octrim.targets.metadata import file_info
 from octrim.targets.openvino.core import core
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input

@@ -13,10 +13,10 @@ from typing import Any
 
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle
+from octrim.machine import quiet_stderr
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Row
-from octrim.quiet import quiet_stderr
 from octrim.targets.decoding import level_constants
 from octrim.targets.metadata import export_metadata
 

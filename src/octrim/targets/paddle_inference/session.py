@@ -9,8 +9,7 @@ import numpy as np
 
 from octrim.backends.paddle import paddle, processor_threads
 from octrim.errors import InputError, shown
-from octrim.machine import usable_cores
-from octrim.quiet import quiet_stderr
+from octrim.machine import quiet_stderr, usable_cores
 from octrim.targets.metadata import file_info
 from octrim.targets.paddle_inference.graph import FILES
 from octrim.targets.session import Session, float_batch
