@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain as joined
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,6 +45,16 @@ def training(model: Model, compiled: bool = True) -> PaddleNetwork:
     return layer
 
 
+def exactly(model: Model, images: paddle.Tensor, features: bool = False) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A `step` by Paddle's own operations in float64."""
+    wide = SimpleNamespace(network=model.network, tensors={name: tensor.astype(np.float64) for name, tensor in model.tensors.items()})
+    paddle.set_default_dtype("float64")
+    try:
+        return step(training(wide, compiled=False), images.astype("float64"), features)  # type: ignore[arg-type]
+    finally:
+        paddle.set_default_dtype("float32")
+
+
 def pictures(*shape: int, seed: int = 2) -> paddle.Tensor:
     return paddle.to_tensor(np.random.default_rng(seed).random((shape[0], 3, *shape[1:]), np.float32))
 
@@ -68,11 +79,14 @@ def was_compiled(layer: PaddleNetwork, images: paddle.Tensor, frozen: frozenset[
     return layer._programs.find(tuple(images.shape), frozen, features) is not None
 
 
-def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: float, features: bool = False) -> bool:
-    """Errors relative to a head's largest value, and to the norm of a parameter's gradient. Returns whether oneDNN ran."""
+def assert_alike(model: Model, images: paddle.Tensor, forward: float, backward: float, features: bool = False, exact: bool = False) -> bool:
+    """Errors relative to a head's largest value, and to the norm of a parameter's gradient. Returns whether oneDNN ran.
+
+    exact: compare with float64 instead of with Paddle in float32.
+    """
     layer = training(model)
     heads, gradients, statistics = step(layer, images, features)
-    expected = step(training(model, compiled=False), images, features)
+    expected = exactly(model, images, features) if exact else step(training(model, compiled=False), images, features)
     for found, head in zip(heads, expected[0], strict=True):
         np.testing.assert_allclose(found, head, rtol=0, atol=forward * np.abs(head).max())
     assert gradients.keys() == expected[1].keys()
@@ -99,12 +113,13 @@ def test_published_networks(cfg: str, shape: tuple[int, ...], tolerance: float) 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("two_threads")  # with one, Paddle's own sums over a batch norm's pictures are further off than this
+@pytest.mark.usefixtures("threads")
 @compiled_only
 @pytest.mark.parametrize(("keep", "align"), [("1/8", 8), ("1/2", 1), ("1/5", 1)])
 def test_pruned_networks(keep: str, align: int) -> None:
+    """Against float64: with one thread oneDNN and Paddle round the stem's gradients to different sides, each by up to 1.5e-4 and 3e-4 together."""
     model = variant("yolov5n")
-    assert assert_alike(prune(model, plan(model, keep, align)), pictures(4, 128, 128), 3e-5, 2e-4)
+    assert assert_alike(prune(model, plan(model, keep, align)), pictures(4, 128, 128), 3e-5, 2e-4, exact=True)
 
 
 @pytest.mark.slow
