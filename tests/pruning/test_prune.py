@@ -20,9 +20,10 @@ from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
+from octrim.pruning.fractions import aligned_count, parse_fraction
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
-from octrim.pruning.plan import Plan, aligned_count, parse_fraction, plan
+from octrim.pruning.plan import Plan, plan
 from tests.networks import lively_model, random_networks, variant
 
 

@@ -17,8 +17,9 @@ from octrim.data.pictures import Readable, letterboxed
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
 from octrim.pruning.command import cut, write_plan
+from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
-from octrim.pruning.plan import Plan, composed, parse_fraction, plan
+from octrim.pruning.plan import Plan, composed, plan
 from octrim.stages import FINETUNE, PRUNE, SPARSIFY, TRAIN
 from octrim.training.gradients import taylor_on
 from octrim.training.labelled import drawn

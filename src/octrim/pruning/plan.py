@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,6 +18,7 @@ from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import plain
+from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
 
@@ -221,11 +220,11 @@ def _candidates(
 ) -> list[_Candidate]:
     """The groups. widths: by their names, how many channels the fractions are of."""
     excluded = {name: pattern for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
-    fractions = _mapped_fractions(network, keep_map)
+    fractions = mapped_fractions(network, keep_map)
     found = []
     for group in labels.groups:
         reason = group.reason or next((f"excluded by {excluded[name]}" for name in group.convs if name in excluded), None)
-        wanted = _group_fraction(group, fractions, fraction)
+        wanted = group_fraction(group, fractions, fraction)
         least = len(group) if reason else min(align if wanted is None else aligned_count(widths[group.name], wanted, align), len(group))
         own = scores[group.labels]
         order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
@@ -270,29 +269,6 @@ def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int
     return counts_after(low)
 
 
-def parse_fraction(value: object, what: str) -> Fraction:
-    """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
-    value = plain(value)
-    small = not isinstance(value, int) or abs(value) < 10  # an integer of thousands of digits cannot even be printed
-    text = str(value) if small and isinstance(value, str | int | float | Fraction) else ""
-    if not re.fullmatch(r"-?[0-9]{1,9}(/[0-9]{1,9}|\.[0-9]{0,20}(e-?[0-9]{1,2})?|e-?[0-9]{1,2})?", text.strip()):
-        raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125")
-    try:
-        fraction = Fraction(text)
-    except ZeroDivisionError:
-        raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125") from None
-    if not 0 < fraction <= 1:
-        raise InputError(f"{what} is {text}, expected more than 0 and at most 1")
-    return fraction
-
-
-def aligned_count(channels: int, fraction: Fraction, align: int) -> int:
-    """Channels that stay: rounded down to a multiple of `align`, at least one `align`, at most all."""
-    if fraction == 1:
-        return channels
-    return min(max(int(channels * fraction) // align * align, align), channels)
-
-
 def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.ndarray]) -> Network:
     """The table with the kept channel counts in it."""
     rows: list[Row] = []
@@ -304,29 +280,3 @@ def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.n
         groups = channels if is_depthwise(row, len(labels.labels[row.inputs[0]])) else row.groups
         rows.append(replace(row, channels=channels, groups=groups))
     return Network(tuple(rows), network.anchors)
-
-
-def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
-    names = [row.name for row in network.convs if fnmatch.fnmatchcase(row.name, pattern) or row.name.startswith(f"{pattern}.")]
-    if not names:
-        raise InputError(f"{what}: {shown(pattern)} matches no convolution; their names look like {network.convs[0].name}, {network.convs[-1].name}")
-    return names
-
-
-def _mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> dict[str, Fraction]:
-    """Fraction per convolution; where several patterns match, the last one counts, so that exceptions can follow the rule."""
-    if not isinstance(keep_map, Mapping):
-        raise InputError(f"keep-map is {shown(keep_map)}, expected a mapping of patterns to fractions")
-    found: dict[str, Fraction] = {}
-    for pattern, value in keep_map.items():
-        fraction = parse_fraction(value, f"keep-map: {pattern}")
-        found |= dict.fromkeys(matching_convs(network, str(pattern), "keep-map"), fraction)
-    return found
-
-
-def _group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction | None) -> Fraction | None:
-    named = {name: fractions[name] for name in group.convs if name in fractions}
-    if len(set(named.values())) > 1:
-        (one, first), (other, second) = next((a, b) for a in named.items() for b in named.items() if a[1] != b[1])
-        raise InputError(f"keep-map: {one} and {other} are coupled and must keep the same fraction, found {first} and {second}")
-    return next(iter(named.values()), default)

@@ -7,7 +7,7 @@ from typing import Any
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.options import from_python
-from octrim.pruning.plan import parse_fraction
+from octrim.pruning.fractions import parse_fraction
 from octrim.training.finetune import checked_teacher, distillation, with_teacher
 from octrim.training.options import Sparsifying
 from octrim.training.setup import begun, resumed

@@ -19,8 +19,8 @@ from octrim.backends.paddle import paddle
 from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.rows import Network
+from octrim.pruning.fractions import aligned_count, matching_convs
 from octrim.pruning.labels import channel_labels
-from octrim.pruning.plan import aligned_count, matching_convs
 from octrim.training.checkpoint import kind_of
 from octrim.training.freezing import frozen
 from octrim.training.optimizer import Weights

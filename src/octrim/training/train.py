@@ -12,7 +12,7 @@ from octrim.evaluate.result_files import write_evaluation
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model, load
 from octrim.options import from_python
-from octrim.pruning.plan import parse_fraction
+from octrim.pruning.fractions import parse_fraction
 from octrim.targets.opening import open_session
 from octrim.training.checkpoint import State
 from octrim.training.options import Training

@@ -1,0 +1,62 @@
+"""Fractions of channels: how they are written, which convolutions a pattern gives one to, and how many channels one leaves."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+
+from octrim.errors import InputError, shown
+from octrim.network.rows import Network
+from octrim.options import plain
+from octrim.pruning.labels import Group
+
+
+def parse_fraction(value: object, what: str) -> Fraction:
+    """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
+    value = plain(value)
+    small = not isinstance(value, int) or abs(value) < 10  # an integer of thousands of digits cannot even be printed
+    text = str(value) if small and isinstance(value, str | int | float | Fraction) else ""
+    if not re.fullmatch(r"-?[0-9]{1,9}(/[0-9]{1,9}|\.[0-9]{0,20}(e-?[0-9]{1,2})?|e-?[0-9]{1,2})?", text.strip()):
+        raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125")
+    try:
+        fraction = Fraction(text)
+    except ZeroDivisionError:
+        raise InputError(f"{what} is {shown(value)}, expected a fraction such as 1/8 or 0.125") from None
+    if not 0 < fraction <= 1:
+        raise InputError(f"{what} is {text}, expected more than 0 and at most 1")
+    return fraction
+
+
+def aligned_count(channels: int, fraction: Fraction, align: int) -> int:
+    """Channels that stay: rounded down to a multiple of `align`, at least one `align`, at most all."""
+    if fraction == 1:
+        return channels
+    return min(max(int(channels * fraction) // align * align, align), channels)
+
+
+def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
+    names = [row.name for row in network.convs if fnmatch.fnmatchcase(row.name, pattern) or row.name.startswith(f"{pattern}.")]
+    if not names:
+        raise InputError(f"{what}: {shown(pattern)} matches no convolution; their names look like {network.convs[0].name}, {network.convs[-1].name}")
+    return names
+
+
+def mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> dict[str, Fraction]:
+    """Fraction per convolution; where several patterns match, the last one counts, so that exceptions can follow the rule."""
+    if not isinstance(keep_map, Mapping):
+        raise InputError(f"keep-map is {shown(keep_map)}, expected a mapping of patterns to fractions")
+    found: dict[str, Fraction] = {}
+    for pattern, value in keep_map.items():
+        fraction = parse_fraction(value, f"keep-map: {pattern}")
+        found |= dict.fromkeys(matching_convs(network, str(pattern), "keep-map"), fraction)
+    return found
+
+
+def group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction | None) -> Fraction | None:
+    named = {name: fractions[name] for name in group.convs if name in fractions}
+    if len(set(named.values())) > 1:
+        (one, first), (other, second) = next((a, b) for a in named.items() for b in named.items() if a[1] != b[1])
+        raise InputError(f"keep-map: {one} and {other} are coupled and must keep the same fraction, found {first} and {second}")
+    return next(iter(named.values()), default)
