@@ -27,7 +27,8 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images: uint8 RGB `[slots, height, width, 3]`; slots[i] shows picture pictures[i], fitted by boxes[i]; other slots are grey.
+    """A batch that was read. images: uint8 RGB `[slots, height, width, 3]`; slots[i] shows picture pictures[i], fitted by boxes[i]; other slots
+    are grey.
 
     failures: a line for each picture that could not be read, unread: their numbers. read, pre: seconds spent on decoding and on fitting.
     """
@@ -43,7 +44,7 @@ class Batch:
 
 
 def rectangular_plan(sizes: np.ndarray, side: int, batch: int, stride: int) -> list[Planned]:
-    """Batches by aspect ratio. sizes: `[pictures, 2]`, height and width. side: of the longer side of every fitted picture, pixels.
+    """Plan batches of pictures of like aspect ratio. sizes: `[pictures, 2]`, height and width. side: longer side of every fitted picture, pixels.
 
     As YOLOv5 evaluates: a batch takes the shape of its extreme picture, plus half a stride, rounded up to the stride; a batch with
     both wide and tall pictures is square.
@@ -61,12 +62,12 @@ def rectangular_plan(sizes: np.ndarray, side: int, batch: int, stride: int) -> l
 
 
 def fixed_plan(count: int, height: int, width: int, batch: int) -> list[Planned]:
-    """Batches of one shape, in the data set's order."""
+    """Plan batches of one shape, in the data set's order."""
     return [Planned(tuple(range(start, min(start + batch, count))), height, width) for start in range(0, count, batch)]
 
 
 def fit(image: np.ndarray, side: int, height: int, width: int) -> tuple[np.ndarray, Letterbox]:
-    """A picture with its longer side `side`, or less where height x width demands it, centred in height x width on grey 114."""
+    """Return a picture with its longer side `side`, or less where height x width demands it, centred in height x width on grey 114."""
     rows, columns = image.shape[:2]
     ratio = min(side / max(rows, columns), height / rows, width / columns)
     inner_height, inner_width = min(ceil(rows * ratio), height, side), min(ceil(columns * ratio), width, side)
@@ -79,7 +80,7 @@ def fit(image: np.ndarray, side: int, height: int, width: int) -> tuple[np.ndarr
 
 
 def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: int = 1) -> Iterator[Batch]:
-    """The planned batches in order; the next one is read in a thread while the caller works on this one.
+    """Yield the planned batches in order; the next one is read in a thread while the caller works on this one.
 
     slots: the fewest that a batch has; those without a picture are grey.
     """

@@ -11,7 +11,7 @@ from octrim.errors import InputError, shown
 
 
 def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once: where classes share a name, theirs are followed by "(class N)" with the class's number from 0."""
+    """Return the names, each once: where classes share a name, theirs are followed by "(class N)" with the class's number from 0."""
     counts = Counter(names)
     found: list[str] = []
     for number, name in enumerate(names):
@@ -23,7 +23,7 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def map_classes(network: Sequence[str], dataset: Sequence[str]) -> tuple[np.ndarray, str | None]:
-    """Per class of the network, the data set's class number, or -1 for what the data set does not know; and what to tell people, or None.
+    """Return, per class of the network, the data set's class number, or -1 for what the data set does not know; and what to tell people, or None.
 
     By name where the network knows every name of the data set (letter case aside, unless that confuses two), else by number where
     there are equally many. Raises InputError where neither works.

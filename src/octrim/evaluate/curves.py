@@ -45,7 +45,7 @@ def save_f1(curves: Curves, names: Sequence[str], path: Path) -> None:
 
 
 def _lines(x: np.ndarray, curves: np.ndarray, labels: Sequence[str], mean: str) -> tuple[Figure, Axes]:
-    """A figure with the curve of each class that has one, and their mean."""
+    """Return a figure with the curve of each class that has one, and their mean."""
     held = np.flatnonzero(~np.isnan(curves[:, 0]))
     figure = new_figure(7.5, 5.2)
     axes = figure.add_subplot()
@@ -93,7 +93,7 @@ def save_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
 
 
 def _text(name: str) -> str:
-    """A class name of at most 24 letters, without what Matplotlib takes for formulas and for labels to hide, and what it cannot draw."""
+    """Return a class name of at most 24 letters, without what Matplotlib takes for formulas and for labels to hide, and what it cannot draw."""
     short = name if len(name) <= 24 else f"{name[:23]}…"
     short = "".join(letter if letter.isprintable() else "?" for letter in short)
     return " " * short.startswith("_") + short.replace("$", r"\$")

@@ -49,12 +49,12 @@ class Detections:
             yield Detection(tuple(box), confidence, label, self.names[label])
 
     def summary(self) -> str:
-        """For people: `4 person, 1 bus`."""
+        """Return how many of what was found, for people: `4 person, 1 bus`."""
         counts = {self.names[label]: int((self.class_id == label).sum()) for label in np.unique(self.class_id).tolist()}
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
 
     def to_yolo(self, confidence: bool = False) -> str:
-        """Lines `class cx cy w h`, normalised to the picture, with the confidence behind them where asked."""
+        """Return lines `class cx cy w h`, normalised to the picture, with the confidence behind them where asked."""
         lines = []
         for found in self:
             x1, y1, x2, y2 = found.xyxy
@@ -63,7 +63,7 @@ class Detections:
         return "".join(lines)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """COCO results (`bbox` is x, y, width, height in pixels), with the source and the class name besides."""
+        """Return COCO results (`bbox` is x, y, width, height in pixels), with the source and the class name besides."""
         results = []
         for found in self:
             x1, y1, x2, y2 = (round(side, 2) for side in found.xyxy)
@@ -73,14 +73,14 @@ class Detections:
         return results
 
     def to_supervision(self) -> Any:
-        """As `supervision.Detections` (extra `octrim[supervision]`)."""
+        """Return the boxes as `supervision.Detections` (extra `octrim[supervision]`)."""
         import supervision  # pyright: ignore[reportMissingImports]
 
         names = np.asarray([self.names[label] for label in self.class_id], dtype=str)
         return supervision.Detections(self.xyxy, confidence=self.confidence, class_id=self.class_id, data={"class_name": names})
 
     def draw(self, image: np.ndarray, thickness: int | None = None, names: bool = True, confidences: bool = True) -> np.ndarray:
-        """A copy of the picture (uint8 BGR) with boxes and labels on it.
+        """Return a copy of the picture (uint8 BGR) with boxes and labels on it.
 
         thickness: of the lines in pixels, by default what suits the picture's size. names, confidences: what stands beside a box.
         """

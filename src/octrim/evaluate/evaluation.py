@@ -51,7 +51,7 @@ class Evaluation:
     speed_ms: dict[str, float]
 
     def class_rows(self) -> list[dict[str, Any]]:
-        """Per class: pictures, objects, precision, recall, mAP50, mAP50-95; nan for a class without objects."""
+        """Return, per class: pictures, objects, precision, recall, mAP50, mAP50-95; nan for a class without objects."""
         best = self.curves.best
         columns = (self.curves.precision[:, best], self.curves.recall[:, best], self.ap[:, 0], self.ap.mean(1))
         keys = ("pictures", "objects", "precision", "recall", "mAP50", "mAP50-95")
@@ -59,7 +59,7 @@ class Evaluation:
         return [dict(zip(keys, row, strict=True)) for row in rows]
 
     def to_json(self) -> dict[str, Any]:
-        """`metrics.json`: rounded to six digits, null for nan."""
+        """Return the content of `metrics.json`, rounded to six digits, with null for nan."""
         content = {
             "mAP50-95": self.map,
             "mAP50": self.map50,
@@ -77,7 +77,7 @@ class Evaluation:
         return _rounded(content)
 
     def table(self) -> Table:
-        """For people: all classes, then each; of many classes only those that occur."""
+        """Return a table for people with all classes together, then each; of many classes only those that occur."""
         table = Table()
         for name in ("class", "pictures", "objects", "P", "R", "mAP50", "mAP50-95"):
             table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
@@ -102,7 +102,7 @@ def measure(
     speed_ms: dict[str, float] | None = None,
     unread: Sequence[int] = (),
 ) -> Evaluation:
-    """The numbers for detections that are there already: per picture float32 `[n, 6]` as in `Evaluation`, most confident first.
+    """Measure detections that are there already: per picture float32 `[n, 6]` as in `Evaluation`, most confident first.
 
     unread: numbers of pictures that could not be read, whose objects do not count.
     """

@@ -34,7 +34,10 @@ class Matches:
 
 
 def box_iou(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
-    """IoU, float64 `[found, boxes]`; where `crowd` (bool `[boxes]`), the intersection over the area of the found box instead."""
+    """Return the IoU of all pairs of boxes, float64 `[found, boxes]`.
+
+    Where `crowd` (bool `[boxes]`), it is the intersection over the area of the found box instead.
+    """
     found, boxes = found_xyxy.astype(np.float64), boxes_xyxy.astype(np.float64)
     low = np.maximum(found[:, None, :2], boxes[None, :, :2])
     high = np.minimum(found[:, None, 2:], boxes[None, :, 2:])
@@ -76,7 +79,7 @@ def match(dataset: Dataset, detections: Sequence[np.ndarray]) -> Matches:
 
 
 def match_class(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`matched` and `ignored`, bool `[found, 10]`, for one class of one picture; detections most confident first.
+    """Return `matched` and `ignored`, bool `[found, 10]`, for one class of one picture; detections most confident first.
 
     COCO's rules: each detection in turn takes the free object that it overlaps most (of equals the last), if the IoU reaches the
     threshold. Failing that, it is ignored where a crowd region holds enough of it; crowd regions are never used up.
@@ -96,7 +99,8 @@ def match_class(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, crowd: np.ndarra
 
 
 def confusion_matrix(dataset: Dataset, detections: Sequence[np.ndarray], iou: float = 0.45, conf: float = 0.25) -> np.ndarray:
-    """Counts, int `[classes + 1, classes + 1]`: rows are predicted classes, columns true ones, the last of each is the background.
+    """Count which classes are taken for which, int `[classes + 1, classes + 1]`: rows are predicted classes, columns true ones, the last of
+    each is the background.
 
     Pairs are made across classes, the largest IoU first. Detections that only a crowd region explains are left out.
     """

@@ -22,7 +22,7 @@ _CHUNK = 10_000_000
 
 
 def average_precision(matches: Matches, weights: np.ndarray | None = None) -> np.ndarray:
-    """AP per class and IoU, float64 `[classes, 10, resamples]`, nan where a class has no objects.
+    """Return AP per class and IoU, float64 `[classes, 10, resamples]`, nan where a class has no objects.
 
     The area under the precision envelope, at 101 recalls, as COCO has it. weights: int `[pictures, resamples]`, how often each
     resample holds each picture; by default every picture once.
@@ -43,7 +43,10 @@ def average_precision(matches: Matches, weights: np.ndarray | None = None) -> np
 
 
 def _class_ap(matches: Matches, rows: np.ndarray, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """`[10, resamples]`. rows: the class's detections, most confident first. objects: `[resamples]`, how many are to be found."""
+    """Return one class's AP, `[10, resamples]`.
+
+    rows: the class's detections, most confident first. objects: `[resamples]`, how many are to be found.
+    """
     copies = weights[matches.picture[rows]]
     seen = np.cumsum(copies, 0, dtype=np.int32)
     matched, ignored = matches.matched[rows], matches.ignored[rows]
@@ -64,13 +67,13 @@ def _class_ap(matches: Matches, rows: np.ndarray, weights: np.ndarray, objects: 
 
 
 def mean_ap(ap: np.ndarray) -> tuple[float, float]:
-    """mAP50-95 and mAP50 of `[classes, 10]`, over the classes that have objects; nan where none has."""
+    """Return mAP50-95 and mAP50 from AP `[classes, 10]`, over the classes that have objects; nan where none has."""
     held = ap[~np.isnan(ap[:, 0])]
     return (float(held.mean()), float(held[:, 0].mean())) if len(held) else (float("nan"), float("nan"))
 
 
 def bootstrap_intervals(matches: Matches, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % intervals of mAP50-95 and mAP50: percentiles 2.5 and 97.5 over resamplings of the pictures with replacement.
+    """Return 95 % intervals of mAP50-95 and mAP50: percentiles 2.5 and 97.5 over resamplings of the pictures with replacement.
 
     A class without objects in a resample is left out of its mean. Rare classes make the interval lean upwards: where a resample has
     one at all, it has more of its pictures than of those that can show it wrongly.
@@ -99,7 +102,7 @@ class Curves:
 
 
 def confidence_curves(matches: Matches) -> Curves:
-    """Above the most confident detection, precision is 1 by convention; a class without any detection has 0."""
+    """Return the curves of all classes. Above the most confident detection precision is 1 by convention; a class without any detection has 0."""
     precision, recall = np.full((2, matches.classes, len(CONFIDENCES)), np.nan)
     for label in np.unique(matches.object_label).tolist():
         rows = np.flatnonzero((matches.label == label) & ~matches.ignored[:, 0])
@@ -117,7 +120,7 @@ def confidence_curves(matches: Matches) -> Curves:
 
 
 def recall_curves(matches: Matches, iou: int = 0) -> np.ndarray:
-    """The precision envelope at each of RECALLS, `[classes, 101]`, at IOUS[iou]; nan for classes without objects."""
+    """Return the precision envelope at each of RECALLS, `[classes, 101]`, at IOUS[iou]; nan for classes without objects."""
     result = np.full((matches.classes, len(RECALLS)), np.nan)
     for label in np.unique(matches.object_label).tolist():
         rows = np.flatnonzero((matches.label == label) & ~matches.ignored[:, iou])
@@ -130,7 +133,10 @@ def recall_curves(matches: Matches, iou: int = 0) -> np.ndarray:
 
 
 def recall_curves_json(matches: Matches, ap50: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """`curves.json`: precision at each of RECALLS for every class with objects, at IoU .5. ap50: `[classes]`, nan where a class has none."""
+    """Return the content of `curves.json`: precision at each of RECALLS for every class with objects, at IoU .5.
+
+    ap50: `[classes]`, nan where a class has none.
+    """
     curves = np.round(recall_curves(matches), 4)
     held = np.flatnonzero(~np.isnan(curves[:, 0])).tolist()
     classes = [{"name": names[label], "AP50": round(float(ap50[label]), 6), "precision": curves[label].tolist()} for label in held]
@@ -138,7 +144,7 @@ def recall_curves_json(matches: Matches, ap50: np.ndarray, names: Sequence[str])
 
 
 def coco_metrics(dataset: Dataset, detections: Sequence[np.ndarray], max_det: int = 300) -> tuple[np.ndarray, dict[str, float]]:
-    """AP `[classes, 10]` by faster-coco-eval, nan where a class has no objects, and mAP50-95 of AREAS (nan where there are no such objects).
+    """Return AP `[classes, 10]` by faster-coco-eval, nan where a class has no objects, and mAP50-95 of AREAS (nan where there are no such objects).
 
     detections: per picture, as for `match`. max_det: of one class in one picture; COCO's own 100 would drop detections that YOLOv5's
     evaluation, with its 300 per picture, counts.

@@ -24,7 +24,7 @@ def non_max_suppression(
     max_det: int = 300,
     multi_label: bool = False,
 ) -> np.ndarray:
-    """Boxes of one picture, float32 `[n, 6]`: x1, y1, x2, y2 in the predictions' pixels, confidence, class; most confident first.
+    """Return the boxes of one picture, float32 `[n, 6]`: x1, y1, x2, y2 in the predictions' pixels, confidence, class; most confident first.
 
     predictions: `[boxes, 5 + classes]` as sessions return them. A box's confidence is objectness times class score and must exceed
     `conf`; of two boxes of one class (of any class where `agnostic`) with IoU above `iou`, the more confident stays.
@@ -54,7 +54,7 @@ def non_max_suppression(
 
 
 def _suppress(boxes_xywh: np.ndarray, score: np.ndarray, iou: float, max_det: int) -> np.ndarray:
-    """Numbers of the boxes that stay, at most `max_det`. Scores fall.
+    """Return the numbers of the boxes that stay, at most `max_det`. score: falling.
 
     What the most confident boxes keep does not depend on the rest, so the rest is looked at only until there are `max_det`: early in
     training nearly every box of every class is a candidate, and time grows with candidates times boxes kept.

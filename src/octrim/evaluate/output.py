@@ -78,7 +78,7 @@ class Output:
             self.crop(frame.image, found, name)
 
     def video(self, frame: Frame, stem: str, drawn: np.ndarray) -> Video:
-        """The video that a frame goes into. Those that came before are closed: they appear under their names."""
+        """Return the video that a frame goes into. Videos before it are closed, and then appear under their names."""
         if frame.source not in self.videos:
             if not self.together:
                 self.close_videos()
@@ -86,7 +86,7 @@ class Output:
         return self.videos[frame.source]
 
     def stem(self, frame: Frame) -> str:
-        """The source's name; numbered where pictures or videos of one name come from different folders or formats."""
+        """Return the source's name, numbered where pictures or videos of one name come from different folders or formats."""
         name = Path(frame.source.partition("?")[0]).stem or "video"
         if frame.index is None:
             return self.free("", name)
@@ -95,7 +95,7 @@ class Output:
         return self.stems[frame.source]
 
     def free(self, folder: str, stem: str) -> str:
-        """`stem`, or `stem-2`, .. where that is taken already."""
+        """Return `stem`, or `stem-2` and so on where that is taken already, and take it."""
         for number in itertools.count(1):
             name = stem if number == 1 else f"{stem}-{number}"
             key = folder.casefold(), name.casefold()  # some file systems do not tell letter case apart

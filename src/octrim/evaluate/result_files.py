@@ -17,7 +17,7 @@ from octrim.evaluate.metrics import recall_curves_json
 
 
 def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None:
-    """`metrics.json`, `curves.json`, `predictions.json` and the pictures of the curves."""
+    """Write `metrics.json`, `curves.json`, `predictions.json` and the pictures of the curves into a folder."""
     write_text(folder / "metrics.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
     write_text(folder / "curves.json", json.dumps(recall_curves_json(result.matches, result.ap[:, 0], result.names), ensure_ascii=False))
     write_predictions(folder / "predictions.json", dataset, result.detections)
@@ -28,7 +28,7 @@ def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None
 
 
 def write_predictions(path: Path, dataset: Dataset, detections: Sequence[np.ndarray]) -> None:
-    """COCO results under the data set's own picture and category ids; `bbox` is x, y, width, height in pixels."""
+    """Write COCO results under the data set's own picture and category ids; `bbox` is x, y, width, height in pixels."""
     # backslashreplace: file names that are no text, and lone surrogates, come out as JSON's own escapes.
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         separator = "["

@@ -1,4 +1,4 @@
-"""`octrim prune`."""
+"""What `octrim prune` does: plan, cut, repair, and write the model with its plan."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def prune_command(config: Prune) -> None:
 
 
 def write_plan(made: Plan, folder: Path) -> None:
-    """`plan.json`, `plan.txt` and `channels.png`."""
+    """Write the plan into a folder as `plan.json`, `plan.txt` and `channels.png`."""
     write_text(folder / "plan.json", json.dumps(made.to_json(), indent=1))
     write_text(folder / "plan.txt", made.text())
     save_channel_chart(made, folder / "channels.png")
@@ -88,7 +88,7 @@ def cut(
     recalibrate: Iterable[np.ndarray] | None = None,
     seed: int = 0,
 ) -> Model:
-    """The model cut as planned, and repaired as asked. reconstruct, recalibrate: pictures as from `letterboxed`, or None to leave it out."""
+    """Return the model cut as planned, and repaired as asked. reconstruct, recalibrate: pictures as from `letterboxed`, or None to leave it out."""
     smaller = prune(model, made)
     if compensate:
         smaller = compensated(model, made, smaller)
@@ -102,7 +102,8 @@ def cut(
 
 
 def picture_paths(data: str, count: int, seed: int, **reading: Any) -> list[str]:
-    """At most `count` pictures, drawn by `seed`: of a picture, folder or glob, or of a data set's training part. reading: as `open_dataset` takes it.
+    """Return the paths of at most `count` pictures, drawn by `seed`, from a picture, folder or glob, or from a data set's training part.
+    reading: as `open_dataset` takes it.
 
     Raises InputError where there are none.
     """
@@ -124,7 +125,7 @@ def picture_paths(data: str, count: int, seed: int, **reading: Any) -> list[str]
 
 @contextlib.contextmanager
 def layers(run: Run, title: str, network: Network) -> Iterator[Callable[[str], None]]:
-    """A progress bar over the network's convolutions; the callable takes the name of the one at work."""
+    """Show a progress bar over the network's convolutions; the callable takes the name of the one at work."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=run.console, transient=True, disable=not run.console.is_terminal) as progress:
         task = progress.add_task(title, total=len(network.convs))
@@ -132,8 +133,8 @@ def layers(run: Run, title: str, network: Network) -> Iterator[Callable[[str], N
 
 
 def read_keep_map(path: str) -> dict[str, Any]:
-    """A JSON or YAML file that maps patterns to fractions."""
-    values, _ = parse(read_text(path), path)  # JSON is YAML too
+    """Read a JSON or YAML file that maps patterns of convolutions to fractions of channels to keep."""
+    values, _ = parse(read_text(path), path)  # every JSON file is a YAML file, too
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected a mapping of patterns to fractions, found {shown(values)}")
     for pattern, value in values.items():

@@ -1,4 +1,4 @@
-"""Cut the channels that a plan leaves out. Pure: the result is a new model, no different in kind from any other."""
+"""Cut the channels that a plan leaves out. The result is a new model like any other; the model that was cut stays as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from octrim.pruning.plan import Plan, cut_network
 
 
 def prune(model: Model, plan: Plan) -> Model:
-    """The model without the channels that `plan` drops.
+    """Return the model without the channels that `plan` drops.
 
     Output channels to keep are those of the row itself, input channels those of what it reads. Raises InputError when the plan was
     made for another network, or would part coupled channels.

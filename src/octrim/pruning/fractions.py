@@ -14,7 +14,10 @@ from octrim.pruning.labels import Group
 
 
 def parse_fraction(value: object, what: str) -> Fraction:
-    """A fraction of 0 < f <= 1 from a number or from text such as `1/8` and `0.125`."""
+    """Return a fraction 0 < f <= 1 from a number, or from text such as `1/8` and `0.125`.
+
+    Raises InputError, with the name `what`, for anything else.
+    """
     value = plain(value)
     small = not isinstance(value, int) or abs(value) < 10  # an integer of thousands of digits cannot even be printed
     text = str(value) if small and isinstance(value, str | int | float | Fraction) else ""
@@ -30,13 +33,17 @@ def parse_fraction(value: object, what: str) -> Fraction:
 
 
 def aligned_count(channels: int, fraction: Fraction, align: int) -> int:
-    """Channels that stay: rounded down to a multiple of `align`, at least one `align`, at most all."""
+    """Return how many of `channels` stay for a fraction: rounded down to a multiple of `align`, at least one `align`, at most all."""
     if fraction == 1:
         return channels
     return min(max(int(channels * fraction) // align * align, align), channels)
 
 
 def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
+    """Return the names of the convolutions that a pattern, or the name of a row above them, stands for.
+
+    Raises InputError, with the name `what` of the option, for a pattern that matches none.
+    """
     names = [row.name for row in network.convs if fnmatch.fnmatchcase(row.name, pattern) or row.name.startswith(f"{pattern}.")]
     if not names:
         raise InputError(f"{what}: {shown(pattern)} matches no convolution; their names look like {network.convs[0].name}, {network.convs[-1].name}")
@@ -44,7 +51,10 @@ def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
 
 
 def mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> dict[str, Fraction]:
-    """Fraction per convolution; where several patterns match, the last one counts, so that exceptions can follow the rule."""
+    """Return the fraction of each convolution that a keep-map names.
+
+    Where several patterns match, the last one counts, so that exceptions can follow the rule.
+    """
     if not isinstance(keep_map, Mapping):
         raise InputError(f"keep-map is {shown(keep_map)}, expected a mapping of patterns to fractions")
     found: dict[str, Fraction] = {}
@@ -55,6 +65,7 @@ def mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> d
 
 
 def group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction | None) -> Fraction | None:
+    """Return the fraction that a group's convolutions are given, `default` where none is. Raises InputError where coupled ones differ."""
     named = {name: fractions[name] for name in group.convs if name in fractions}
     if len(set(named.values())) > 1:
         (one, first), (other, second) = next((a, b) for a in named.items() for b in named.items() if a[1] != b[1])

@@ -126,7 +126,7 @@ def signal(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
 
 
 def random(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
-    """Uniform in 0..1: the control for every other criterion. Each group draws from its own stream."""
+    """Scores drawn uniformly from 0..1, the control for every other criterion. Each group draws from its own stream."""
     scores = np.zeros(labels.count)
     for group in labels.groups:
         scores[group.labels] = np.random.default_rng((seed, crc32(group.name.encode()))).random(len(group))
@@ -188,7 +188,7 @@ class _Sums:
 
 
 def _prunable_convs(model: Model, labels: ChannelLabels) -> list[Row]:
-    """The convolutions of groups that may be cut."""
+    """Return the convolutions of all groups that may be cut."""
     names = {name for group in labels.groups if group.reason is None for name in group.convs}
     return [row for row in model.network.convs if row.name in names]
 
@@ -200,7 +200,7 @@ def _batch_norm(model: Model, row: Row) -> dict[str, np.ndarray]:
 
 
 def _relative(labels: ChannelLabels, scores: np.ndarray) -> np.ndarray:
-    """Scores divided by their group's mean."""
+    """Return scores divided by the mean of their group."""
     result = scores.copy()
     for group in labels.groups:
         result[group.labels] /= max(scores[group.labels].mean(), _TINY)
@@ -216,7 +216,7 @@ def _filter_norms(model: Model, labels: ChannelLabels, norm: Callable[[np.ndarra
 
 
 def _variances(model: Model, labels: ChannelLabels) -> np.ndarray:
-    """Variance of each label's activation; where a residual adds maps, of their sum."""
+    """Return the variance of each label's activation; where a residual adds maps, of their sum."""
     variance = np.zeros(labels.count)
     for row in _prunable_convs(model, labels):
         parts = _batch_norm(model, row)
@@ -226,7 +226,7 @@ def _variances(model: Model, labels: ChannelLabels) -> np.ndarray:
 
 
 def _consumers_power(model: Model, labels: ChannelLabels, variance: np.ndarray) -> np.ndarray:
-    """Per label, over all consumers: mean square weight for the channel, in units of the variance of the consumer's output.
+    """Return, per label and over all consumers, the mean square weight for the channel in units of the variance of the consumer's output.
 
     That variance is batch norm's; for Detect's convolutions it follows from the variances of what they read.
     """

@@ -36,14 +36,14 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class ChannelLabels:
-    """labels: per row, int64 `[channels]`; equal numbers are coupled. count: one more than the largest label."""
+    """Labels of all channels of a network. labels: per row, int64 `[channels]`; equal numbers are coupled. count: one more than the largest label."""
 
     labels: dict[str, np.ndarray]
     groups: tuple[Group, ...]
     count: int
 
     def first_channels(self, group: Group, conv: str) -> np.ndarray:
-        """For each label of the group, the first channel of the convolution that carries it."""
+        """Return, for each label of the group, the first channel of the convolution that carries it."""
         own = self.labels[conv]
         order = np.argsort(own, kind="stable")
         return order[np.searchsorted(own, group.labels, sorter=order)]

@@ -64,7 +64,7 @@ class Plan:
         return {"settings": dict(self.settings), "image_size": size, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
 
     def table(self) -> Table:
-        """For people: a row per group, totals below."""
+        """Return a table for people, with a row per group and totals below."""
         totals = [f"{key} {getattr(self.before, key):,} → {getattr(self.after, key):,}" for key in ("channels", "parameters", "macs")]
         caption = "; ".join([*totals, f"importance removed {100 * self.removed:.1f} %"]).replace("macs", "MACs")
         table = Table(title=f"Plan at {self.before.height}x{self.before.width}", caption=caption)
@@ -82,7 +82,7 @@ class Plan:
         return table
 
     def text(self) -> str:
-        """The table as plain text."""
+        """Return the table for people as plain text."""
         buffer = io.StringIO()
         Console(file=buffer, width=150, markup=False, highlight=False).print(self.table())
         return buffer.getvalue()
@@ -204,7 +204,7 @@ class _Candidate:
     reason: str | None
 
     def removed(self, count: int) -> float:
-        """Share of the group's importance that goes when `count` channels stay."""
+        """Return the share of the group's importance that goes when `count` channels stay."""
         return float(self.scores[count:].sum() / max(self.scores.sum(), np.finfo(float).tiny))
 
 
@@ -218,7 +218,7 @@ def _candidates(
     align: int,
     widths: Mapping[str, int],
 ) -> list[_Candidate]:
-    """The groups. widths: by their names, how many channels the fractions are of."""
+    """Return every group as the plan sees it. widths: group name to the number of channels that the fractions are of."""
     excluded = {name: pattern for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
     fractions = mapped_fractions(network, keep_map)
     found = []
@@ -234,7 +234,10 @@ def _candidates(
 
 
 def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int, cost_of: Callable[[Sequence[int]], Cost], whole: Cost) -> list[int]:
-    """Channels that every candidate keeps. Steps, each from one aligned count of a group to the next, go in the order of their mean score."""
+    """Return how many channels every candidate keeps for a budget.
+
+    Steps, each from one aligned count of a group to the next, go in the order of their mean score.
+    """
     what, _, value = budget.partition("=")
     measures = {"channels": "channels", "params": "parameters", "macs": "macs"}
     if what not in measures:
@@ -270,7 +273,7 @@ def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int
 
 
 def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.ndarray]) -> Network:
-    """The table with the kept channel counts in it."""
+    """Return the network's table with the numbers of kept channels in it."""
     rows: list[Row] = []
     for row in network.rows:
         if row.op != "conv":

@@ -31,7 +31,7 @@ Pair = tuple[Maps, Maps]
 
 
 def compensated(model: Model, plan: Plan, small: Model) -> Model:
-    """`small`, with the expected output of every cut channel put into its consumers: into batch norm's mean, or into the bias.
+    """Return `small` with the expected output of every cut channel put into its consumers: into batch norm's mean, or into the bias.
 
     A channel with batch norm's beta and gamma emits, on average, the expectation of its activation for N(beta, gamma^2): for gamma 0 the
     constant act(beta). It goes through additions, concatenations, pooling and upsampling, and through the consumer's weights. For
@@ -85,7 +85,7 @@ class _ConstantOps:
 
 
 def recalibrated(model: Model, plan: Plan, small: Model, pictures: Iterable[np.ndarray], progress: Progress | None = None) -> Model:
-    """`small`, with batch-norm statistics moved by as much as the cut has moved them on `pictures`.
+    """Return `small` with batch-norm statistics moved by as much as the cut has moved them on `pictures`.
 
     Layer after layer: means by the difference of small and original, variances by their ratio. Statistics taken from a few pictures
     alone would carry these pictures' peculiarities into the network; here they cancel, and an uncut network does not change.
@@ -109,7 +109,7 @@ def reconstructed(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Model:
-    """`small`, with every convolution's weights fitted so that its output, before batch norm, is the original's on `pictures`.
+    """Return `small` with every convolution's weights fitted so that its output, before batch norm, is the original's on `pictures`.
 
     Layer after layer, from the top: inputs are what the already fitted layers above give (channel pruning, He et al. 2017). samples:
     positions per picture and layer. Ridge regression towards the weights as they were cut, ridge relative to the mean square of the
@@ -123,7 +123,7 @@ def reconstructed(
 
 
 def _repaired(small: Model, tensors: Mapping[str, np.ndarray], step: dict[str, Any]) -> Model:
-    """`small` with other weights, for which int8 scales that it may have do not hold."""
+    """Return `small` with other weights, for which int8 scales that it may have do not hold."""
     return replace(small, tensors=tensors, lineage=(*small.lineage, step), scales={})
 
 
@@ -132,7 +132,7 @@ _BATCH = 4
 
 
 def _picture_maps(pictures: Iterable[np.ndarray]) -> tuple[Maps, int]:
-    """Float pictures `[batch, 3, height, width]`, 0..1, and how many there are. Raises InputError where there are none."""
+    """Return float pictures `[batch, 3, height, width]`, 0..1, and how many there are. Raises InputError where there are none."""
     maps, count, waiting = Maps(), 0, []
     for picture in pictures:
         waiting.append(picture)
@@ -187,13 +187,13 @@ class _PairedOps:
         return originals, smalls
 
     def convolved(self, row: Row, tensors: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-        """Output before bias, batch norm and activation."""
+        """Return a convolution's output before bias, batch norm and activation."""
         kernel = self.paddle.to_tensor(tensors[row.weight_name])
         with self.paddle.no_grad():
             return self.backend.F.conv2d(self.paddle.to_tensor(x), kernel, None, row.stride, row.padding, 1, row.groups).numpy()
 
     def finished(self, row: Row, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Output behind bias or batch norm, and activation."""
+        """Return a convolution's output after bias or batch norm, and activation."""
         if row.norm:
             gamma, beta, mean, variance = (
                 tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
@@ -223,7 +223,7 @@ class _PairedOps:
         return list(heads)
 
     def both(self, function: Callable, *values: Pair) -> Pair:
-        """The function of Paddle tensors on the original's maps and on the small network's."""
+        """Apply a function of Paddle tensors to the original's maps and on the small network's."""
         found = Maps(), Maps()
         for side, maps in enumerate(found):
             for parts in zip(*(pair[side] for pair in values), strict=True):
@@ -258,11 +258,11 @@ class _FittingOps(_PairedOps):
         self.generator = np.random.default_rng(seed)
 
     def fits(self, row: Row) -> bool:
-        """Whether a row is fitted: a depthwise convolution has nothing to combine, and the first one misses nothing."""
+        """Return whether a row is fitted: a depthwise convolution has nothing to combine, and the first one misses nothing."""
         return row.groups == 1 and row.inputs[0] != self.model.network.rows[0].name
 
     def weight(self, row: Row) -> np.ndarray:
-        """The small network's weights as they were cut, float64 `[channels, inputs x kernel x kernel]`."""
+        """Return the small network's weights of a row as they were cut, float64 `[channels, inputs x kernel x kernel]`."""
         tensor = self.tensors[row.weight_name].astype(np.float64)
         return tensor.reshape(len(tensor), -1)
 
@@ -291,7 +291,7 @@ class _FittingOps(_PairedOps):
             self.tensors[name] = (start + sign * intercept).astype(np.float32)
 
     def sampled(self, row: Row, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Per picture, float64 windows `[n, inputs x kernel x kernel]` and outputs `[n, channels]` at random positions."""
+        """Yield, per picture, float64 windows `[n, inputs x kernel x kernel]` and outputs `[n, channels]` at random positions."""
         batch, _, height, width = y.shape
         padding = row.padding
         padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
