@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def test_runs_are_resumed_by_their_own_command(name: str, tmp_path: Path) -> Non
     del content["command"]  # as version 0.1 wrote it
     (run.path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
     assert stored_config(asked, run.path) == expected
+    del content["val_share"], content["keep_difficult"]  # which it did not know: a single part served for everything
+    (run.path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert stored_config(asked, run.path) == replace(expected, val_share=0, keep_difficult=True)
     (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "seed": "3"}), "utf-8")
     with pytest.raises(InputError, match="config.yaml: seed is '3', expected a whole number"):
         stored_config(asked, run.path)

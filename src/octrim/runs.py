@@ -100,7 +100,7 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     path = open_run(folder).path / "config.yaml"
     content, _ = parse(read_text(path), str(path))
     if isinstance(content, dict) and "command" not in content:  # a run of version 0.1, which divided nothing and knew no difficult objects
-        content |= {name: value for name, value in (("val_share", 0.0), ("keep_difficult", True)) if name in fields}
+        content = {name: value for name, value in (("val_share", 0.0), ("keep_difficult", True)) if name in fields} | content
     # Version 0.1 did not write which command made the run.
     if not isinstance(content, dict) or content.pop("command", command) != command or not set(content) <= set(fields):
         raise InputError(f"{path}: not the configuration of an octrim {command} run")

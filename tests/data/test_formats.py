@@ -399,7 +399,7 @@ def test_the_division_follows_the_contents(tmp_path: Path) -> None:
 
 def test_a_part_named_train_is_divided_where_nothing_validates(tmp_path: Path) -> None:
     for number in SIX:
-        photo(tmp_path / "pictures" / f"{number}.jpg", number)
+        photo(tmp_path / "train" / f"{number}.jpg", number)
     text(tmp_path / "annotations" / "instances_train.json", coco([f"{number}.jpg" for number in SIX]))
     text(tmp_path / "annotations" / "instances_test.json", coco(["0.jpg"]))
     assert [len(open_dataset(tmp_path, split)) for split in ("train", "val", "test")] == [5, 1, 1]

@@ -242,6 +242,8 @@ def test_paths_written_elsewhere(tmp_path: Path) -> None:
     assert located(tmp_path, "/home/bob/ds/images/train/b.jpg") == ["images/train/B.JPG"]  # by name, in another letter case
     assert located(tmp_path, "c.jpg") == ["images/val/c.jpg"]
     assert located(tmp_path, "x/c.jpg", split="train") == ["x/c.jpg"]  # the only one is val's
+    assert located(tmp_path, "b.jpg", split="test") == ["images/train/B.JPG"]  # test has no folder of its own
+    assert located(tmp_path, "test/b.jpg", split="test") == ["test/b.jpg"]  # and was said to have one
     assert located(tmp_path, "a.jpg") == ["a.jpg"]  # there are two
     assert located(tmp_path, "a.jpg", split="val") == ["images/val/a.jpg"]
     assert located(tmp_path, "images/train/a.jpg", "images/train/b.jpg ") == ["images/train/a.jpg", "images/train/B.JPG"]

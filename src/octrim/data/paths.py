@@ -146,6 +146,7 @@ class Locator:
     split: str = ""
     wanted: Callable[[str], bool] = lambda name: True
     _names: dict[str, list[str]] | None = field(default=None, repr=False)
+    _splits: set[str] | None = field(default=None, repr=False)
     _listings: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
 
     def locate(self, written: Sequence[str], plain: Callable[[str], tuple[str, bool]]) -> Located:
@@ -205,24 +206,35 @@ class Locator:
         return None, likely
 
     def _by_name(self, spelled: str) -> str | None:
-        """The only file of this name, in any letter case, that is not in a folder of another part of the data set."""
+        """The only file of this name, in any letter case, that is not in a folder of another part of the data set.
+
+        Where the list's own part has no folder at all, and the path names none, all pictures lie together in whatever folder that is.
+        """
         if self._names is None:
             self._names = {}
             for tree in self.trees:
                 for path in walk_files(tree, self.wanted):
                     self._names.setdefault(path.rpartition(os.sep)[2].casefold(), []).append(path)
         candidates = self._names.get(spelled.rpartition("/")[2].casefold(), [])
-        own = [path for path in dict.fromkeys(candidates) if not self._of_another_split(path, spelled)]
+        written = {word for word in map(_split_word, spelled.split("/")[:-1]) if word}
+        listed = {word for word in (_split_word(self.split),) if word}
+        wanted = written | listed if written or listed & self._split_folders() else set()
+        own = [path for path in dict.fromkeys(candidates) if not wanted or not (words := self._words_of(path)) or words & wanted]
         if len(own) > 1:  # the one whose folders agree best, if there is one
             agreed = sorted(own, key=lambda path: -_common_tail(path, spelled))
             own = agreed[:1] if _common_tail(agreed[0], spelled) > _common_tail(agreed[1], spelled) else []
         return own[0] if own else None
 
-    def _of_another_split(self, path: str, spelled: str) -> bool:
-        wanted = {word for word in (_split_word(self.split), *map(_split_word, spelled.split("/")[:-1])) if word}
+    def _split_folders(self) -> set[str]:
+        """The splits that folders are named for."""
+        if self._splits is None:
+            self._splits = {word for paths in (self._names or {}).values() for path in paths for word in self._words_of(path)}
+        return self._splits
+
+    def _words_of(self, path: str) -> set[str]:
+        """The splits that the folders of a file are named for, below the folder that was searched."""
         tree = max((tree for tree in self.trees if path.startswith(tree + os.sep)), key=len, default="")
-        words = {word for word in map(_split_word, Path(path[len(tree) :]).parts[:-1]) if word}
-        return bool(wanted and words and not wanted & words)
+        return {word for word in map(_split_word, Path(path[len(tree) :]).parts[:-1]) if word}
 
 
 def _folder(line: str) -> str:
