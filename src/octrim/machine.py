@@ -26,6 +26,15 @@ def usable_cores() -> int:
     return max(math.ceil(quota), 1) if quota < cores else cores
 
 
+def cores_of_quota() -> int | None:
+    """Number of cores that a quota leaves of those that this process may run on; None where no quota makes them fewer.
+
+    Runtimes count the cores themselves, each in the way that suits it, but know nothing of quotas: under one they must be told.
+    """
+    cores = usable_cores()
+    return cores if cpu_quota() <= cores else None
+
+
 def cpu_quota(root: Path = Path("/")) -> float:
     """Cores' worth of time that control groups grant this process; infinity where none sets a quota. root: folder of `proc` and `sys`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from octrim import machine
 from octrim.deploy.export import export
 from octrim.detector import Detector
 from octrim.network.model import Model
@@ -163,3 +166,20 @@ def test_paddle_sessions_of_different_numbers_of_threads(model: Model, folder: P
     for answers, wanted in zip(found, expected, strict=True):
         for answer in answers:
             np.testing.assert_array_equal(answer, wanted)
+
+
+@pytest.mark.parametrize("quota", [1.0, 2.5])
+def test_runtimes_are_told_of_a_quota(quota: float, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count cores themselves, but know no quota: in a container of one core they would start as many threads as the machine has cores."""
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    compiled = vars(open_session(model, "openvino"))["requests"](1, SIDE, SIDE).get_compiled_model()
+    session = vars(open_session(model, "onnxruntime"))["sessions"](1, SIDE, SIDE)
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == math.ceil(quota)
+    assert session.get_session_options().intra_op_num_threads == math.ceil(quota)
+
+
+def test_runtimes_count_cores_themselves_without_a_quota(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: math.inf)
+    session = vars(open_session(model, "onnxruntime"))["sessions"](1, SIDE, SIDE)
+    assert session.get_session_options().intra_op_num_threads == 0

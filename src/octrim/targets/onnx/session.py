@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from octrim.errors import InputError, shown
+from octrim.machine import cores_of_quota
 from octrim.network.model import Model
 from octrim.targets.metadata import file_info
 from octrim.targets.onnx.graph import onnx_model
@@ -18,7 +19,7 @@ from octrim.targets.session import PerShape, Session, float_batch, model_info
 def _open(graph: bytes | str, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print, we say
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or cores_of_quota() or 0
     # Without a fallback, which would print what it falls back to, and there is none.
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 

@@ -10,7 +10,7 @@ import onnx
 import openvino as ov
 
 from octrim.errors import InputError, shown
-from octrim.machine import quiet_stderr
+from octrim.machine import cores_of_quota, quiet_stderr
 from octrim.network.model import Model
 from octrim.targets.metadata import file_info
 from octrim.targets.openvino.core import core
@@ -26,6 +26,7 @@ def _compile(graph: Any, precision: str, threads: int | None) -> Any:
     # Without the hint OpenVINO chooses bf16 on processors that have it, and its results move by a percent.
     # Pinned threads wait for their core where another program has it: on a busy machine the slowest tenth took 1.6 times as long.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": types[precision], "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+    threads = threads or cores_of_quota()
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     openvino = core()
