@@ -63,6 +63,7 @@ def runnable(target: Target) -> Target:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_every_target_computes_what_the_reference_does(
     name: str, precision: str, model: octrim.Model, batch: np.ndarray, tmp_path: Path, stand_in: None
@@ -123,6 +124,7 @@ def test_live_runtimes_offer_what_they_say(runtime: str, model: octrim.Model, ba
             assert open_session(model, runtime, precision)(batch).shape == open_session(model, "numpy")(batch).shape
 
 
+@pytest.mark.slow
 def test_what_cannot_run_here_is_written_and_said_to_be_uncompared(model: octrim.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(TARGETS["onnx"]), "obstacle", lambda self: "there is no compiler here")
     report = export(model, tmp_path / "m.onnx", imgsz=SIZE)
@@ -265,6 +267,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_target_is_a_folder_and_a_line(house: Path, tmp_path: Path) -> None:
     """Export, predict, val, bench, Detector, doctor and --help know it, without another change."""
     model = replace(small_model(), names=("a", "b"))

@@ -352,6 +352,7 @@ def test_a_gradient_that_is_no_number_is_not_kept(
     assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
 
 
+@pytest.mark.slow
 def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "mine.yaml"
     hyper.write_text("lr0: 0.02\n")
