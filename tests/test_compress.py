@@ -23,13 +23,13 @@ from octrim.compression.cutting import stepped
 from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, Preset, resolved
 from octrim.data.open import open_dataset
+from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model, fresh_tensors
 from octrim.network.model import Model, load
 from octrim.network.rows import Network
-from octrim.pruning.command import picture_paths
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
 from octrim.targets.opening import open_session

@@ -195,8 +195,8 @@ class KeepMap(LayoutYaml):
         return [b'{"model.0": 1, "model.2.*": "1/2", "model.7.cv?": 0.25}', b"model.0: 1\nmodel.[12].*: 1/8\n'model.4.*': 3/4\n"]
 
     def open(self, path: Path) -> None:
-        from octrim.pruning.command import read_keep_map
         from octrim.pruning.plan import plan
+        from octrim.pruning.plan_files import read_keep_map
 
         made = plan(self.model, "1/2", criterion="random", keep_map=read_keep_map(str(path)))
         json.dumps(made.to_json())

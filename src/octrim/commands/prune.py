@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
 from octrim.options import Criterion, Folder, ImageSize, Range, Reading, Text, Weights
+
+if TYPE_CHECKING:
+    from octrim.pruning.importance import Criterion as CriterionFunction
+    from octrim.pruning.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,50 @@ class Prune(Weights, Reading, Folder):
     """Show and write the plan, and cut nothing."""
 
     def run(self) -> None:
-        from octrim.pruning.command import prune_command
+        """Plan, show the plan, and unless `dry_run` cut and write the model. The plan's files are written either way."""
+        from octrim.data.picture_paths import picture_paths
+        from octrim.data.pictures import Readable, letterboxed
+        from octrim.network.options import image_size, model_from
+        from octrim.pruning.plan import plan
+        from octrim.pruning.plan_files import read_keep_map, write_plan
+        from octrim.pruning.repaired import cut_and_repaired
+        from octrim.runs import new_run, wide_console
 
-        prune_command(self)
+        model = model_from(self)
+        keep_map = read_keep_map(self.keep_map) if self.keep_map else None
+        size = image_size(self.imgsz, model.image_size, model.network.stride)
+
+        def planned(criterion: str | CriterionFunction) -> Plan:
+            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget)
+
+        notes: list[str] = []
+        if self.criterion == "taylor":
+            # Only this criterion needs Paddle and a loss.
+            from octrim.training.gradients import taylor_on
+
+            planned("random")  # options that make no sense are told before gradients are computed
+            criterion, notes = taylor_on(model, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
+            made = planned(criterion)
+        else:
+            made = planned(self.criterion)
+        sources = [data for data in (self.reconstruct, self.recalibrate) if data]
+        readable = {data: Readable(picture_paths(data, self.pictures, self.seed, **self.reading())) for data in sources}
+        for some in readable.values():
+            some.require()
+        run = new_run(self)
+        for line in notes:
+            run.print(line)
+        run.print(made.table())
+        write_plan(made, run.path)
+        if self.dry_run:
+            run.print(f"plan only, nothing was cut: {run.path}")
+            return
+        reconstruct, recalibrate = (letterboxed(readable[data], *size) if data else None for data in (self.reconstruct, self.recalibrate))
+        smaller = cut_and_repaired(model, made, self.compensate, reconstruct, recalibrate, self.seed, run.console)
+        for line in dict.fromkeys(line for some in readable.values() for line in some.failures):
+            run.print(f"left out: {line}")
+        path = run.path / "model.safetensors"
+        smaller.save(path)
+        run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
+        before = f"{self.weights} " if self.weights else ""
+        run.print(f"next: octrim bench --weights {before}{path}")

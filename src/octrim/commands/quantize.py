@@ -48,10 +48,10 @@ class Quantize(Weights, Reading, Folder):
 
     def run(self) -> None:
         from octrim.atomic import write_text
+        from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable
         from octrim.network.options import image_size, model_from
         from octrim.progress import progress_bar
-        from octrim.pruning.command import picture_paths
         from octrim.quantization.calibration import calibrate
         from octrim.quantization.chart import save_scale_chart
         from octrim.quantization.errors import layer_errors, layers, logit_error

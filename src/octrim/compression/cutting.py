@@ -16,10 +16,11 @@ from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, letterboxed
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
-from octrim.pruning.command import cut, write_plan
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed, plan
+from octrim.pruning.plan_files import write_plan
+from octrim.pruning.repaired import cut_and_repaired
 from octrim.stages import FINETUNE, PRUNE, SPARSIFY, TRAIN
 from octrim.training.gradients import taylor_on
 from octrim.training.labelled import drawn
@@ -95,7 +96,7 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
     fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
     readable = _training_pictures(job) if fit or move else Readable(())
     fitted, moved = (letterboxed(readable, model.image_size, model.image_size) if wanted else None for wanted in (fit, move))
-    repaired = cut(job.run, model, made, True, fitted, moved, seed)
+    repaired = cut_and_repaired(model, made, True, fitted, moved, seed, job.run.console)
     for line in readable.failures:
         job.run.print(f"left out: {line}")
     return repaired, ["compensate", *["reconstruct"] * fit, *["recalibrate"] * move]

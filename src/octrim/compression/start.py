@@ -17,9 +17,9 @@ from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
-from octrim.pruning.command import read_keep_map
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.plan import plan
+from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run
 from octrim.training.checkpoint import data_digest
 from octrim.training.hyper import read_hyperparameters
