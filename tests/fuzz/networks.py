@@ -115,15 +115,18 @@ class TrainingState(ModelFile):
         counts = {"values": total, "average": total, "gradient": parameters, "moment0": parameters, "moment1": parameters}
         arrays = {name: np.zeros(count, np.float32) for name, count in counts.items()}
         rows = [{"epoch": 0, "loss": 1.5}]
-        state = State(network, ("a", "b"), 64, ({"action": "made up"},), "digest", arrays, 1, 2, 1, 8, 8, rows=rows, best=(0.5, 0), extra={"x": [1]})
+        extra = {"hyper": {"lr0": 0.01, "mosaic": 1.0}, "strength": 0.5, "scales": {"top": 1.0, "counts": [[1, 2], [3, 0]]}}
+        state = State(network, ("a", "b"), 64, ({"action": "made up"},), "digest", arrays, 1, 2, 1, 8, 8, rows=rows, best=(0.5, 0), extra=extra)
         save_state(state, self.folder / self.name)
         return [(self.folder / self.name).read_bytes()]
 
     def open(self, path: Path) -> None:
         from octrim.training.checkpoint import load_state
+        from octrim.training.hyper import stored_hyperparameters
 
         state = load_state(path)
         holds(state.averaged({"action": "test"}))
+        stored_hyperparameters(state.extra.get("hyper"))
 
 
 def holds(model: Model) -> None:

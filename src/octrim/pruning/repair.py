@@ -275,8 +275,9 @@ class _FittingOps(_PairedOps):
         if not self.fits(row):
             return
         weight = self.weight(row)
-        for windows, outputs in self.sampled(row, small, wanted[:, self.plan.kept[row.name]]):
-            self.squares.add(windows, outputs - windows @ weight.T)  # what the cut weights leave unexplained
+        samples = self.sampled(row, small, wanted[:, self.plan.kept[row.name]])
+        windows, outputs = (np.concatenate(side) for side in zip(*samples, strict=True))
+        self.squares.add(windows, outputs - windows @ weight.T)  # what the cut weights leave unexplained
 
     def settle(self, row: Row) -> None:
         if not self.fits(row):
