@@ -575,7 +575,7 @@ def test_without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_header(trt: Any) -> None:
     model = with_scales(settled("yolov5n"), pictures(1, 64, 64))
-    header = json.loads(json.dumps(engine_header(model, 64, 96, "int8", (1, 2, 4), True, True, b"engine")))
+    header = json.loads(json.dumps(engine_header(model, 64, 96, "int8", (1, 2, 4), True, True, b"engine").to_json()))
     assert Network.from_json(header["table"], header["anchors"]) == model.network
     assert header["sha256"]["engine"] == hashlib.sha256(b"engine").hexdigest()
     assert (header["size"], header["batch"], header["input"], header["gpu"]) == ([64, 96], [1, 2, 4], "uint8", None)

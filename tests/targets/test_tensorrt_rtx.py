@@ -169,7 +169,7 @@ def test_random_networks(network: Network, precision: str, pad: int) -> None:
 def test_it_serves_where_tensorrt_is_missing() -> None:
     assert import_tensorrt() is rtx
     header = engine_header(network_of("yolov5n", "original", True), 64, 64, "fp16", 1, True, True, b"engine")
-    assert header["tensorrt"] == f"rtx {rtx.__version__}"
+    assert header.tensorrt == f"rtx {rtx.__version__}"
 
 
 def test_a_refused_network_is_explained_by_the_layer_that_was_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,14 +22,15 @@ from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets.opening import open_session
 from octrim.targets.tensorrt.build import build_engine, engine_header
-from octrim.targets.tensorrt.cuda import nvidia_smi
-from octrim.targets.tensorrt.engine_file import header_path, write_engine
+from octrim.targets.tensorrt.cuda import Gpu, nvidia_smi
+from octrim.targets.tensorrt.engine_file import header_path, read_engine, write_engine
+from octrim.targets.tensorrt.header import EngineHeader
 from octrim.targets.tensorrt.session import TensorrtFileSession, _Lane
 from tests.networks import lively_model
 from tests.targets.tensorrt_standin import VERSIONS, Installed, installed
 
 SIDES = (64, 96)
-GPU = {"name": "Stand-in", "capability": "8.7"}
+GPU = Gpu("Stand-in", "8.7", "12.9", "13.0")
 
 
 @lru_cache(maxsize=1)
@@ -39,10 +40,10 @@ def small() -> Model:
 
 
 @lru_cache
-def built(version: str, batch: Any, pixels: bool = True, decode: bool = True) -> tuple[bytes, dict[str, Any]]:
+def built(version: str, batch: Any, pixels: bool = True, decode: bool = True) -> tuple[bytes, EngineHeader]:
     with installed(version):
         engine = build_engine(small(), *SIDES, batch=batch, pixels=pixels, decode=decode)
-        return engine, engine_header(small(), *SIDES, "fp32", batch, pixels, decode, engine) | {"gpu": GPU}
+        return engine, engine_header(small(), *SIDES, "fp32", batch, pixels, decode, engine, gpu=GPU)
 
 
 def engine_file(folder: Path, version: str, batch: Any = (1, 2, 6), **options: bool) -> Path:
@@ -301,6 +302,13 @@ def test_what_does_not_go_together(path: Path) -> None:
             open_session(path, **options)
     with pytest.raises(InputError, match="octrim export --format tensorrt writes one"):
         open_session(small(), "tensorrt")
+
+
+def test_a_header_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = engine_file(tmp_path, VERSIONS[0])
+    assert read_engine(path) == built(VERSIONS[0], (1, 2, 6))[::-1]
+    header = built(VERSIONS[0], (1, 2, 6))[1]
+    assert EngineHeader.from_json(json.loads(json.dumps(header.to_json()))) == header
 
 
 def test_header_and_engine_change_together(tmp_path: Path) -> None:

@@ -26,12 +26,11 @@ from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import shapes
 from octrim.network.model import Model
+from octrim.targets.tensorrt.cuda import Gpu
+from octrim.targets.tensorrt.header import EngineHeader
 from octrim.targets.tensorrt.options import Progress
 
 PRECISIONS = ("fp32", "fp16", "int8")
-
-ENGINE_FORMAT = 1
-"""Of the header (`engine_header`)."""
 
 
 def import_tensorrt() -> ModuleType:
@@ -266,36 +265,29 @@ def engine_header(
     decode: bool,
     engine: bytes,
     high_precision: str = "fp16",
-) -> dict[str, Any]:
-    """What an engine does not say of itself, as JSON values. `gpu` is for whoever knows it to fill in.
-
-    `sha256` has that of the engine's bytes and, for `weights`, what `weights_sha256` gives.
-    """
-
-    counts = check_options(model, height, width, precision, batch)
-    return {
-        "format": ENGINE_FORMAT,
-        "tensorrt": version_of(import_tensorrt()),
-        "gpu": None,
-        "names": list(model.names),
-        "anchors": [[list(pair) for pair in anchors] for anchors in model.network.anchors],
-        "strides": list(model.network.strides),
-        "stride": model.network.stride,
-        "image_size": model.image_size,
-        "size": [height, width],
-        "table": model.network.to_json(),
-        "precision": precision,
-        "high_precision": high_precision if precision == "int8" else precision,
-        "batch": list(counts),
-        "input": "uint8" if pixels else "float32",
-        "decode": decode,
-        "sha256": {"engine": hashlib.sha256(engine).hexdigest(), "weights": weights_sha256(model)},
-        "lineage": list(model.lineage),
-    }
+    gpu: Gpu | None = None,
+) -> EngineHeader:
+    """The header of an engine that `build_engine` made with these options."""
+    return EngineHeader(
+        precision=precision,
+        high_precision=high_precision if precision == "int8" else precision,
+        names=model.names,
+        image_size=model.image_size,
+        size=(height, width),
+        batch=check_options(model, height, width, precision, batch),
+        tensorrt=version_of(import_tensorrt()),
+        gpu=gpu,
+        network=model.network,
+        input="uint8" if pixels else "float32",
+        decode=decode,
+        engine_sha256=hashlib.sha256(engine).hexdigest(),
+        weights_sha256=weights_sha256(model),
+        lineage=model.lineage,
+    )
 
 
 def weights_sha256(model: Model) -> str:
-    """Of all tensors and scales by name, whatever file they came from."""
+    """Hash of all tensors and scales by name, whatever file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted({**model.tensors, **model.scales}.items()):
         digest.update(name.encode())

@@ -56,7 +56,7 @@ class TensorrtFileSession(Session):
             version=version,
             precision=header.precision,
             names=header.names,
-            stride=header.stride,
+            stride=header.network.stride,
             image_size=header.image_size,
             size=header.size,
             batch=low if low == high else None,

@@ -55,8 +55,8 @@ class TensorrtTarget(Target):
             progress=options.progress,
             high_precision=options.high_precision,
         )
-        header = engine_header(model, *size, order.precision, batch, True, True, engine, options.high_precision)
-        write_engine(path, engine, header | {"gpu": {"name": gpu.name, "capability": gpu.capability, "cuda": gpu.cuda, "driver": gpu.driver}})
+        header = engine_header(model, *size, order.precision, batch, True, True, engine, options.high_precision, gpu)
+        write_engine(path, engine, header)
 
     def open(self, path: Path, precision: str, threads: int | None) -> Session:
         """A session on the GPU; it has no use for processor threads."""
