@@ -75,7 +75,7 @@ class Detector:
         return list(self.stream(source))
 
     def stream(self, source: Picture | Sequence[Picture]) -> Iterator[Detections]:
-        """As `predict`, one at a time: for long videos and cameras."""
+        """Detections of every picture or frame of `source`, one at a time: for long videos and cameras. See `predict`."""
         for frame in _frames(source):
             if frame.image is None:
                 raise InputError(frame.error or f"{frame.source}: cannot be read")

@@ -1,4 +1,4 @@
-"""What this machine, or the container that it is, gives a process."""
+"""Facts about this machine, or about the container that it is, and about what a process may use of it."""
 
 from __future__ import annotations
 

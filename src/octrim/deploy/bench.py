@@ -26,7 +26,7 @@ STAGES = ("pre", "network", "post", "total")
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured. header: where and how. rows: a dictionary per network and batch, see `results`."""
+    """Times that were measured. header: on what machine, and how. rows: a dictionary per network and batch, see `results`."""
 
     header: dict[str, Any]
     rows: list[dict[str, Any]]
@@ -64,7 +64,7 @@ class Contestant:
                 self.seconds[stage].append(value)
 
     def execution(self, batch: int) -> str | None:
-        """How an engine really ran, see `TensorrtFileSession.execution`; None for what is no engine."""
+        """The way in which an engine really ran, see `TensorrtFileSession.execution`; None for what is no engine."""
         session: Any = self.detector.session
         if self.graphs is None:
             return None
@@ -166,7 +166,7 @@ def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchO
 
 
 def _header(options: BenchOptions, contestants: Sequence[Contestant]) -> dict[str, Any]:
-    """Where and how it was measured."""
+    """The machine, the runtimes and the settings of a measurement."""
     detector = contestants[0].detector
     info = [contestant.detector.info for contestant in contestants]
     header = {

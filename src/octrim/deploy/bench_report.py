@@ -1,4 +1,4 @@
-"""What a bench found, for people and in files."""
+"""Results of a bench as tables for people, and as files."""
 
 from __future__ import annotations
 

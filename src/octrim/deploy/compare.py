@@ -1,4 +1,4 @@
-"""Two sessions on the same pictures: how far apart their outputs, their boxes and their mAP are, and how far they may be."""
+"""Comparison of two sessions on the same pictures: by outputs, boxes and mAP, with limits on each."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from octrim.evaluate.nms import non_max_suppression
 from octrim.targets.session import Session
 
 CONF, IOU = 0.25, 0.45
-"""At which boxes are compared: what `octrim predict` shows."""
+"""Thresholds at which boxes are compared: those of `octrim predict`."""
 
 PARTS = {"centre, px": slice(0, 2), "size, px": slice(2, 4), "objectness": slice(4, 5), "class scores": slice(5, None)}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far two sessions may be apart.
+    """Limits on the difference between two sessions.
 
     score: largest difference of a score. pixel, relative: of a box coordinate, in pixels plus a share of it. Instead of these, int8 has `energy`:
     the root of the summed squares of score differences over that of the scores.
@@ -53,7 +53,7 @@ _INT8_AND_FLOAT = Limits(margin=0.15, agreement=0.7, map=0.1, energy=0.5)
 
 
 def limits_of(precision: str, reference: str) -> Limits:
-    """What rounding explains. precision, reference: "fp32", "fp16" or "int8", of the one that is judged and of the other."""
+    """The limits that rounding explains. precision: of the session that is judged, "fp32", "fp16" or "int8". reference: that of the other one."""
     return _INT8_AND_FLOAT if precision == "int8" and reference != "int8" else _LIMITS[precision]
 
 
@@ -162,7 +162,7 @@ def _outputs(reference: Session, session: Session, images: np.ndarray, batch: in
 
 
 def _matched(one: np.ndarray, other: np.ndarray, margin: float) -> list[float]:
-    """For every box that `one` is sure to show, its IoU with the best of the boxes that `other` may show in its class.
+    """IoU of every box that `one` is sure to show with the best of the boxes that `other` may show in its class.
 
     Before suppression: where many boxes overlap alike, which of them stays hangs on the last digit.
     """

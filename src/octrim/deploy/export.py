@@ -26,12 +26,12 @@ from octrim.targets.target import Batch, Order, Target
 from octrim.targets.tensorrt.options import EngineOptions
 
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
-"""What every machine can write and run."""
+"""Names of the targets that every machine can write and run."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how far it is from the reference, over all boxes of the pictures compared.
+    """Report of an export: what was written, and how far it is from the reference over all boxes of the pictures compared.
 
     path: file or folder. reference: what it was compared with: Paddle, or ONNX Runtime in the same precision for engines, which are built
     where there may be no Paddle, and for OpenVINO in int8. runtime: what ran the deployable. batch: None for any number, three numbers for an

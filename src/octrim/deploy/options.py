@@ -1,4 +1,4 @@
-"""What can be chosen of a bench: the options of `octrim bench`, which `config.yaml` keeps."""
+"""Options of a bench: those of `octrim bench`, which `config.yaml` keeps."""
 
 from __future__ import annotations
 

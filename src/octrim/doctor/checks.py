@@ -37,7 +37,7 @@ def verdict(found: list[Check]) -> None:
 
 
 def checks() -> list[Check]:
-    """All of them, in the table's order."""
+    """All checks, in the table's order."""
     with contextlib.ExitStack() as stack:
         started = [stack.enter_context(_started(name)) for name in trials()]
         found = [_python(), *_folders(), _libgomp()]
@@ -109,7 +109,7 @@ def _started(name: str) -> Iterator[Callable[[], list[Check]]]:
 
 
 def _told(out: str) -> list[Check]:
-    """Libraries may print whatever they like around it."""
+    """Checks in what a trial printed. Libraries may print whatever they like around the lines of checks."""
     return [Check(*json.loads(line.partition(" ")[2])) for line in out.splitlines() if line.startswith("octrim-check ")]
 
 

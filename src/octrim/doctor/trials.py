@@ -1,4 +1,4 @@
-"""What `octrim doctor` tries of the libraries, each trial in a process of its own."""
+"""Trials of the libraries for `octrim doctor`, each run in a process of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SYSTEM_LIBRARIES = {
     "libgthread-2.0.so.0": "libglib2.0-0",
     "libstdc++.so.6": "libstdc++6",
 }
-"""What wheels expect of the system, and the packages of Debian and Ubuntu that have it."""
+"""System libraries that wheels expect, and the packages of Debian and Ubuntu that have them."""
 
 _MODULES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 
@@ -46,7 +46,10 @@ _FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx51
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table. state: works, missing (not installed) or fails. advice: what to do about it, or what it is for."""
+    """One line of the table of `octrim doctor`.
+
+    state: "works", "missing" (not installed) or "fails". advice: what to do about it, or what it is for.
+    """
 
     what: str
     state: str
@@ -55,7 +58,7 @@ class Check:
 
 
 def attempt(name: str) -> None:
-    """Try, and print a line per check; `octrim.doctor.checks` reads them."""
+    """Run one trial and print a line per check; `octrim.doctor.checks` reads the lines."""
     try:
         for check in trials()[name]():
             tell(check)
@@ -78,7 +81,7 @@ def told(error: BaseException) -> str:
 
 
 def package_for(error: str) -> str:
-    """What to install for a system library that an error names."""
+    """Advice on what to install for a system library that an error names; empty where it names none."""
     return next((f"apt-get install {package}" for library, package in SYSTEM_LIBRARIES.items() if library in error), "")
 
 
@@ -168,7 +171,7 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def agrees(what: str, session: Session, line: str) -> Check:
-    """Whether a session over the small network computes what NumPy computes. line: what else is to be said of the runtime."""
+    """Whether a session over the small network computes what NumPy computes. line: version and features of the runtime, for the table."""
     from octrim.targets.opening import open_session
 
     batch = pictures()
@@ -254,7 +257,7 @@ def trials() -> dict[str, Callable[[], Iterator[Check]]]:
 
 
 def _install(name: str) -> str | None:
-    """What to do where a trial finds that its library is not installed; None for trials that need no library of their own."""
+    """Advice for a trial that finds that its library is not installed; None for trials that need no library of their own."""
     advice = {one.program: one.install for one in TARGETS.values()}
     advice["PaddlePaddle"] = "training is not available; pip install 'octrim[cpu]', or paddlepaddle-gpu"
     advice["pygame"] = "only octrim pong play needs it: pip install 'octrim[pong]'"

@@ -28,7 +28,10 @@ Picture = np.ndarray | str | Path
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a calibration pass saw. histograms: by group, of |x| over all maps computed in it. pictures: how many, of height x width."""
+    """Result of a calibration pass. histograms: distribution of |x| over all maps of a group, by the group's name. pictures: number of pictures.
+
+    height, width: their size in pixels.
+    """
 
     model: Model
     placement: Placement
@@ -39,7 +42,7 @@ class Calibration:
     width: int
 
     def clips(self, method: str = "percentile", percentile: float = 99.999) -> dict[str, float]:
-        """Where |x| is clipped in every group. Raises InputError for an unknown method and a percentile out of 50 .. 100."""
+        """The value at which |x| is clipped, for every group. Raises InputError for an unknown method and a percentile out of 50 .. 100."""
         check_method(method, percentile)
         return {group: histogram.clip(method, percentile) for group, histogram in self.histograms.items()}
 

@@ -1,4 +1,4 @@
-"""Where every map's values lie and where they are clipped, as a picture."""
+"""Chart of every map's values and of where they are clipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quantization does to the logits: of the whole network, and of each layer by itself."""
+"""Errors of the logits after quantization: of the whole network, and of each layer by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = 40  # powers of ten that stand for infinity
 
 @dataclass(frozen=True)
 class LogitError:
-    """How far the int8 network's logits are from the float32 network's.
+    """Difference of the int8 network's logits from the float32 network's.
 
     sqnr: signal to quantization noise, 10 log10(sum of squared logits / sum of squared differences), dB;
     400 for equal logits, because JSON has no infinity.
@@ -50,7 +50,10 @@ def logit_error(model: Model, pictures: Iterable[Picture], height: int, width: i
 def layer_errors(
     model: Model, pictures: Sequence[Picture], height: int, width: int, progress: Callable[[str], None] | None = None
 ) -> list[LayerError]:
-    """Of every row of a quantized model that computes on int8 maps, each by itself, the worst first. progress: called with each row's name."""
+    """Errors of every row of a quantized model that computes on int8 maps, each row quantized by itself, the worst first.
+
+    progress: called with each row's name.
+    """
     batches = [fitted(picture, height, width) for picture in pictures]
     exact = _exact(model, batches, height, width)
     found = []

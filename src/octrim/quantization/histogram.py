@@ -1,4 +1,4 @@
-"""How the values of a map are distributed, in one pass and constant memory, and where to clip them for int8."""
+"""Distribution of a map's values, counted in one pass and constant memory, and the value at which to clip them for int8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OCTAVES = 8  # below the largest value, in which `histogram` looks for the clip
 
 
 class Histogram:
-    """Of |x|: counts in BINS equal bins from 0 to `range`, a power of two that doubles, bins merging in pairs, when a larger value comes.
+    """Histogram of |x|: counts in BINS equal bins from 0 to `range`, a power of two that doubles, bins merging in pairs, when a larger value comes.
 
     With powers of two both the division into bins and the merging are exact: the counts are those that all values at once would give.
     """
@@ -48,7 +48,7 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin, in units of x."""
         return self.range / BINS
 
     def above(self, clip: float) -> float:
@@ -89,7 +89,7 @@ class Histogram:
         return errors
 
     def clip(self, method: str, percentile: float = 99.999) -> float:
-        """Where to clip |x|: at the largest value (`max`), at the percentile, or where the squared error is least (`histogram`)."""
+        """The value at which to clip |x|: the largest value (`max`), the percentile, or the value with the least squared error (`histogram`)."""
         if method == "percentile":
             return self.percentile(percentile)
         if method == "max" or self.max <= LEAST_SCALE:

@@ -1,4 +1,4 @@
-"""Which rows of a network are quantized, and which groups of maps need a scale for it."""
+"""Choice of the rows of a network that are quantized, and of the groups of maps that need a scale for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from octrim.network.scales import scale_groups
 
 @dataclass(frozen=True)
 class Placement:
-    """What is quantized.
+    """The part of a network that is quantized.
 
     rows: convolutions and additions that read int8, in the table's order. groups: for every group of maps that has a scale, by its name,
     the maps in it that are computed: the picture, convolutions and additions. The others in it (concatenations, max-pools, upsamplings) hold

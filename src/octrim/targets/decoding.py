@@ -1,4 +1,4 @@
-"""What turns Detect's logits into boxes, as constants that every graph shares."""
+"""Constants by which graphs turn Detect's logits into boxes; every target shares them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from octrim.network.rows import Network
 
 
 def level_constants(network: Network, level: int, height: int, width: int) -> tuple[np.float32, np.ndarray, np.ndarray]:
-    """What turns the sigmoids s of one level into boxes: xy = s * scale + offset, wh = s * s * size.
+    """The constants that turn the sigmoids s of one level into boxes: xy = s * scale + offset, wh = s * s * size.
 
     scale: scalar; offset: `[1, 1, 2, cells]`; size: `[1, anchors, 2, 1]`; float32, for s of `[batch, anchors, 2, cells]`.
     """

@@ -1,4 +1,4 @@
-"""What a deployable says of itself: class names, stride and table; written by every target, read when a session opens a file."""
+"""Metadata of a deployable: class names, stride and table. Every target writes it; a session reads it when it opens a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from octrim.targets.session import SessionInfo
 
 
 def export_metadata(model: Model) -> dict[str, str]:
-    """What travels in every deployable. names: a Python dict as text, which is how YOLOv5's own exports spell it."""
+    """Metadata for every deployable. names: a Python dict as text, which is how YOLOv5's own exports spell it."""
     return {
         "names": str(dict(enumerate(model.names))),
         "stride": str(model.network.stride),

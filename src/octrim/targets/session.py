@@ -29,10 +29,11 @@ _SHAPES_KEPT = 16
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What a session knows of itself.
+    """Description of a session and of what it takes.
 
-    size: (height, width) where the graph fixes it, else None. batch: likewise. batches: fewest and most pictures per batch, where there is a
-    limit. image_size: the side the network was made for. network: the table, where the file carries it.
+    size: (height, width) in pixels where the graph fixes it, else None. batch: number of pictures per batch where the graph fixes it, else None.
+    batches: fewest and most pictures per batch, where there is a limit.
+    image_size: the side in pixels that the network was made for. network: the table, where the file carries it.
     """
 
     runtime: str
@@ -83,7 +84,7 @@ class Session:
 
 
 def model_info(model: Model, runtime: str, version: str, precision: str) -> SessionInfo:
-    """Of a session that runs a model file's network."""
+    """Description of a session that runs a model file's network."""
     return SessionInfo(runtime, version, precision, model.names, model.network.stride, model.image_size, network=model.network)
 
 

@@ -16,7 +16,7 @@ Batch = int | tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be written.
+    """Order to write a deployable.
 
     height, width: pixels, multiples of the stride. options: what only one target asks for, as an object of that target's own kind.
     """
@@ -29,7 +29,7 @@ class Order:
 
 
 class Target:
-    """What a network can become: how its files are written, recognised and run.
+    """One form in which a network can be deployed: how its files are written, recognised and run.
 
     A target is a subclass that sets the attributes and overrides `write` and `open`; the other methods where it differs. Nothing heavy may be
     imported at the top of its module, because the command line reads all targets for `--help`: imports of runtimes stand inside the methods.
@@ -61,7 +61,7 @@ class Target:
     also_opens: ClassVar[tuple[str, ...]] = ()
     """Names of other targets whose files its runtime opens too."""
     install: ClassVar[str]
-    """What to do where its runtime is missing."""
+    """Advice for machines where its runtime is missing."""
 
     def write(self, model: Model, path: Path, order: Order) -> None:
         """Write the file `path`, or the folder `path`, which does not exist yet.
@@ -79,7 +79,7 @@ class Target:
         raise NotImplementedError
 
     def find(self, path: Path) -> Path | None:
-        """What to open where `path` is one of this target's deployables, else None. A file is told by its ending, whether it exists or not."""
+        """The path to open where `path` is one of this target's deployables, else None. A file is told by its ending, whether it exists or not."""
         return path if self.ending and path.suffix == self.ending else None
 
     def check(self, model: Model, order: Order) -> None:

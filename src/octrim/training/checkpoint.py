@@ -153,7 +153,8 @@ def _sound_sparsity(extra: dict[str, Any]) -> bool:
     strength, scales = extra.get("strength", 0.0), extra.get("scales", {"top": 1.0, "counts": []})
     if type(strength) not in (int, float) or not 0 <= strength < math.inf or not isinstance(scales, dict):
         return False
-    top, counts = scales.get("top"), scales.get("counts")
+    top: Any = scales.get("top")
+    counts = scales.get("counts")
     if type(top) not in (int, float) or not 0 < top < math.inf or not isinstance(counts, list):
         return False
     return all(isinstance(row, list) and len(row) == len(counts[0]) and all(type(count) is int for count in row) for row in counts)

@@ -104,7 +104,7 @@ class Description(_Owned):
 
     @classmethod
     def chosen(cls, operation: Operation, argument: int) -> Description:
-        """What a compiled operation wants for an argument that was described with the layout ANY."""
+        """The layout that a compiled operation wants for an argument that was described with the layout ANY."""
         copy, lib = cls(), _library()
         lib.call(
             "memory_desc_clone", byref(copy.handle), c_void_p(lib.c.dnnl_primitive_desc_query_md(operation.description.handle, _QUERY[argument], 0))

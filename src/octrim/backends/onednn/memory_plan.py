@@ -1,4 +1,4 @@
-"""Where the maps of a list of steps lie in one block of memory."""
+"""Places of the maps of a list of steps in one block of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octrim.backends.onednn.library import Memory, Step
 
 @dataclass(frozen=True)
 class Work:
-    """A step in NumPy."""
+    """A step that NumPy runs."""
 
     run: Callable[[], None]
     memories: tuple[Memory, ...]

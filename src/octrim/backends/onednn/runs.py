@@ -67,7 +67,7 @@ class Run:
         self._block: np.ndarray | None = None
 
     def forward(self, addresses: Mapping[str, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Writes the outputs. Returns mean and biased variance of the batch by row, valid until the backward pass."""
+        """Run the forward pass, which writes the outputs. Returns mean and biased variance of the batch by row, valid until the backward pass."""
         self._block = block = self._programs.take(self.program.bytes)
         self.program.execute(self.program.forward, block.ctypes.data, addresses)
         return {
@@ -76,7 +76,7 @@ class Run:
         }
 
     def backward(self, addresses: Mapping[str, int]) -> None:
-        """Writes the gradients of the parameters."""
+        """Run the backward pass, which writes the gradients of the parameters."""
         if self._block is None:
             raise RuntimeError("the backward pass of a training step runs once: its maps are gone (retain_graph has no effect here)")
         self.program.execute(self.program.backward, self._block.ctypes.data, addresses)

@@ -62,7 +62,7 @@ class OnnxOps:
         return self.scales.reads(row) and (self.only is None or row.name in self.only)
 
     def read(self, row: Row, x: str) -> str:
-        """What the row reads of the map x: in int8 that behind a pair of QuantizeLinear and DequantizeLinear, one pair per map."""
+        """The value that the row reads of the map x: in int8 the one behind a pair of QuantizeLinear and DequantizeLinear, one pair per map."""
         if not self.reads(row):
             return x
         if x not in self.pairs:

@@ -52,7 +52,7 @@ def import_tensorrt() -> ModuleType:
 
 
 def version_of(trt: ModuleType) -> str:
-    """As engines record it: "10.3.0.26", or "rtx 1.7.1.116" of TensorRT for RTX, which counts on its own."""
+    """Version of TensorRT as engines record it: "10.3.0.26", or "rtx 1.7.1.116" of TensorRT for RTX, which counts on its own."""
     return f"rtx {trt.__version__}" if trt.__name__.startswith("tensorrt_rtx") else str(trt.__version__)
 
 
@@ -76,7 +76,7 @@ def logger(trt: Any) -> Any:
             return " ".join(self.errors[-1].split()) if self.errors else "it gives no reason"
 
         def reason(self) -> str:
-            """Of a failed build: the first message, which names the layer, and the last, which says what came of it."""
+            """Reason of a failed build: the first message, which names the layer, and the last, which says what came of it."""
             return " .. ".join(dict.fromkeys((" ".join(self.errors[0].split()), self.last()))) if self.errors else self.last()
 
     return Logger()

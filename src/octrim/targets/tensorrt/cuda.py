@@ -28,7 +28,10 @@ class CudaError(InputError):
 
 @dataclass(frozen=True)
 class Gpu:
-    """What engines depend on. capability: compute capability, "8.7". cuda, driver: versions of the runtime and the newest that the driver knows."""
+    """Properties of a GPU that engines depend on.
+
+    capability: compute capability, "8.7". cuda, driver: versions of the runtime, and the newest that the driver knows.
+    """
 
     name: str
     capability: str
@@ -79,7 +82,7 @@ class Cuda:
 
 
 def cuda_runtime() -> Cuda:
-    """Raises InputError, telling what to install, where cuda-python is missing."""
+    """The CUDA runtime through cuda-python. Raises InputError, telling what to install, where that is missing."""
     try:
         from cuda.bindings import runtime  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -88,11 +91,11 @@ def cuda_runtime() -> Cuda:
 
 
 def _version(number: int) -> str:
-    """12090 is 12.9."""
+    """Version from CUDA's number for it: 12090 is 12.9."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-# What nvidia-smi is asked for, and under which name it appears in reports. Clocks are those of the moment, beside the highest.
+# Names in reports, and what nvidia-smi is asked for. Clocks are those of the moment, beside the highest.
 _QUERY = {
     "name": "name",
     "driver": "driver_version",
@@ -105,7 +108,7 @@ _QUERY = {
 
 
 def nvidia_smi() -> dict[str, str]:
-    """What `nvidia-smi` says of the first GPU; empty where there is no such program, as on a Jetson, or it does not answer."""
+    """Answers of `nvidia-smi` about the first GPU; empty where there is no such program, as on a Jetson, or it does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}

@@ -1,4 +1,4 @@
-"""The header of an engine: what an engine does not say of itself."""
+"""The header of an engine, with everything that an engine does not say of itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENGINE_FORMAT = 1
 
 @dataclass(frozen=True)
 class EngineHeader:
-    """What an engine does not say of itself: the network, and what it was built with, for and from.
+    """Header of an engine: the network, and what the engine was built with, for and from.
 
     precision: "fp32", "fp16" or "int8". high_precision: of an int8 engine, the precision of what is not int8; otherwise `precision`.
     names: one per class. image_size: the side in pixels that the network was made for. size: height and width of the pictures, pixels.

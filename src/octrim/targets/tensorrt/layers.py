@@ -103,7 +103,7 @@ class TensorrtOps:
         return self.layer("activation", name, tensor, getattr(self.trt.ActivationType, kind), **settings)
 
     def rounded(self, name: str, array: np.ndarray) -> np.ndarray:
-        """In the precision of the network. Raises InputError where that has no such number: one infinity makes the engine find nothing."""
+        """The array in the precision of the network. Raises InputError where that has no such number: one infinity makes the engine find nothing."""
         with np.errstate(all="ignore"):
             values = array.astype(self.dtype)
         if not np.isfinite(values).all():
@@ -142,7 +142,7 @@ class TensorrtOps:
         return self.layer("dequantize", f"{name}/dequantized", stored, factor, self.type, axis=0)
 
     def map_scale(self, name: str) -> np.ndarray:
-        """Of a feature map, in the network's precision, which also holds the largest value that it gives back."""
+        """Constant for a feature map, in the network's precision, which also holds the largest value that it gives back."""
         scale = np.asarray(self.scales.map(name))
         self.rounded(f"{name}: 128 times its scale", 128 * scale.astype(np.float64))
         return self.rounded(f"{name}: scale", scale)

@@ -1,4 +1,4 @@
-"""How TensorRT builds an engine."""
+"""Options of the building of a TensorRT engine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Progress = Callable[[str, int, int], None]
-"""Called with a phase of the build, its steps done, and its steps in all. Phases nest; TensorRT names them."""
+"""Function that is called with a phase of the build, its steps done, and its steps in all. Phases nest; TensorRT names them."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How TensorRT builds an engine.
+    """Options of the building of a TensorRT engine.
 
     pad_channels: multiple that convolutions are padded to with zeros; results stay the same. workspace: GiB of GPU memory while building.
     builder_level: 0 (builds fast) to 5 (runs fast). timing_cache: file of kernel times, read and written, so that later builds are faster.

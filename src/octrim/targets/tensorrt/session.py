@@ -76,7 +76,7 @@ class TensorrtFileSession(Session):
         return self._engine.lane(len(batch), self.graphs).run(batch, self.graphs)
 
     def execution(self, batch: int) -> str:
-        """How batches of this size run: "graph", "enqueue", or "enqueue: " and why no graph could be captured."""
+        """The way in which batches of this size run: "graph", "enqueue", or "enqueue: " and why no graph could be captured."""
         lane = self._engine.lanes.get(batch)
         return "enqueue" if not self.graphs or lane is None else "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
 
@@ -132,7 +132,7 @@ class _Engine:
 
 
 class _Lane:
-    """What batches of one size need: context, buffers on both sides, and the graph of copy in, execute, copy out.
+    """Everything that batches of one size need: context, buffers on both sides, and the graph of copy in, execute, copy out.
 
     The context is the lane's own: a graph is bound to the state of the context that it was captured from, which another batch size would change.
     """
@@ -160,7 +160,7 @@ class _Lane:
             raise
 
     def buffers(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        """A tensor's pinned array and its address on the GPU, which the context is told."""
+        """Pinned array of a tensor and its address on the GPU; the context is told both."""
         kind = self.engine.engine.get_tensor_dtype(name).name
         if kind not in _DTYPES or min(shape) < 1:
             raise InputError(f"{self.engine.path}: {name} is {kind} {list(shape)}, which no OcTrim engine has")
