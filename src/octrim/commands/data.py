@@ -65,7 +65,7 @@ class Data(Reading, Folder):
 
 def _counted(facts: dict[str, Any]) -> str:
     """How many pictures and boxes there are, and the most frequent sizes of pictures."""
-    crowd = f", {facts['crowd_regions']:,} crowd regions" if facts["crowd_regions"] else ""
+    crowd = f", {facts['crowd_regions']:,} crowd regions or difficult objects" if facts["crowd_regions"] else ""
     sizes = ", ".join(f"{size} ({count:,})" for size, count in facts["picture_sizes"].items())
     pictures = f"{facts['pictures']:,} pictures, {facts['backgrounds']:,} of them without boxes"
     return f"{pictures}; {facts['boxes']:,} boxes{crowd}\nmost frequent sizes: {sizes}"
