@@ -374,6 +374,33 @@ def test_a_data_set_of_several_parts(tmp_path: Path, tool: str) -> None:
     assert len(open_dataset(tmp_path, "train", val_share=0.5)) == 4  # it has its own
 
 
+def test_pictures_of_another_data_set_beside_this_one_are_not_taken(tmp_path: Path) -> None:
+    """Labels exported alone, pictures put beside them by hand, and a namesake of everything next door."""
+    for name in ("one", "two"):
+        cvat_yolo(tmp_path / name)
+    for number in SIX:
+        (tmp_path / "one" / "images").mkdir(exist_ok=True)
+        (tmp_path / "one" / "obj_train_data" / f"{number}.jpg").rename(tmp_path / "one" / "images" / f"{number}.jpg")
+    found = open_dataset(tmp_path / "one", "train")
+    assert all(path.startswith(f"{tmp_path}/one/images/") for path in found.paths)
+    hold_truth(found)
+    yaml = text(tmp_path / "one" / "data.yaml", "val: list.txt\nnames: [cat, dog, emu]\n")
+    text(tmp_path / "one" / "list.txt", "x/obj_train_data/7.jpg\nx/obj_train_data/0.jpg\n")
+    photo(tmp_path / "two" / "obj_train_data" / "7.jpg", 7)
+    assert [Path(path).name for path in open_dataset(yaml, "val").paths] == ["0.jpg"]
+
+
+def test_folders_in_another_letter_case_than_the_yaml_has_them(tmp_path: Path) -> None:
+    roboflow_yolo(tmp_path)
+    for split in ("train", "valid"):
+        (tmp_path / split / "images").rename(tmp_path / split / "Images")
+        (tmp_path / split / "labels").rename(tmp_path / split / "Labels")
+    for split, count in (("train", 4), ("val", 2)):
+        found = open_dataset(tmp_path, split)
+        assert len(found) == count
+        hold_truth(found)
+
+
 def test_every_format_has_a_tool_that_writes_it(tmp_path: Path) -> None:
     answered = {name for _, name in (*ONE_PART.values(), *TWO_PARTS.values())}
     assert all(any(form.name.startswith(name) for name in answered) for form in FORMATS)

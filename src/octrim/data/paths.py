@@ -115,7 +115,23 @@ def find_place(written: str, bases: Sequence[str], found: Callable[[str], bool] 
                 for base in bases:
                     if found(place := os.path.normpath(os.path.join(base, one))):  # noqa: PTH118
                         return place
+    for spelled in spellings(written):
+        for tail in tails(spelled):
+            for base in bases:
+                if found(place := _in_any_case(base, tail)):
+                    return place
     return None
+
+
+def _in_any_case(base: str, tail: str) -> str:
+    """A path below a folder whose parts may be written in another letter case there."""
+    path = Path(base)
+    for part in tail.split("/"):
+        if part == "..":
+            path = path.parent
+        else:
+            path = child(path, part)
+    return str(path)
 
 
 @dataclass

@@ -194,11 +194,14 @@ def _pictures_of(place: Path, root: Path, folder: Path, split: str) -> tuple[lis
         return walk_pictures(place), ()
     if place.suffix.lower() in SUFFIXES:
         return [str(place)], ()
-    return pictures_in_list(place, [place.parent, root, *map(Path, _bases(root, folder))], split)
+    return pictures_in_list(place, [place.parent, root, *map(Path, _bases(root, folder))], split, [place.parent, root])
 
 
-def pictures_in_list(place: Path, bases: Sequence[Path], split: str) -> tuple[list[str], Sequence[str]]:
-    """The pictures that a list file names, a line each. bases: folders that they may be relative to. Raises InputError for what is no list."""
+def pictures_in_list(place: Path, bases: Sequence[Path], split: str, trees: Sequence[Path]) -> tuple[list[str], Sequence[str]]:
+    """The pictures that a list file names, a line each. bases: folders that they may be relative to; trees: those of the data set, to search by name.
+
+    Raises InputError for what is no list.
+    """
     try:
         lines = read_lines(str(place))
     except OSError as error:
@@ -218,5 +221,5 @@ def pictures_in_list(place: Path, bases: Sequence[Path], split: str) -> tuple[li
         return (os.path.normpath(path) if "./" in path else path), known
 
     everywhere = [str(base) for base in dict.fromkeys(bases)]
-    located = Locator(everywhere, everywhere[:2], split, is_picture).locate(written, plain)
+    located = Locator(everywhere, [str(tree) for tree in dict.fromkeys(trees)], split, is_picture).locate(written, plain)
     return located.paths, located.note(str(place))

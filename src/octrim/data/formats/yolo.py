@@ -55,7 +55,7 @@ def _lists_pictures(path: Path) -> bool:
 
 
 def _read_split_list(root: Path, path: Path, around: Sequence[Path], request: Request) -> Dataset:
-    pictures, notes = pictures_in_list(path, [root], path.stem)
+    pictures, notes = pictures_in_list(path, [root], path.stem, [root])
     names, source = class_names(around)
     return read_yolo(root, _named(listed(pictures, names, None, tuple(notes)), source), request.names, request.index)
 
@@ -159,7 +159,7 @@ def _settings(path: Path) -> dict[str, str]:
 
 
 def _read_list(root: Path, place: Path, names: str | None, request: Request) -> Dataset:
-    pictures, notes = pictures_in_list(place, [root, place.parent, root.parent], request.split)
+    pictures, notes = pictures_in_list(place, [root, place.parent, root.parent], request.split, [root])
     listing = listed(pictures, () if names is None else listed_names(Path(names)), None, tuple(notes))
     labels = label_files(listing.pictures)
     listing = replace(listing, labels=tuple(_beside_lists(root, listing.pictures, labels)))
