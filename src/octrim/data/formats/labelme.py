@@ -46,9 +46,12 @@ def _read(root: Path, folder: Path, folders: Sequence[Path], request: Request) -
     everything = [path for one in folders for path in (jsons if one == folder else _annotations(one))]
     pictures = walk_files(str(folder), is_picture)
     beside = {os.path.splitext(path)[0]: path for path in reversed(pictures)}  # noqa: PTH122
+    by_stem: dict[str, list[str]] = {}
+    for picture in pictures:
+        by_stem.setdefault(stem_of(picture), []).append(picture)
     label_of: dict[str, str] = {}
     for path in jsons:
-        picture = beside.get(os.path.splitext(path)[0]) or _picture_of(path, root, pictures)  # noqa: PTH122
+        picture = beside.get(os.path.splitext(path)[0]) or _picture_of(path, root, by_stem)  # noqa: PTH122
         if picture is not None:
             label_of.setdefault(picture, path)
     paths = sorted({*pictures, *label_of})
@@ -76,7 +79,7 @@ def _annotations(folder: Path) -> list[str]:
     return walk_files(str(folder), lambda name: name.lower().endswith(".json"))
 
 
-def _picture_of(path: str, root: Path, pictures: Sequence[str]) -> str | None:
+def _picture_of(path: str, root: Path, by_stem: dict[str, list[str]]) -> str | None:
     """The picture of an annotation that has none of its name beside it: by its `imagePath`, by its name elsewhere, or the one inside it."""
     try:
         document = annotation(read_bytes(path, MOST_WITH_PICTURE))
@@ -88,7 +91,7 @@ def _picture_of(path: str, root: Path, pictures: Sequence[str]) -> str | None:
     found = None if written is None else find_place(written, [str(Path(path).parent), str(root)], os.path.isfile)
     if found is not None:
         return os.path.abspath(found)  # noqa: PTH100
-    named = [picture for picture in pictures if stem_of(picture) == stem_of(path)]
+    named = by_stem.get(stem_of(path), [])
     if len(named) == 1:
         return named[0]
     return path if document.get("imageData") else None
