@@ -210,6 +210,23 @@ class DataIndex(Reader):
         np.testing.assert_array_equal(found.boxes, self.dataset.boxes)
 
 
+class SourceList(BytesReader):
+    name = "list.txt"
+
+    def whole(self) -> Sequence[bytes]:
+        for name in ("a.png", "b.png"):
+            (self.folder / name).write_bytes(b"never decoded")
+        return [b"# pictures\na.png\n./b.png\n\nrtsp://user:secret@10.0.0.1/live?x=1\nhttp://host/a.jpg\n0\n*.png\n"]
+
+    def damaged(self, dice: random.Random, data: bytes) -> bytes:
+        return mutated(dice, data)
+
+    def open(self, path: Path) -> None:
+        source = open_source(path)
+        assert source.parts
+        assert all("://" not in str(picture) for picture in source.pictures)
+
+
 class Pictures(BytesReader):
     name = "a.png"
 

@@ -493,6 +493,41 @@ def test_a_label_changed_between_runs_is_told(
     assert "001.txt" in output and "not what it was when this run began" in output
 
 
+LEVELS = """\
+nc: 2
+anchors: {anchors}
+backbone:
+  - [-1, 1, Conv, [8, 6, 2, 2]]
+{convs}
+head:
+  - [-1, 1, C3, [8, False]]
+  - [{levels}, 1, Detect, [nc, anchors]]
+"""
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_anchors_given_as_a_number_are_fitted(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
+    """Two and five levels of strides 4 and up, two anchors each."""
+    layout = tmp_path / "levels.yaml"
+    convs = "\n".join(["  - [-1, 1, Conv, [8, 3, 2]]"] * count)
+    layout.write_text(LEVELS.format(anchors=2, convs=convs, levels=[*range(1, count), count + 1]))
+    options = ["train", "--cfg", str(layout), "--data", str(shapes), "--project", str(tmp_path), "--epochs", "1", *COMMON]
+    assert main([*options, "--name", "run"]) == 0
+    said = capsys.readouterr().out
+    model = load(tmp_path / "run/best.safetensors")
+    assert model.network.strides == (4, 8, 16, 32, 64)[:count]
+    anchors = [side for level in model.network.anchors for pair in level for side in pair]
+    assert len(anchors) == 4 * count and "anchors fitted to the labels" in said
+    assert all(10 < side < 40 for side in anchors)  # the shapes have 19 to 48 of 96 pixels, here of 64
+    assert main([*options, "--noautoanchor"]) == 2
+    assert "gives only the number of anchors" in capsys.readouterr().err
+    assert main(["info", "--cfg", str(layout)]) == 0
+    assert "2 per level, fitted to the data before training" in capsys.readouterr().out
+    for command in (["prune"], ["export"], ["quantize", "--source", str(shapes)]):
+        assert main([*command, "--cfg", str(layout)]) == 2
+        assert "anchors is 2, a number: training fits them to data (octrim train --data DATA --cfg" in capsys.readouterr().err
+
+
 def test_frozen_layers() -> None:
     names = ("model.0.conv.weight", "model.0.bn.weight", "model.1.cv1.conv.weight", "model.10.conv.weight", "model.24.m.0.weight")
     assert frozen(names, ("2",)) == list(names[:3])

@@ -28,17 +28,19 @@ class Info(Weights):
     def run(self) -> None:
         from octrim.network.cost import network_cost, shapes
         from octrim.network.options import image_size, model_from
+        from octrim.network.yolov5 import anchors_to_fit
         from octrim.pruning.labels import channel_labels
         from octrim.runs import wide_console
 
-        model = model_from(self)
+        to_fit = self.cfg is not None and anchors_to_fit(self.cfg)
+        model = model_from(self, anchors_to_fit=True)
         network = model.network
         size = image_size(self.imgsz, model.image_size, network.stride)
         cost = network_cost(network, *size)
         coupled = {name: group.name for group in channel_labels(network).groups if len(group.convs) > 1 for name in group.convs}
         console = wide_console()
         console.print(_table(f"{self.weights or self.cfg} at {size[0]}x{size[1]}", network, cost, shapes(network, *size), coupled))
-        for line in _lines(model, cost):
+        for line in _lines(model, cost, to_fit):
             console.print(line, soft_wrap=True)
 
 
@@ -62,16 +64,19 @@ def _table(title: str, network: Network, cost: Cost, maps: Mapping[str, tuple[in
     return table
 
 
-def _lines(model: Model, cost: Cost) -> list[str]:
-    """What is to be said of the network as a whole."""
+def _lines(model: Model, cost: Cost, to_fit: bool) -> list[str]:
+    """What is to be said of the network as a whole. to_fit: its anchors are provisional, because the layout gives only their number."""
     network = model.network
+    anchors = "; ".join(" ".join(f"{width:g},{height:g}" for width, height in level) for level in network.anchors)
+    if to_fit:
+        anchors = f"{len(network.anchors[0])} per level, fitted to the data before training"
     return [
         f"parameters    {cost.parameters:,}",
         f"MACs          {cost.macs:,} ({2 * cost.macs / 1e9:.2f} GFLOPs)",
         f"convolutions  {len(cost.convs)} with {cost.channels:,} output channels",
         f"feature maps  {cost.activation_bytes / 2**20:.1f} MiB in all, {cost.peak_bytes / 2**20:.1f} MiB alive at once (float32)",
         f"strides       {', '.join(map(str, network.strides))}",
-        f"anchors       {'; '.join(' '.join(f'{w:g},{h:g}' for w, h in level) for level in network.anchors)}",
+        f"anchors       {anchors}",
         f"classes       {network.classes}: {', '.join(model.names)}",
         *(f"lineage       {', '.join(f'{key} {value}' for key, value in step.items())}" for step in model.lineage),
     ]

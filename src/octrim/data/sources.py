@@ -84,7 +84,7 @@ def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: C
     text = str(source)
     suffix = Path(text).suffix.lower()
     if suffix in (".txt", ".streams") and Path(text).is_file():
-        parts = tuple(part for line in _lines(Path(text)) for part in _parts(line, Path(text).parent))
+        parts = tuple(part for line in _lines(Path(text)) for part in _parts_of_line(text, line))
         if not parts:
             raise InputError(f"{text}: lists nothing")
         return Source(parts, suffix == ".streams", stride, retries, report)
@@ -93,6 +93,13 @@ def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: C
     if len(parts) == 1 and (isinstance(parts[0], int) or _is_video(parts[0])):
         opened = Stream(parts[0], stride, retries, report)
     return Source(parts, False, stride, retries, report, opened)
+
+
+def _parts_of_line(path: str, line: str) -> tuple[str | int, ...]:
+    try:
+        return _parts(line, Path(path).parent)
+    except (OSError, ValueError) as error:  # a name that no file system takes; InputError is a ValueError
+        raise InputError(f"{path}: {error}") from None
 
 
 def _parts(text: str, folder: Path) -> tuple[str | int, ...]:

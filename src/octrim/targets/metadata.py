@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.targets.session import SessionInfo
+
+Shape = Sequence[int | None]
+
+_CONTRACT = "expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]"
+
+_SUPPRESSED = {"num_dets", "num_detections", "det_boxes", "det_scores", "det_classes", "detection_boxes", "detection_scores", "selected_indices"}
+"""Names that exporters give to outputs behind suppression."""
+
+BLANK = 256
+"""Pixels of the blank picture that tells an open output shape: a multiple of every stride that is in use."""
 
 
 def export_metadata(model: Model) -> dict[str, str]:
@@ -23,19 +33,50 @@ def export_metadata(model: Model) -> dict[str, str]:
     }
 
 
+def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> int:
+    """Number of the output that has the boxes, among the outputs of a file by name and shape (None: of any number of dimensions).
+
+    YOLOv5's exports of 2021 give the maps of every level besides. Raises InputError for a file that is no plain detector, and says what it is.
+    """
+    ranks = [None if shape is None else len(shape) for _, shape in outputs]
+    suppressed = {name.lower() for name, _ in outputs} & _SUPPRESSED or any(shape is not None and list(shape)[1:] == [7] for _, shape in outputs)
+    if suppressed:
+        raise InputError(f"{path}: suppresses boxes within the graph (exported with --nms or end2end); export it without, OcTrim does that itself")
+    found = next((number for number, rank in enumerate(ranks) if rank in (3, None)), None)
+    if found is None and ranks and all(rank == 5 for rank in ranks):
+        raise InputError(f"{path}: gives the raw maps of every level, as YOLOv5 exported before v5.0; export it anew, with boxes as one output")
+    if found is None:
+        raise InputError(f"{path}: {_CONTRACT}")
+    if 4 in ranks:
+        raise InputError(f"{path}: a segmentation network (it gives masks besides boxes); OcTrim runs detectors")
+    return found
+
+
 def file_info(
-    path: Path, metadata: dict[str, str], dimensions: Sequence[int | None], output: Sequence[int | None], runtime: str, version: str, precision: str
+    path: Path,
+    metadata: dict[str, str],
+    dimensions: Shape,
+    output: Shape | None,
+    runtime: str,
+    version: str,
+    precision: str,
+    measured: Callable[[], Shape] | None = None,
 ) -> SessionInfo:
     """Description of a deployable, from its metadata and its input and output shapes (None: open).
 
+    measured: the shape of what it gives for a blank picture, for outputs whose last dimension is open, as exports with dynamic axes may have it.
     Raises InputError when it is not a detector of the YOLOv5 contract.
     """
     network = _table(path, metadata)
     names, stride = _names_and_stride(metadata)
-    boxes, last = output[1:] if len(output) == 3 else (None, None)
+    if (output is None or (len(output) == 3 and output[2] is None)) and len(dimensions) == 4 and measured is not None:
+        output = measured()
+    boxes, last = output[1:] if output is not None and len(output) == 3 else (None, None)
     classes = network.classes if network is not None else None if names is None else len(names)
-    if len(dimensions) != 4 or dimensions[1] != 3 or last is None or last < 6 or _newer(boxes, last, classes):
-        raise InputError(f"{path}: expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]")
+    if len(dimensions) != 4 or dimensions[1] not in (3, None) or last is None or last < 6:
+        raise InputError(f"{path}: {_CONTRACT}")
+    if _newer(boxes, last, classes):
+        raise InputError(f"{path}: {_CONTRACT}; a newer YOLO gives [batch, 4 + classes, boxes]")
     if names is None:
         names, stride = tuple(f"class{index}" for index in range(last - 5)), 32
     if len(names) != last - 5 or (network is not None and network.classes != last - 5):
@@ -46,7 +87,8 @@ def file_info(
         raise InputError(f"{path}: a stride of {shown(stride)} or a size of {shown(list(dimensions))} makes no sense")
     batch, _, height, width = dimensions
     size = (height, width) if height and width else None
-    return SessionInfo(runtime, version, precision, names, stride, max(size) if size else 640, size, batch, network)
+    usual = 1280 if stride >= 64 else 640
+    return SessionInfo(runtime, version, precision, names, stride, max(size) if size else usual, size, batch, network)
 
 
 def _newer(boxes: int | None, last: int, classes: int | None) -> bool:

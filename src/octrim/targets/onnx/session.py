@@ -11,7 +11,7 @@ import onnxruntime
 from octrim.errors import InputError, shown
 from octrim.machine import cores_of_quota
 from octrim.network.model import Model
-from octrim.targets.metadata import file_info
+from octrim.targets.metadata import BLANK, detector_output, file_info
 from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.session import PerShape, Session, float_batch, model_info
 
@@ -59,22 +59,32 @@ class OnnxruntimeFileSession(Session):
             taken, given = self.session.get_inputs(), self.session.get_outputs()
             metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         except Exception as error:  # onnxruntime raises its own classes for files it cannot read
-            raise InputError(f"{path}: ONNX Runtime cannot read it: {shown(str(error))}") from None
+            suppresses = "NMS_TRT" in str(error)
+            why = "it suppresses boxes within the graph, by a layer of TensorRT (end2end); export it without" if suppresses else shown(str(error))
+            raise InputError(f"{path}: ONNX Runtime cannot read it: {why}") from None
         kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
         if kind is None or not given:
             raise InputError(f"{path}: takes {[one.type for one in taken]}, expected one float picture")
-        dimensions, output = ([side if isinstance(side, int) else None for side in one.shape] for one in (taken[0], given[0]))
+        dimensions = [side if isinstance(side, int) else None for side in taken[0].shape]
+        outputs = [(one.name, [side if isinstance(side, int) else None for side in one.shape] or None) for one in given]
         actual = metadata.get("precision", kind)
         if precision not in ("fp32", actual):  # fp32 is the default and says nothing
             raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
         self.path = path
-        super().__init__(file_info(path, metadata, dimensions, output, "onnxruntime", _version(), actual))
         self.input = taken[0].name
         self.dtype = np.float16 if kind == "fp16" else np.float32
+        number = detector_output(path, outputs)
+        self.output = outputs[number][0]
+
+        def measured() -> list[int]:
+            batch, _, height, width = dimensions
+            return list(self.run(np.zeros((batch or 1, height or BLANK, width or BLANK, 3), np.uint8)).shape)
+
+        super().__init__(file_info(path, metadata, dimensions, outputs[number][1], "onnxruntime", _version(), actual, measured))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         images = float_batch(batch).astype(self.dtype, copy=False)
         try:
-            return self.session.run(None, {self.input: images})[0].astype(np.float32, copy=False)
+            return self.session.run([self.output], {self.input: images})[0].astype(np.float32, copy=False)
         except Exception as error:  # its own classes again
             raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

@@ -133,6 +133,8 @@ def with_uint8_input(built: ov.Model) -> ov.Model:
     """A float graph that was read from a file, fed with pictures as they are: uint8 `[batch, height, width, 3]`."""
     processing = ov.preprocess.PrePostProcessor(built)
     processing.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    processing.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+    steps = processing.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+    if built.input().get_element_type() != ov.Type.f32:  # exported in float16
+        steps.convert_element_type(built.input().get_element_type())
     processing.input().model().set_layout(ov.Layout("NCHW"))
     return processing.build()

@@ -12,7 +12,7 @@ import openvino as ov
 from octrim.errors import InputError, shown
 from octrim.machine import cores_of_quota, quiet_stderr
 from octrim.network.model import Model
-from octrim.targets.metadata import file_info
+from octrim.targets.metadata import BLANK, detector_output, file_info
 from octrim.targets.openvino.core import core
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input
 from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
@@ -85,7 +85,7 @@ class OpenvinoFileSession(Session):
                     graph = with_plain_concats(graph)
             shape = graph.input().get_partial_shape()  # raises where there is not exactly one
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
-            output = [dimension.get_length() if dimension.is_static else None for dimension in graph.output(0).get_partial_shape()]
+            outputs = [(min(one.get_names(), default=""), _shape(one.get_partial_shape())) for one in graph.outputs]
         except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
             raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
         self.path = path
@@ -95,15 +95,34 @@ class OpenvinoFileSession(Session):
         # What is int8 in the graph runs in int8; the precision asked for is that of the rest.
         rest = "fp32" if precision == "int8" else precision
         precision = "int8" if stored == "int8" and precision == "fp32" else precision
-        super().__init__(file_info(path, metadata, dimensions, output, "openvino", _version(), precision))
-        try:
-            self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
-        except RuntimeError as error:
-            raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
+        self.output = detector_output(path, outputs)
+        self.request: Any = None
+
+        def compile_once() -> None:
+            if self.request is None:
+                try:
+                    self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
+                except RuntimeError as error:
+                    raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
+
+        def measured() -> list[int]:
+            compile_once()
+            batch, _, height, width = dimensions
+            return list(self.run(np.zeros((batch or 1, height or BLANK, width or BLANK, 3), np.uint8)).shape)
+
+        super().__init__(file_info(path, metadata, dimensions, outputs[self.output][1], "openvino", _version(), precision, measured))
+        compile_once()
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         try:
             self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
             raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
-        return self.request.get_output_tensor(0).data.copy()
+        return self.request.get_output_tensor(self.output).data.astype(np.float32)  # a copy, always
+
+
+def _shape(partial: Any) -> list[int | None] | None:
+    """A shape with None for open dimensions; None where even their number is open."""
+    if partial.rank.is_dynamic:
+        return None
+    return [dimension.get_length() if dimension.is_static else None for dimension in partial]
