@@ -25,7 +25,7 @@ def read(path: Path, network: Published, root: str = "models.yolo.Model", wrappe
         writer = CheckpointWriter(name, "f8")
         tree = network.tree(writer, root)
         if wrapped:
-            tree = writer.module(wrapped, {"module": tree})
+            tree = writer.module(wrapped, {"module" if "parallel" in wrapped else "model": tree})
         writer.save(path, {"model": tree, "ema": None, "epoch": -1})
     return load(path)
 
@@ -161,12 +161,27 @@ def pruned(maker: Maker, suffix: str) -> Published:
         ("Pruned", "models.yolo.ModelPruned", None),
         ("", "models.yolo.DetectionModel", None),  # as Torch-Pruning leaves it: the published classes with fewer channels
         ("", "models.yolo.Model", "torch.nn.parallel.data_parallel.DataParallel"),
+        ("", "models.yolo.DetectionModel", "models.common.AutoShape"),  # from torch.hub
     ],
 )
 def test_pruned_forks(tmp_path: Path, suffix: str, root: str, wrapped: str | None) -> None:
     network = pruned(Maker(4), suffix)
     model = read(tmp_path / "a.pt", network, root, wrapped)
     assert [row.channels for row in model.network.convs][:2] == [11, 13]
+    holds(model, network)
+
+
+def test_blocks_that_were_taken_out(tmp_path: Path) -> None:
+    """A pruned network may have fewer bottlenecks than its layout says, down to none."""
+    network = pruned(Maker(6), "")
+    network.layers[9] = (-1, network.maker.c3(29, (5, 5, 3), 14, []))
+    network.layers[2] = (-1, network.maker.c3(13, (9, 9, 5), 17, [network.maker.bottleneck(9, 4, 9, True)]))
+    model = read(tmp_path / "a.pt", network)
+    assert {row.name for row in model.network.rows if ".m." in row.name and row.name.startswith(("model.2.", "model.9."))} == {
+        "model.2.m.0.cv1",
+        "model.2.m.0.cv2",
+        "model.2.m.0.add",
+    }
     holds(model, network)
 
 

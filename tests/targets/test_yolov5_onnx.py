@@ -120,6 +120,22 @@ def test_what_else_there_is(tmp_path: Path, outputs: dict[str, list[int | str]],
         open_session(tmp_path / "m.onnx", runtime)
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "m.safetensors", "m.xml", "m.pt"])
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3872\n", "run git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"", "the file is empty"),
+        (bytes(100), "zeros only"),
+    ],
+)
+def test_what_stands_in_place_of_a_file(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        open_session(tmp_path / name)
+
+
 def test_suppression_by_a_layer_of_tensorrt(tmp_path: Path) -> None:
     node = helper.make_node("EfficientNMS_TRT", ["images"], ["num_dets"], domain="TRT")
     picture = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])

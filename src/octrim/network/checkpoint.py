@@ -74,10 +74,16 @@ def _model_of(contents: Any) -> tuple[Instance, dict[str, Any]]:
 
 
 def _unwrapped(root: Instance) -> Instance:
-    """The network inside `DataParallel`, which some training scripts save with it."""
-    children = root.state.get("_modules")
-    inner = children.get("module") if root.name.startswith("torch.nn.parallel.") and isinstance(children, dict) else None
-    return inner if isinstance(inner, Instance) else root
+    """The network inside what training scripts and `torch.hub` wrap around it: `DataParallel`, `AutoShape`, `DetectMultiBackend`."""
+    for _ in range(4):
+        children = root.state.get("_modules")
+        if not root.name.startswith(("torch.nn.parallel.", "models.common.")) or not isinstance(children, dict):
+            break
+        inner = children.get("module", children.get("model"))
+        if not isinstance(inner, Instance):
+            break
+        root = inner
+    return root
 
 
 def _modules(root: Instance) -> dict[str, Instance]:
@@ -163,7 +169,7 @@ def _check_head(channels: int | None, anchors: int, classes: object) -> None:
 
 def _known(tree: dict[str, Instance]) -> Tree:
     """What the module tree says of channel counts, batch norms and shortcuts."""
-    widths, norms, adds = {}, set(), {}
+    widths, norms, adds, members = {}, set(), {}, {}
     for path, module in tree.items():
         if module.name == "torch.nn.modules.conv.Conv2d":
             parameters = module.state.get("_parameters")
@@ -172,9 +178,11 @@ def _known(tree: dict[str, Instance]) -> Tree:
                 widths[path] = weight.shape[0]
         elif module.name.startswith("torch.nn.modules.batchnorm."):
             norms.add(path)
+        elif module.name == "torch.nn.modules.container.Sequential":
+            members[path] = len(module.state.get("_modules") or ())
         elif type(module.state.get("add")) is bool:
             adds[path] = module.state["add"]
-    return Tree(widths, frozenset(norms), adds)
+    return Tree(widths, frozenset(norms), adds, members)
 
 
 def _rows_from_tree(network: Network, places: Mapping[str, Stored], tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> Network:

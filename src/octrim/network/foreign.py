@@ -19,7 +19,21 @@ _STARTS = (
     (b"\x93NUMPY", "an array of NumPy"),
     (b"\x89HDF", "an HDF5 file, as Keras writes it"),
 )
-_MARKUP = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_PAGES = (b"<!doctype html", b"<html", b"<head")
+
+
+def placeholder(path: Path) -> str | None:
+    """What stands in a file in place of what its name promises, whatever that is, as the rest of an error line; None for real contents."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+    if not start.strip(b"\0"):
+        return f"the file holds zeros only: {path.stat().st_size} of them; copy or download it again" if start else "the file is empty"
+    if start.startswith(_POINTER):
+        return "a Git LFS pointer, not the file itself: run git lfs pull where it was cloned"
+    markup = _PAGES if path.suffix.lower() == ".xml" else (*_PAGES, b"<?xml")
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(markup):
+        return "a web page, not a file of weights: the download was an error or a log-in page; download it again"
+    return None
 
 
 def what_it_is(path: Path) -> str | None:
@@ -28,12 +42,9 @@ def what_it_is(path: Path) -> str | None:
         start = file.read(1024)
     if start.startswith(b"PK\x03\x04"):
         return None
-    if not start.strip(b"\0"):
-        return f"the file holds zeros only: {path.stat().st_size} of them; copy or download it again" if start else "the file is empty"
-    if start.startswith(_POINTER):
-        return "a Git LFS pointer, not the file itself: run git lfs pull where it was cloned"
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
-        return "a web page, not a file of weights: the download was an error or a log-in page; download it again"
+    instead = placeholder(path)
+    if instead is not None:
+        return instead
     for beginning, what in _STARTS:
         if start.startswith(beginning):
             return f"not a PyTorch checkpoint but {what}" if not what.startswith("a bare pickle") else what

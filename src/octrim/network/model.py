@@ -14,6 +14,8 @@ import numpy as np
 from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
+from octrim.network.foreign import placeholder
+from octrim.network.layout import VARIANTS
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
 
@@ -21,6 +23,8 @@ FORMAT = 2
 """Newest version of the model file that this reads; it refuses newer ones. 2 has scales; without them 1 is written, which older ones read."""
 
 _KEY = "octrim"
+
+_RELEASES = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,11 @@ def load(path: str | Path) -> Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, expected a file")
+        published = path.suffix == ".pt" and path.stem in VARIANTS
+        hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""
+        raise InputError(f"{path}: no such file{hint}")
     if path.suffix == ".safetensors":
         read = load_model_file
     elif path.suffix in (".pt", ".pth"):
@@ -109,6 +117,9 @@ def load_model_file(path: Path) -> Model:
     """Read a `.safetensors` model file. Errors do not name the file; `load` adds that."""
     from safetensors import SafetensorError, safe_open
 
+    instead = placeholder(path)
+    if instead is not None:
+        raise InputError(instead)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

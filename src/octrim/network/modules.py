@@ -138,7 +138,7 @@ def _c3_of(table: Table, call: Call, inner: Callable[[str, str, int, bool, int],
     channels, shortcut, groups, expansion = _block_arguments(table, call)
     hidden, source = _hidden(call, channels, expansion), call.inputs[0]
     x = table.conv(f"{call.name}.cv1", source, hidden)
-    for index in range(table.repeated(call.repeats)):
+    for index in range(table.repeated(call.repeats, f"{call.name}.m")):
         x = inner(f"{call.name}.m.{index}", x, hidden, shortcut, groups)
     y = table.conv(f"{call.name}.cv2", source, hidden)
     joined = table.add(Row(f"{call.name}.concat", "concat", (x, y)))
@@ -154,7 +154,7 @@ def _bottleneck_csp(table: Table, call: Call) -> str:
     channels, shortcut, groups, expansion = _block_arguments(table, call)
     hidden, name, source = _hidden(call, channels, expansion), call.name, call.inputs[0]
     x = table.conv(f"{name}.cv1", source, hidden)
-    for index in range(table.repeated(call.repeats)):
+    for index in range(table.repeated(call.repeats, f"{call.name}.m")):
         x = _bottleneck(table, call, f"{name}.m.{index}", x, hidden, shortcut, groups, 1.0)
     norm, activation = f"{name}.bn", f"{name}.act"
     left = table.conv(f"{name}.cv3", x, hidden, stored=Stored(f"{name}.cv3", norm, activation))

@@ -33,12 +33,13 @@ class Tree:
     """What the module tree of a checkpoint knows better than its layout: a pruned or fused network keeps the layout it once had.
 
     widths: output channels of every convolution module, by dotted name. norms: names of batch-norm modules. adds: whether a bottleneck
-    adds its input, by dotted name.
+    adds its input, by dotted name. members: how many modules every sequence has, by dotted name.
     """
 
     widths: Mapping[str, int]
     norms: frozenset[str]
     adds: Mapping[str, bool]
+    members: Mapping[str, int]
 
 
 @dataclass
@@ -98,8 +99,10 @@ class Table:
         """Channels times the width multiple, up to a multiple of 8; a count that equals Detect's output is left alone, as published."""
         return channels if channels == self.head_channels else math.ceil(channels * self.width / 8) * 8
 
-    def repeated(self, repeats: int) -> int:
-        return max(round(repeats * self.depth), 1) if repeats > 1 else repeats
+    def repeated(self, repeats: int, sequence: str = "") -> int:
+        """Repeats times the depth multiple, at least one; of a sequence that the tree has, by dotted name, as many as are left in it."""
+        scaled = max(round(repeats * self.depth), 1) if repeats > 1 else repeats
+        return scaled if self.tree is None else self.tree.members.get(sequence, scaled)
 
 
 @dataclass(frozen=True)

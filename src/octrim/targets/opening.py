@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from octrim.errors import InputError
+from octrim.network.foreign import placeholder
 from octrim.network.model import Model, load
 from octrim.targets.reference import NumpySession, PaddleSession
 from octrim.targets.session import Session
@@ -52,6 +53,9 @@ def _file_session(target: Target, path: Path, runtime: str | None, precision: st
         raise InputError(f"{path}: {target.what} runs in {' or '.join(one.runtime for one in able)}, not in {runtime}")
     if not path.exists() or (target.ending and path.is_dir()):
         raise InputError(f"{path}: no such file")
+    instead = placeholder(path) if path.is_file() else None
+    if instead is not None:
+        raise InputError(f"{path}: {instead}")
     return chosen.open(path, precision, threads)
 
 
