@@ -216,7 +216,7 @@ class SourceList(BytesReader):
     def whole(self) -> Sequence[bytes]:
         for name in ("a.png", "b.png"):
             (self.folder / name).write_bytes(b"never decoded")
-        return [b"# pictures\na.png\n./b.png\n\nrtsp://user:secret@10.0.0.1/live?x=1\nhttp://host/a.jpg\n0\n*.png\n"]
+        return [b"# pictures\na.png\n./b.png\n\nrtsp://user:secret@10.0.0.1/live?x=1\nhttp://host/a.jpg\n0\n"]
 
     def damaged(self, dice: random.Random, data: bytes) -> bytes:
         return mutated(dice, data)

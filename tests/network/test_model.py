@@ -114,8 +114,10 @@ def test_tables_that_do_not_match_the_tensors(tmp_path: Path) -> None:
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.safetensors: the file is empty"):
+        load(path)
     for data in (
-        b"",
         b"short",
         b"text that is no model file at all",
         struct.pack("<Q", 2**60) + b"{}",

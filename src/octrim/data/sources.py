@@ -88,7 +88,7 @@ def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: C
         if not parts:
             raise InputError(f"{text}: lists nothing")
         return Source(parts, suffix == ".streams", stride, retries, report)
-    parts = _parts(text, Path())
+    parts = _parts(text)
     opened = None
     if len(parts) == 1 and (isinstance(parts[0], int) or _is_video(parts[0])):
         opened = Stream(parts[0], stride, retries, report)
@@ -102,8 +102,8 @@ def _parts_of_line(path: str, line: str) -> tuple[str | int, ...]:
         raise InputError(f"{path}: {error}") from None
 
 
-def _parts(text: str, folder: Path) -> tuple[str | int, ...]:
-    """What one name stands for. folder: where relative names of a list start, if not where OcTrim was started."""
+def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
+    """What one name stands for. folder: of the list that has the name; relative names start there or where OcTrim was started, and are no globs."""
     if text.isdecimal() and text.isascii() and not Path(text).exists():
         return (int(text),)
     if text.split()[:1] == ["screen"] and not Path(text).exists():
@@ -113,7 +113,7 @@ def _parts(text: str, folder: Path) -> tuple[str | int, ...]:
             raise InputError(f"{text}: a page of YouTube, not a video; give what `yt-dlp -g {text}` prints")
         return (text,)
     path = Path(text)
-    if not path.exists() and (folder / text).exists():
+    if folder is not None and not path.exists() and (folder / text).exists():
         path = folder / text
     if path.is_dir():
         found = _readable(path.iterdir())
@@ -122,7 +122,7 @@ def _parts(text: str, folder: Path) -> tuple[str | int, ...]:
         return found
     if path.is_file():
         return (str(path),)
-    if glob.has_magic(text):
+    if folder is None and glob.has_magic(text):
         found = _readable(map(Path, glob.glob(text, recursive=True)))
         if not found:
             raise InputError(f"{text}: no pictures match, and no videos")
