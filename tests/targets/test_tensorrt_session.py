@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "same GPU, other capability": (lambda path: edited(path, gpu={"name": "Stand-in", "capability": "8.6"}), "8.6"),
     "logits": (lambda path: edited(path, decode=False), "built without decoding"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "truncated"),
-    "empty": (lambda path: path.write_bytes(b""), "0 bytes that are not those of its header"),
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "no digest": (lambda path: edited(path, sha256=None), "sha256 differs"),
 }
 
