@@ -36,6 +36,7 @@ def kinds_of(model: Model, height: int, width: int) -> set[Kind]:
     return {Kind(step.kind) for step in program(model, height, width).steps}
 
 
+@pytest.mark.slow
 @settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
 @given(network=random_networks(), size=st.sampled_from([(32, 64), (96, 64), (64, 160)]))
 def test_random_networks(network: Network, size: tuple[int, int]) -> None:

@@ -93,6 +93,7 @@ def test_an_export_of_other_weights_differs_in_its_weights_only(small: Model, fo
 @pytest.mark.parametrize(
     "flags", [["-march=native"], [], ["-DOCTRIM_NO_THREADS"], ["-DOCTRIM_FREESTANDING"]], ids=["native", "plain", "alone", "bare"]
 )
+@pytest.mark.slow
 def test_no_warning(folder: Path, tmp_path: Path, compiler: str, flags: list[str]) -> None:
     compiled(folder, "-O1", *flags, "-c", "-o", str(tmp_path / "detector.o"), "detector.c", compiler=compiler)
     compiled(folder, "-O1", "-c", "-o", str(tmp_path / "example.o"), "example.c", compiler=compiler)
@@ -209,6 +210,7 @@ int main(void) {
 """
 
 
+@pytest.mark.slow
 def test_two_networks_in_one_program(small: Model, folder: Path, large: tuple[Model, Path], tmp_path: Path) -> None:
     """Several instances, memory of the caller's at an odd address, and errors; run under AddressSanitizer where the compiler has it."""
     shutil.copytree(folder, tmp_path / "faces")

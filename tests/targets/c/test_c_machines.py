@@ -51,6 +51,7 @@ BUILDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDS)
 def test_other_instruction_sets(name: str, cases: list[Case], tmp_path: Path) -> None:
     compiler, flags = BUILDS[name]
@@ -63,6 +64,7 @@ def test_other_instruction_sets(name: str, cases: list[Case], tmp_path: Path) ->
         assert_close(driven([str(driver)], made, batch, tmp_path, threads=2), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_sanitizers(sanitizer: str, cases: list[Case], tmp_path: Path) -> None:
     """Several threads in several instances at a time, several runs each."""
@@ -72,6 +74,7 @@ def test_sanitizers(sanitizer: str, cases: list[Case], tmp_path: Path) -> None:
             assert_close(driven([str(driver)], made, batch, tmp_path, threads, instances, runs=4), expected)
 
 
+@pytest.mark.slow
 def test_aarch64_in_qemu(cases: list[Case], tmp_path: Path) -> None:
     qemu = compiler_or_skip("qemu-aarch64")
     driver = built_driver(tmp_path, compiler_or_skip("aarch64-linux-gnu-gcc"), "-O1", "-static")
@@ -101,6 +104,7 @@ fs.writeFileSync("result", u8.subarray(boxes, boxes + sizes.boxes * 4));
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["whole", "1/8"])
 @pytest.mark.parametrize("flags", [["-msimd128"], []], ids=["simd", "plain"])
 def test_webassembly_in_node(whole: Model, part: str, flags: list[str], tmp_path: Path) -> None:
