@@ -9,43 +9,20 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octrim.backends.onednn.runs import Programs, Run
 from octrim.errors import InputError
-from octrim.machine import usable_cores
+from octrim.machine import set_paddle_environment
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, INPUTS, Network, Row, walk
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next tensor, unless the user has told it what to do.
-
-    It gives blocks of megabytes back to the system, which hands them out again page by page, zeroed: an operation on all parameters then takes
-    up to fifteen times as long as its arithmetic (docs/performance.md).
-    """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    if not any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
-        with contextlib.suppress(OSError, TypeError, AttributeError):  # elsewhere than on glibc
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(mmap_threshold, 32 << 20)  # the most that it takes
-            mallopt(trim_threshold, 1 << 30)
-
-
 def _import_paddle() -> Any:
-    """Import Paddle with the processor environment that makes it fast, and without its start-up chatter.
-
-    Its bundled MKL takes the slowest path on AMD unless MKL_DEBUG_CPU_TYPE=5, and it defaults to one thread: together a factor of
-    two in training steps. What the user set stays.
-    """
-    _keep_freed_memory()
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text("utf-8", "replace")[:4000]:
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    """Import Paddle with the environment that makes it fast, and without its start-up chatter."""
+    set_paddle_environment()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -34,7 +34,6 @@ class Export(Weights, Reading, Folder):
 
     format: Format = "onnx"
     precision: ExportPrecision = "fp32"
-    """fp16: float16 feature maps and weights (onnx, tensorrt), float16 weights (openvino). int8: after octrim quantize; not for paddle."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
     batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N N]"), Range(1, 4096)] = (1,)

@@ -18,7 +18,14 @@ else:
         Literal[tuple(TARGETS)],
         arg(help=f"Kind of deployable to write. {'; '.join(f'{name}: {one.purpose}' for name, one in TARGETS.items())}."),
     ]
-    ExportPrecision = Literal[export_precisions()]
+    ExportPrecision = Annotated[
+        Literal[export_precisions()],
+        arg(
+            help="Precision of the deployable: "
+            + "; ".join(f"{one} ({', '.join(name for name in TARGETS if one in TARGETS[name].precisions)})" for one in export_precisions())
+            + ". fp16 in openvino: of the weights only. int8: after octrim quantize."
+        ),
+    ]
     Precision = Literal[run_precisions()]
     Runtime = Annotated[Literal[runtimes()] | None, arg(metavar=f"{{{','.join(runtimes())}}}", help_behavior_hint="")]
 
