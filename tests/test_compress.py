@@ -19,9 +19,9 @@ import yaml
 
 from octrim.cli import main
 from octrim.commands import Compress
-from octrim.compression.cutting import stepped
 from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, Preset, resolved
+from octrim.compression.start import stepped
 from octrim.data.open import open_dataset
 from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
@@ -33,6 +33,7 @@ from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
 from octrim.targets.opening import open_session
+from octrim.training.checkpoint import digest_with_places
 from tests.figures import unrendered_figures
 from tests.training.conftest import draw_shapes
 
@@ -297,6 +298,60 @@ def test_given_weights_are_only_evaluated_and_changes_are_refused(
     assert main(["compress", "--resume", str(trained)]) == 0
 
 
+def test_a_run_goes_on_elsewhere(
+    trained: Path, shapes: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With data and weights that have been moved, or with none of the latter when the first stage has left its own."""
+    config = trained / "config.yaml"
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(weights.read_bytes())
+    config.write_text(config.read_text().replace(str(weights), str(own)))
+    (trained / "6-bench" / "stage.json").unlink()
+    shapes.parent.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert main(["compress", "--resume", str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert f"{shapes}: no such file" in error and "give --data where it lies now" in error and error.count("\n") == 1
+    own.rename("moved.safetensors")
+    assert main(["compress", "--resume", "run", "--data", "moved", "--weights", "moved.safetensors"]) == 0
+    stored = yaml.safe_load(config.read_text())
+    assert stored["data"] == str(tmp_path / "moved") and stored["weights"] == str(tmp_path / "moved.safetensors")
+    # Without the weights, and by the next stage's own memory of where the data lie.
+    (tmp_path / "moved.safetensors").unlink()
+    for stage in ("4-finetune", "6-bench"):
+        (trained / stage / "stage.json").unlink()
+    assert main(["compress", "--resume", str(trained)]) == 0
+    assert "changed" not in capsys.readouterr().err
+    # Runs of 0.1 kept paths as they were typed, and digests that depend on where the data lie.
+    start = json.loads((trained / "start.json").read_text())
+    parts = open_dataset("moved", "train"), open_dataset("moved", "val")
+    start["sha256"]["data"] = digest_with_places(*parts)
+    (trained / "start.json").write_text(json.dumps(start))
+    config.write_text(yaml.safe_dump({**stored, "data": "moved", "project": "."} | {"command": "compress"}))
+    (trained / "6-bench" / "stage.json").unlink()
+    (tmp_path / "moved").rename(tmp_path / "again")
+    assert main(["compress", "--resume", str(trained), "--data", "again"]) == 0
+    (tmp_path / "again" / "labels" / "train" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (trained / "6-bench" / "stage.json").unlink()
+    assert main(["compress", "--resume", str(trained), "--data", "again"]) == 2
+    assert "(data) has changed" in capsys.readouterr().err
+
+
+def test_a_recipe_is_copied(shapes: Path, weights: Path, tmp_path: Path) -> None:
+    """Every training of a run has the numbers that it began with, whatever becomes of the file."""
+    hyper = tmp_path / "mine.yaml"
+    hyper.write_text("lr0: 0.02\n")
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0", "--hyp", str(hyper))
+    assert main(arguments(shapes, weights, tmp_path, *more)) == 0
+    hyper.unlink()
+    for stage in ("4-finetune", "6-bench"):
+        (tmp_path / "run" / stage / "stage.json").unlink()
+    (tmp_path / "run" / "4-finetune" / "checkpoint" / "state.safetensors").unlink()
+    assert main(["compress", "--resume", str(tmp_path / "run")]) == 0
+    options = yaml.safe_load((tmp_path / "run" / "4-finetune" / "config.yaml").read_text())
+    assert options["hyp"] == str(tmp_path / "run" / "hyp.yaml") and (tmp_path / "run" / "hyp.yaml").read_text() == "lr0: 0.02\n"
+
+
 @pytest.mark.slow
 def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_path: Path) -> None:
     (trained / "mine.txt").write_text("kept")
@@ -326,6 +381,8 @@ def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_pa
         (["--finetune-epochs", "0"], "--finetune-epochs is 0, expected 1"),
         (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
+        (["--device", "gpu"], "device is gpu; this Paddle has none"),
+        (["--name", "a/b"], "name is 'a/b', expected the name of a folder"),
     ],
 )
 def test_what_is_refused_before_anything_trains(
@@ -353,10 +410,10 @@ def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsy
 
 def test_presets_and_what_overrides_them() -> None:
     assert resolved(Compress()) == PRESETS["default"]
-    preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, iterations=4, distill="output", criterion="l1"))
+    preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, cut_steps=4, distill="output", criterion="l1"))
     assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
     assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
-    assert Preset(10, 20, 40, iterations=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
+    assert Preset(10, 20, 40, cut_steps=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
     with pytest.raises(InputError, match="preset is 'quick'"):
         compress(preset="quick")  # type: ignore[arg-type]
 

@@ -243,3 +243,14 @@ def test_ranges() -> None:
         "more than 0 and at most 10",
     ]
     assert Fraction(1, 2) in Range(0, 1)
+
+
+def test_older_names_of_options() -> None:
+    """`--iterations` meant two things: steps of the cut, and rounds of a measurement."""
+    today = Compression(cut_steps=3, bench_rounds=7)
+    assert from_python(Compression, {"iterations": 3, "iterations_bench": 7}) == today
+    assert from_stored(Compression, {"iterations": 3, "iterations_bench": 7}, "config.yaml") == today
+    assert parse(["compress", "--iterations", "3", "iterations-bench=7"]) == COMMANDS["compress"](cut_steps=3, bench_rounds=7)
+    assert parse(["bench", "--iterations", "5"]) == COMMANDS["bench"](rounds=5)
+    with pytest.raises(TypeError, match="iteration_s"):
+        from_python(Compression, {"iteration_s": 3})

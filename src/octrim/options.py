@@ -199,7 +199,7 @@ def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
     """
     known = options_of(kind)
     values: dict[str, Any] = {}
-    for name, given in options.items():
+    for name, given in in_todays_words(kind, options).items():
         if name not in known:
             command = typing.cast(Any, kind).command
             raise TypeError(f"{command}() got an unexpected keyword argument '{name}'; it takes {', '.join(known)}")
@@ -220,7 +220,14 @@ def plain(given: Any) -> Any:
 def from_stored(kind: type[T], content: Mapping[str, Any], source: str) -> T:
     """The configuration in a file. source: the file, with which errors begin. Raises InputError for values that a field cannot hold."""
     known = options_of(kind)
-    return kind(**{name: known[name].value(value, f"{source}: {name}") for name, value in content.items()})
+    return kind(**{name: known[name].value(value, f"{source}: {name}") for name, value in in_todays_words(kind, content).items()})
+
+
+def in_todays_words(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values under the names of the fields: an option's older names, which the command line takes as aliases, are replaced."""
+    known = options_of(kind)
+    names = {alias.replace("-", "_"): name for name, option in known.items() for alias in option.aliases}
+    return {name if name in known else names.get(name, name): value for name, value in values.items()}
 
 
 def arguments_of(config: Any) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import itertools
 import os
+import shutil
 import sys
 import typing
 from collections.abc import Collection
@@ -17,7 +19,7 @@ from rich.console import Console
 
 from octrim.atomic import append_text, write_text
 from octrim.errors import InputError
-from octrim.options import from_stored
+from octrim.options import from_stored, in_todays_words
 from octrim.plain_yaml import parse, read_text
 
 T = TypeVar("T")
@@ -35,8 +37,7 @@ class Run:
         self.path = path
         self.console = wide_console()
         if config is not None:  # without one, the run goes on
-            content = {"command": config.command, **_plain(dataclasses.asdict(config))}
-            write_text(path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+            keep_config(path, config)
             (path / "log.txt").write_text("", "utf-8")
 
     def print(self, *items: Any) -> None:
@@ -48,14 +49,19 @@ class Run:
         append_text(self.path / "log.txt", text.getvalue())
 
 
+def keep_config(folder: Path, config: Any) -> None:
+    """Write the options into `config.yaml`, with the command that they are of."""
+    content = {"command": config.command, **_plain(dataclasses.asdict(config))}
+    write_text(folder / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
 def new_run(config: Any) -> Run:
     """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, numbered where it exists already.
 
     Raises InputError where it cannot be made.
     """
     project = Path(config.project or f"runs/{config.command.replace(' ', '-')}")
-    if not config.name or Path(config.name).name != config.name:
-        raise InputError(f"name is {config.name!r}, expected the name of a folder")
+    check_name(config.name)
     try:
         for number in itertools.count(1):
             path = project / (config.name if number == 1 else f"{config.name}{number}")
@@ -68,6 +74,21 @@ def new_run(config: Any) -> Run:
     except OSError as error:
         raise InputError(f"{error.filename or project}: cannot make the run folder: {error.strerror}") from None
     raise AssertionError("unreachable: count() does not end")
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where a run cannot be called so."""
+    if not name or Path(name).name != name:
+        raise InputError(f"name is {name!r}, expected the name of a folder")
+
+
+def require_space(folder: str | Path, needed: int) -> None:
+    """Raise InputError where the disk of a folder, which need not be there yet, has fewer bytes left than needed."""
+    folder = Path(folder).absolute()
+    there = next((part for part in (folder, *folder.parents) if part.is_dir()), None)
+    with contextlib.suppress(OSError):
+        if there is not None and (free := shutil.disk_usage(there).free) < needed:
+            raise InputError(f"{folder}: {free / 1e6:,.0f} MB are free on this disk, and the run needs about {needed / 1e6:,.0f} MB")
 
 
 def open_run(path: str | Path) -> Run:
@@ -102,6 +123,6 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     if isinstance(content, dict) and "command" not in content:  # a run of version 0.1, which divided nothing and knew no difficult objects
         content = {name: value for name, value in (("val_share", 0.0), ("keep_difficult", True)) if name in fields} | content
     # Version 0.1 did not write which command made the run.
-    if not isinstance(content, dict) or content.pop("command", command) != command or not set(content) <= set(fields):
+    if not isinstance(content, dict) or content.pop("command", command) != command or not set(in_todays_words(type(config), content)) <= set(fields):
         raise InputError(f"{path}: not the configuration of an octrim {command} run")
     return dataclasses.replace(typing.cast(Any, from_stored(type(config), content, str(path))), **changed)

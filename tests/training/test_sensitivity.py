@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import signal
 import subprocess
@@ -30,7 +31,9 @@ from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
 from octrim.targets.opening import open_session
+from octrim.training.checkpoint import digest_with_places
 from octrim.training.hyper import Hyperparameters
+from octrim.training.labelled import drawn
 from octrim.training.loss import DetectionLoss
 from octrim.training.partial_cuts import PartialOps, cut_consumers
 from octrim.training.sensitivity import sensitivity
@@ -296,6 +299,26 @@ def test_a_killed_run_resumes_to_the_same_results(tiny_weights: Path, shapes: Pa
     capsys.readouterr()
     assert main(["sensitivity", "--resume", str(run), "--pictures", "3"]) == 2
     assert "leave out --pictures" in capsys.readouterr().err
+    # what ranks the channels: labels, and pictures of the same size
+    for folder, change in (("labels", _other_label), ("images", _other_picture)):
+        files = {path: path.read_bytes() for path in (shapes.parent / folder / "train").iterdir()}
+        for path in files:
+            change(path)
+        assert main(["sensitivity", "--resume", str(run)]) == 2
+        assert "the pictures that rank the channels, are not what they were" in capsys.readouterr().err
+        for path, content in files.items():
+            path.write_bytes(content)
+    _note_digest_of_0_1(run / "sensitivity.json", load(tiny_weights), shapes)
+    assert main(["sensitivity", "--resume", str(run)]) == 0
+    (run / "sensitivity.json").write_bytes((whole / "sensitivity.json").read_bytes())
+    # data that lie elsewhere
+    moved = tmp_path / "moved"
+    shapes.parent.rename(moved)
+    assert main(["sensitivity", "--resume", str(run)]) == 2
+    assert "give --data" in capsys.readouterr().err
+    assert main(["sensitivity", "--resume", str(run), "--data", str(moved / "data.yaml")]) == 0
+    moved.rename(shapes.parent)
+    assert main(["sensitivity", "--resume", str(run), "--data", str(shapes)]) == 0
     picture = next((shapes.parent / "labels" / "val").iterdir())
     picture.write_text("0 0.5 0.5 0.25 0.25\n")
     lines = [line for line in (shapes.parent / "labels" / "val").glob("*.txt") if line != picture]
@@ -303,6 +326,23 @@ def test_a_killed_run_resumes_to_the_same_results(tiny_weights: Path, shapes: Pa
         path.write_text("1 0.5 0.5 0.25 0.25\n")
     assert main(["sensitivity", "--resume", str(run)]) == 2
     assert "not what they were when this run began" in capsys.readouterr().err
+
+
+def _other_label(path: Path) -> None:
+    path.write_text("0 0.5 0.5 0.25 0.25\n")
+
+
+def _other_picture(path: Path) -> None:
+    assert cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+
+
+def _note_digest_of_0_1(path: Path, model: Model, data: Path) -> None:
+    """Put the digest into the curves that OcTrim 0.1 would have noted: without the pictures' contents, and of the validation part only."""
+    digest = hashlib.sha256(digest_with_places(drawn(open_dataset(data, "val"), 5, 0)).encode())
+    digest.update(json.dumps(model.network.to_json(), sort_keys=True).encode())
+    for name in sorted(model.tensors):
+        digest.update(name.encode() + np.ascontiguousarray(model.tensors[name]).tobytes())
+    path.write_text(json.dumps({**json.loads(path.read_text()), "digest": digest.hexdigest()}))
 
 
 @pytest.mark.parametrize(

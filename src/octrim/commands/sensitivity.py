@@ -46,24 +46,34 @@ class Sensitivity(Weights, Reading, Folder):
     align: Annotated[int, Range(1)] = 8
     """Number of channels that fractions in the keep-map are rounded up to multiples of."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; all other options are as they were when it began."""
+    """Folder of a run to go on with; only --data, --weights and --cfg may be given anew, where they lie elsewhere now."""
 
     def run(self) -> None:
         """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""
         from octrim.network.options import image_size, model_from
-        from octrim.runs import new_run, open_run, stored_config
-        from octrim.training.gradients import taylor_on
+        from octrim.resuming import absolute, run_to_resume
+        from octrim.runs import new_run, open_run
+        from octrim.training.gradients import taylor_on, taylor_pictures
         from octrim.training.labelled import drawn, open_in_classes
+        from octrim.training.sensitivity import check_inputs
         from octrim.training.sensitivity_curves import load_curves
 
-        config, run, known = self, None, None
+        config, run, known, ranked_on, resuming = absolute(self), None, None, None, None
         if self.resume is not None:
-            config, run = stored_config(self, self.resume), open_run(self.resume)
+            resuming = run_to_resume(self, ("data", "weights", "cfg"))
+            resuming.require("data", "weights", "cfg")
+            config, run = resuming.config, open_run(self.resume)
             known = load_curves(run.path / _FILE) if (run.path / _FILE).exists() else None
         model = model_from(config)
         size = image_size(config.imgsz, model.image_size, model.network.stride)
         whole, notes = open_in_classes(config.data, config.split, model.names, **config.reading())
         dataset = drawn(whole, config.pictures, config.seed)
+        if config.criterion == "taylor":
+            ranked_on, _ = taylor_pictures(model, config.data, config.pictures, config.seed, **config.reading())
+        if known is not None:
+            check_inputs(known, model, dataset, ranked_on)
+        if resuming is not None:
+            resuming.keep()
         run = run or new_run(config)
         part = f", {len(dataset)} of them drawn" if len(dataset) < len(whole) else ""
         notes = [f"{config.data}, {config.split}: {len(whole)} pictures{part}", *notes]
@@ -76,7 +86,7 @@ class Sensitivity(Weights, Reading, Folder):
         for line in notes:
             run.print(line)
         try:
-            curves = _measured(config, run, model, dataset, criterion, size, known)
+            curves = _measured(config, run, model, dataset, criterion, size, known, ranked_on)
         except KeyboardInterrupt:
             run.print(f"stopped; go on with: octrim sensitivity --resume {run.path}")
             raise
@@ -91,6 +101,7 @@ def _measured(
     criterion: str | CriterionFunction,
     size: tuple[int, int],
     known: SensitivityCurves | None,
+    ranked_on: Dataset | None,
 ) -> SensitivityCurves:
     """Measure the groups that `known` does not have, and write all of them after each."""
     from octrim.atomic import write_text
@@ -107,7 +118,7 @@ def _measured(
             run.print(curves.line())
 
         options = (config.metric, criterion, size, config.batch, config.pictures, config.seed)
-        return sensitivity(model, dataset, *options, known=known, on_group=keep, progress=bar.advance, report=run.print)
+        return sensitivity(model, dataset, *options, known=known, on_group=keep, progress=bar.advance, report=run.print, ranked_on=ranked_on)
 
 
 def _finish(config: Sensitivity, run: Run, curves: SensitivityCurves) -> None:

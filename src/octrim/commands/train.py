@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from octrim.options import arguments_of
@@ -27,11 +26,11 @@ class Train(Training):
 def start(config: T, work: Callable[[T], object]) -> None:
     """Run a training from options or a run to resume; with several devices in as many processes, each of which comes here again."""
     from octrim.training.parallel import launch, launched
-    from octrim.training.setup import check, stored
+    from octrim.training.setup import check, to_resume
 
     devices = config.devices or 1
     if config.devices is None and config.resume is not None:
-        devices = stored(config, Path(config.resume)).devices or 1
+        devices = to_resume(config).config.devices or 1
     if devices <= 1 or launched():
         work(config)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from octrim.compression.job import Job, evaluated, once, row, sweep
-from octrim.compression.start import keep_of
+from octrim.compression.start import planned
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, letterboxed
 from octrim.network.model import Model, load
 from octrim.network.rows import Network, Row
-from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
-from octrim.pruning.plan import Plan, composed, plan
+from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
 from octrim.pruning.repaired import cut_and_repaired
 from octrim.stages import FINETUNE, PRUNE, SPARSIFY, TRAIN
@@ -37,56 +35,42 @@ def cutting(job: Job, folder: Path) -> dict[str, Any]:
     model = job.network(SPARSIFY if preset.sparsify_epochs else TRAIN)
     original, whole = model.network, None
     cuts: list[dict[str, Any]] = []
-    for step in range(1, preset.iterations + 1):
-        here = folder / f"cut{step}" if preset.iterations > 1 else folder
+    for step in range(1, preset.cut_steps + 1):
+        here = folder / f"cut{step}" if preset.cut_steps > 1 else folder
         here.mkdir(exist_ok=True)
         made = _planned(job, model, original, step)
         job.run.print(made.table())
         model, repairs = _cut(job, model, made)
         cuts.append({"criterion": made.settings["criterion"], "repairs": repairs, "channels": made.after.channels})
         whole = made if whole is None else composed(whole, made)
-        if preset.iterations > 1:
+        if preset.cut_steps > 1:
             write_plan(made, here)
             model.save(here / PRUNE.file)
-        if step < preset.iterations:
-            job.run.print(f"cut {step} of {preset.iterations} is made; fine-tuning for {preset.step_epochs} epochs")
+        if step < preset.cut_steps:
+            job.run.print(f"cut {step} of {preset.cut_steps} is made; fine-tuning for {preset.step_epochs} epochs")
             between = folder / f"finetune{step}"
             once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file))
             model = load(between / FINETUNE.file)
     assert whole is not None
-    if preset.iterations > 1:
-        whole = replace(whole, settings={**whole.settings, "iterations": preset.iterations})
+    if preset.cut_steps > 1:
+        whole = replace(whole, settings={**whole.settings, "cut_steps": preset.cut_steps})
     write_plan(whole, folder)
     model.save(folder / PRUNE.file)
     return {**row(job, model, folder / PRUNE.file, evaluated(job, model, folder), preset.before_finetune), "cuts": cuts}
 
 
 def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
-    """The plan of one cut, to the fraction keep^(step / steps) of the original; a budget and a keep-map likewise."""
+    """The plan of one cut, by the criterion that the options or the preset name."""
     config, preset = job.start.config, job.start.preset
-    share = Fraction(step, preset.iterations)
-    keep, budget = keep_of(config), config.budget
-    keep = None if keep is None else stepped(keep, share)
-    if budget is not None:
-        what, _, value = budget.partition("=")
-        budget = f"{what}={stepped(value, share)}"
-    keep_map = {pattern: stepped(value, share) for pattern, value in job.start.keep_map.items()}
-    size = (model.image_size, model.image_size)
     criterion: str | Criterion = config.criterion or preset.criterion
     if preset.sparsify_epochs and config.criterion is None and step == 1:
         criterion = "bn"  # exact zeros go first; fine-tuning fills them again
     if criterion == "taylor":
+        size = (model.image_size, model.image_size)
         criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console, **config.reading())
         for line in notes:
             job.run.print(line)
-    return plan(model, keep, config.align, criterion, config.exclude, keep_map, config.seed, size, budget, original)
-
-
-def stepped(value: object, share: Fraction) -> str:
-    """value^share as text, value itself where the share is 1."""
-    if share == 1:
-        return str(value)
-    return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
+    return planned(config, preset, job.start.keep_map, model, original, step, criterion)
 
 
 def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:

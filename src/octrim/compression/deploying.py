@@ -48,8 +48,8 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
 def timing(job: Job, folder: Path) -> dict[str, Any]:
     """The first and the last network, taking turns, in OpenVINO."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
-    size, rounds = job.start.base.image_size, job.start.config.iterations_bench
-    options = BenchOptions(weights=weights, imgsz=(size,), iterations=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
+    size, rounds = job.start.base.image_size, job.start.config.bench_rounds
+    options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
     run = new_run(options)
     found = compared([(name, name) for name in weights], options, drawn_scene(0), run.console)
     write_bench(found, run.path)

@@ -50,7 +50,7 @@ class Compression(Weights, Reading, Folder):
     """Epochs of sparsity training; 0 leaves it out (default: the preset's, 0 but for demo: docs/compression.md says what it gave)."""
     finetune_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of the last fine-tuning (default: the preset's)."""
-    iterations: Annotated[Number, Range(1, 100)] = None
+    cut_steps: Annotated[Number, arg(aliases=["--iterations"]), Range(1, 100)] = None
     """Number of steps in which channels are cut, with a short fine-tuning after each but the last (default: the preset's)."""
     step_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
@@ -64,9 +64,9 @@ class Compression(Weights, Reading, Folder):
     """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Device that trains (auto: a GPU where Paddle has one)."""
-    iterations_bench: Annotated[int, Range(1, 1_000_000)] = 50
+    bench_rounds: Annotated[int, arg(aliases=["--iterations-bench"]), Range(1, 1_000_000)] = 50
     """Number of timed rounds in the stage that measures latency."""
     match_games: Annotated[Number, Range(0, 10_000)] = None
     """Games of Pong that original and cut network each play at the end; for data with the classes ball and paddle (default: the preset's)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; all other options are as they were when it began."""
+    """Folder of a run to go on with; only --device, --workers, --cache and where data, weights, .. lie now may be given with it."""

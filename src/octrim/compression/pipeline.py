@@ -9,27 +9,40 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from octrim.atomic import write_text
+from octrim.atomic import write_bytes, write_text
 from octrim.compression import builtin
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
 from octrim.compression.job import Job, Work, once, stored, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
-from octrim.compression.start import START, Start, checked, checked_network, checked_plan, refuse_changes, remember, remembered, resolved_config
+from octrim.compression.start import (
+    HYPER,
+    START,
+    Start,
+    checked,
+    checked_network,
+    checked_plan,
+    refuse_changes,
+    remember,
+    remembered,
+    resolved_config,
+    space_needed,
+)
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
 from octrim.errors import InputError
 from octrim.network.model import Model, load
 from octrim.options import from_python
 from octrim.report.page import write_report
-from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.resuming import Resumed, absolute, run_to_resume
+from octrim.runs import Run, check_name, new_run, open_run, require_space
 from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
 
 _WORK: dict[Stage, Work] = {
@@ -43,8 +56,11 @@ _WORK: dict[Stage, Work] = {
     CONTROL: control,
 }
 
-_FREE = ("device", "workers", "cache")
-"""Options that a resumed run may be given anew: they change no result, or belong to the machine."""
+_INPUTS = ("data", "weights", "cfg", "hyp", "keep_map")
+"""Options that name what a run reads. A resumed run may be given them anew, where they lie elsewhere; digests tell whether they are the same."""
+
+_FREE = ("device", "workers", "cache", *_INPUTS)
+"""Options that a resumed run may be given anew: besides inputs those that change no result, or belong to the machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +86,11 @@ def run_compression(config: Compression) -> Compressed:
         job = _begun(config)
     else:
         folder = Path(config.resume)
-        config = stored_config(config, folder, _FREE)
-        preset, inputs = remembered(folder, config)
-        if all(stored(folder / stage.folder) for stage in preset.stages(config.control)):
-            return _finished(open_run(folder), config, preset)
-        job = _resumed(folder, config, preset, inputs)
+        resuming = run_to_resume(config, _FREE)
+        preset, inputs = remembered(folder, resuming.began)
+        if all(stored(folder / stage.folder) for stage in preset.stages(resuming.began.control)):
+            return _finished(open_run(folder), resuming.config, preset)
+        job = _resumed(resuming, preset, inputs)
     began = perf_counter()
     for number, stage in enumerate(job.stages, 1):
         _announced(job, stage, f"[{number}/{len(job.stages)}]", began)
@@ -83,28 +99,37 @@ def run_compression(config: Compression) -> Compressed:
 
 def _begun(config: Compression) -> Job:
     """A new run. Raises InputError for whatever does not fit together, before anything is written."""
+    check_name(config.name)
+    config = absolute(config)
     if config.data is None:
         config = builtin.with_data(config)
         preset = resolved(config)
         model, keep_map = checked_network(config, preset)
         checked_plan(config, preset, model, builtin.CLASSES, keep_map)
         builtin.make_pictures(config)
+    config = absolute(config)  # the built-in data are there now
     preset = resolved(config)
     start = _checked(config, preset)
+    require_space(config.project or ".", space_needed(start))
     _clear(config)
     run = new_run(resolved_config(config, preset))
+    if Path(config.hyp).is_absolute():  # a file; every training reads it: what happens to the file in the meantime must not matter
+        write_bytes(run.path / HYPER, Path(config.hyp).read_bytes())
     remember(run, start)
     return Job(run, start)
 
 
-def _resumed(folder: Path, config: Compression, preset: Preset, inputs: dict[str, str] | None) -> Job:
+def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -> Job:
     """A run that is not done yet. inputs: digests of what it began with, None where it was killed before it began.
 
     Raises InputError where an input is not what it was when the run began.
     """
-    start = _checked(config, preset)
+    folder = resuming.folder
+    resuming.require(*_still_needed(folder))
+    start = _checked_again(resuming, preset, inputs or {})
     if inputs is not None:
-        refuse_changes(folder, start, inputs)
+        refuse_changes(folder, start, inputs, resuming.began.data)
+    resuming.keep()
     job = Job(open_run(folder), start)
     sweep(folder)
     if inputs is None:
@@ -112,6 +137,29 @@ def _resumed(folder: Path, config: Compression, preset: Preset, inputs: dict[str
     done = sum(stored(job.folder(stage)) is not None for stage in job.stages)
     job.run.print(f"resumed: {done} of {len(job.stages)} stages are done")
     return job
+
+
+def _still_needed(folder: Path) -> list[str]:
+    """The inputs that going on with a run reads: not the network, when the first stage has left one, and not the recipe, of which there is a copy."""
+    done = {"weights": f"{TRAIN.folder}/stage.json", "cfg": f"{TRAIN.folder}/stage.json", "hyp": HYPER}
+    return [name for name in _INPUTS if name not in done or not (folder / done[name]).is_file()]
+
+
+def _checked_again(resuming: Resumed, preset: Preset, inputs: dict[str, str]) -> Start:
+    """What a run goes on from: as `_checked`, with what the run itself has of inputs that are gone.
+
+    That is a copy of the recipe, unless another is given, and when the first stage is done its network. inputs: digests of what the run began with.
+    """
+    folder, config = resuming.folder, resuming.config
+    if (folder / HYPER).is_file() and config.hyp == resuming.began.hyp:
+        config = replace(config, hyp=str(folder / HYPER))
+    given = config.weights or config.cfg or ""
+    if not Path(given).is_absolute() or Path(given).exists():
+        return replace(_checked(config, preset), config=resuming.config)
+    start = _checked(replace(config, weights=str(folder / TRAIN.weights), cfg=None), preset)
+    same = {what: digest for what, digest in start.inputs.items() if what != "weights"}
+    same |= {what: digest for what, digest in inputs.items() if what in ("weights", "cfg")}
+    return replace(start, config=resuming.config, inputs=same)
 
 
 def _checked(config: Compression, preset: Preset) -> Start:
@@ -188,5 +236,5 @@ def _clear(config: Compression) -> None:
         for stage in STAGES:
             if (folder / stage.folder).is_dir():
                 shutil.rmtree(folder / stage.folder)
-        for name in ("summary.json", "summary.txt", "report.html", START):
+        for name in (HYPER, "summary.json", "summary.txt", "report.html", START):
             (folder / name).unlink(missing_ok=True)

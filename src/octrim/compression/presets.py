@@ -27,7 +27,7 @@ class Preset:
     nominal_batch: int = 16
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
-    iterations: int = 1
+    cut_steps: int = 1
     step_epochs: int = 10
     distill: str = "output"
     criterion: str = "group-l2"
@@ -43,7 +43,7 @@ class Preset:
 
     def epochs_of(self, stage: Stage) -> int | None:
         """Epochs that a stage trains for; None for a stage that has none."""
-        between_cuts = (self.iterations - 1) * self.step_epochs
+        between_cuts = (self.cut_steps - 1) * self.step_epochs
         epochs = {TRAIN: self.train_epochs, SPARSIFY: self.sparsify_epochs, PRUNE: between_cuts, FINETUNE: self.finetune_epochs, CONTROL: self.whole}
         return epochs.get(stage)
 
@@ -55,7 +55,7 @@ class Preset:
     @property
     def before_finetune(self) -> int:
         """Epochs of all stages before the last fine-tuning."""
-        return self.train_epochs + self.sparsify_epochs + (self.iterations - 1) * self.step_epochs
+        return self.train_epochs + self.sparsify_epochs + (self.cut_steps - 1) * self.step_epochs
 
 
 PRESETS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,16 +18,25 @@ from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
+from octrim.network.rows import Network
+from octrim.pruning.cut import prune
 from octrim.pruning.fractions import parse_fraction
-from octrim.pruning.plan import plan
+from octrim.pruning.importance import Criterion
+from octrim.pruning.plan import Plan, plan
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run
-from octrim.training.checkpoint import data_digest
+from octrim.training.checkpoint import data_digest, same_data, training_bytes
 from octrim.training.hyper import read_hyperparameters
+from octrim.training.setup import choose_device
 from octrim.training.sparsity import PenalisedChannels, Penalty
 
 START = "start.json"
 """In the run's folder: the numbers and inputs that it began with."""
+
+_OLDER_NAMES = {"iterations": "cut_steps"}  # of a preset's numbers, in OcTrim 0.1
+
+HYPER = "hyp.yaml"
+"""In the run's folder: a copy of the recipe, where that is a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +57,7 @@ class Start:
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
     """The network and the keep-map that the options name. Raises InputError for what is wrong whatever the data are."""
+    choose_device(config.device)
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
@@ -75,13 +86,44 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     base = adapted(model, names, model.image_size, seed=config.seed)
     # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
     criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
-    plan(base, config.keep, config.align, criterion, config.exclude, keep_map, config.seed, (base.image_size, base.image_size), config.budget)
+    planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # as a whole first: its errors name what was given
+    model = base
+    for step in range(1, preset.cut_steps + 1):
+        model = prune(model, planned(config, preset, keep_map, model, base.network, step, criterion))
     if preset.sparsify_epochs:
         aim = sparsity(config, preset, keep_map)
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
     return base
+
+
+def planned(
+    config: Compression, preset: Preset, keep_map: dict[str, Any], model: Model, original: Network, step: int, criterion: str | Criterion
+) -> Plan:
+    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map likewise."""
+    share = Fraction(step, preset.cut_steps)
+    keep, budget = keep_of(config), config.budget
+    keep = None if keep is None else stepped(keep, share)
+    if budget is not None and share != 1:
+        what, _, value = budget.partition("=")
+        budget = f"{what}={stepped(value, share)}"
+    fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
+    size = (model.image_size, model.image_size)
+    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original)
+
+
+def stepped(value: object, share: Fraction) -> str:
+    """value^share as text, value itself where the share is 1."""
+    if share == 1:
+        return str(value)
+    return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
+
+
+def space_needed(start: Start) -> int:
+    """The disk space that a run takes at most, in bytes: as many trainings as it has stages, all of them of the network before the cut."""
+    trainings = len([stage for stage in start.preset.stages(start.config.control) if stage.network]) + start.preset.cut_steps
+    return trainings * training_bytes(start.base.network)
 
 
 def checked(config: Compression, preset: Preset) -> Start:
@@ -131,7 +173,8 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
         return resolved(config), None
     try:
         content = json.loads(path.read_text("utf-8"))
-        preset, inputs = Preset(**content["preset"]), dict(content["sha256"])
+        numbers: dict[str, Any] = {_OLDER_NAMES.get(str(name), str(name)): value for name, value in content["preset"].items()}
+        preset, inputs = Preset(**numbers), dict(content["sha256"])
         if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
             raise TypeError
         if not all(isinstance(text, str) for text in (*inputs, *inputs.values())):
@@ -141,8 +184,10 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
         raise InputError(f"{path}: damaged; start a new run") from None
 
 
-def refuse_changes(folder: Path, start: Start, before: dict[str, str]) -> None:
-    """Raise InputError where an input is not what it was when the run began."""
+def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str | None) -> None:
+    """Raise InputError where an input is not what it was when the run began. before: digests from then; data: where the data lay."""
+    if same_data(before.get("data", ""), (start.train_set, start.val_set), data, start.config.data):
+        before = before | {"data": start.inputs["data"]}
     for what in before | start.inputs:
         if before.get(what) != start.inputs.get(what):
             name = getattr(start.config, what.replace("-", "_"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, emptied, evaluated, row
-from octrim.compression.start import sparsity
+from octrim.compression.start import HYPER, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
@@ -73,7 +73,7 @@ def _trained(
     config, preset = job.start.config, job.start.preset
     free = {"workers": config.workers, "cache": config.cache, "device": config.device}
     if (folder / CHECKPOINT).is_file():
-        moved = {"teacher": options["teacher"]} if options.get("teacher") else {}  # the run's folder may have another name now
+        moved = {"data": config.data} | ({"teacher": options["teacher"]} if options.get("teacher") else {})  # both may lie elsewhere now
         return function(resume=str(folder), **free, **moved)
     emptied(folder)
     if initial is not None:
@@ -84,7 +84,9 @@ def _trained(
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
     # No patience: the epochs of the stages, and those of the control, are what the summary says.
-    common = {"data": config.data, **config.reading(), "hyp": config.hyp, "patience": 0, "imgsz": (job.start.base.image_size,), "seed": config.seed}
+    recipe = job.run.path / HYPER
+    common = {"data": config.data, **config.reading(), "hyp": str(recipe) if recipe.is_file() else config.hyp, "patience": 0, "seed": config.seed}
+    common |= {"imgsz": (job.start.base.image_size,)}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **steps, **place, **free, **options)
 

@@ -133,7 +133,7 @@ def compared(networks: Sequence[tuple[str, str | Path | Model]], options: BenchO
     rows: list[dict[str, Any]] = []
     for batch in options.batch:
         contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
-        take_turns(contestants, image, options.iterations, options.warmup, batch, console)
+        take_turns(contestants, image, options.rounds, options.warmup, batch, console)
         rows += results(contestants, batch)
     return Bench(_header(options, entered), rows)
 
@@ -179,7 +179,7 @@ def _header(options: BenchOptions, contestants: Sequence[Contestant]) -> dict[st
         "height": detector.height,
         "width": detector.width,
         "batch": options.batch[0] if len(options.batch) == 1 else list(options.batch),
-        "iterations": options.iterations,
+        "iterations": options.rounds,
     }
     engines = [contestant.detector.session for contestant in contestants if contestant.graphs is not None]
     if engines:

@@ -27,7 +27,7 @@ class BenchOptions(Execution, Folder):
     """Side, or height and width, in pixels (default: what the first network was made for)."""
     batch: Annotated[tuple[int, ...], arg(aliases=["--batch-size"], metavar="N [N ...]"), Range(1, 4096)] = (1,)
     """Pictures per batch; with several numbers, such as 1 8 32, everything is timed at each."""
-    iterations: Annotated[int, Range(1)] = 100
+    rounds: Annotated[int, arg(aliases=["--iterations"]), Range(1)] = 100
     """Number of timed rounds; every network runs once in each."""
     warmup: Annotated[int, Range(0)] = 10
     """Number of rounds before the timed ones."""

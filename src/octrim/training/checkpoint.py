@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,13 @@ _COUNTS = ("image_size", "epoch", "batch", "waiting", "waiting_pictures", "steps
 _PLAIN = (*_COUNTS, "data", "rows", "extra")
 
 
+def training_bytes(network: Network) -> int:
+    """The disk space that a training of this network takes: checkpoint and weights, each once more while it is written, and some pictures."""
+    total = sum(math.prod(shape) for shape in tensor_shapes(network).values())
+    vectors = 5  # values, average, gradient and up to two moments
+    return 4 * total * (2 * vectors + 3) + 20_000_000
+
+
 def save_state(state: State, path: Path) -> None:
     from safetensors.numpy import save
 
@@ -113,6 +122,7 @@ def load_state(path: Path) -> State:
             header = json.loads(text)
             if header["format"] > FORMAT:
                 raise InputError(f"{path}: written by a newer OcTrim (format {header['format']}, this one reads up to {FORMAT}); upgrade octrim")
+            header.setdefault("waiting_pictures", 0)  # OcTrim 0.1 did not count them
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         state = State(
             network=Network.from_json(header["table"], header["anchors"]),
@@ -173,12 +183,46 @@ def _check_arrays(state: State) -> None:
             raise InputError(f"a damaged checkpoint: {shown(name)} is {array.dtype} {list(array.shape)}, expected float32 [{wanted.get(name)}]")
 
 
+_DIGEST = "2:"  # of digests that do not depend on where the data lie; those of OcTrim 0.1 have nothing in front
+
+
 def data_digest(*datasets: Dataset | None) -> str:
-    """Of what a training learns from: pictures' paths and sizes, boxes, labels, names."""
+    """Digest of what a training learns from: sizes, boxes, labels, names, and the pictures' paths from the folder on that holds them all."""
+    there = [dataset for dataset in datasets if dataset is not None]
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for dataset in there for path in dataset.paths])  # noqa: PTH120 (100,000 paths)
+    except ValueError:  # several drives, or no pictures
+        root = ""
+    return _DIGEST + _digest(there, lambda path: path[len(root) :].lstrip(os.sep).replace(os.sep, "/"))
+
+
+def same_data(digest: str, datasets: Sequence[Dataset | None], began: str | None = None, now: str | None = None) -> bool:
+    """Whether the digest is that of these data. began, now: where the data lay and lie, because digests of OcTrim 0.1 depend on it."""
+    there = [dataset for dataset in datasets if dataset is not None]
+    if digest.startswith(_DIGEST):
+        return digest == data_digest(*there)
+    if digest == digest_with_places(*there):
+        return True
+    before, after = (_root(data) for data in (began, now))
+    return digest == _digest(there, lambda path: before + path[len(after) :] if path.startswith(after + os.sep) else path)
+
+
+def digest_with_places(*datasets: Dataset) -> str:
+    """The digest that OcTrim 0.1 made, which is another one where the data lie elsewhere."""
+    return _digest(datasets, lambda path: path)
+
+
+def _root(data: str | None) -> str:
+    """The folder that a data set lies in: what names it, or the folder of the file that names it."""
+    path = os.path.abspath(os.path.expanduser(data or ""))  # noqa: PTH100, PTH111
+    return os.path.dirname(path) if Path(path).suffix else path  # noqa: PTH120 (the file may be gone)
+
+
+def _digest(datasets: Sequence[Dataset], named: Callable[[str], str]) -> str:
+    """named: what counts of a picture's path."""
     digest = hashlib.sha256()
     for dataset in datasets:
-        if dataset is not None:
-            digest.update("\0".join((*dataset.names, "", *dataset.paths)).encode("utf-8", "surrogateescape"))
-            for array in (dataset.sizes, dataset.boxes, dataset.labels, dataset.crowd, dataset.starts):
-                digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update("\0".join((*dataset.names, "", *map(named, dataset.paths))).encode("utf-8", "surrogateescape"))
+        for array in (dataset.sizes, dataset.boxes, dataset.labels, dataset.crowd, dataset.starts):
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

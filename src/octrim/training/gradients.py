@@ -79,6 +79,17 @@ def loss_side(height: int, width: int) -> int:
     return round((height * width) ** 0.5)
 
 
+def taylor_pictures(model: Model, data: str | None, pictures: int, seed: int, **reading: Any) -> tuple[Dataset, list[str]]:
+    """The pictures that `taylor_on` uses, in the network's classes, and lines about the data set for people. reading: as `open_labelled` takes it.
+
+    Raises InputError without `data`, and as `open_in_classes` does.
+    """
+    if data is None:
+        raise InputError("the criterion taylor needs the gradients of a loss: give --data")
+    dataset, lines = open_in_classes(data, "train", model.names, **reading)
+    return drawn(dataset, pictures, seed), lines
+
+
 def taylor_on(
     model: Model, data: str | None, image_size: Sequence[int], pictures: int, seed: int, console: Console, **reading: Any
 ) -> tuple[Criterion, list[str]]:
@@ -88,10 +99,8 @@ def taylor_on(
 
     Raises InputError without `data`, and as `open_in_classes` and `batch_gradients` do.
     """
-    if data is None:
-        raise InputError("the criterion taylor needs the gradients of a loss: give --data")
-    dataset, lines = open_in_classes(data, "train", model.names, **reading)
-    used = min(pictures, len(dataset))
+    dataset, lines = taylor_pictures(model, data, pictures, seed, **reading)
+    used = len(dataset)
     with progress_bar("gradients", used, console) as bar:
         gradients = batch_gradients(model, dataset, image_size, pictures, seed=seed, progress=bar.advance, report=lines.append)
     return taylor(gradients), [f"taylor: gradients of {used} pictures of {data}, train, in {len(gradients)} batches", *lines]

@@ -63,7 +63,7 @@ class Training(Weights, Reading, Folder):
     tensorboard: bool = False
     """Write TensorBoard events (needs tensorboardX)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of a run to go on with; all other options are as they were when it began."""
+    """Folder of a run to go on with; only --device(s), --workers, --cache and where data and teacher lie now may be given with it."""
 
 
 @dataclass(frozen=True)

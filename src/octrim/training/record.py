@@ -153,7 +153,9 @@ class Record:
         if state.batch:
             return
         config = self.config
-        action = {"action": self.action, "data": config.data, "epoch": epoch + 1, "epochs": config.epochs, "hyp": config.hyp, "seed": config.seed}
+        # Where things lie on this machine is nobody's business who gets the weights.
+        action = {"action": self.action, "data": _place(config.data), "epoch": epoch + 1, "epochs": config.epochs, "hyp": Path(config.hyp).name}
+        action |= {"seed": config.seed}
         model = state.averaged(action)
         model.save(folder / "last.safetensors")
         if state.best[1] == epoch:
@@ -187,6 +189,11 @@ class Record:
     def save(self, state: State) -> None:
         if self.run is not None:
             save_state(state, self.run.path / CHECKPOINT)
+
+
+def _place(data: str | None) -> str | None:
+    """A data set's name for people: what names it, and the folder that it lies in."""
+    return data and "/".join(Path(data).parts[-2:])
 
 
 def results_csv(rows: Sequence[dict[str, float]]) -> str:

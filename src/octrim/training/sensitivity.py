@@ -1,10 +1,12 @@
-"""Sensitivity: what a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
+"""What a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from octrim.network.options import image_size
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.targets.session import float_batch
-from octrim.training.checkpoint import data_digest
+from octrim.training.checkpoint import data_digest, digest_with_places
 from octrim.training.gradients import loss_side
 from octrim.training.hyper import RECIPES, Hyperparameters
 from octrim.training.labelled import drawn, in_network_classes, readable_batches
@@ -29,7 +31,6 @@ from octrim.training.partial_cuts import PartialOps, cut_consumers
 from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves
 from octrim.training.validate import batch_targets
 
-_FILE = "sensitivity.json"
 _CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # of suppression, as `octrim val` has them
 
 
@@ -47,13 +48,15 @@ def sensitivity(
     on_group: Callable[[SensitivityCurves], None] | None = None,
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
+    ranked_on: Dataset | None = None,
 ) -> SensitivityCurves:
     """Cut 10, 20, .. 90 % of each group's channels, the least important first, and measure the network, unrepaired and otherwise whole.
 
     dataset: its classes must fit the network; at most `pictures` of it are used, drawn by `seed`. metric: `map`, mAP50-95 as `octrim val`
     measures it, or `loss`, the training loss per picture (box + objectness + class, weights of `hyper`). criterion: a name in
     `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: as of `evaluate`.
-    known: curves of an earlier, stopped call with the same arguments: its groups are not measured again. on_group: called after the
+    known: curves of an earlier, stopped call with the same arguments: its groups are not measured again. ranked_on: the pictures that a criterion
+    given as a function was computed on, so that `known` of others is refused. on_group: called after the
     uncut network and after every group, with the curves so far. progress: called with the number of pictures just run,
     `pictures x (groups + 1)` in all. report: called with a line for each unreadable picture, which is left out of loss and mAP.
     Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
@@ -71,18 +74,14 @@ def sensitivity(
     scores = score(model, labels, seed)
     groups = [group for group in labels.groups if group.reason is None]
     measuring = _Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
-    digest = inputs_digest(model, dataset)
     if known is None:
-        found = SensitivityCurves(metric, measuring.baseline(), len(dataset), digest, ())
+        found = SensitivityCurves(metric, measuring.baseline(), len(dataset), inputs_digest(model, dataset, ranked_on), ())
         if on_group is not None:
             on_group(found)
-    elif (
-        known.digest != digest
-        or known.metric != metric
-        or [curve.name for curve in known.groups] != [group.name for group in groups][: len(known.groups)]
-    ):
-        raise InputError("the network or the pictures are not what they were when this run began; begin a new one")
     else:
+        check_inputs(known, model, dataset, ranked_on)
+        if known.metric != metric or [curve.name for curve in known.groups] != [group.name for group in groups][: len(known.groups)]:
+            raise InputError("the curves are of another metric or of other groups; begin a new run")
         found = known
         (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups)))
     for group in groups[len(found.groups) :]:
@@ -97,14 +96,37 @@ def sensitivity(
     return found
 
 
-def inputs_digest(model: Model, dataset: Dataset) -> str:
-    """Of the network and of what it is measured on."""
-    digest = hashlib.sha256(data_digest(dataset).encode())
+def inputs_digest(model: Model, dataset: Dataset, ranked_on: Dataset | None = None) -> str:
+    """Digest of the network, and of the pictures and labels that it is measured on and its channels are ranked by."""
+    digest = hashlib.sha256(data_digest(dataset, ranked_on).encode())
+    _add_network(digest, model)
+    for path in (*dataset.paths, *(ranked_on.paths if ranked_on is not None else ())):
+        with contextlib.suppress(OSError):  # what cannot be read is told where it is used
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return _WITH_CONTENTS + digest.hexdigest()
+
+
+def check_inputs(known: SensitivityCurves, model: Model, dataset: Dataset, ranked_on: Dataset | None = None) -> None:
+    """Raise InputError where curves were not measured on these inputs, or their channels not ranked by these pictures."""
+    if known.digest.startswith(_WITH_CONTENTS):
+        same = known.digest == inputs_digest(model, dataset, ranked_on)
+    else:  # OcTrim 0.1 noted neither the pictures' contents nor what the channels were ranked by
+        before = hashlib.sha256(digest_with_places(dataset).encode())
+        _add_network(before, model)
+        same = known.digest == before.hexdigest()
+    if not same:
+        ranking = ", or the pictures that rank the channels," if ranked_on is not None else ""
+        raise InputError(f"the network or the pictures{ranking} are not what they were when this run began; begin a new one")
+
+
+_WITH_CONTENTS = "2:"  # in front of digests that know of the pictures' contents
+
+
+def _add_network(digest: Any, model: Model) -> None:
     digest.update(json.dumps(model.network.to_json(), sort_keys=True).encode())
     for name in sorted(model.tensors):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(model.tensors[name]).tobytes())
-    return digest.hexdigest()
 
 
 class _Measuring:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,19 +16,18 @@ from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
-from octrim.network.model import Model
+from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.yolov5 import anchors_to_fit
-from octrim.runs import Run, new_run, open_run, stored_config
+from octrim.resuming import Resumed, absolute, run_to_resume
+from octrim.runs import Run, new_run, open_run, require_space
 from octrim.training.anchors import auto_anchors
-from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, unflattened
+from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
 from octrim.training.options import Training
 from octrim.training.parallel import World, world
 from octrim.training.pictures import save_labels
-
-T = TypeVar("T", bound=Training)
 
 
 @dataclass(eq=False)
@@ -51,10 +50,11 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     examine: called with the network and the options before anything is written; may raise, too.
     """
     check(config)
+    config = absolute(config)
     hyper = read_hyperparameters(config.hyp)
     if config.lr0 is not None:
         hyper = dataclasses.replace(hyper, lr0=config.lr0)
-    here = world(choose_device(config))
+    here = world(choose_device(config.device, config.devices, config.sync_bn))
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
     model, lines = _fitted(config, base, train_set, hyper)
@@ -62,10 +62,11 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     lineage = model.lineage
     if config.weights is not None:
         lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
-    digest, extra = data_digest(train_set, val_set), {"hyper": dataclasses.asdict(hyper)}
-    state = State(model.network, model.names, model.image_size, lineage, digest, {}, extra=extra)
+    extra = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
+    state = State(model.network, model.names, model.image_size, lineage, data_digest(train_set, val_set), {}, extra=extra)
     if examine is not None:
         examine(model, config)
+    require_space(config.project or ".", training_bytes(model.network))
     run = new_run(config) if here.first else None
     if run is not None:
         save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
@@ -77,7 +78,11 @@ def resumed(config: Training) -> Setup:
     """The training that `config.resume` names, as it stands. Raises InputError where its folder is damaged, or its data have other classes."""
     folder = Path(config.resume or "")
     state = load_state(folder / CHECKPOINT)
-    config = stored(config, folder)
+    resuming = to_resume(config)
+    resuming.require("data", *(("teacher",) if getattr(resuming.config, "distill", "none") != "none" else ()))
+    if config.weights is not None:
+        _same_weights(config.weights, state)
+    config = resuming.config
     for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
         leftover.unlink(missing_ok=True)  # of a write that was killed
     check(config)
@@ -85,28 +90,37 @@ def resumed(config: Training) -> Setup:
         hyper = stored_hyperparameters(state.extra.get("hyper"))  # the recipe's file may have changed since the run began
     except InputError as error:
         raise InputError(f"{folder / CHECKPOINT}: a damaged checkpoint: {error}") from None
-    here = world(choose_device(config))
+    here = world(choose_device(config.device, config.devices, config.sync_bn))
     train_set, val_set = _datasets(config, state.names)
     if state.names != train_set.names:
         raise InputError(f"{config.resume}: trains the classes {shown(state.names)}; {config.data} now has {shown(train_set.names)}")
     lines = [f"resumed after {state.epoch} epochs and {state.batch} batches"]
-    digest = data_digest(train_set, val_set)
-    if state.data != digest:
+    if not same_data(state.data, (train_set, val_set), resuming.began.data, config.data):
         lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
-        state.data = digest
+    state.data = data_digest(train_set, val_set)
     if state.waiting and not state.waiting_pictures:  # OcTrim 0.1 did not count them; all batches but an epoch's last one are full
         batches = -(-len(train_set) // config.batch)
         last = [(state.batch - 1 - back) % batches for back in range(state.waiting)]
         state.waiting_pictures = sum(min(config.batch, len(train_set) - number * config.batch) for number in last)
     model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage)
     run = open_run(folder) if here.first else None
+    if run is not None:
+        resuming.keep()
     _tell(run, [*_about(config, train_set, val_set, hyper), *lines], model)
     return Setup(config, hyper, model, train_set, val_set, state, run, here)
 
 
-def stored(config: T, folder: Path) -> T:
-    """The configuration of the run to resume. What may change: devices, device, workers, cache, and where data and teacher lie (digests tell)."""
-    return stored_config(config, folder, ("devices", "device", "workers", "cache", "data", "teacher"))
+def to_resume(config: Training) -> Resumed:
+    """The run to go on with. What may be given anew: devices, device, workers, cache, and where data, teacher and weights lie."""
+    return run_to_resume(config, ("devices", "device", "workers", "cache", "data", "teacher", "weights"))
+
+
+def _same_weights(weights: str, state: State) -> None:
+    """Raise InputError for weights that are not those that the run began with; going on does not read them."""
+    if not Path(weights).is_file():
+        raise InputError(f"{weights}: no such file; leave out --weights: a run that goes on has its own")
+    if state.extra.get("weights", sha256(Path(weights))) != sha256(Path(weights)):  # OcTrim 0.1 did not note them
+        raise InputError(f"{weights}: not the weights that this run began with; leave them out: a run that goes on has its own")
 
 
 def check(config: Training) -> None:
@@ -118,18 +132,18 @@ def check(config: Training) -> None:
         raise InputError("--tensorboard needs tensorboardX: pip install 'octrim[tensorboard]'")
 
 
-def choose_device(config: Training) -> str:
+def choose_device(device: str, devices: int | None = None, sync_bn: bool = False) -> str:
     """Make Paddle use what the options say, and return it: cpu or gpu. Raises InputError for what this machine does not have."""
     from octrim.backends.paddle import paddle  # only now: it takes seconds, which options that make no sense need not wait for
 
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    if config.device == "gpu" and not gpus:
+    if device == "gpu" and not gpus:
         raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
-    if config.device != "cpu" and gpus:
-        if (config.devices or 1) > gpus:
-            raise InputError(f"devices is {config.devices}; there are {gpus} GPUs")
+    if device != "cpu" and gpus:
+        if (devices or 1) > gpus:
+            raise InputError(f"devices is {devices}; there are {gpus} GPUs")
         return "gpu"
-    if config.sync_bn:
+    if sync_bn:
         raise InputError("sync_bn needs GPUs: Paddle has no synchronised batch norm for processors")
     paddle.set_device("cpu")
     return "cpu"

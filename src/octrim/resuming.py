@@ -1,0 +1,98 @@
+"""Runs that go on: paths are kept absolute, so that it may be from any folder, and inputs that have been moved may be named anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from octrim.errors import InputError
+from octrim.runs import keep_config, stored_config
+
+T = TypeVar("T")
+
+_PATHS = ("weights", "cfg", "data", "hyp", "teacher", "keep_map", "project")
+"""Options that may name a file or a folder."""
+
+_NAMES = ("cfg", "hyp")
+"""Those that may be a name instead: a published layout, a recipe."""
+
+
+def absolute(config: T) -> T:
+    """The options with absolute paths. What names no file stays as it is: a layout's or a recipe's name, and what does not exist."""
+    options: Any = config
+    found = {name: _absolute(name, value) for name, value in _paths_of(options).items()}
+    return dataclasses.replace(options, **found)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that goes on. began: its options as it began; config: as they are from now on, with what was given anew."""
+
+    folder: Path
+    began: Any
+    config: Any
+
+    def require(self, *names: str) -> None:
+        """Raise InputError where a file or folder that one of these options names is not there."""
+        for name in names:
+            value = getattr(self.config, name)
+            if value is not None and (name not in _NAMES or os.path.isabs(value)) and not _is_there(name, value):  # noqa: PTH117
+                raise InputError(f"{value}: no such file or folder; {self.folder} reads it: give --{name.replace('_', '-')} where it lies now")
+
+    def keep(self) -> None:
+        """Write paths that were given anew into the run's config.yaml: the next resume need not name them again."""
+        moved = {name: value for name, value in _paths_of(self.config).items() if value != getattr(self.began, name)}
+        if moved:
+            keep_config(self.folder, dataclasses.replace(self.began, resume=None, **moved))
+
+
+def run_to_resume(config: Any, free: Collection[str]) -> Resumed:
+    """The run that `config.resume` names. free: options that may be given anew. Raises InputError as `stored_config` does."""
+    folder = Path(config.resume)
+    stored_config(config, folder, free)  # refuses what must not be given
+    defaults = type(config)()
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
+    began = _from_its_folder(stored_config(dataclasses.replace(defaults, resume=config.resume), folder), folder)
+    return Resumed(folder, began, absolute(dataclasses.replace(began, **given)))
+
+
+def _paths_of(config: Any) -> dict[str, str]:
+    return {name: value for name in _PATHS if isinstance(value := getattr(config, name, None), str)}
+
+
+def _absolute(name: str, value: str) -> str:
+    if not _may_be_a_file(name, value):
+        return value
+    path = os.path.abspath(os.path.expanduser(value) if name == "data" else value)  # noqa: PTH100, PTH111 (follows no links, refuses no names)
+    return path if name == "project" or _is_there(name, path) else value
+
+
+def _may_be_a_file(name: str, value: str) -> bool:
+    """False for the recipes low, med and high, whatever files there are."""
+    return name != "hyp" or Path(value).suffix.lower() in (".yaml", ".yml")
+
+
+def _is_there(name: str, path: str) -> bool:
+    """Whether there is what an option names: for a layout or a recipe a file, else a file or a folder."""
+    return os.path.isfile(path) if name in _NAMES else os.path.exists(path)  # noqa: PTH110, PTH113 (these raise nothing, whatever the name)
+
+
+def _from_its_folder(config: Any, folder: Path) -> Any:
+    """The options of a run of OcTrim 0.1, which kept paths as they were typed: relative to where it was begun, which its own folder tells."""
+    project = Path(config.project or f"runs/{config.command}")
+    parents, parts = folder.resolve().parents, project.parts
+    if project.is_absolute() or ".." in parts or len(parents) <= len(parts) or parents[0].parts[len(parents[0].parts) - len(parts) :] != parts:
+        return config
+    home = parents[len(parts)]
+    found: dict[str, str] = {}
+    for name, value in _paths_of(config).items():
+        path = os.path.abspath(home / value)  # noqa: PTH100 (follows no links)
+        lost = name not in _NAMES and not _is_there(name, value)
+        if _may_be_a_file(name, value) and (lost or _is_there(name, path)):
+            found[name] = path
+    return dataclasses.replace(config, **found)
