@@ -16,6 +16,7 @@ from pathlib import Path
 
 from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
+from octrim.machine import cache_folder
 
 _KNOWN = ("cc", "gcc", "clang")
 _SECONDS = 600
@@ -76,12 +77,6 @@ def built(source: str, extra: tuple[tuple[str, str], ...] = ()) -> Path:
             print(f"octrim: {error.filename or path}: {error.strerror}; what was compiled is used once and not kept", file=sys.stderr)
             return _for_this_process(made, key)
     return path
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/octrim`, by default `~/.cache/octrim`."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)
 
 
 def _compile(command: tuple[str, ...], folder: Path, source: str, extra: tuple[tuple[str, str], ...]) -> Path:
