@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,33 +15,43 @@ from octrim.runs import wide_console
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar that is being shown."""
+    """A bar that is shown on a terminal. start: the time, of `monotonic`, from which it is shown."""
 
     progress: Progress
     task: TaskID
+    start: float
 
     def advance(self, steps: int = 1, title: str | None = None) -> None:
-        """So many more steps are done. title: what stands before the bar from now on."""
+        """Count so many more steps as done. title: what stands before the bar from now on."""
         self.progress.update(self.task, advance=steps, description=title)
-
-    def restart(self, total: int, done: int = 0) -> None:
-        """Count another `total` steps, `done` of which are done."""
-        self.progress.reset(self.task, total=total, completed=done)
+        self.show()
 
     def phase(self, title: str, done: int, total: int) -> None:
-        """`done` of `total` steps of the phase `title` are done; a new title starts a new phase, and its time."""
+        """Count `done` of `total` steps of the phase `title` as done; a new title starts a new phase, and its time."""
         if self.progress.tasks[0].description != title:
             self.progress.reset(self.task, description=title)
         self.progress.update(self.task, completed=done, total=total)
+        self.show()
+
+    def show(self) -> None:
+        """Begin to show the bar where its time has come."""
+        if self.progress.console.is_terminal and not self.progress.live.is_started and monotonic() >= self.start:
+            self.progress.start()
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int | None, console: Console | None = None) -> Iterator[Bar]:
+def progress_bar(title: str, total: int | None, console: Console | None = None, after: float = 0.0) -> Iterator[Bar]:
     """A bar while the block runs, on a terminal; nothing where output goes elsewhere.
 
-    total: number of steps, None where nobody knows it. console: by default standard output.
+    total: number of steps, None where nobody knows it. console: by default standard output. after: seconds before the bar is shown.
     """
     console = wide_console() if console is None else console
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(title, total=total))
+    progress = Progress(*columns, console=console, transient=True)
+    bar = Bar(progress, progress.add_task(title, total=total), monotonic() + after)
+    bar.show()
+    try:
+        yield bar
+    finally:
+        if progress.live.is_started:  # else stop() prints an empty line
+            progress.stop()

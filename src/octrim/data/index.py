@@ -9,20 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from octrim.atomic import replacing
 from octrim.data.crew import CHUNK, Arrays, run_jobs
 from octrim.data.labelfiles import MOST_BYTES, MOST_WITH_PICTURE, READ, file_digest, joined, read_bytes, taken, word_array, words_of
 from octrim.machine import cache_folder
+from octrim.progress import progress_bar
 
 VERSION = 3  # of the format, and of what the facts mean: raise it when reading changes
 
@@ -51,8 +50,8 @@ class Index:
         return self._merged("hashes", pictures, known, self._run(_jobs("hashes", pictures, known)))["hash"]
 
     def _run(self, jobs: list[tuple[str, list[str]]]) -> list[Arrays]:
-        with _progress(sum(len(files) for _, files in jobs)) as advance:
-            return run_jobs(jobs, self._workers, advance)
+        with progress_bar("reading the data set", sum(len(files) for _, files in jobs), Console(stderr=True), after=2) as bar:
+            return run_jobs(jobs, self._workers, bar.advance)
 
     def texts(self, name: str) -> list[str]:
         """Stored strings; empty where there are none."""
@@ -162,24 +161,3 @@ def _sum(arrays: Arrays) -> np.ndarray:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return np.frombuffer(digest.digest(), np.uint8)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Takes counts of files done; shows a bar on a terminal from the third second on."""
-    console = Console(stderr=True)
-    columns = (TextColumn("reading the data set"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True)
-    task = bar.add_task("", total=total)
-    start = monotonic()
-
-    def advance(count: int) -> None:
-        bar.advance(task, count)
-        if console.is_terminal and not bar.live.is_started and monotonic() - start > 2:
-            bar.start()
-
-    try:
-        yield advance
-    finally:
-        if bar.live.is_started:  # else stop() prints an empty line where standard error is no terminal
-            bar.stop()
