@@ -166,7 +166,8 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
 
     Not NaN, which `max` loses when it comes second.
     """
-    found = float(abs(values - reference).max() / abs(reference).max())
+    largest, difference = float(abs(reference).max()), float(abs(values - reference).max())
+    found = difference / largest if largest else math.inf
     return found if math.isfinite(found) else math.inf
 
 
