@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 
 # The default preset's fine-tuning.
 BASE: dict[str, Any] = {

@@ -21,7 +21,7 @@ from octrim.data.open import open_dataset
 from octrim.data.picture_paths import picture_paths
 from octrim.data.pictures import Readable, letterboxed
 from octrim.evaluate.val import evaluate
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.plan import plan

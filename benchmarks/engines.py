@@ -25,7 +25,8 @@ import numpy as np
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets.onnx.graph import onnx_model

@@ -16,7 +16,7 @@ import numpy as np
 
 from octrim.data.picture_paths import picture_paths
 from octrim.data.pictures import letterbox, read_picture
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.network.scales import Scales, quantized
 from octrim.quantization.calibration import quantize
 from octrim.targets.onnx.graph import onnx_model

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.stages import STAGES
 
 MODELS = ("1-train/best", "2-sparsify/best", "3-prune/cut1/model", "3-prune/finetune1/best", "3-prune/model", "4-finetune/best", "control/best")

@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import opset13 as op
 
 from interleave import interleaved, table
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.targets.decoding import level_constants
 from octrim.targets.openvino import graph as backend
 from octrim.targets.session import float_batch

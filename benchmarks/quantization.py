@@ -25,7 +25,8 @@ import openvino as ov
 from octrim.data.open import open_dataset
 from octrim.data.picture_paths import picture_paths
 from octrim.evaluate.val import evaluate
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.quantization.calibration import Calibration, calibrate
 from octrim.quantization.errors import logit_error
 from octrim.targets.onnx.graph import onnx_model

@@ -19,7 +19,7 @@ from interleave import interleaved, table
 from octrim.data.pictures import letterbox, read_picture
 from octrim.evaluate.nms import non_max_suppression
 from octrim.machine import usable_cores
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.network.rows import walk
 from octrim.targets.opening import open_session
 from octrim.targets.session import float_batch

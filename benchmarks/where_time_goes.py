@@ -18,7 +18,8 @@ from interleave import interleaved
 from octrim.data.pictures import letterbox
 from octrim.data.scenes import drawn_scene
 from octrim.network.cost import network_cost
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets.opening import open_session

@@ -24,7 +24,8 @@ from octrim.deploy.export import export
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
 from octrim.targets.opening import open_session
 from tests.data.test_pictures import make_video, write

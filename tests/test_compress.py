@@ -28,7 +28,8 @@ from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model, fresh_tensors
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan

@@ -17,7 +17,8 @@ from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, resolved
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_tensors
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.pong.match import wilson
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan

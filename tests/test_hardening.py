@@ -25,7 +25,7 @@ import pytest
 from octrim.cli import main
 from octrim.commands import Prune
 from octrim.data.scenes import drawn_scene
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.runs import new_run
 from tests.data.test_pictures import make_video, write
 from tests.deploy.test_formats import failed, made

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from octrim.errors import InputError
     from octrim.evaluate.detections import Detection, Detections
     from octrim.network.initialize import fresh_model
-    from octrim.network.model import Model, load
+    from octrim.network.loading import load
+    from octrim.network.model import Model
     from octrim.pruning.cut import prune
     from octrim.pruning.plan import Plan, plan
     from octrim.quantization.calibration import quantize
@@ -73,7 +74,7 @@ _HOMES = {
     "export": "octrim.deploy.export",
     "finetune": "octrim.training.finetune",
     "fresh_model": "octrim.network.initialize",
-    "load": "octrim.network.model",
+    "load": "octrim.network.loading",
     "plan": "octrim.pruning.plan",
     "prune": "octrim.pruning.cut",
     "quantize": "octrim.quantization.calibration",

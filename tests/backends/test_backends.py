@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from octrim.backends.numpy import NumpyOps, convolution, decode, windows
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.targets.opening import open_session

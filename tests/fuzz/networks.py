@@ -15,7 +15,8 @@ import yaml
 
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.yolov5 import anchors_to_fit, yolov5_network
 from tests.checkpoints import CheckpointWriter, official_names, save_checkpoint, write_archive

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
 from tests.checkpoints import CheckpointWriter, layout_of, official_names, save_checkpoint, write_archive

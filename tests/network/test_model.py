@@ -21,7 +21,8 @@ from octrim.backends.numpy import NumpyOps
 from octrim.errors import InputError
 from octrim.network.folding import folded
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, walk
 from octrim.network.yolov5 import yolov5_network
 from tests.networks import lively_model, random_networks

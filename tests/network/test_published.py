@@ -11,7 +11,8 @@ import pytest
 
 from octrim.backends.numpy import NumpyOps
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import walk
 from octrim.pruning.plan import plan
 from tests.checkpoints import CheckpointWriter, official_names

@@ -10,7 +10,8 @@ import pytest
 
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.scales import Scales, quantized, scale_groups
 
 

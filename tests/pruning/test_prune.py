@@ -16,7 +16,8 @@ from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.layout import VARIANTS
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune

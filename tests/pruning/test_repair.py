@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from octrim.backends.numpy import NumpyOps, activate, convolution
 from octrim.cli import main
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune

@@ -18,7 +18,7 @@ from octrim.doctor.trials import small_model
 from octrim.errors import InputError
 from octrim.network.folding import folded_conv
 from octrim.network.initialize import fresh_model
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.network.rows import Network, Row, walk
 from octrim.network.scales import LEAST_SCALE, LEVELS, Scales, scale_groups
 from octrim.quantization.calibration import calibrate, quantize

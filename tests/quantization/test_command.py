@@ -14,7 +14,7 @@ import yaml
 from octrim.cli import main
 from octrim.data.scenes import drawn_scene
 from octrim.network.initialize import fresh_model
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 

@@ -17,7 +17,7 @@ from octrim.cli import main
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.report.files import read_run

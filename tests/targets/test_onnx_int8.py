@@ -14,7 +14,8 @@ from hypothesis import given, settings
 
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.scales import Scales
 from octrim.pruning.cut import prune

@@ -192,7 +192,7 @@ class NpzTarget(Target):
 
         import numpy as np
 
-        from octrim.network.model import load
+        from octrim.network.loading import load
 
         with np.load(path) as stored, tempfile.TemporaryDirectory() as folder:
             from pathlib import Path

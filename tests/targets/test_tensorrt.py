@@ -26,7 +26,8 @@ from octrim.backends.numpy import NumpyOps, activate, convolution, decode, sigmo
 from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.folding import folded_conv
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.scales import LEAST_SCALE, Scales, quantized
 from octrim.network.yolov5 import yolov5_network

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.training.hyper import RECIPES

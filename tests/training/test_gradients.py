@@ -14,7 +14,8 @@ from octrim.cli import main
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import walk
 from octrim.pruning.plan import plan
 from octrim.training.gradients import batch_gradients

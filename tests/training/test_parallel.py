@@ -16,7 +16,7 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.cli import main
 from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.hyper import Hyperparameters

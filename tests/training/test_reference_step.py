@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from octrim.backends.paddle import PaddleNetwork, paddle
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.training.assign import assign
 from octrim.training.checkpoint import unflattened
 from octrim.training.hyper import Hyperparameters

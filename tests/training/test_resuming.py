@@ -121,7 +121,7 @@ def test_moved_data_and_teacher_are_named_anew(home: Path, tmp_path: Path, capfd
 
 
 def _changed(path: Path) -> Any:
-    from octrim.network.model import load
+    from octrim.network.loading import load
 
     model = load(path)
     return replace(model, tensors={name: tensor + 1 for name, tensor in model.tensors.items()})

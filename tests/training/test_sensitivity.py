@@ -24,7 +24,8 @@ from octrim.cli import main
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA

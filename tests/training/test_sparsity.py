@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.labels import channel_labels

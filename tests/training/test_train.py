@@ -19,7 +19,7 @@ from octrim.commands import Train
 from octrim.data.loader import TrainingBatch
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import load
+from octrim.network.loading import load
 from octrim.options import arguments_of
 from octrim.runs import new_run
 from octrim.training.checkpoint import CHECKPOINT, State, load_state

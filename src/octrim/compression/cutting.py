@@ -13,7 +13,8 @@ from octrim.compression.job import Job, evaluated, once, row, sweep
 from octrim.compression.start import planned
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, letterboxed
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed

@@ -18,7 +18,8 @@ from octrim.evaluate.evaluation import Evaluation
 from octrim.evaluate.result_files import write_evaluation
 from octrim.evaluate.val import evaluate
 from octrim.network.cost import network_cost
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.runs import Run
 from octrim.stages import Stage
 from octrim.targets.opening import open_session

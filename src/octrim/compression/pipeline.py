@@ -38,7 +38,8 @@ from octrim.compression.start import (
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume

@@ -15,7 +15,6 @@ from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
 from octrim.network.foreign import placeholder
-from octrim.network.layout import VARIANTS
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
 
@@ -23,8 +22,6 @@ FORMAT = 2
 """Newest version of the model file that this reads; it refuses newer ones. 2 has scales; without them 1 is written, which older ones read."""
 
 _KEY = "octrim"
-
-_RELEASES = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,32 +86,8 @@ class Model:
         write_bytes(path, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata))
 
 
-def load(path: str | Path) -> Model:
-    """Read a model file (`.safetensors`) or an official YOLOv5 v6/v7 detection checkpoint (`.pt`).
-
-    Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder, expected a file")
-        published = path.suffix == ".pt" and path.stem in VARIANTS
-        hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""
-        raise InputError(f"{path}: no such file{hint}")
-    if path.suffix == ".safetensors":
-        read = load_model_file
-    elif path.suffix in (".pt", ".pth"):
-        from octrim.network.checkpoint import load_checkpoint as read
-    else:
-        raise InputError(f"{path}: expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)")
-    try:
-        return read(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
 def load_model_file(path: Path) -> Model:
-    """Read a `.safetensors` model file. Errors do not name the file; `load` adds that."""
+    """Read a `.safetensors` model file. Errors do not name the file; `octrim.network.loading.load` adds that."""
     from safetensors import SafetensorError, safe_open
 
     instead = placeholder(path)

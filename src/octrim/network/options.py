@@ -8,7 +8,8 @@ import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.options import Weights
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octrim.network.model import load, sha256
+from octrim.network.loading import load
+from octrim.network.model import sha256
 from octrim.report import numerals
 from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_bars, recall_charts, scales_charts, story_charts, training_charts
 from octrim.report.contents import TITLES, Contents, Cut, Part, Row

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from octrim.errors import InputError
 from octrim.network.foreign import placeholder
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.targets.reference import NumpySession, PaddleSession
 from octrim.targets.session import Session
 from octrim.targets.table import DEFAULT_RUNTIME, TARGETS, live_targets, runtimes

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.training.options import Distilled
 from octrim.training.setup import Setup, begun, resumed

@@ -10,7 +10,8 @@ from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.evaluate.result_files import write_evaluation
 from octrim.evaluate.val import evaluate
-from octrim.network.model import Model, load
+from octrim.network.loading import load
+from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.pruning.fractions import parse_fraction
 from octrim.targets.opening import open_session

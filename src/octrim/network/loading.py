@@ -1,0 +1,36 @@
+"""Any file that holds a network with its weights, by its name: a model file, or a checkpoint of YOLOv5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from octrim.errors import InputError
+from octrim.network.checkpoint import load_checkpoint
+from octrim.network.layout import VARIANTS
+from octrim.network.model import Model, load_model_file
+
+_RELEASES = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
+
+
+def load(path: str | Path) -> Model:
+    """Read a model file (`.safetensors`) or an official YOLOv5 v6/v7 detection checkpoint (`.pt`).
+
+    Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, expected a file")
+        published = path.suffix == ".pt" and path.stem in VARIANTS
+        hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""
+        raise InputError(f"{path}: no such file{hint}")
+    if path.suffix == ".safetensors":
+        read = load_model_file
+    elif path.suffix in (".pt", ".pth"):
+        read = load_checkpoint
+    else:
+        raise InputError(f"{path}: expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)")
+    try:
+        return read(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
