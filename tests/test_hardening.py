@@ -306,7 +306,7 @@ class Export:
         build_engine(made(), 64, 64, progress=lambda *_: signal.raise_signal(signal.SIGINT))
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-octrim.cli.parse = lambda _: Export()
+octrim.cli.parsed = lambda _: [Export()]
 sys.exit(octrim.cli.main(["export"]))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
