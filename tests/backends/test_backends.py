@@ -144,6 +144,7 @@ def test_paddle_starts_from_the_model_and_gives_it_back() -> None:
     assert trainable == network_cost(model.network).parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", runtimes())
 def test_batches_that_do_not_fit(runtime: str) -> None:
     session = open_session(lively_model(yolov5_network("yolov5n", 3)), runtime)

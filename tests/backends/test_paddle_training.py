@@ -229,6 +229,7 @@ def test_blocks_are_reused_and_steps_may_overlap() -> None:
     np.testing.assert_allclose(total, sum(gradients["model.4.cv1.conv.weight"] for gradients in expected), rtol=1e-5, atol=1e-6 * np.abs(total).max())
 
 
+@pytest.mark.slow
 @compiled_only
 def test_parameters_may_move_between_the_passes() -> None:
     """The gradient is that at the parameters which the backward pass finds, but none that were given back to the system are read."""
@@ -304,6 +305,7 @@ def test_evaluation_and_statistics_without_gradients() -> None:
             np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_whoever_looks_inside_gets_paddles_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pictures(1, 64, 64)
     seen: list[str] = []

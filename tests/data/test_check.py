@@ -50,6 +50,7 @@ def test_crowd_regions_are_counted_apart() -> None:
     assert (facts["boxes"], facts["crowd_regions"], facts["classes"][0]["boxes"], facts["coco_sizes"]["small"]) == (1, 1, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make(tmp_path / "[red] data")
     (root / "labels" / "train" / "gone [bold].txt").write_text("")
@@ -68,6 +69,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert image is not None and image.std() > 10
 
 
+@pytest.mark.slow
 def test_a_data_set_without_boxes(tmp_path: Path) -> None:
     root = make(tmp_path)
     for path in (root / "labels" / "train").iterdir():

@@ -341,6 +341,7 @@ def hold_truth(found: Dataset) -> None:
         assert [found.names[label] for label in labels.tolist()] == ["cat", "emu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ONE_PART)
 def test_a_data_set_of_one_part(tmp_path: Path, tool: str) -> None:
     """Recognised, divided the same way every time, with the tool's names."""

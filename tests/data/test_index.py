@@ -176,6 +176,7 @@ def test_a_damaged_cache_is_ignored(tmp_path: Path, cache: Path, damage: str) ->
     assert_same(open_dataset(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_every_damaged_byte_of_the_cache_is_survived(tmp_path: Path) -> None:
     whole = open_dataset(make(tmp_path, 2))
     path = index.Index(tmp_path, "val").path

@@ -170,6 +170,7 @@ def test_an_epoch_left_early(dataset: Dataset) -> None:
         batches.epoch(0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the size of a pipe")
 def test_batches_of_thousands_do_not_wait_for_each_other(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the parent waited for room to ask for a batch, and the process for somebody to take the one before.
@@ -211,6 +212,7 @@ def test_batches_are_the_callers(dataset: Dataset) -> None:
         assert digest(found)[1:] == expected[1:]
 
 
+@pytest.mark.slow
 def test_pictures_that_are_gone(tmp_path: Path) -> None:
     dataset = trainable(tmp_path, [(64, 64)] * 12)
     for number in (3, 7):

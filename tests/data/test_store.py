@@ -126,6 +126,7 @@ def test_pictures_are_told_apart_by_more_than_their_stamps(tmp_path: Path, decod
     np.testing.assert_array_equal(backwards.read(0), images[1])
 
 
+@pytest.mark.slow
 def test_every_damaged_byte_is_noticed(dataset: Dataset, cache: Path) -> None:
     expected = everything(Store(dataset, 64, "disk"))
     path = next(cache.iterdir())

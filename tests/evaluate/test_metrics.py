@@ -129,6 +129,7 @@ def plain_ap(data: Dataset, detections: list[np.ndarray], label: int, threshold:
     return sum(max((precision for recall, precision in points if recall >= level), default=0.0) for level in RECALLS.tolist()) / 101
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 3), st.booleans())
 def test_against_a_plain_evaluator_and_the_library(seed: int, pictures: int, classes: int, crowds: bool) -> None:
     data, detections = random_case(seed, pictures, classes, crowds)

@@ -52,6 +52,7 @@ def test_scales_and_class_counts(tmp_path: Path, cfg: str, classes: int) -> None
     assert found.image_size == (1280 if cfg.endswith("6") else 640)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_unstripped_with_optimizer_and_options(tmp_path: Path, protocol: int) -> None:
     model = made()

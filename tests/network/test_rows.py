@@ -79,6 +79,7 @@ def test_costs_by_hand() -> None:
     assert cost.peak_bytes == 4 * (3 * 8 * 16 + 4 * cells)  # the picture and the first map
 
 
+@pytest.mark.slow
 @given(random_networks())
 def test_json_round_trip(network: Network) -> None:
     text = json.dumps({"table": network.to_json(), "anchors": network.anchors})

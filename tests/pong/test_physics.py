@@ -239,6 +239,7 @@ def test_nothing_passes_a_paddle_as_high_as_the_field(rules: Rules, seed: int, d
         assert not any(event.kind == "point" for event in game.step((1, -1), dt))
 
 
+@pytest.mark.slow
 @given(any_rules(), seeds, moves)
 @settings(max_examples=40)
 def test_the_first_contact_is_the_first(rules: Rules, seed: int, move: tuple[float, float]) -> None:
@@ -380,6 +381,7 @@ def test_another_seed_gives_another_game() -> None:
     assert len({game.ball.vy for game in games}) == 20 and {game.server for game in games} == {LEFT, RIGHT}
 
 
+@pytest.mark.slow
 @given(seeds, moves, st.floats(0.1, 4), st.sampled_from([1, 7]), st.booleans(), st.sampled_from([0.0, GRAVITY]), st.floats(0.2, 1))
 @settings(max_examples=40)
 def test_the_size_of_the_step_changes_nothing(

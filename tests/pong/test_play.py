@@ -99,6 +99,7 @@ def test_a_missing_pygame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         play(TWO)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
 @pytest.mark.parametrize("display", [{}, {"DISPLAY": ":4321", "SDL_VIDEODRIVER": "x11"}])
 def test_no_display(display: dict[str, str]) -> None:

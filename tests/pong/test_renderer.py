@@ -171,6 +171,7 @@ def test_numbers_are_drawn() -> None:
     np.testing.assert_array_equal(render(playing, 640, 480, without).image, render(replace(playing, score=(0, 0)), 640, 480, without).image)
 
 
+@pytest.mark.slow
 def test_objects_of_random_looks_stand_out() -> None:
     """Inside and around an object, brightness differs by more than the noise of the camera, also after everything else it does."""
     generator = np.random.default_rng(4)

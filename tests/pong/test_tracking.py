@@ -70,6 +70,7 @@ def ahead(outcome: Outcome, least: float, most: float) -> np.ndarray:
     return np.array([error for seconds, error in outcome.arrivals if least <= seconds < most])
 
 
+@pytest.mark.slow
 def test_a_ball_that_is_overlooked_and_mistaken() -> None:
     """A picture in a thirtieth of a second, a fifth of the balls missing, false ones in three of ten pictures; spin on."""
     outcome = follow(2, 0.2, 0.3, seeds=2)

@@ -72,6 +72,7 @@ def test_budgets_on_variants(name: str) -> None:
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(random_networks(), st.sampled_from(sorted(MEASURES)), st.sampled_from(["0.5", "0.8"]), st.sampled_from([1, 2, 4]))
 def test_budgets_on_random_networks(network: Network, what: str, fraction: str, align: int) -> None:

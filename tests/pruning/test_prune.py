@@ -126,6 +126,7 @@ def test_keep_one_changes_nothing() -> None:
         assert all(group.removed == 0 for group in made.groups)
 
 
+@pytest.mark.slow
 def test_an_eighth_of_l_is_an_eighth_everywhere() -> None:
     network = yolov5_network("yolov5l")
     made = plan(fresh_model("yolov5l"), "1/8", align=1)

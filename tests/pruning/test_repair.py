@@ -142,6 +142,7 @@ def pictures(count: int = 24, side: int = 64) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_recalibration_leaves_an_uncut_network_alone() -> None:
     model = lively_model(yolov5_network("yolov5n", 3))
     made = plan(model, keep=1)
@@ -262,6 +263,7 @@ def test_a_disk_without_room_for_the_maps(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list((tmp_path / "octrim").iterdir())  # the file has no name
 
 
+@pytest.mark.slow
 def test_one_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "model.safetensors"
     lively_model(yolov5_network("yolov5n", 3)).save(weights)
@@ -281,6 +283,7 @@ def test_one_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, c
     assert "none of the 3 pictures can be read" in capsys.readouterr().err and not (tmp_path / "second").exists()
 
 
+@pytest.mark.slow
 def test_repairs_are_reproducible_and_leave_their_input_alone() -> None:
     model = lively_model(yolov5_network("yolov5n", 3))
     made = plan(model, "1/2", 8)
@@ -292,6 +295,7 @@ def test_repairs_are_reproducible_and_leave_their_input_alone() -> None:
     assert [step["action"] for step in one.lineage[-2:]] == ["prune", "reconstruct"]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(random_networks())
 def test_every_repair_runs_on_every_network(network: Network) -> None:

@@ -88,6 +88,7 @@ def compare_layers(model: Model, image: np.ndarray) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["max", "histogram"])
 def test_every_layer_of_yolov5n(method: str) -> None:
     assert compare_layers(yolov5n() if method == "histogram" else int8(variant("yolov5n"), method), picture()) > 200_000
@@ -114,6 +115,7 @@ def test_every_layer_of_random_networks(network: Network) -> None:
     compare_layers(model, picture(32, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cfg", ["yolov5n", "yolov5n6"])
 def test_where_the_pairs_stand(cfg: str) -> None:
     model = yolov5n() if cfg == "yolov5n" else int8(variant(cfg))

@@ -113,6 +113,7 @@ def test_runtimes_and_endings_are_unique() -> None:
     assert next(iter(live_targets())) == runtimes()[0] == "openvino"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", live_targets())
 def test_live_runtimes_offer_what_they_say(runtime: str, model: octrim.Model, batch: np.ndarray) -> None:
     target = runnable(live_targets()[runtime])

@@ -165,6 +165,7 @@ def test_activations(trt: Any, activation: str | None) -> None:
         assert error(heads(run(build_engine(model, 32, 32, precision, 2, decode=False), batch)), expected) < tolerance
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(network=random_networks(), pad=st.sampled_from([1, 1, 4, 16]), batch=st.integers(1, 2))
 def test_random_networks(network: Network, pad: int, batch: int) -> None:
@@ -439,6 +440,7 @@ def test_dynamic_batch(trt: Any) -> None:
         np.testing.assert_allclose(found, expected[:count], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_pixels_are_floats_divided_by_255(trt: Any) -> None:
     model, batch = settled("yolov5n"), pictures(2, 64, 96)
     for precision in ("fp32", "fp16"):
@@ -455,6 +457,7 @@ def test_arrays_from_a_pickle(trt: Any) -> None:
     assert error(heads(found), logits(model, batch)) < 1e-5
 
 
+@pytest.mark.slow
 def test_timing_cache(trt: Any, tmp_path: Path) -> None:
     model, path = settled("yolov5n"), tmp_path / "kernels.cache"
     build_engine(model, 64, 64, timing_cache=path)

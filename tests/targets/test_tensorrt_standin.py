@@ -84,6 +84,7 @@ CALLS: dict[str, tuple[Callable[[Draft], Any], type[Exception], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CALLS)
 def test_a_wrong_call_is_refused_where_it_stands(fake: Installed, case: str) -> None:
     call, error, message = CALLS[case]
