@@ -17,7 +17,7 @@ import pytest
 
 from octrim.commands.pong import PongData
 from octrim.data import crew
-from octrim.data.labelfiles import yolo_labels
+from octrim.data.yolorows import yolo_labels
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.pong.dataset import PER_GAME, SPLITS, make_dataset, pictures
