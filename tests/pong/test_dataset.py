@@ -17,8 +17,8 @@ import pytest
 
 from octrim.commands.pong import PongData
 from octrim.data import crew
-from octrim.data.yolorows import yolo_labels
 from octrim.data.open import open_dataset
+from octrim.data.yolorows import yolo_labels
 from octrim.errors import InputError
 from octrim.pong.dataset import PER_GAME, SPLITS, make_dataset, pictures
 from octrim.pong.renderer import BALL, CLASSES
