@@ -35,7 +35,7 @@ from octrim.training.pictures import read_columns
 T = TypeVar("T")
 
 _TELLING = {
-    "compress": "iterations_bench",
+    "compress": "step_epochs",
     "sparsify": "strength_schedule",
     "finetune": "output_weight",
     "train": "nominal_batch",
