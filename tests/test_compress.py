@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
+from octrim.targets.c.compiler import has_compiler
+from octrim.targets.c.session import _library
 from octrim.targets.opening import open_session
 from octrim.training.checkpoint import digest_with_places
 from tests.figures import unrendered_figures
@@ -134,7 +137,15 @@ def test_numbers_of_the_summary(whole: tuple[Path, Path]) -> None:
         ("cut", "finetuned", "control"), bench[1]["network_p50_ms"]
     )
     assert times["speedup"]["original"] == 1 and times["speedup"]["control"] == bench[1]["network_speedup"]
+    if has_compiler():
+        rows = json.loads((folder / "6-bench" / "bench.json").read_text())["c"]["networks"]
+        assert [row["runtime"].partition(" ")[0] for row in rows] == ["openvino", "c", "c"] and rows[0]["network_speedup"] == 1
+        for key, name in (("latency_ms", "network_p50_ms"), ("speedup", "network_speedup")):
+            assert list(times["c"][key].values()) == [rows[place][name] for place in (1, 1, 2, 2, 2)]
+    else:
+        assert "c" not in times and "not timed in C" in (folder / "6-bench" / "log.txt").read_text()
     text = (folder / "summary.txt").read_text()
+    assert ("C, ms" in text) == has_compiler()
     assert f"{found['stages']['finetuned']['parameters']:,}" in text and "fine-tuned" in text
 
 
@@ -145,6 +156,7 @@ def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
     for stage in ("1-train", "2-sparsify", "3-prune", "4-finetune", "control"):
         assert (folder / stage / "metrics.json").is_file()
     assert {"model.onnx", "openvino", "export.json"} <= {path.name for path in (folder / "5-export").iterdir()}
+    assert (folder / "5-export" / "c" / "detector.c").is_file() == has_compiler()
     assert {"cut1", "finetune1", "cut2", "model.safetensors", "plan.json", "plan.txt", "channels.png"} <= {
         path.name for path in (folder / "3-prune").iterdir()
     }
@@ -195,6 +207,37 @@ def test_a_resume_of_a_finished_run_shows_the_table(whole: tuple[Path, Path], ca
     output = capfd.readouterr().out
     assert "Compression" in output and "next: octrim predict" in output and "epoch" not in output.replace("epochs", "")
     assert untimed(folder) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_was_not_timed_in_c_has_a_summary_without(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """As runs of version 0.1, and runs on machines without a C compiler."""
+    run = Path(shutil.copytree(whole[0], tmp_path / "run"))
+    content = json.loads((run / "6-bench" / "stage.json").read_text())
+    (run / "6-bench" / "stage.json").write_text(json.dumps({name: value for name, value in content.items() if name != "bench_c"}))
+    bench = json.loads((run / "6-bench" / "bench.json").read_text())
+    (run / "6-bench" / "bench.json").write_text(json.dumps({name: value for name, value in bench.items() if name != "c"}))
+    assert main(["compress", "--resume", str(run)]) == 0
+    assert "c" not in summary(run)["times"] and "C, ms" not in (run / "summary.txt").read_text()
+    assert "in C" not in (run / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_compiler_that_fails_leaves_c_out(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(whole[0], tmp_path / "run"))
+    for stage in ("5-export", "6-bench"):
+        (run / stage / "stage.json").unlink()
+    monkeypatch.setenv("CC", "false")
+    _library.cache_clear()
+    try:
+        assert main(["compress", "--resume", str(run)]) == 0
+    finally:
+        _library.cache_clear()
+    output = capfd.readouterr().out
+    assert "not exported to C: false: cannot compile the network's C code" in output and "not timed in C: false" in output
+    assert not (run / "5-export" / "c").exists() and "c" not in summary(run)["times"] and "c" not in summary(run)["export"]
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from octrim.pruning.plan import plan
 from octrim.report.files import read_run
 from octrim.report.page import write_report
 from octrim.stages import STAGES
+from octrim.targets.c.compiler import has_compiler
 from tests.figures import unrendered_figures
 from tests.report.chromium import FOUND, chromium
 from tests.training.conftest import draw_shapes
@@ -121,6 +122,10 @@ def test_numbers_are_those_of_the_summary(whole: tuple[Path, Path]) -> None:
     assert column(table, "epochs") == [str(row["epochs"]) for row in rows.values()]
     for found, expected in ((column(table, "latency, ms"), times["latency_ms"]), (column(table, "speed-up"), times["speedup"])):
         assert [float(text.removesuffix("×")) for text in found] == pytest.approx(list(expected.values()), rel=5e-3, abs=6e-4)
+    if has_compiler():
+        for found, expected in ((column(table, "latencyin C, ms"), times["c"]["latency_ms"]), (column(table, "speed-upin C"), times["c"]["speedup"])):
+            assert [float(text.removesuffix("×")) for text in found] == pytest.approx(list(expected.values()), rel=5e-3, abs=6e-4)
+        assert [row[0] for row in page.tables["latency"][1:]] == ["original", "fine-tuned", "original in C", "fine-tuned in C"]
     assert f"keeps {rows['finetuned']['channels']:,} of {rows['original']['channels']:,} channels" in page.text
     for name, errors in summary["export"].items():
         row = next(row for row in page.tables["export"] if row[1] == name)
@@ -261,8 +266,11 @@ def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
     page = read(copy / stage)
     assert f"OcTrim · {stage[2:]}" in page.text
     if stage == "6-bench":
-        rows = json.loads((copy / stage / "bench.json").read_text())["networks"]
-        assert [row[0] for row in page.tables["latency"][1:]] == ["1-train/best.safetensors", "4-finetune/best.safetensors"]
+        content = json.loads((copy / stage / "bench.json").read_text())
+        rows, names = content["networks"], ["1-train/best.safetensors", "4-finetune/best.safetensors"]
+        if "c" in content:
+            rows, names = [*rows, *content["c"]["networks"][1:]], [*names, *(f"{name} in C" for name in names)]
+        assert [row[0] for row in page.tables["latency"][1:]] == names
         found = [float(row[4]) for row in page.tables["latency"][1:]]
         assert found == pytest.approx([row["network_p50_ms"] for row in rows], rel=5e-3, abs=6e-4)
     else:

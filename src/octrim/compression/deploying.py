@@ -16,14 +16,16 @@ from octrim.deploy.bench_report import show_bench, write_bench
 from octrim.deploy.export import FORMATS, export
 from octrim.deploy.options import BenchOptions
 from octrim.errors import InputError
+from octrim.network.model import Model
 from octrim.runs import new_run
 from octrim.stages import FINETUNE, TRAIN
+from octrim.targets.opening import open_session
 
 _EXPORT_PICTURES = 8
 
 
 def exporting(job: Job, folder: Path) -> dict[str, Any]:
-    """ONNX and OpenVINO, compared with Paddle on validation pictures."""
+    """ONNX, OpenVINO and, where C can be compiled, C, compared with Paddle on validation pictures."""
     emptied(folder)
     model = job.network(FINETUNE)
     pictures = []
@@ -34,8 +36,11 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
             pictures.append(read_picture(path))
         except InputError as error:
             job.run.print(f"left out: {error}")
+    missing = _why_not_c(model)
+    if missing is not None:
+        job.run.print(f"not exported to C: {missing}")
     reports = {}
-    for name in FORMATS:
+    for name in (*FORMATS, "c") if missing is None else FORMATS:
         report = export(model, folder / ("model.onnx" if name == "onnx" else name), name, imgsz=model.image_size, pictures=pictures or None)
         errors = f"{report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"
         job.run.print(f"{report.path}: {report.bytes / 1e6:.2f} MB; largest difference to Paddle on {report.pictures} pictures {errors}")
@@ -46,7 +51,7 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def timing(job: Job, folder: Path) -> dict[str, Any]:
-    """The first and the last network, taking turns, in OpenVINO."""
+    """The first and the last network, taking turns, in OpenVINO; then both in C, beside the first in OpenVINO, where C can be compiled."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.bench_rounds
     options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
@@ -54,5 +59,28 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     found = compared([(name, name) for name in weights], options, drawn_scene(0), run.console)
     write_bench(found, run.path)
     show_bench(found, run)
+    result = {"bench": _times(found.rows)}
+    missing = _why_not_c(job.network(FINETUNE))
+    if missing is not None:
+        run.print(f"not timed in C: {missing}")
+        return result
+    networks = [(f"{name} in {shown}", name) for name, shown in zip((weights[0], *weights), ("OpenVINO", "C", "C"), strict=True)]
+    in_c = compared(networks, options, drawn_scene(0), run.console, ("openvino", "c", "c"))
+    write_bench(found, run.path, {"c": in_c})
+    show_bench(in_c, run)
+    return result | {"bench_c": _times(in_c.rows[1:])}
+
+
+def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """What the summary needs of a bench of the first and the last network, by their names."""
     keys = ("network_p50_ms", "total_p50_ms", "network_speedup", "total_speedup")
-    return {"bench": {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), found.rows, strict=True)}}
+    return {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), rows, strict=True)}
+
+
+def _why_not_c(model: Model) -> str | None:
+    """The reason why networks do not run in C on this machine, None where they do: the runtime is compiled, and kept for later."""
+    try:
+        open_session(model, "c")
+    except InputError as error:
+        return str(error)
+    return None

@@ -70,7 +70,7 @@ def _is_result(content: object) -> bool:
     """Whether a stage can have left this: its seconds, and of its other results those that a summary takes apart."""
     if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
         return False
-    kinds = {"row": dict, "bench": dict, "match": dict, "cuts": list}
+    kinds = {"row": dict, "bench": dict, "bench_c": dict, "match": dict, "cuts": list}
     if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
         return False
     values = content.get("row")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,22 +17,26 @@ from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, STAGES, Stage
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result."""
 
+_TIMES = {
+    "latency_ms": "network_p50_ms",
+    "latency_total_ms": "total_p50_ms",
+    "speedup": "network_speedup",
+    "speedup_total": "total_speedup",
+}
+"""Names in summary.json of what a bench calls otherwise."""
+
 
 def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict[str, Any]]) -> dict[str, Any]:
     """The content of summary.json. results: what the stages' stage.json say. All times stand under `times`, milliseconds per picture and seconds.
 
-    The first and the fine-tuned network are timed; the others have the latency of the one with the same table.
+    The first and the fine-tuned network are timed; the others have the latency of the one with the same table. Where there was a C compiler,
+    `times` has `c`: the same in C, with speed-ups over the first network in OpenVINO.
     """
     networks = [stage for stage in results if stage.network]
-    measured = results[BENCH]["bench"]
     times: dict[str, Any] = {"seconds": {stage.title: result["seconds"] for stage, result in results.items()}}
-    for name, key in (
-        ("latency_ms", "network_p50_ms"),
-        ("latency_total_ms", "total_p50_ms"),
-        ("speedup", "network_speedup"),
-        ("speedup_total", "total_speedup"),
-    ):
-        times[name] = {stage.network: measured[stage.timed_as][key] for stage in networks}
+    times |= _by_network(networks, results[BENCH]["bench"])
+    if "bench_c" in results[BENCH]:
+        times["c"] = _by_network(networks, results[BENCH]["bench_c"])
     if MATCH in results:  # which depends on the latency that was measured
         times["match"] = results[MATCH]["match"]
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
@@ -50,6 +54,11 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     }
 
 
+def _by_network(networks: Sequence[Stage], measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Latencies and speed-ups, each by network."""
+    return {name: {stage.network: measured[stage.timed_as][key] for stage in networks} for name, key in _TIMES.items()}
+
+
 def table(summary: Mapping[str, Any], size: int) -> Table:
     """For people: a row per network."""
     caption = f"{size} px; mAP on the val part, 95 % interval over resampled pictures; latency of the network, p50, batch 1, OpenVINO fp32"
@@ -58,7 +67,11 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
     for name in ("parameters", "MACs, M", "channels", "file, MB", "epochs", "mAP50", "mAP50-95", "95 % interval", "latency, ms", "speed-up"):
         result.add_column(name, justify="right")
     times = summary["times"]
-    games = times.get("match")
+    games, in_c = times.get("match"), times.get("c")
+    if in_c:
+        result.add_column("C, ms", justify="right")
+        result.add_column("speed-up", justify="right")
+        result.caption = f"{caption}\nC: the network in C (octrim export --format c), and its speed-up over the original in OpenVINO"
     if games:
         result.add_column("games won", justify="right")
     shown = {stage.network: stage.shown for stage in STAGES}
@@ -66,6 +79,8 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
         sizes = (f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f}", f"{row['channels']:,}", f"{row['file_bytes'] / 1e6:.2f}", f"{row['epochs']}")
         found = (f"{row['mAP50']:.3f}", f"{row['mAP50-95']:.3f}", "{:.3f} to {:.3f}".format(*row["interval"]))
         speed = (f"{times['latency_ms'][label]:.2f}", f"{times['speedup'][label]:.2f}x")
+        if in_c:
+            speed += (f"{in_c['latency_ms'][label]:.2f}", f"{in_c['speedup'][label]:.2f}x")
         won = []
         if games:
             won = [f"{games[label]['wins']} of {games[label]['games']}" if label in games else ""]

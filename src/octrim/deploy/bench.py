@@ -124,12 +124,19 @@ def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any
     return rows
 
 
-def compared(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, image: np.ndarray, console: Console | None = None) -> Bench:
+def compared(
+    networks: Sequence[tuple[str, str | Path | Model]],
+    options: BenchOptions,
+    image: np.ndarray,
+    console: Console | None = None,
+    runtimes: Sequence[str | None] | None = None,
+) -> Bench:
     """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); the first is the yardstick of the others.
 
-    console: where a progress bar shows. Raises InputError where there is no network, and for networks that do not run at one size and batch.
+    console: where a progress bar shows. runtimes: one for each network, in place of the one in the options. Raises InputError where there is no
+    network, and for networks that do not run at one size and batch.
     """
-    entered = _entered(networks, options)
+    entered = _entered(networks, options, [options.runtime] * len(networks) if runtimes is None else runtimes)
     rows: list[dict[str, Any]] = []
     for batch in options.batch:
         contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
@@ -138,14 +145,14 @@ def compared(networks: Sequence[tuple[str, str | Path | Model]], options: BenchO
     return Bench(_header(options, entered), rows)
 
 
-def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions) -> list[Contestant]:
+def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, runtimes: Sequence[str | None]) -> list[Contestant]:
     """The networks, opened, at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where they differ."""
     if not networks:
         raise InputError("give --weights (one or more networks) or --cfg")
     contestants: list[Contestant] = []
     size = options.imgsz
-    for name, source in networks:
-        detector = Detector(source, size, options.conf, options.iou, runtime=options.runtime, precision=options.precision, threads=options.threads)
+    for (name, source), runtime in zip(networks, runtimes, strict=True):
+        detector = Detector(source, size, options.conf, options.iou, runtime=runtime, precision=options.precision, threads=options.threads)
         if detector.info.batch is not None and any(batch != detector.info.batch for batch in options.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
         low, high = detector.info.batches or (1, max(options.batch))

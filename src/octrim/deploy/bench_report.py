@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from octrim.deploy.bench import STAGES, Bench
 from octrim.runs import Run
 
 
-def write_bench(found: Bench, folder: Path) -> None:
-    """Write `bench.json` and `bench.csv`."""
-    write_text(folder / "bench.json", json.dumps({"header": found.header, "networks": found.rows}, indent=1))
+def write_bench(found: Bench, folder: Path, more: Mapping[str, Bench] | None = None) -> None:
+    """Write `bench.json` and `bench.csv`. more: further measurements, each under its name in `bench.json`."""
+    content: dict[str, Any] = {"header": found.header, "networks": found.rows}
+    content |= {name: {"header": one.header, "networks": one.rows} for name, one in (more or {}).items()}
+    write_text(folder / "bench.json", json.dumps(content, indent=1))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, dict.fromkeys((*found.header, *found.rows[0])))
     writer.writeheader()

@@ -17,7 +17,10 @@ TITLES = {stage.network: stage.shown for stage in STAGES if stage.network}
 
 @dataclass(frozen=True)
 class Row:
-    """A network in the summary. Times are milliseconds per picture, None where nothing was timed; map: mAP50-95."""
+    """A network in the summary. Times are milliseconds per picture, None where nothing was timed; map: mAP50-95.
+
+    latency_c, speedup_c: in C; every speed-up is over the original in OpenVINO.
+    """
 
     key: str
     parameters: int
@@ -30,6 +33,8 @@ class Row:
     epochs: int | None
     latency: float | None = None
     speedup: float | None = None
+    latency_c: float | None = None
+    speedup_c: float | None = None
 
     @property
     def title(self) -> str:
@@ -103,8 +108,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Bench:
+    """bench.json. c: of a compression, the original in OpenVINO and both networks in C, where they were timed."""
+
     machine: str
     timings: tuple[Timing, ...]
+    c: Bench | None = None
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ def _pair(convert: Callable[[Any], T], value: Any) -> tuple[T, T]:
 
 
 def _row(key: str, row: Any, times: Any) -> Row:
+    in_c = times.get("c", {})
     return Row(
         key,
         parameters=_whole(row["parameters"]),
@@ -158,6 +159,8 @@ def _row(key: str, row: Any, times: Any) -> Row:
         epochs=_optional(_whole, row["epochs"]),
         latency=_optional(_number, times.get("latency_ms", {}).get(key)),
         speedup=_optional(_number, times.get("speedup", {}).get(key)),
+        latency_c=_optional(_number, in_c.get("latency_ms", {}).get(key)),
+        speedup_c=_optional(_number, in_c.get("speedup", {}).get(key)),
     )
 
 
@@ -253,7 +256,7 @@ def _bench(content: Any) -> Bench:
         execution = row.get("execution")
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
-    return Bench(machine, tuple(timings))
+    return Bench(machine, tuple(timings), _optional(_bench, content.get("c")))
 
 
 def _exports(content: Any) -> tuple[Parity, ...]:

@@ -51,6 +51,7 @@ def page(run: Contents) -> dict[str, Any]:
         "lead": _lead(run),
         "tiles": _tiles(run, main, cut),
         "rows": _table(run),
+        "in_c": any(row.latency_c is not None for row in run.rows),
         "machine": next((part.bench.machine for part in run.parts if part.bench is not None), None),
         "cut": cut,
         "cuts": run.cuts,
@@ -141,6 +142,9 @@ def _compared(before: Row, after: Row) -> list[Tile]:
     if before.latency is not None and after.latency is not None:
         faster = f"{numerals.times(after.speedup)} as fast" if after.speedup else ""
         tiles.append(Tile("Latency", numerals.milliseconds(after.latency), "ms", numerals.milliseconds(before.latency), faster))
+    if before.latency_c is not None and after.latency_c is not None:
+        faster = f"{numerals.times(after.speedup_c)} as fast as the original in OpenVINO" if after.speedup_c else ""
+        tiles.append(Tile("Latency in C", numerals.milliseconds(after.latency_c), "ms", numerals.milliseconds(before.latency_c), faster))
     for label, one, two in (("mAP50-95", before.map, after.map), ("mAP50", before.map50, after.map50)):
         tiles.append(Tile(label, numerals.score(two), "", numerals.score(one), numerals.change(two - one)))
     return tiles
@@ -229,10 +233,14 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
     for timing in bench.timings:
         batches.setdefault(timing.batch, []).append(timing)
     titles = [TITLES["original"], TITLES["finetuned"]] if run.command == "compress" and len(bench.timings) == 2 else None
-    return {
-        batch: latency_bars([(_KEYS[place % len(_KEYS)], titles[place] if titles else one.name, one) for place, one in enumerate(timings)])
+    bars = {
+        batch: [(_KEYS[place % len(_KEYS)], titles[place] if titles else one.name, one) for place, one in enumerate(timings)]
         for batch, timings in batches.items()
     }
+    if bench.c is not None and len(bench.c.timings) == 3:  # the first is the original in OpenVINO once more
+        for key, one in zip(("original", "finetuned"), bench.c.timings[1:], strict=True):
+            bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if titles else one.name, one))
+    return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
 
 def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[Step]]]:
