@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from octrim.data.scenes import drawn_scene
+from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
@@ -69,6 +70,19 @@ def test_the_files(folder: Path, large: tuple[Model, Path]) -> None:
     assert max(map(len, (folder / "README.md").read_text().splitlines())) < 400
     assert "/* model.0: stem 6x6, 3 -> 8, stride 2, silu */" in source
     assert "weights.bin` |" not in (folder / "README.md").read_text() and "weights.bin` |" in (large[1] / "README.md").read_text()
+
+
+def test_a_detector_finds_the_same_boxes_in_every_way_of_running(small: Model, folder: Path) -> None:
+    """From Python: the model in C and the exported folder, beside NumPy."""
+    scene = drawn_scene(3)
+    ways: list[tuple[Model | Path, str | None]] = [(small, "numpy"), (small, "c"), (folder, None)]
+    found = [Detector(weights, (64, 96), conf=0.01, runtime=runtime).predict(scene)[0] for weights, runtime in ways]
+    expected = found[0]
+    assert len(expected) > 0
+    for one in found[1:]:
+        assert one.class_id.tolist() == expected.class_id.tolist()
+        np.testing.assert_allclose(one.confidence, expected.confidence, rtol=0, atol=2e-4)
+        np.testing.assert_allclose(one.xyxy, expected.xyxy, rtol=0, atol=0.1)
 
 
 def test_two_exports_are_the_same_bytes(small: Model, folder: Path, tmp_path: Path) -> None:
