@@ -81,6 +81,8 @@ NOTED = [
     ("train", "--upload_dataset", "--tensorboard"),
     ("train", "--bbox_interval 3", "--tensorboard"),
     ("train", "--artifact_alias latest", "--tensorboard"),
+    ("train", "--log-imgs 16", "--tensorboard"),
+    ("train", "--log-artifacts", "--tensorboard"),
     ("train", "--ndjson-console", "results.csv"),
     ("train", "--ndjson-file", "results.csv"),
     ("val", "--save-json", "always"),
@@ -99,6 +101,7 @@ NOTED = [
     ("export", "--optimize", "folded always"),
     ("export", "--per-tensor", "scale per channel"),
     ("export", "--verbose", "log.txt"),
+    ("export", "--grid", "in the graph always"),
 ]
 
 # command, arguments, and what the one line says
@@ -119,6 +122,8 @@ REFUSED = [
     ("train", "--evolve_population x", "--hyp takes a file"),
     ("train", "--resume_evolve x", "--hyp takes a file"),
     ("train", "--bucket gs://x", "nothing is uploaded"),
+    ("train", "--logdir runs/", "--project and --name"),
+    ("val", "--merge", "not merged"),
     ("val", "--task speed", "octrim bench"),
     ("val", "--task study", "octrim bench"),
     ("val", "--task predict", "expected train, val, test"),
@@ -133,6 +138,7 @@ REFUSED = [
     ("detect", "--device 0", "only cpu is supported"),
     ("detect", "--augment", "at test time"),
     ("detect", "--visualize", "octrim info"),
+    ("detect", "--output inference/output", "--project and --name"),
     ("detect", "--save-csv", "--save-json"),
     ("detect", "--save-format 1", "corners in pixels"),
     ("export", "--include torchscript onnx", "does not use PyTorch"),
@@ -150,6 +156,7 @@ REFUSED = [
     ("export", "--iou-thres 0.45", "octrim predict does it"),
     ("export", "--keras", "onnx2tf"),
     ("export", "--mlmodel", "on a Mac"),
+    ("export", "--train", "octrim train"),
     ("bench", "--device 0", "only cpu is supported"),
     ("bench", "--data coco128.yaml", "octrim val"),
     ("bench", "--test", "compares every file"),

@@ -480,6 +480,14 @@ def test_what_is_missing_of_every_format(tmp_path: Path) -> None:
     [
         ("annotations.xml", "<annotations><version>1.1</version><image id='0'/></annotations>", "CVAT's own XML: export it"),
         ("project-1.json", '[{"id": 1, "annotations": [{"result": []}], "data": {"image": "a.jpg"}}]', "Label Studio's own JSON: export it"),
+        ("min.json", '[{"image": "a.jpg", "label": [{"x": 1, "rectanglelabels": ["cat"]}]}]', "Label Studio's own JSON: export it"),
+        ("a.json", '[{"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {"x": 1}}]}]', "CreateML's JSON: export it"),
+        ("via.json", '{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}', "VIA's own JSON: export it"),
+        ("via.csv", "#filename,region_shape_attributes\n", "VIA's table: export it"),
+        ("labels.json", '{"labels": {"a": [{"label": 0, "bounding_box": [0, 0, 1, 1]}]}}', "JSON of FiftyOne's or Datumaro's own: export it"),
+        ("train/_annotations.csv", "a.jpg,1,2,3,4,cat\n", "a table of boxes"),
+        ("train/_annotations.txt", "a.jpg 1,2,3,4,0\n", "a table of boxes"),
+        ("train/_classes.csv", "filename, cat\na.jpg, 1\n", "has no boxes"),
         ("cats.zip", "PK", "an archive: unpack it"),
     ],
 )
@@ -562,6 +570,91 @@ def test_voc_in_gbk_that_does_not_say_so(tmp_path: Path) -> None:
     for declared in ("", '<?xml version="1.0"?>', '<?xml version="1.0" encoding="UTF-8"?>'):
         text(tmp_path / "a.xml", xml(BOXES[:1], ["红绿灯"], declared=declared).encode("gbk"))
         assert open_dataset(tmp_path, "val").names == ("红绿灯",)
+
+
+@pytest.mark.parametrize("name", ["Käfer rot", "grün", "señal", "piéton à vélo"])
+def test_voc_and_names_in_latin_that_do_not_say_so(tmp_path: Path, name: str) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "a.xml", xml(BOXES[:1], [name]).encode("latin-1"))
+    assert open_dataset(tmp_path, "val").names == (name,)
+    text(tmp_path / "classes.txt", f"dog\n{name}\n".encode("latin-1"))
+    assert open_dataset(tmp_path, "val").names == ("dog", name)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "<!DOCTYPE annotation>",
+        '<?xml version="1.0"?>\n<!DOCTYPE annotation SYSTEM "voc.dtd">\n',
+        '<!DOCTYPE annotation PUBLIC "-//V//D" "http://x/y">',
+    ],
+)
+def test_voc_with_a_document_type_that_declares_nothing(tmp_path: Path, declared: str) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "a.xml", xml(declared=declared))
+    assert open_dataset(tmp_path, "val").names == ("cat", "emu")
+
+
+@pytest.mark.parametrize("declared", ['<!DOCTYPE a [<!ENTITY x "y">]>', "<!DOCTYPE a>" * 2, '<!DOCTYPE a SYSTEM "b" [<!ATTLIST a b CDATA "c">]>'])
+def test_voc_with_a_document_type_that_declares_is_refused(tmp_path: Path, declared: str) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "a.xml", xml(declared=declared))
+    with pytest.raises(InputError, match="damaged or declares entities"):
+        open_dataset(tmp_path, "val")
+
+
+def test_names_of_cvats_labelmap(tmp_path: Path) -> None:
+    """All labels of the task in its order, also those that no picture has; the background is no class."""
+    cvat_voc(tmp_path)
+    text(tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:::\nemu:1,2,3::\ncat:128,0,0:head,foot:\ndog:::\n")
+    found = open_dataset(tmp_path, "train")
+    assert found.names == ("emu", "cat", "dog")
+    assert found.labels[:2].tolist() == [1, 0]
+    text(tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nemu:1,2,3::\n")
+    assert open_dataset(tmp_path, "val").names == ("emu", "cat")
+
+
+def test_voc_of_fiftyone(tmp_path: Path) -> None:
+    photo(tmp_path / "data" / "a.jpg")
+    text(tmp_path / "labels" / "a.xml", xml())
+    assert (open_dataset(tmp_path, "val").names, len(open_dataset(tmp_path, "val").boxes)) == (("cat", "emu"), 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+def test_coco_in_other_encodings_is_recognised_in_a_folder(tmp_path: Path, encoding: str) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "all.json", coco(["a.jpg"]).encode(encoding))
+    assert len(open_dataset(tmp_path, "val").boxes) == 2
+
+
+def test_paths_escaped_as_in_an_address(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a b.jpg")
+    text(tmp_path / "result.json", coco(["images/a%20b.jpg"]))
+    assert len(open_dataset(tmp_path, "val").boxes) == 2
+
+
+def test_a_number_of_classes_without_names_is_not_the_networks(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt", rows())
+    yaml = text(tmp_path / "data.yaml", "val: images\nnc: 3\n")
+    found = open_labelled(str(yaml), "val", ["person", "bicycle", "car", "bus"])
+    assert found.names == ("class0", "class1", "class2")
+    assert not any("number alone" in note for note in found.notes)
+    assert open_labelled(str(yaml), "val", ["person", "bicycle", "car"]).names == ("person", "bicycle", "car")
+
+
+def test_windows_paths_in_double_quotes(tmp_path: Path) -> None:
+    r"""YAML takes the \n of "D:\new" for a line's end, and refuses \d."""
+    photo(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt", rows())
+    yaml = text(tmp_path / "data.yaml", 'path: "D:\\\\new"\nval: "D:\\new\\data\\images"\nnames: ["a\\tb", dog, emu]\n')
+    found = open_dataset(yaml, "val")
+    assert (found.names, len(found.boxes)) == (("a\tb", "dog", "emu"), 2)
+
+
+def test_damaged_yaml_is_told_by_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data.yaml: not readable as YAML: line 2: found character .* that cannot start any token$"):
+        open_dataset(text(tmp_path / "data.yaml", "val: images\nnames:\t[a]\n"), "val")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk", "utf-16", "utf-16-le"])

@@ -389,6 +389,10 @@ def test_errors_do_not_need_the_file_name_twice(tmp_path: Path) -> None:
     assert str(caught.value).count("a.pt") == 1
     with pytest.raises(InputError, match=r"b\.pt: no such file$"):
         load(tmp_path / "b.pt")
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "best.safetensors").touch()
+    with pytest.raises(InputError, match=r"weights/best\.pt: no such file; OcTrim's own is .*/exp/best\.safetensors$"):
+        load(tmp_path / "exp" / "weights" / "best.pt")
     with pytest.raises(InputError, match=r"yolov5s\.pt: no such file; OcTrim downloads nothing: https.*yolov5s.pt .*, or --cfg yolov5s for fresh"):
         load(tmp_path / "yolov5s.pt")
     with pytest.raises(InputError, match="is a folder"):

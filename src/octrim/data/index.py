@@ -23,7 +23,7 @@ from octrim.data.labelfiles import MOST_BYTES, MOST_WITH_PICTURE, READ, file_dig
 from octrim.machine import cache_folder
 from octrim.progress import progress_bar
 
-VERSION = 3  # of the format, and of what the facts mean: raise it when reading changes
+VERSION = 4  # of the format, and of what the facts mean: raise it when reading changes
 
 
 class Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -81,8 +82,10 @@ def open_labelled(
     dataset = open_dataset(data, split, val_share=val_share, keep_difficult=keep_difficult)
     if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
         unnamed = len(dataset.names)
-        dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
-        dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
+        # A data set that says how many classes it has refuses another number of names: those are of other things.
+        with contextlib.suppress(InputError):
+            dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
+            dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
     if dataset.crowd.all():
         raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{_why(dataset)}")
     return dataset

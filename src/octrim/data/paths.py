@@ -59,6 +59,8 @@ def spellings(written: str) -> list[str]:
         if "?d=" in plain:  # Label Studio's local files
             found += parse_qs(plain.partition("?")[2]).get("d", [])
         found.append(plain)
+        if "%" in plain:  # escaped as in an address
+            found.append(unquote(plain))
     return [one for one in dict.fromkeys(found) if one and "\0" not in one]
 
 

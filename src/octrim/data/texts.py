@@ -9,6 +9,8 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (code
 _MARKS += ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # after UTF-32, whose mark begins like UTF-16's
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["'][^>]*\?>""")
+# Latin letters with accents stand between plain ones, Chinese characters of GB2312 are two such bytes: what has no two together is Latin.
+_LONE_LETTERS = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xff](?![\x80-\xff]))*")
 _HEADER = re.compile(r"^\s*<\?xml[^>]*\?>")
 # Every superset is read in the place of what files declare: a "gb2312" of Windows holds characters that only GB18030 has.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-1": "cp1252"}
@@ -36,7 +38,7 @@ def mark_of(data: bytes) -> str | None:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file that declares no encoding: by its mark, as UTF-8, or as GB18030, which GBK and GB2312 are parts of.
+    """The text of a file that declares no encoding: by its mark, as UTF-8, as GB18030, which GBK and GB2312 are parts of, or as Windows' Latin.
 
     Raises UnicodeDecodeError where it is none of them.
     """
@@ -46,7 +48,7 @@ def decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("gb18030")
+        return data.decode("cp1252" if _LONE_LETTERS.fullmatch(data) else "gb18030")
 
 
 def decoded_paths(data: bytes) -> str:

@@ -21,7 +21,8 @@ class Named:
     """Pictures and label files of a part. stems: what the format calls the pictures. present: label files of all parts, which name the classes.
 
     names: of the classes where a file lists them. strays: label files without a picture. task: which reader; first: number of the first
-    pixel, 1 in VOC's boxes, whose last pixel is inside. damaged: the report's words for a file that cannot be read.
+    pixel, 1 in VOC's boxes, whose last pixel is inside. damaged: the report's words for a file that cannot be read. more_names: whether classes
+    that `names` lacks, but annotations have, come behind them.
     """
 
     pictures: list[str]
@@ -34,6 +35,7 @@ class Named:
     first: int = 1
     damaged: str = "annotation file is damaged or declares entities, picture left out"
     notes: tuple[str, ...] = ()
+    more_names: bool = False
 
 
 def read_named(root: Path, part: Named, split: str, names: Sequence[str], index: Index, keep_difficult: bool = False) -> Dataset:
@@ -41,13 +43,13 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
     own = part.labels
     names = part.names or tuple(names)
     # Sorted names are the same for every part only if every annotation has been seen.
-    files = own if names else list(dict.fromkeys([*own, *part.present]))
+    files = own if names and not part.more_names else list(dict.fromkeys([*own, *part.present]))
     facts, table = index.facts(part.pictures, files, part.task)
     words = words_of(table["words"])
     notes = list(part.notes)
-    if not names:
+    if part.more_names or not names:
         used = np.unique(table["rows"][:, 0].astype(np.int64)).tolist()
-        names = tuple(sorted(words[number] for number in used)) or ("object",)
+        names = (*names, *sorted({words[number] for number in used} - set(names))) or ("object",)
         notes += _alike(names)
     table = taken(table, np.arange(len(own)))
     report = Report()

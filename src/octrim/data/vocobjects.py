@@ -13,6 +13,8 @@ from octrim.data.shapes import polygon_box
 from octrim.data.texts import decoded_xml
 from octrim.data.values import flag, number
 
+# A document type that declares nothing itself, as `<!DOCTYPE annotation>` or `<!DOCTYPE annotation SYSTEM "voc.dtd">`, which is not opened.
+_DOCTYPE = re.compile(rb"""\A([^<]{0,9}(?:<\?xml[^>]{0,200}>)?\s{0,99})<!DOCTYPE\s+\w[^<>\[\]]{0,500}>""")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -38,6 +40,7 @@ def xml_root(data: bytes) -> Element | None:
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
+    data = _DOCTYPE.sub(rb"\1", data, count=1)
     try:
         return fromstring(data, forbid_dtd=True)  # which also gives elements attributes by the thousand
     except DefusedXmlException:

@@ -21,6 +21,9 @@ def load(path: str | Path) -> Model:
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path}: is a folder, expected a file")
+        trained = path.parent.parent / f"{path.stem}.safetensors"  # where YOLOv5 has RUN/weights/best.pt
+        if path.parent.name == "weights" and trained.is_file():
+            raise InputError(f"{path}: no such file; OcTrim's own is {trained}")
         published = path.suffix == ".pt" and path.stem in VARIANTS
         hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""
         raise InputError(f"{path}: no such file{hint}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from octrim.data.coco import read_coco
 from octrim.data.dataset import Dataset
 from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, fits, head
+from octrim.data.texts import mark_of
 
 
 class CocoFiles(Format):
@@ -48,4 +49,6 @@ def _is_annotation(path: Path) -> bool:
     if path.name == "notes.json":  # of Label Studio's YOLO export: categories, and no more
         return False
     text = head(path, 1 << 20)
+    if mark_of(text) not in (None, "utf-8-sig"):
+        text = text.decode(mark_of(text) or "utf-8", "replace").encode()
     return re.search(rb'"(images|annotations|categories)"\s*:', text) is not None and not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")

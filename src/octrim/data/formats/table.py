@@ -11,6 +11,7 @@ from octrim.data.formats.place import Format, Found, Place, head
 from octrim.data.formats.voc import PairLists, VocBeside, VocDevkit, VocFolders, VocLists
 from octrim.data.formats.yaml import DataYaml
 from octrim.data.formats.yolo import Darknet, YoloBeside, YoloFolders, YoloLists
+from octrim.data.pictures import is_picture
 from octrim.errors import InputError
 
 FORMATS: tuple[Format, ...] = (
@@ -32,8 +33,17 @@ FORMATS: tuple[Format, ...] = (
 _DEEPEST = 3  # folders with nothing but a folder in them, as archives unpack
 _UNREAD = (
     (r"annotations\.xml", rb"<annotations[\s>]", "CVAT's own XML: export it from CVAT as COCO, YOLO or Pascal VOC"),
-    (r".*\.json", rb'^\s*\[\s*\{[^\0]{0,4000}"(annotations|data|completions)"\s*:', "Label Studio's own JSON: export it from there as YOLO or COCO"),
-    (r".*createml\.json", rb'"annotations?"\s*:', "CreateML's JSON: export it as COCO or YOLO"),
+    (r".*\.json", rb'^\s*\[\s*\{[^\0]{0,4000}"coordinates"\s*:\s*\{', "CreateML's JSON: export it as COCO or YOLO"),
+    (
+        r".*\.json",
+        rb'^\s*\[\s*\{[^\0]{0,4000}"(annotations|data|completions|rectanglelabels)"\s*:',
+        "Label Studio's own JSON: export it as YOLO or COCO",
+    ),
+    (r".*\.json", rb'"shape_attributes"\s*:', "VIA's own JSON: export it from there as COCO"),
+    (r".*\.csv", rb"region_shape_attributes", "VIA's table: export it from there as COCO"),
+    (r".*\.json", rb'^\s*\{[^\0]{0,4000}"(bounding_box|items)"\s*:', "JSON of FiftyOne's or Datumaro's own: export it as COCO or YOLO"),
+    (r"_annotations\.txt", rb"", "a table of boxes (YOLOv4 PyTorch, Keras): export it as COCO or YOLO"),
+    (r"_classes\.csv", rb"", "a table of classes of whole pictures: it has no boxes"),
     (r".*\.tfrecord.*", rb"", "TFRecord: export it as COCO or YOLO"),
     (r".*annotations\.csv", rb"", "a table of boxes (CSV): export it as COCO or YOLO"),
     (r".*\.(zip|tar|tar\.gz|tgz|rar|7z)", rb"", "an archive: unpack it"),
@@ -75,10 +85,12 @@ def recognise(root: Path) -> tuple[Format, Found, Path]:
 
 
 def _unread(place: Place) -> list[str]:
-    """What files of this folder say of formats that are not read."""
+    """What files of this folder, or of the splits in it, say of formats that are not read."""
     found = []
-    for name in place.files[:100]:
-        for pattern, content, hint in _UNREAD:
-            if re.fullmatch(pattern, name, re.IGNORECASE) and re.search(content, head(place.root / name, 1 << 13)):
-                found.append(f"{name} is {hint}")
+    for folder in (place, *place.splits.values()):
+        # Pictures would hide the few files beside them.
+        for name in [name for name in folder.files if not is_picture(name)][:100]:
+            for pattern, content, hint in _UNREAD:
+                if re.fullmatch(pattern, name, re.IGNORECASE) and re.search(content, head(folder.root / name, 1 << 13)):
+                    found.append(f"{name} is {hint}")
     return found

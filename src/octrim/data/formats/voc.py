@@ -10,13 +10,14 @@ from pathlib import Path
 
 from octrim.data.dataset import Dataset
 from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, children, fits, head, names_in, names_note
-from octrim.data.labelfiles import read_lines
+from octrim.data.labelfiles import read_bytes, read_lines
 from octrim.data.paths import Locator, child, exists, walk_files
 from octrim.data.pictures import SUFFIXES, is_picture
+from octrim.data.texts import decoded
 from octrim.data.voc import Named, read_named, stem_of
 from octrim.errors import InputError
 
-_PICTURE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "PNGImages")
+_PICTURE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "PNGImages", "data")
 _ANNOTATION_FOLDERS = ("Annotations", "Annotation", "xml", "xmls", "labels", "label")
 
 
@@ -78,7 +79,21 @@ def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
         labels = [by_name.get(stem, label) for stem, label in zip(stems, labels, strict=True)]
         present, strays = files, [path for name, path in by_name.items() if name not in by_stem]
     names, source = names_in([root])
-    return Named(pictures, labels, list(stems), present, names, strays, notes=names_note(source))
+    mapped, labelmap = ((), None) if names else _label_map(root)
+    notes = names_note(source or labelmap)
+    return Named(pictures, labels, list(stems), present, names or mapped, strays, notes=notes, more_names=bool(mapped))
+
+
+def _label_map(root: Path) -> tuple[tuple[str, ...], Path | None]:
+    """The names in CVAT's labelmap.txt, lines `label:color:parts:actions`, and the file. The background is none: no box has it."""
+    path = child(root, "labelmap.txt")
+    try:
+        lines = decoded(read_bytes(str(path), 2**20)).splitlines()
+    except (OSError, UnicodeDecodeError):
+        return (), None
+    labels = [line.partition(":")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+    names = tuple(dict.fromkeys(label for label in labels if label not in ("", "background") and "\0" not in label))
+    return (names, path) if names else ((), None)
 
 
 def _stems(root: Path, path: Path) -> list[str]:

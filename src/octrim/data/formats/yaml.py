@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -69,12 +70,24 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if len(data) > _MOST_YAML:
         raise InputError(f"{path}: more than {_MOST_YAML} bytes; no data.yaml needs that")
     try:
-        document = yaml.load(decoded(data), yaml.BaseLoader)  # makes nothing but text, lists and mappings
+        document = _mapping(decoded(data))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # OverflowError: "\\UFFFFFFFF"
-        raise InputError(f"{path}: not readable as YAML: {shown(str(error))}") from None
+        raise InputError(f"{path}: not readable as YAML: {_reason(error)}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected a mapping with train, val and names, found {shown(document)}")
     return document
+
+
+def _mapping(text: str) -> Any:
+    """What a text in YAML holds; Windows' paths in double quotes, in which YAML takes a backslash for an escape, are paths."""
+    written = re.sub(r'"[A-Za-z]:\\[^"\n]*"', lambda found: re.sub(r"\\+", r"\\\\", found[0]), text)
+    return yaml.load(written, yaml.BaseLoader)  # makes nothing but text, lists and mappings
+
+
+def _reason(error: Exception) -> str:
+    """Line and fault of a text that is no YAML."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return shown(str(error)) if mark is None or not problem else f"line {mark.line + 1}: {shown(problem)[1:-1]}"
 
 
 def list_yaml(path: Path, document: dict[str, Any], split: str, key: str) -> Listing:
