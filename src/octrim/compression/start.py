@@ -180,7 +180,7 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
         if not all(isinstance(text, str) for text in (*inputs, *inputs.values())):
             raise TypeError
         return preset, inputs
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path}: damaged; start a new run") from None
 
 
