@@ -442,6 +442,32 @@ def test_a_single_folder_with_the_name_of_a_split_stands_for_all_unless_a_share_
     assert [len(open_dataset(tmp_path, split, val_share=0.3)) for split in ("train", "val")] == [4, 2]
 
 
+@pytest.mark.parametrize("homes", [("outer/inner",), ("outer/camera1", "outer/camera2"), ("camera1", "camera2")])
+def test_splits_below_a_folder_around_them_stay_apart(tmp_path: Path, homes: tuple[str, ...]) -> None:
+    """An archive unpacked into a folder of its own; a folder for each camera, with the splits in it."""
+    for place, home in enumerate(homes):
+        for split, count in (("train", 4), ("val", 2)):
+            for number in range(count):
+                photo(tmp_path / home / "images" / split / f"{number}.jpg", 100 * place + 10 * count + number)
+                text(tmp_path / home / "labels" / split / f"{number}.txt", rows())
+    text(tmp_path / homes[0] / "classes.txt", "cat\ndog\nemu\n")
+    for split, count in (("train", 4), ("val", 2)):
+        found = open_dataset(tmp_path, split)
+        assert (len(found), len(found.boxes), found.names) == (len(homes) * count, 2 * len(homes) * count, NAMES)
+        assert all(f"/{split}/" in path for path in found.paths)
+
+
+@pytest.mark.parametrize(("pictures", "annotations"), [("JPEGImages", "Annotations"), ("images", "annotations"), ("data", "labels")])
+def test_voc_in_folders_of_a_split(tmp_path: Path, pictures: str, annotations: str) -> None:
+    for split, boxes in (("train", BOXES), ("val", BOXES[1:])):
+        photo(tmp_path / split / pictures / "a.jpg")
+        text(tmp_path / split / annotations / "a.xml", xml(boxes))
+    assert [(len(open_dataset(tmp_path, split).boxes), open_dataset(tmp_path, split).names) for split in ("train", "val")] == [
+        (2, ("cat", "emu")),
+        (1, ("cat", "emu")),
+    ]
+
+
 def test_names_by_number_are_said_aloud(tmp_path: Path) -> None:
     labelimg_yolo(tmp_path)
     assert not any("number alone" in note for note in open_labelled(str(tmp_path), "train", ["person", "bicycle", "car", "bus"]).notes)
@@ -567,7 +593,7 @@ def test_voc_in_every_encoding(tmp_path: Path, encoding: str) -> None:
 
 def test_voc_in_gbk_that_does_not_say_so(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
-    for declared in ("", '<?xml version="1.0"?>', '<?xml version="1.0" encoding="UTF-8"?>'):
+    for declared in ("", '<?xml version="1.0"?>', '<?xml version="1.0" encoding="UTF-8"?>', '<?xml version="1.0" encoding="ANSI"?>'):
         text(tmp_path / "a.xml", xml(BOXES[:1], ["红绿灯"], declared=declared).encode("gbk"))
         assert open_dataset(tmp_path, "val").names == ("红绿灯",)
 

@@ -14,6 +14,7 @@ _LONE_LETTERS = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xff](?![\x80-\xff]))*")
 _HEADER = re.compile(r"^\s*<\?xml[^>]*\?>")
 # Every superset is read in the place of what files declare: a "gb2312" of Windows holds characters that only GB18030 has.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-1": "cp1252"}
+_NO_ENCODINGS = (b"ansi", b"unicode", b"mbcs")  # what Windows' editors call the encoding of the machine
 _ALLOWED = {
     *("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "ascii", "gb2312", "gbk", "gb18030", "hz", "big5", "big5hkscs", "cp950"),
     *("shift_jis", "cp932", "shift_jisx0213", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "iso2022_kr", "johab", "koi8-r", "koi8-u", "tis-620"),
@@ -78,7 +79,7 @@ def decoded_xml(data: bytes) -> str:
     Raises UnicodeDecodeError for bytes that do not fit, and LookupError for an encoding that no labelling tool writes.
     """
     found = _DECLARED.match(data)
-    if found is None or mark_of(data) is not None:
+    if found is None or mark_of(data) is not None or found[1].lower() in _NO_ENCODINGS:
         text = decoded(data)
     else:
         encoding = codecs.lookup(found[1].decode("ascii")).name

@@ -151,6 +151,14 @@ class VocFolders(Format):
     def find(self, place: Place) -> Found | Missed:
         annotations, pictures = _annotations(place.root), _picture_folder(place.root)
         if not annotations.is_dir() or not pictures.is_dir():
+            splits = {split: folder.root for split, folder in place.splits.items() if _in_folders(folder.root)}
+            if splits:
+                present = [path for folder in splits.values() for path in walk_files(str(_annotations(folder)), _is_xml)]
+                readers = {
+                    split: partial(_read_beside, place.root, _picture_folder(folder), _annotations(folder), present)
+                    for split, folder in splits.items()
+                }
+                return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
             return Missed("no Annotations/ beside JPEGImages/ or images/", annotations.is_dir())
         below = {folder.name: folder for folder in children(annotations) if any(fits(folder.name, split) for split in SPLITS)}
         if not any(_is_voc(path) for folder in (annotations, *below.values()) for path in Place(folder).having(".xml")[:5]):
@@ -160,6 +168,11 @@ class VocFolders(Format):
             parts = {split: partial(_read_beside, place.root, child(pictures, split), folder, present) for split, folder in below.items()}
             return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
         return Found({"": partial(_read_folders, place.root)}, f"{place.root}: no part {{split}}")
+
+
+def _in_folders(root: Path) -> bool:
+    """Whether a split's folder has annotations and pictures in a folder each: train/Annotations/ and train/JPEGImages/."""
+    return _picture_folder(root).is_dir() and any(_is_voc(path) for path in Place(_annotations(root)).having(".xml")[:5])
 
 
 def _read_folders(root: Path, request: Request) -> Dataset:

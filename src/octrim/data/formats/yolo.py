@@ -30,7 +30,7 @@ from octrim.data.formats.place import (
 )
 from octrim.data.formats.yaml import pictures_in_list
 from octrim.data.labelfiles import read_bytes
-from octrim.data.paths import find_place
+from octrim.data.paths import child, find_place
 from octrim.data.pictures import SUFFIXES
 from octrim.data.texts import decoded
 from octrim.data.values import name, whole
@@ -74,22 +74,36 @@ class YoloFolders(Format):
                 return Missed("labels/ holds no text files, but annotations of COCO", near=True)
             if any(_holds(folder, ".xml", ".json") for folder in labels):
                 return Missed("labels/ holds no text files", near=True)
-        around = [place.root, *labels, *(folder.parent for folder in folders.values()), *folders.values()]
-        parts = {split: partial(_read_folder, place.root, (folder,), around) for split, folder in folders.items()}
-        named = any(fits(split, known) for split in folders for known in SPLITS)
+        every = [folder for several in folders.values() for folder in several]
+        around = [place.root, *labels, *(folder.parent for folder in [*labels, *every]), *every]
+        parts = {split: partial(_read_folder, place.root, several, around) for split, several in folders.items()}
+        named = any(map(_of_split, folders))
         if len(folders) > 1 and not named:  # folders of takes, cameras, days: one part
-            parts = {"images": partial(_read_folder, place.root, tuple(folders.values()), around)}
+            parts = {"images": partial(_read_folder, place.root, tuple(every), around)}
         return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}", serves_all=named)
 
 
-def _picture_folders(place: Place) -> dict[str, Path]:
-    """Folders by the name that may tell the split: images/train2017, train/images, or images alone."""
+def _picture_folders(place: Place) -> dict[str, tuple[Path, ...]]:
+    """Folders by the name that may tell the split: images/train2017, train/images, camera1/images/train, or images alone."""
     images = place.child("images")
-    below = {folder.name: folder for folder in children(images)}
-    if below and not any(fits(name, split) for name in below for split in SPLITS) and Place(images).pictures:
-        return {"images": images}  # whose folders hold more of the same
-    own = below or ({"images": images} if images.is_dir() else {})
-    return own or {folder.name: inner for folder in place.folders if (inner := Place(folder).child("images")).is_dir()}
+    below = {folder.name: (folder,) for folder in children(images)}
+    if below and not any(map(_of_split, below)) and Place(images).pictures:
+        return {"images": (images,)}  # whose folders hold more of the same
+    if images.is_dir():
+        return below or {"images": (images,)}
+    found: dict[str, tuple[Path, ...]] = {}
+    for folder in place.folders:
+        inner = child(folder, "images")
+        if not inner.is_dir():
+            continue
+        splits = [] if _of_split(folder.name) else [split for split in children(inner) if _of_split(split.name)]
+        for part, pictures in [(split.name, split) for split in splits] or [(folder.name, inner)]:
+            found[part] = (*found.get(part, ()), pictures)
+    return found
+
+
+def _of_split(name: str) -> bool:
+    return any(fits(name, split) for split in SPLITS)
 
 
 def _holds(folder: Path, *suffixes: str) -> bool:
