@@ -78,6 +78,14 @@ def test_coco_clipping_and_stated_sizes(tmp_path: Path) -> None:
     }
 
 
+def test_coco_boxes_that_are_shares_are_said_aloud(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0.1, 0.1, 0.3, 0.4]}
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [annotation], "categories": [{"id": 1, "name": "a"}]}
+    found = open_dataset(text(tmp_path / "a.json", json.dumps(document)))
+    assert any("as shares of the picture do; COCO's are pixels" in problem for problem in problems(found))
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -56,6 +56,8 @@ def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -
     with np.errstate(invalid="ignore", over="ignore"):
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     ids = arrays["id"]
+    if len(boxes) and (boxes <= 1).all() and (boxes[:, 2:] > 0).any() and actual.max(initial=0) > 1:
+        report.add("all boxes lie within 0 and 1, as shares of the picture do; COCO's are pixels, and they are taken as such", str(path))
 
     def place(row: int) -> str:
         return f"{path}: annotation {ids[row]}" if ids[row] >= 0 else f"{path}: annotations[{-1 - ids[row]}]"
