@@ -609,11 +609,7 @@ def test_voc_and_names_in_latin_that_do_not_say_so(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize(
     "declared",
-    [
-        "<!DOCTYPE annotation>",
-        '<?xml version="1.0"?>\n<!DOCTYPE annotation SYSTEM "voc.dtd">\n',
-        '<!DOCTYPE annotation PUBLIC "-//V//D" "http://x/y">',
-    ],
+    ["<!DOCTYPE annotation>", '<?xml version="1.0"?>\n<!DOCTYPE annotation >\n'],
 )
 def test_voc_with_a_document_type_that_declares_nothing(tmp_path: Path, declared: str) -> None:
     photo(tmp_path / "a.jpg")

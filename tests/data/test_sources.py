@@ -184,3 +184,11 @@ def test_a_picture_from_the_web() -> None:
 def test_sources_that_are_answered_with_another_way(source: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         open_source(source)
+
+
+def test_addresses_of_files_here_are_files(tmp_path: Path) -> None:
+    photo = tmp_path / "a b.png"
+    cv2.imwrite(str(photo), np.zeros((4, 6, 3), np.uint8))
+    assert open_source(photo.as_uri()).parts == (str(photo),)
+    with pytest.raises(InputError, match="no such file"):
+        open_source("file:///no/such/picture.png")

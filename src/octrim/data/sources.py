@@ -104,6 +104,10 @@ def _parts_of_line(path: str, line: str) -> tuple[str | int, ...]:
 
 def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
     """What one name stands for. folder: of the list that has the name; relative names start there or where OcTrim was started, and are no globs."""
+    if text.startswith("file://"):  # a file of this machine, not a stream that may come back
+        from urllib.request import url2pathname
+
+        text = url2pathname(urlsplit(text).path)
     if text.isdecimal() and text.isascii() and not Path(text).exists():
         return (int(text),)
     if text.split()[:1] == ["screen"] and not Path(text).exists():

@@ -13,8 +13,8 @@ from octrim.data.shapes import polygon_box
 from octrim.data.texts import decoded_xml
 from octrim.data.values import flag, number
 
-# A document type that declares nothing itself, as `<!DOCTYPE annotation>` or `<!DOCTYPE annotation SYSTEM "voc.dtd">`, which is not opened.
-_DOCTYPE = re.compile(rb"""\A([^<]{0,9}(?:<\?xml[^>]{0,200}>)?\s{0,99})<!DOCTYPE\s+\w[^<>\[\]]{0,500}>""")
+# A document type that declares nothing and names no file that might: `<!DOCTYPE annotation>`.
+_DOCTYPE = re.compile(rb"""\A([^<]{0,9}(?:<\?xml[^>]{0,200}>)?\s{0,99})<!DOCTYPE\s+[\w.-]{1,100}\s{0,99}>""")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
