@@ -1,4 +1,4 @@
-"""The built-in example, Pong: its pictures are the data of a compression that is given none, and its game is what both networks play in the end."""
+"""The built-in example, Pong: its pictures are the data of a compression without --data, and both networks play the game in the end."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PICTURES = 400
 SIDE = 256
 
 _OPPONENT = "computer:medium"
-_POINTS = 3  # of a game: short ones, because many games say more than long ones
+_POINTS = 3  # points of a game: games are short, because many games say more than long ones
 _LATEST_MS = 10_000.0  # a player that sees later than this cannot play
 
 
 def with_data(config: Compression) -> Compression:
-    """The options of a compression without data: Pong's pictures, SIDE pixels wide unless --imgsz says something else, and a fresh yolov5n where no
-    network is named. The pictures lie in the folder of the runs, for every run with the same size and seed.
+    """The options of a compression without data, with what they lack filled in: Pong's pictures, SIDE pixels wide unless --imgsz gives another width,
+    and a fresh yolov5n where no network is named. The pictures lie in the folder of the runs; runs with the same size and seed share them.
     """
     if config.imgsz is not None and len(set(config.imgsz)) != 1:
         raise InputError(f"imgsz is {config.imgsz}; training pictures are square, give one side")
@@ -42,8 +42,8 @@ def with_data(config: Compression) -> Compression:
 
 
 def make_pictures(config: Compression) -> None:
-    """Make the pictures that `with_data` names, unless they are there. Raises InputError where that folder cannot be written to."""
-    assert config.data is not None and config.imgsz is not None  # with_data's
+    """Make the pictures that `with_data` names, unless they exist. Raises InputError where their folder cannot be written to."""
+    assert config.data is not None and config.imgsz is not None  # with_data has set both
     path, (side,) = Path(config.data), config.imgsz
     if not path.is_file():
         wide_console().print(f"no --data: making {PICTURES} labelled pictures of Pong, {side} px")
@@ -63,7 +63,7 @@ def invitation(weights: Path) -> str:
 
 
 def playing(job: Job, folder: Path) -> dict[str, Any]:
-    """Let the first and the last network each play against the computer, seeing as late as the bench says that they do."""
+    """Let the first and the last network each play Pong against the computer; each sees a frame with the delay that the bench measured for it."""
     emptied(folder)
     bench, config, games = (stored(job.folder(BENCH)) or {})["bench"], job.start.config, job.start.preset.match_games
     found = {}

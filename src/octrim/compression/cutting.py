@@ -1,4 +1,4 @@
-"""The stage that cuts: in one step or in several, with a short fine-tuning between two of them."""
+"""The stage of a compression that cuts channels: in one step or in several, with a short fine-tuning between two steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TAYLOR_PICTURES = 200
 
 
 def cutting(job: Job, folder: Path) -> dict[str, Any]:
-    """Cut in steps; between them, fine-tune for a while. The plan in the folder is of the network before the first cut against the last one."""
+    """Cut in steps, with a short fine-tuning between them. The plan in the folder compares the network before the first cut with the last one."""
     preset = job.start.preset
     folder.mkdir(exist_ok=True)
     sweep(folder)
@@ -65,7 +65,7 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
     config, preset = job.start.config, job.start.preset
     criterion: str | Criterion = config.criterion or preset.criterion
     if preset.sparsify_epochs and config.criterion is None and step == 1:
-        criterion = "bn"  # exact zeros go first; fine-tuning fills them again
+        criterion = "bn"  # zero scales go first; in later steps fine-tuning has filled them again
     if criterion == "taylor":
         size = (model.image_size, model.image_size)
         criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console, **config.reading())
@@ -75,7 +75,8 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
 
 
 def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
-    """Cut and repair; and which repairs were made. Where all that goes is dead, it is constant, and its constant in the consumers says it all."""
+    """The network cut and repaired, and the names of the repairs. Where all cut channels are dead, no repair with pictures is needed: a dead channel
+    is constant, and its constant goes into its consumers."""
     preset, seed = job.start.preset, job.start.config.seed
     dead = all(_are_dead(model, conv, _gone(made, conv)) for conv in model.network.convs)
     fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
@@ -88,14 +89,14 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
 
 
 def _are_dead(model: Model, conv: Row, channels: np.ndarray) -> bool:
-    """Whether these channels of a convolution have scales of zero; without batch norm none are dead. channels: bool `[channels]`."""
+    """Whether the channels of a convolution in the mask `channels`, bool `[channels]`, all have scales of zero; without batch norm none are dead."""
     if conv.norm:
         return not model.tensors[f"{conv.name}.bn.weight"][channels].any()
     return not channels.any()
 
 
 def _gone(made: Plan, conv: Row) -> np.ndarray:
-    """Which channels of a convolution the plan cuts, bool `[channels]`."""
+    """Mask of the channels of a convolution that the plan cuts, bool `[channels]`."""
     return ~np.isin(np.arange(conv.channels), made.kept[conv.name])
 
 

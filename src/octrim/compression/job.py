@@ -1,4 +1,4 @@
-"""A run of a compression at work: what its stages share, and what they leave."""
+"""A running compression: the data that its stages share, and the results that they leave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from octrim.targets.opening import open_session
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A run, and what it started from."""
+    """A compression's run, with the options, data and network that it started from."""
 
     run: Run
     start: Start
@@ -40,7 +40,7 @@ class Job:
         return self.run.path / stage.folder
 
     def weights(self, stage: Stage) -> Path:
-        """The file of the network that a stage leaves."""
+        """Path of the network that a stage leaves."""
         return self.run.path / stage.weights
 
     def network(self, stage: Stage) -> Model:
@@ -49,11 +49,11 @@ class Job:
 
 
 Work = Callable[[Job, Path], dict[str, Any]]
-"""What a stage does in its folder, which may hold remains of a killed attempt; it returns what `stage.json` says of it."""
+"""Function that does a stage's work in its folder, which may hold remains of a killed attempt, and returns the results for `stage.json`."""
 
 
 def stored(folder: Path) -> dict[str, Any] | None:
-    """What a finished stage left, or None. Raises InputError for a damaged file."""
+    """Content of the `stage.json` of a finished stage; None where the stage is not finished. Raises InputError for a damaged file."""
     path = folder / "stage.json"
     if not path.is_file():
         return None
@@ -67,7 +67,7 @@ def stored(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_result(content: object) -> bool:
-    """Whether a stage can have left this: its seconds, and of its other results those that a summary takes apart."""
+    """Whether the content of a `stage.json` is valid: the seconds, and those results that the summary reads in detail."""
     if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
         return False
     kinds = {"row": dict, "bench": dict, "bench_c": dict, "match": dict, "cuts": list}
@@ -83,9 +83,9 @@ def _is_result(content: object) -> bool:
 
 
 def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:
-    """Do the work unless it is done, which `stage.json` says: it comes last.
+    """Do the work unless it is done already, which `stage.json` tells, because it is written last.
 
-    `seconds` is what the work took where it was done at one go, and what it took after the last resume where it was not.
+    `seconds` in the result is the time that the work took, or the time since the last resume where it was interrupted.
     """
     result = stored(folder)
     if result is None:
@@ -97,14 +97,14 @@ def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:
 
 
 def evaluated(job: Job, model: Model, folder: Path) -> Evaluation:
-    """Evaluate a network as trainings evaluate what they leave, and write the files of the evaluation."""
+    """Evaluate a network as trainings evaluate their best weights, and write the files of the evaluation."""
     evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
     write_evaluation(folder, job.start.val_set, evaluation)
     return evaluation
 
 
 def row(job: Job, model: Model, path: Path, evaluation: Evaluation | None, epochs: int | None) -> dict[str, Any]:
-    """A row of the summary: what the network costs at the size it is trained for, and what it finds. epochs: of all stages so far."""
+    """A row of the summary: the network's cost at the size that it is trained for, and its evaluation. epochs: epochs of all stages so far."""
     assert evaluation is not None  # there is a validation part
     cost = network_cost(model.network, model.image_size)
     found = evaluation.to_json()
@@ -114,13 +114,13 @@ def row(job: Job, model: Model, path: Path, evaluation: Evaluation | None, epoch
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a write that was killed has left."""
+    """Remove temporary files that a killed write has left in a folder."""
     for leftover in folder.glob(".*-*.*"):
         leftover.unlink(missing_ok=True)
 
 
 def emptied(folder: Path) -> None:
-    """Leave an empty folder: what a killed stage may have left does not belong to the next attempt."""
+    """Make the folder empty, because remains of a killed stage do not belong to the next attempt."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What can be chosen of a compression: the options of `octrim compress`, which `config.yaml` keeps."""
+"""Options of `octrim compress`; `config.yaml` in the run's folder keeps their values."""
 
 from __future__ import annotations
 

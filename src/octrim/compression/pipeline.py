@@ -58,15 +58,15 @@ _WORK: dict[Stage, Work] = {
 }
 
 _INPUTS = ("data", "weights", "cfg", "hyp", "keep_map")
-"""Options that name what a run reads. A resumed run may be given them anew, where they lie elsewhere; digests tell whether they are the same."""
+"""Options that name the inputs of a run. A resumed run may be given new places of them; digests tell whether they are the same inputs."""
 
 _FREE = ("device", "workers", "cache", *_INPUTS)
-"""Options that a resumed run may be given anew: besides inputs those that change no result, or belong to the machine."""
+"""Options that may be given to a resumed run: besides the inputs, those that change no result or belong to the machine."""
 
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """What a compression left: its folder, the small network, and the content of summary.json."""
+    """Result of a compression: its folder, the small network, and the content of summary.json."""
 
     folder: Path
     model: Model
@@ -74,15 +74,16 @@ class Compressed:
 
 
 def compress(**options: Any) -> Compressed:
-    """Compression from Python; options as of `octrim compress`, with underscores: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
+    """Compress a detector from Python: `compress(weights="yolov5n.pt", data="bccd", keep="1/8")`.
 
-    Leaves a run folder as the command does. Raises InputError for bad input, before anything is trained.
+    Takes the options of `octrim compress`, with underscores, and leaves a run folder as that command does. Raises InputError for bad input, before
+    anything is trained.
     """
     return run_compression(from_python(Compression, options))
 
 
 def run_compression(config: Compression) -> Compressed:
-    """Start a run, or go on with one; of one that is done, show the table."""
+    """Start a run, or go on with one; for a run that is done, show the summary again."""
     if config.resume is None:
         job = _begun(config)
     else:
@@ -99,7 +100,7 @@ def run_compression(config: Compression) -> Compressed:
 
 
 def _begun(config: Compression) -> Job:
-    """A new run. Raises InputError for whatever does not fit together, before anything is written."""
+    """Start a new run. Raises InputError for whatever does not fit together, before anything is written."""
     check_name(config.name)
     config = absolute(config)
     if config.data is None:
@@ -108,20 +109,20 @@ def _begun(config: Compression) -> Job:
         model, keep_map = checked_network(config, preset)
         checked_plan(config, preset, model, builtin.CLASSES, keep_map)
         builtin.make_pictures(config)
-    config = absolute(config)  # the built-in data are there now
+    config = absolute(config)  # paths become absolute only now, because the built-in data have just been made
     preset = resolved(config)
     start = _checked(config, preset)
     require_space(config.project or ".", space_needed(start))
     _clear(config)
     run = new_run(resolved_config(config, preset))
-    if Path(config.hyp).is_absolute():  # a file; every training reads it: what happens to the file in the meantime must not matter
+    if Path(config.hyp).is_absolute():  # every training reads this file, so the run keeps a copy against changes
         write_bytes(run.path / HYPER, Path(config.hyp).read_bytes())
     remember(run, start)
     return Job(run, start)
 
 
 def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -> Job:
-    """A run that is not done yet. inputs: digests of what it began with, None where it was killed before it began.
+    """Go on with a run that is not done. inputs: digests of the inputs that it began with, None where it was killed before they were noted.
 
     Raises InputError where an input is not what it was when the run began.
     """
@@ -141,15 +142,16 @@ def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -
 
 
 def _still_needed(folder: Path) -> list[str]:
-    """The inputs that going on with a run reads: not the network, when the first stage has left one, and not the recipe, of which there is a copy."""
+    """The input options that a resumed run still reads: not the network once the first stage has left one, and not a recipe that was copied."""
     done = {"weights": f"{TRAIN.folder}/stage.json", "cfg": f"{TRAIN.folder}/stage.json", "hyp": HYPER}
     return [name for name in _INPUTS if name not in done or not (folder / done[name]).is_file()]
 
 
 def _checked_again(resuming: Resumed, preset: Preset, inputs: dict[str, str]) -> Start:
-    """What a run goes on from: as `_checked`, with what the run itself has of inputs that are gone.
+    """The start of a resumed run, as `_checked` gives it, with the run's own copies in place of inputs that are gone.
 
-    That is a copy of the recipe, unless another is given, and when the first stage is done its network. inputs: digests of what the run began with.
+    The run has a copy of the recipe, which is used unless another is given, and the network of the first stage, which takes the place of missing
+    weights. inputs: digests of the inputs when the run began.
     """
     folder, config = resuming.folder, resuming.config
     if (folder / HYPER).is_file() and config.hyp == resuming.began.hyp:
@@ -171,7 +173,7 @@ def _checked(config: Compression, preset: Preset) -> Start:
 
 
 def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
-    """Do a stage that is not done yet, with a line before and behind it."""
+    """Do a stage that is not done yet, and print a line before and after it."""
     folder = job.folder(stage)
     if stored(folder) is not None:
         return
@@ -190,7 +192,7 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
 
 
 def _left(job: Job) -> int | None:
-    """Seconds that the stages which are not done will take, to half a minute, judged by the first training; None where it tells nothing."""
+    """Estimated seconds of the remaining stages, to half a minute, by the time of the first training; None where that tells nothing."""
     preset = job.start.preset
     trained = stored(job.folder(TRAIN))
     if trained is None or not preset.train_epochs:
@@ -208,7 +210,7 @@ def _elapsed(began: float) -> str:
 
 
 def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
-    """Write the summary and the report from what the stages left, and print the summary."""
+    """Write the summary and the report from the results of the stages, and print the summary."""
     results = {stage: stored(run.path / stage.folder) or {} for stage in preset.stages(config.control)}
     weights = run.path / FINETUNE.weights
     model = load(weights)
@@ -228,9 +230,10 @@ def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
 
 
 def _clear(config: Compression) -> None:
-    """With --exist-ok, throw away an earlier compression in the same folder: its stages are not this run's.
+    """With --exist-ok, remove an earlier compression from the same folder, because its stages do not belong to this run.
 
-    The file that tells a compression goes last, so that a kill in between leaves nothing that the next attempt takes for its own.
+    The file by which a folder is recognised as a compression is removed last, so that a kill in between leaves nothing that the next attempt takes
+    for its own.
     """
     folder = Path(config.project or "runs/compress") / config.name
     if config.exist_ok and Path(config.name).name == config.name and (folder / START).is_file():

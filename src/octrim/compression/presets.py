@@ -1,4 +1,4 @@
-"""How much `octrim compress` trains, and with what: a table to choose from; every number can be given by itself."""
+"""Presets of `octrim compress`: how much it trains and with which settings; every number can also be given as an option."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRA
 
 @dataclass(frozen=True)
 class Preset:
-    """Numbers of one whole run.
+    """Settings of one whole compression.
 
-    batch, nominal_batch: of the first training and of sparsity training. finetune_batch, finetune_lr0: of fine-tuning and of the control: small
-    networks on small data want many steps, and large ones (docs/compression.md). step_epochs: of the short fine-tuning after each cut but the last.
-    criterion: what ranks channels where no sparsity training has set scales to zero. reconstruct, recalibrate: repair with training pictures
-    where live channels are cut; what cut channels stood for always goes into their consumers. dead: with a budget, fraction of all channels that
-    sparsity training sets to zero; without one the plan says how many. match_games: of Pong, which original and cut network each play at the end.
+    batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0: settings of fine-tuning and of the
+    control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after
+    each cut but the last. criterion: criterion that ranks channels where no sparsity training has set scales to zero. reconstruct, recalibrate:
+    whether to repair with training pictures where live channels are cut; the constants of cut channels always go into their consumers. dead: with a
+    budget, fraction of all channels that sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that
+    original and cut network each play at the end.
     """
 
     train_epochs: int
@@ -49,7 +50,7 @@ class Preset:
 
     @property
     def whole(self) -> int:
-        """Epochs of all stages together: what the control trains for."""
+        """Epochs of all stages together, for which the control trains."""
         return self.before_finetune + self.finetune_epochs
 
     @property
@@ -67,7 +68,7 @@ PRESETS = {
 
 
 def resolved(config: Compression) -> Preset:
-    """The preset, with what is given by itself in its place."""
+    """The preset that the options name, with the numbers that the options give in place of its own."""
     preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     return dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})

@@ -1,4 +1,4 @@
-"""What a compression starts from: read and checked before anything trains, and known again when the run is resumed."""
+"""Start of a compression: options, data and network, read and checked before anything trains, and compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from octrim.training.setup import choose_device
 from octrim.training.sparsity import PenalisedChannels, Penalty
 
 START = "start.json"
-"""In the run's folder: the numbers and inputs that it began with."""
+"""File in the run's folder with the preset's numbers and the digests of inputs that the run began with."""
 
-_OLDER_NAMES = {"iterations": "cut_steps"}  # of a preset's numbers, in OcTrim 0.1
+_OLDER_NAMES = {"iterations": "cut_steps"}  # names of a preset's numbers in OcTrim 0.1, and their names today
 
 HYPER = "hyp.yaml"
-"""In the run's folder: a copy of the recipe, where that is a file."""
+"""File in the run's folder with a copy of the recipe, where the recipe is a file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Options, data and network of a run, checked. base: the network with the data's classes, made for the pictures' size.
+    """Checked options, data and network of a run. base: the network with the data's classes, made for the pictures' size.
 
-    inputs: digests of whatever the run reads from elsewhere, by what it is.
+    inputs: digests of the inputs that the run reads from outside its folder, by the input's name.
     """
 
     config: Compression
@@ -56,7 +56,7 @@ class Start:
 
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
-    """The network and the keep-map that the options name. Raises InputError for what is wrong whatever the data are."""
+    """The network and the keep-map that the options name. Raises InputError for everything that is wrong with any data."""
     choose_device(config.device)
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
@@ -84,9 +84,9 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
     base = adapted(model, names, model.image_size, seed=config.seed)
-    # Gradients need training pictures; which ranking it is makes no difference to what is checked here.
+    # taylor needs gradients of training pictures; the check does not depend on the ranking, so bn takes its place.
     criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
-    planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # as a whole first: its errors name what was given
+    planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
     model = base
     for step in range(1, preset.cut_steps + 1):
         model = prune(model, planned(config, preset, keep_map, model, base.network, step, criterion))
@@ -101,7 +101,7 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
 def planned(
     config: Compression, preset: Preset, keep_map: dict[str, Any], model: Model, original: Network, step: int, criterion: str | Criterion
 ) -> Plan:
-    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map likewise."""
+    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map get the same power."""
     share = Fraction(step, preset.cut_steps)
     keep, budget = keep_of(config), config.budget
     keep = None if keep is None else stepped(keep, share)
@@ -114,14 +114,14 @@ def planned(
 
 
 def stepped(value: object, share: Fraction) -> str:
-    """value^share as text, value itself where the share is 1."""
+    """The power value^share as text; `value` itself as text where the share is 1."""
     if share == 1:
         return str(value)
     return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
 
 
 def space_needed(start: Start) -> int:
-    """The disk space that a run takes at most, in bytes: as many trainings as it has stages, all of them of the network before the cut."""
+    """Largest number of bytes of disk space that a run takes, as if each of its stages were a training of the network before the cut."""
     trainings = len([stage for stage in start.preset.stages(start.config.control) if stage.network]) + start.preset.cut_steps
     return trainings * training_bytes(start.base.network)
 
@@ -141,14 +141,14 @@ def checked(config: Compression, preset: Preset) -> Start:
 
 
 def keep_of(config: Compression) -> str | None:
-    """Fraction that every convolution keeps: 1/8 unless something else is said."""
+    """Fraction of its channels that every convolution keeps, by default 1/8."""
     return "1/8" if config.keep is None and config.budget is None else config.keep
 
 
 def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:
-    """Options of a sparsity training that sets to zero what the plan will cut.
+    """Options of a sparsity training that sets to zero as many channels as the plan will cut.
 
-    Groups with their own fraction in the keep-map are left alone, because the target is not theirs.
+    Groups with their own fraction in the keep-map are left alone, because the target does not hold for them.
     """
     if config.budget is None:
         aim = {"scope": "group", "target": str(1 - parse_fraction(keep_of(config), "keep"))}
@@ -158,13 +158,13 @@ def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> d
 
 
 def remember(run: Run, start: Start) -> None:
-    """Write down what the run started from: from now on it can be resumed."""
+    """Write the start of the run into its folder; from then on it can be resumed."""
     content = {"preset": asdict(start.preset), "sha256": start.inputs}
     write_text(run.path / START, json.dumps(content, indent=1))
 
 
 def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str] | None]:
-    """The numbers that a run began with, whatever the presets are now, and its inputs' digests; None where it was killed before it began.
+    """The preset's numbers that a run began with, whatever the presets are now, and its inputs' digests, None where it was killed before it began.
 
     Raises InputError for a damaged file.
     """
@@ -185,7 +185,7 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
 
 
 def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str | None) -> None:
-    """Raise InputError where an input is not what it was when the run began. before: digests from then; data: where the data lay."""
+    """Raise InputError where an input has changed since the run began. before: digests from then; data: where the data lay then."""
     if same_data(before.get("data", ""), (start.train_set, start.val_set), data, start.config.data):
         before = before | {"data": start.inputs["data"]}
     for what in before | start.inputs:
@@ -198,6 +198,6 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str
 
 
 def resolved_config(config: Compression, preset: Preset) -> Compression:
-    """The options with the preset's numbers in them, for config.yaml. The criterion stays open: it depends on the stage where nobody gave one."""
+    """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage."""
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
     return replace(config, **own)

@@ -1,4 +1,4 @@
-"""What a compression came to: `summary.json`, and the table that people read."""
+"""Summary of a compression: the content of `summary.json`, and the table for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from octrim.compression.presets import Preset
 from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, STAGES, Stage
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
-"""Options that change no result."""
+"""Options that change no result and are left out of the summary."""
 
 _TIMES = {
     "latency_ms": "network_p50_ms",
@@ -23,24 +23,25 @@ _TIMES = {
     "speedup": "network_speedup",
     "speedup_total": "total_speedup",
 }
-"""Names in summary.json of what a bench calls otherwise."""
+"""Names of times in summary.json, and the names that a bench gives to the same times."""
 
 
 def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict[str, Any]]) -> dict[str, Any]:
-    """The content of summary.json. results: what the stages' stage.json say. All times stand under `times`, milliseconds per picture and seconds.
+    """The content of summary.json. results: contents of the stages' stage.json.
 
+    All times stand under `times`: latencies in milliseconds per picture, the stages' durations in seconds.
     The first and the fine-tuned network are timed; the others have the latency of the one with the same table. Where there was a C compiler,
-    `times` has `c`: the same in C, with speed-ups over the first network in OpenVINO.
+    `times` has `c` with the same numbers in C, and speed-ups over the first network in OpenVINO.
     """
     networks = [stage for stage in results if stage.network]
     times: dict[str, Any] = {"seconds": {stage.title: result["seconds"] for stage, result in results.items()}}
     times |= _by_network(networks, results[BENCH]["bench"])
     if "bench_c" in results[BENCH]:
         times["c"] = _by_network(networks, results[BENCH]["bench_c"])
-    if MATCH in results:  # which depends on the latency that was measured
+    if MATCH in results:  # under times, because the match depends on the measured latency
         times["match"] = results[MATCH]["match"]
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
-    settings["criterion"] = config.criterion  # as asked for; what each cut was made by stands with it
+    settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
     return {
@@ -55,12 +56,12 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
 
 
 def _by_network(networks: Sequence[Stage], measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Latencies and speed-ups, each by network."""
+    """Latencies and speed-ups of a bench by their names in summary.json, each a dictionary by network."""
     return {name: {stage.network: measured[stage.timed_as][key] for stage in networks} for name, key in _TIMES.items()}
 
 
 def table(summary: Mapping[str, Any], size: int) -> Table:
-    """For people: a row per network."""
+    """Table for people with a row per network."""
     caption = f"{size} px; mAP on the val part, 95 % interval over resampled pictures; latency of the network, p50, batch 1, OpenVINO fp32"
     result = Table(title="Compression", caption=caption)
     result.add_column("network", no_wrap=True)

@@ -33,7 +33,7 @@ def first_training(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
-    """Set to zero what the plan will cut."""
+    """Train with a penalty that sets to zero as many channels as the plan will cut."""
     preset = job.start.preset
     options = {**sparsity(job.start.config, preset, job.start.keep_map), **_taught(job), "no_autoanchor": True}
     done = _trained(job, SPARSIFY, folder, sparsify, preset.sparsify_epochs, weights=str(job.weights(TRAIN)), **options)
@@ -41,7 +41,7 @@ def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]:
-    """Fine-tune for a while what a cut that is not the last has left in the file `cut`."""
+    """Fine-tune the network in the file `cut` for a while, between that cut and the next."""
     done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_taught(job), no_autoanchor=True)
     return row(job, done.model, folder / FINETUNE.file, done.evaluation, None)
 
@@ -66,14 +66,14 @@ def control(job: Job, folder: Path) -> dict[str, Any]:
 def _trained(
     job: Job, stage: Stage, folder: Path, function: Callable[..., Trained], epochs: int, initial: Model | None = None, **options: Any
 ) -> Trained:
-    """Train, or go on with a training that was killed here; one that had come to its end is only evaluated again.
+    """Train, or go on with a training that was killed in this folder; a training that had come to its end is only evaluated again.
 
-    initial: what to start from, where no file holds it.
+    initial: network to start from, where no file holds it.
     """
     config, preset = job.start.config, job.start.preset
     free = {"workers": config.workers, "cache": config.cache, "device": config.device}
     if (folder / CHECKPOINT).is_file():
-        moved = {"data": config.data} | ({"teacher": options["teacher"]} if options.get("teacher") else {})  # both may lie elsewhere now
+        moved = {"data": config.data} | ({"teacher": options["teacher"]} if options.get("teacher") else {})  # data and teacher may lie elsewhere now
         return function(resume=str(folder), **free, **moved)
     emptied(folder)
     if initial is not None:
@@ -83,7 +83,7 @@ def _trained(
         steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
-    # No patience: the epochs of the stages, and those of the control, are what the summary says.
+    # No early stop: stages and control train for exactly the epochs that the summary states.
     recipe = job.run.path / HYPER
     common = {"data": config.data, **config.reading(), "hyp": str(recipe) if recipe.is_file() else config.hyp, "patience": 0, "seed": config.seed}
     common |= {"imgsz": (job.start.base.image_size,)}

@@ -1,7 +1,7 @@
-"""AutoAnchor: do the anchors fit the labels, and better ones where they do not.
+"""AutoAnchor: checks whether the anchors fit the labels, and finds better anchors where they do not.
 
 Training gives a label to an anchor only when no side of one is `threshold` times the other's (FACTS: `anchor_t`, 4). A label that fits no
-anchor is never learned, so the share that fits one, the best possible recall, bounds what the detector can find.
+anchor is never learned, so the share of labels that fit one, the best possible recall, bounds what the detector can find.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
-"""Pixels of the network's input, `[level][anchor] = (width, height)`, as in `Network.anchors`."""
+"""Anchor sizes in pixels of the network's input, `[level][anchor] = (width, height)`, as in `Network.anchors`."""
 
-ENOUGH = 0.98  # best possible recall above which anchors stay
-SMALLEST = 2.0  # pixels: augmentation drops what is smaller (FACTS), and no anchor is smaller
-_MOST_LABELS = 50_000  # that anchors are fitted to
-_STARTS, _ROUNDS = 5, 30  # of k-means: times that it is begun anew, and most rounds of each
-_SHARE_MUTATED = 0.9  # of the values in a generation (FACTS)
-_SIGMA, _LAST_SIGMA = 0.1, 0.003  # of the steps in the first generation (FACTS) and in the last: one size alone soon finds nothing better
+ENOUGH = 0.98  # best possible recall above which the given anchors are kept
+SMALLEST = 2.0  # least side of a label or an anchor in pixels: augmentation drops smaller labels (FACTS)
+_MOST_LABELS = 50_000  # largest number of labels that anchors are fitted to
+_STARTS, _ROUNDS = 5, 30  # number of k-means runs from different starts, and most rounds of each run
+_SHARE_MUTATED = 0.9  # share of the values that a generation changes (FACTS)
+_SIGMA, _LAST_SIGMA = 0.1, 0.003  # step sizes in the first generation (FACTS) and in the last: a constant one soon finds nothing better
 
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """What the check found, and the anchors to train with.
+    """Result of the check of the anchors, and the anchors to train with.
 
-    anchors: the new ones if `changed`, else those that were given. recall_before, recall_after: best possible recall, 0..1, of the given
+    anchors: the new anchors if `changed`, else the given ones. recall_before, recall_after: best possible recall, 0..1, of the given
     anchors and of `anchors`. per_label_before, per_label_after: how many anchors a label fits, on average. All four are nan without labels.
-    reason: `good` (nothing to improve), `few` (fewer labels than anchors), `no better` (than the given ones), or `fitted`. labels: how
-    many were looked at. side: pixels of the pictures' longer side.
+    reason: `good` (nothing to improve), `few` (fewer labels than anchors), `no better` (than the given ones), or `fitted`. labels: number
+    of labels that were looked at. side: the pictures' longer side in pixels.
     """
 
     anchors: Anchors
@@ -47,7 +47,7 @@ class AnchorReport:
     threshold: float
 
     def lines(self) -> list[str]:
-        """For people: what was found, and where the anchors change, the new ones."""
+        """Lines for people: the result of the check and, where the anchors change, the new anchors."""
         if self.reason == "few":
             count = sum(len(level) for level in self.anchors)
             return [f"anchors stay: {self.labels:,} labels of {SMALLEST:g} pixels and more are too few to fit {count} anchors to"]
@@ -69,7 +69,7 @@ def auto_anchors(
 ) -> AnchorReport:
     """Check the anchors against a data set's labels, and fit new ones where they hold too few of them.
 
-    side: pixels of the pictures' longer side in training. strides: per level, in any order; the smallest new anchors go to the smallest.
+    side: the pictures' longer side in training, in pixels. strides: stride of every level, in any order; the smallest new anchors go to the smallest.
     threshold: `anchor_t`, above 1. The check is on sizes jittered by U(.9, 1.1) per picture. The given anchors stay when more than 98 % of
     the labels fit one, when there are fewer labels of 2 pixels and more than anchors, and when the new ones would not hold more labels.
     provisional: the given anchors are made up, because the layout has only their number; they stay only where there are too few labels.
@@ -117,7 +117,7 @@ def label_sizes(dataset: Dataset, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_possible_recall(sizes_wh: np.ndarray, anchors_wh: np.ndarray, threshold: float = 4.0) -> tuple[float, float]:
-    """Which share of the sizes `[n, 2]` fits an anchor `[k, 2]`, and how many anchors one fits on average. Both nan without sizes.
+    """Share of the sizes `[n, 2]` that fit an anchor `[k, 2]`, and how many anchors a size fits on average; both are nan without sizes.
 
     A size fits where max(w / wa, wa / w, h / ha, ha / h) < threshold; one without extent fits nothing.
     """
@@ -132,15 +132,15 @@ def best_possible_recall(sizes_wh: np.ndarray, anchors_wh: np.ndarray, threshold
 
 
 def fitness(sizes_wh: np.ndarray, anchors_wh: np.ndarray, threshold: float = 4.0) -> float:
-    """Mean over the sizes `[n, 2]` of the best anchor's min(w / wa, wa / w, h / ha, ha / h), 0..1, which counts only above 1 / threshold."""
+    """Mean over the sizes `[n, 2]` of the best anchor's ratio min(w / wa, wa / w, h / ha, ha / h), 0..1; ratios up to 1 / threshold count as 0."""
     return _Fitness(np.log(sizes_wh), threshold)(np.log(anchors_wh))
 
 
 def fit_anchors(sizes_wh: np.ndarray, count: int, threshold: float = 4.0, generations: int = 1000, seed: int = 0) -> np.ndarray:
     """`count` anchors for label sizes `[n, 2]` in pixels: float64 `[count, 2]`, by area, the smallest first, no side below 2 pixels.
 
-    k-means on at most 50,000 of the sizes that have 2 pixels and more, then `generations` mutations of which each stays that raises the
-    fitness. k-means is on the logarithms, where distances are ratios, as in the fitness; on pixels it starts lower and the mutations do not
+    k-means runs on at most 50,000 of the sizes that have 2 pixels and more; then `generations` mutations follow, of which those stay that raise
+    the fitness. k-means takes the logarithms, where distances are ratios, as in the fitness; on pixels it starts lower and the mutations do not
     catch up (fitness on COCO128 at 640: .70 against .67, the published anchors .69). The same arguments give the same anchors.
     Raises InputError where fewer than `count` such sizes are given.
     """
@@ -165,7 +165,7 @@ def fit_anchors(sizes_wh: np.ndarray, count: int, threshold: float = 4.0, genera
 
 
 class _Fitness:
-    """`fitness` of many anchor sets on the same sizes.
+    """Function that computes `fitness` for many anchor sets on the same sizes.
 
     In logarithms a size's worse ratio is a distance, max(|log w - log wa|, |log h - log ha|), so that a generation is subtractions.
     """
@@ -186,13 +186,13 @@ class _Fitness:
 
 def k_means(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Centres float64 `[count, 2]` of points `[n, 2]`: the best of five k-means++ starts, by the mean squared distance."""
-    points = np.asfortranarray(points)  # columns in one piece: several times faster
+    points = np.asfortranarray(points)  # each column contiguous: several times faster
     found = [_lloyd(points, _start(points, count, rng)) for _ in range(_STARTS)]
     return min(found, key=lambda pair: pair[1])[0]
 
 
 def _start(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++ (Arthur and Vassilvitskii 2007): each next centre a point, the farther from those chosen the likelier."""
+    """Centres by k-means++ (Arthur and Vassilvitskii 2007): each next centre is a point drawn with more weight the farther it is from the others."""
     centres = [points[rng.integers(len(points))]]
     distances = _squared(points, centres[0])
     while len(centres) < count:
@@ -219,7 +219,7 @@ def _lloyd(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _squared(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Squared distances `[n]`."""
+    """Squared distances `[n]` of the points `[n, 2]` from one centre."""
     return np.square(points[:, 0] - centre[0]) + np.square(points[:, 1] - centre[1])
 
 

@@ -1,7 +1,7 @@
-"""Which cells and anchors a label is given to.
+"""Assignment of labels to the cells and anchors that learn them.
 
-A label goes to every anchor of a like size, in its own cell and in the nearest neighbours: left or right, above or below by where in its
-cell the centre lies. Several anchors on several levels, each in up to three cells, learn one object.
+A label goes to every anchor of a similar size, in its own cell and in the nearest neighbours: left or right, above or below, depending on where
+in its cell the centre lies. Several anchors on several levels, each in up to three cells, learn one object.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NEAR = np.float32(0.5)  # a neighbour's centre is nearest when the label's lies in the half of its cell towards it
+_NEAR = np.float32(0.5)  # a neighbour learns the label, too, when the label's centre lies in the half of its cell towards that neighbour
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The matches of one level, in match order. int64 `[n]`: image, anchor, row and column of the cell, label (class).
+    """The matches of one level, in match order: int64 `[n]` each for image, anchor, row and column of the cell, and label (class).
 
-    boxes: float32 `[n, 4]`, cx cy w h in cells, the centre counted from the corner of its cell (-0.5 .. 1.5).
+    boxes: float32 `[n, 4]`, cx cy w h in cells, the centre relative to the upper left corner of the matched cell (-0.5 .. 1.5).
     """
 
     image: np.ndarray
@@ -33,11 +33,11 @@ class Matched:
 
 
 def assign(targets: np.ndarray, shapes: Sequence[tuple[int, int]], anchors: Sequence[np.ndarray], threshold: float = 4.0) -> list[Matched]:
-    """The matches of every level.
+    """Match labels to cells and anchors, for every level.
 
     targets: float32 `[n, 6]`: image, class, cx, cy, w, h in fractions of the picture. shapes: height and width of each level in cells.
-    anchors: per level `[anchors, 2]`, width and height in cells. threshold: a side may be less than so many times longer or shorter
-    than the anchor's.
+    anchors: per level `[anchors, 2]`, width and height in cells. threshold: a label fits an anchor when each side is less than `threshold` times
+    longer or shorter than the anchor's.
     """
     matched = []
     for (height, width), level in zip(shapes, anchors, strict=True):
@@ -46,9 +46,9 @@ def assign(targets: np.ndarray, shapes: Sequence[tuple[int, int]], anchors: Sequ
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = scaled[None, :, 2:] / level.astype(np.float32)[:, None]
             fits = np.maximum(ratio, 1 / ratio).max(2) < threshold
-        anchor, label = np.nonzero(fits)  # anchor after anchor
+        anchor, label = np.nonzero(fits)  # pairs that fit, ordered by anchor, then by label
         centre = scaled[label, :2]
-        # Fractions towards the near and the far border of the cell; a neighbour beyond the picture's border is none.
+        # Distances to the picture's borders; their fractions tell in which half of the cell the centre lies. Beyond the border is no neighbour.
         low, high = centre, size - centre
         left, above = ((low % 1 < _NEAR) & (low > 1)).T
         right, below = ((high % 1 < _NEAR) & (high > 1)).T

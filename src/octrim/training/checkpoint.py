@@ -1,6 +1,6 @@
 """The state of a training on disk: one safetensors file, written whole or not at all, from which a run goes on as if nothing had happened.
 
-Random numbers need no place in it: every stream starts from (seed, epoch, sample).
+States of random generators are not stored, because every stream of random numbers starts from (seed, epoch, sample).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from octrim.network.rows import Network
 FORMAT = 1
 
 CHECKPOINT = "checkpoint/state.safetensors"
-"""In the folder of a run."""
+"""Path of the checkpoint in the folder of a run."""
 
 _KEY = "octrim-training"
 
 
 @dataclass(eq=False)
 class State:
-    """Where a training stands: before batch `batch` of epoch `epoch`.
+    """State of a training before batch `batch` of epoch `epoch`.
 
-    lineage: of the weights that it began with. data: digest of what it learns from. arrays: float32 vectors `values` (parameters, then
-    statistics), `average` (their moving average), `gradient` (of the batches that wait for an optimizer step), `moment0`, `moment1`; empty
-    before the first step. waiting: how many batches those are; waiting_pictures: how many pictures, of all processes together.
-    steps: of the optimizer. updates: of the average.
-    losses: sums of box, objectness and class loss over the epoch's batches so far; labels: how many boxes these had. rows: of results.csv.
-    best: the best fitness and the epoch that had it. extra: what sparsity training or distillation keeps, JSON values.
+    lineage: lineage of the weights that the training began with. data: digest of the data that it learns from. arrays: float32 vectors `values`
+    (parameters, then statistics), `average` (their moving average), `gradient` (of the batches that wait for an optimizer step), `moment0`,
+    `moment1`; empty before the first step. waiting: number of batches that wait for a step; waiting_pictures: number of their pictures, of all
+    processes together. steps: optimizer steps so far. updates: updates of the average so far.
+    losses: sums of box, objectness and class loss over the epoch's batches so far; labels: number of boxes in these batches. rows: rows of
+    results.csv. best: the best fitness and its epoch. extra: JSON values that sparsity training or distillation keeps.
     """
 
     network: Network
@@ -62,13 +62,13 @@ class State:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def averaged(self, action: dict[str, Any]) -> Model:
-        """The moving average as a model; action: what was done, for its lineage."""
+        """The moving average as a model. action: entry to add to the model's lineage."""
         tensors = unflattened(self.network, self.arrays["average"])
         return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action))
 
 
 def kind_of(name: str) -> int:
-    """What a tensor is: 0 convolution weights, 1 batch-norm weights, 2 biases, 3 batch-norm statistics."""
+    """Kind of a tensor by its name: 0 convolution weights, 1 batch-norm weights, 2 biases, 3 batch-norm statistics."""
     if name.endswith((".running_mean", ".running_var")):
         return 3
     if name.endswith(".bias"):
@@ -77,7 +77,7 @@ def kind_of(name: str) -> int:
 
 
 def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays in a vector of all tensors, which stand by kind and, within a kind, in the table's order."""
+    """Tensors by name out of one flat vector, which holds them by kind (`kind_of`) and, within a kind, in the table's order."""
     tensors, start = {}, 0
     for name, shape in sorted(tensor_shapes(network).items(), key=lambda item: kind_of(item[0])):
         size = math.prod(shape)
@@ -91,7 +91,7 @@ _PLAIN = (*_COUNTS, "data", "rows", "extra")
 
 
 def training_bytes(network: Network) -> int:
-    """The disk space that a training of this network takes: checkpoint and weights, each once more while it is written, and some pictures."""
+    """Bytes of disk space that a training takes: checkpoint and weights, each a second time while it is written, and some pictures."""
     total = sum(math.prod(shape) for shape in tensor_shapes(network).values())
     vectors = 5  # values, average, gradient and up to two moments
     return 4 * total * (2 * vectors + 3) + 20_000_000
@@ -109,7 +109,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def load_state(path: Path) -> State:
-    """Raises InputError for a file that is missing, damaged, or of a newer version."""
+    """Read a checkpoint. Raises InputError for a file that is missing, damaged, or of a newer version."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -159,7 +159,7 @@ def _check_values(state: State) -> None:
 
 
 def _sound_sparsity(extra: dict[str, Any]) -> bool:
-    """Whether what sparsity training keeps, where it does, is its strength, and per epoch the histogram of scales up to `top`."""
+    """Whether the values of sparsity training in `extra`, if any, are valid: the strength, and per epoch a histogram of the scales up to `top`."""
     strength, scales = extra.get("strength", 0.0), extra.get("scales", {"top": 1.0, "counts": []})
     if type(strength) not in (int, float) or not 0 <= strength < math.inf or not isinstance(scales, dict):
         return False
@@ -183,11 +183,11 @@ def _check_arrays(state: State) -> None:
             raise InputError(f"a damaged checkpoint: {shown(name)} is {array.dtype} {list(array.shape)}, expected float32 [{wanted.get(name)}]")
 
 
-_DIGEST = "2:"  # of digests that do not depend on where the data lie; those of OcTrim 0.1 have nothing in front
+_DIGEST = "2:"  # prefix of digests that do not depend on where the data lie; digests of OcTrim 0.1 have no prefix
 
 
 def data_digest(*datasets: Dataset | None) -> str:
-    """Digest of what a training learns from: sizes, boxes, labels, names, and the pictures' paths from the folder on that holds them all."""
+    """Digest of data sets: picture sizes, boxes, labels, class names, and the pictures' paths relative to the folder that holds them all."""
     there = [dataset for dataset in datasets if dataset is not None]
     try:
         root = os.path.commonpath([os.path.dirname(path) for dataset in there for path in dataset.paths])  # noqa: PTH120 (100,000 paths)
@@ -197,7 +197,7 @@ def data_digest(*datasets: Dataset | None) -> str:
 
 
 def same_data(digest: str, datasets: Sequence[Dataset | None], began: str | None = None, now: str | None = None) -> bool:
-    """Whether the digest is that of these data. began, now: where the data lay and lie, because digests of OcTrim 0.1 depend on it."""
+    """Whether the digest is that of these data sets. began, now: where the data lay then and lie now, because digests of OcTrim 0.1 depend on it."""
     there = [dataset for dataset in datasets if dataset is not None]
     if digest.startswith(_DIGEST):
         return digest == data_digest(*there)
@@ -208,18 +208,18 @@ def same_data(digest: str, datasets: Sequence[Dataset | None], began: str | None
 
 
 def digest_with_places(*datasets: Dataset) -> str:
-    """The digest that OcTrim 0.1 made, which is another one where the data lie elsewhere."""
+    """The digest as OcTrim 0.1 made it, which changes when the data are moved."""
     return _digest(datasets, lambda path: path)
 
 
 def _root(data: str | None) -> str:
-    """The folder that a data set lies in: what names it, or the folder of the file that names it."""
+    """The folder that a data set lies in: `data` itself or, where `data` names a file, that file's folder."""
     path = os.path.abspath(os.path.expanduser(data or ""))  # noqa: PTH100, PTH111
     return os.path.dirname(path) if Path(path).suffix else path  # noqa: PTH120 (the file may be gone)
 
 
 def _digest(datasets: Sequence[Dataset], named: Callable[[str], str]) -> str:
-    """named: what counts of a picture's path."""
+    """Digest of data sets. named: function from a picture's path to the text that enters the digest for it."""
     digest = hashlib.sha256()
     for dataset in datasets:
         digest.update("\0".join((*dataset.names, "", *map(named, dataset.paths))).encode("utf-8", "surrogateescape"))

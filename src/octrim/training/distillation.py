@@ -1,12 +1,12 @@
-"""Learning from a teacher besides the labels: its boxes and scores, and its feature maps in front of Detect.
+"""Distillation: a student learns from a teacher besides the labels, from its boxes and scores and from its feature maps in front of Detect.
 
-Outputs: Mehta and Ozturk, "Object detection at 200 frames per second" (2018): what the teacher says of boxes and classes counts as much as it is
-sure that an object is there, so that its background does not drown them.
-Features: FitNets (Romero et al., 2015): a 1x1 convolution, the adapter, maps the student's channels to the teacher's. Here it is the best one for the
-batch at hand, found by least squares, instead of one that is trained along: the student is never punished for an adapter that lags behind, nothing
-is kept between steps, and nothing is left to throw away. The gradient is exact all the same: at the optimum it does not depend on how the optimum
-moves. Where a batch has few cells and the student many channels (small pictures, the deepest level) the adapter fits that batch better than the next,
-and the loss asks for less than it says.
+Outputs: Mehta and Ozturk, "Object detection at 200 frames per second" (2018): the teacher's boxes and classes are weighted by its objectness, so
+that its predictions for background do not drown those for objects.
+Features: FitNets (Romero et al., 2015): a 1x1 convolution, the adapter, maps the student's channels to the teacher's. Here the adapter is the best
+one for the batch at hand, found by least squares, and not one that is trained along with the student: the student is never punished for an adapter
+that lags behind, and no adapter has to be kept between steps. The gradient is exact all the same: at the optimum of the adapter, the derivative of
+the loss by the adapter is zero. Where a batch has few cells and the student many channels (small pictures, the deepest level), the adapter fits that
+batch better than the next one, and the loss underestimates the difference.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _LEAST_OBJECTNESS = 0.01
 # The weight of background in the feature loss, where objects have their objectness.
 _BACKGROUND = 0.05
 
-_RIDGE = 1e-4  # of the mean square of the student's channels: dead ones must not make the adapter singular
+_RIDGE = 1e-4  # regularization, relative to the mean square of the student's channels: dead channels must not make the system singular
 
 
 class Distillation:
-    """The loss of a student against its teacher, in units of the loss against labels.
+    """The loss of a student against its teacher, scaled like the loss against labels.
 
         distillation = Distillation(teacher, student, hyper, side=640, output_weight=1, feature_weight=1)
         distillation(images, heads, features).backward()
 
-    teacher, student: models with the same classes, anchors and strides. side: of the training pictures in pixels.
-    Raises InputError where they do not fit together.
+    teacher, student: models with the same classes, anchors and strides. side: side of the training pictures in pixels.
+    Raises InputError where teacher and student do not fit together.
     """
 
     names = ("train/output_loss", "train/feature_loss")
@@ -58,10 +58,10 @@ class Distillation:
         self.output_weight, self.feature_weight = output_weight, feature_weight
 
     def __call__(self, images: Any, heads: Sequence[Any], features: Sequence[Any]) -> tuple[Any, Any]:
-        """The loss, a scalar tensor times the batch size, and float32 `[2]`: its parts by output and feature, detached.
+        """The loss, a scalar tensor, times the batch size; and its output and feature parts, not times the batch size, detached, float32 `[2]`.
 
-        images: `[batch, 3, height, width]`, 0..1. heads, features: per level what the student's `with_features` returns for them;
-        without a feature weight, features are not looked at.
+        images: `[batch, 3, height, width]`, 0..1. heads, features: per level what the student's `with_features` returns for the images;
+        features are not read when the feature weight is 0.
         """
         with paddle.no_grad():
             teacher_heads, teacher_features = self.teacher.with_features(images) if self.feature_weight else (self.teacher(images), [])
@@ -76,7 +76,7 @@ class Distillation:
         return (output + feature) * images.shape[0], paddle.stack([output.detach(), feature.detach()])
 
     def _output(self, head: Any, known: Any, level: int) -> Any:
-        """Of one level's logits `[batch, anchors x (5 + classes), height, width]`."""
+        """Output loss of one level. head, known: logits of student and teacher, `[batch, anchors x (5 + classes), height, width]`."""
         batch, _, height, width = head.shape
         anchors, values, cells = self.anchors[level], 5 + self.classes, height * width
         shape = [batch, len(anchors), values, cells]
@@ -102,10 +102,10 @@ class Distillation:
 
 
 def feature_loss(student: Any, teacher: Any, objectness: np.ndarray) -> Any:
-    """What of the teacher's map the best 1x1 adapter cannot make of the student's: a share of its variance, 0..1, a scalar tensor.
+    """Share, 0..1, of the variance of the teacher's map that the best 1x1 adapter cannot explain by the student's map; a scalar tensor.
 
-    student: `[batch, channels, height, width]`; teacher: the same with other channels; objectness: `[batch, height, width]`, 0..1, how much a
-    cell counts besides a small weight that all have.
+    student: `[batch, channels, height, width]`; teacher: the same shape but for the channels; objectness: `[batch, height, width]`, 0..1, the weight
+    of each cell, to which a small constant is added.
     """
     x, y = (one.transpose([0, 2, 3, 1]).reshape([-1, one.shape[1]]) for one in (student, teacher))
     weights = (objectness.reshape(-1, 1) + _BACKGROUND).astype(np.float32)
@@ -123,7 +123,7 @@ def feature_loss(student: Any, teacher: Any, objectness: np.ndarray) -> Any:
 
 
 def check_teacher(teacher: Model, student: Model) -> None:
-    """Raises InputError where a teacher's outputs do not mean what the student's do."""
+    """Raise InputError where the outputs of teacher and student do not mean the same, as with other classes, anchors or strides."""
     if teacher.names != student.names:
         raise InputError(f"the teacher knows the classes {shown(teacher.names)}, the data has {shown(student.names)}: train it on this data first")
     shapes = [[len(level) for level in one.network.anchors] for one in (teacher, student)]

@@ -20,23 +20,23 @@ T = TypeVar("T", bound=Distilled)
 
 
 def finetune(**options: Any) -> Trained:
-    """Fine-tune from Python; options as of `octrim finetune`: `finetune(weights="small.safetensors", teacher="best.safetensors", data="bccd")`.
+    """Fine-tune from Python: `finetune(weights="small.safetensors", teacher="best.safetensors", data="bccd")`.
 
-    Leaves a run folder as the command does. Raises InputError for bad input.
+    Takes the options of `octrim finetune`, and leaves a run folder as that command does. Raises InputError for bad input.
     """
     return run_finetuning(alone(from_python(Distilled, options)))
 
 
 def run_finetuning(config: Distilled) -> Trained:
-    """Fine-tune in this process: alone, or as one of those that a launcher has started."""
+    """Fine-tune in this process, which may be one of several that a launcher has started."""
     setup = begun(with_teacher(config), checked_teacher) if config.resume is None else resumed(config)
-    if setup.run is not None and setup.config.teacher is None:  # of a resumed run, what it began with
+    if setup.run is not None and setup.config.teacher is None:  # setup.config: for a resumed run, the options that it began with
         setup.run.print("no --teacher: learning from the labels alone")
     return to_the_end(setup, distillation(setup))
 
 
 def with_teacher(config: T) -> T:
-    """The configuration as it must be with a teacher: the anchors stay, because its outputs are in them. Raises InputError for bad options."""
+    """The options for training with a teacher: the anchors stay, because the teacher's outputs refer to them. Raises InputError for bad options."""
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"
@@ -47,7 +47,7 @@ def with_teacher(config: T) -> T:
 
 
 def checked_teacher(model: Model, config: Distilled) -> Model | None:
-    """The teacher that the options ask for. Raises InputError for one that does not fit the network to train."""
+    """The teacher that the options ask for, or None. Raises InputError for a teacher that does not fit the network to train."""
     from octrim.training.distillation import check_teacher
 
     if config.teacher is None or config.distill == "none":
@@ -58,7 +58,7 @@ def checked_teacher(model: Model, config: Distilled) -> Model | None:
 
 
 def distillation(setup: Setup) -> Distillation | None:
-    """The teacher's loss that the options ask for. Raises InputError where the teacher changed since the run began."""
+    """The loss against the teacher that the options ask for, or None. Raises InputError where the teacher changed since the run began."""
     from octrim.training.distillation import Distillation
 
     config, model = setup.config, setup.model

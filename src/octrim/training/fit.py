@@ -40,11 +40,11 @@ def fit(
     distillation: Distillation | None = None,
     penalty: Penalty | None = None,
 ) -> State:
-    """Train `model` from `state` to the last epoch and return the state at the end. What happens is told to `record`, which keeps it.
+    """Train `model` from `state` to the last epoch and return the state at the end. `record` is told what happens; it writes the files.
 
-    distillation: a teacher's loss to add. penalty: what draws channels to zero; the last epoch is then the best.
+    distillation: loss against a teacher, to be added. penalty: sparsity penalty that drives channels to zero; the last epoch then counts as the best.
 
-    Raises InputError when gradients or weights are no longer finite, KeyboardInterrupt after SIGINT or SIGTERM, when the state has been saved.
+    Raises InputError when gradients or weights are no longer finite, and KeyboardInterrupt after SIGINT or SIGTERM, once the state has been saved.
     """
     learner = Learner(model, config, hyper, world)
     network, stride = learner.network, model.network.stride
@@ -69,7 +69,7 @@ def fit(
                 f"a smaller --nominal-batch (now {config.nominal_batch}) changes weights more often"
             )
         for epoch in range(state.epoch, config.epochs):
-            # Asked here and not after an epoch, so that a run resumed after it had stopped stops again. Only the first process knows the best.
+            # Patience is checked before an epoch, so that a resumed run that had stopped stops again. Only the first process knows the best epoch.
             if world.agree(world.first and 0 < config.patience <= epoch - 1 - state.best[1]):
                 record.print(f"no better epoch in {config.patience}: stopped (patience)")
                 break
@@ -86,22 +86,22 @@ def fit(
                     heads, features = network.with_features(images) if distillation and distillation.feature_weight else (network(images), [])
                 found = loss(heads, batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
-                if distillation:  # the teacher's loss enters here
+                if distillation:  # add the loss against the teacher
                     more, told = distillation(images, heads, features)
                     total, parts = total + more, parts + told.numpy().tolist()
                 learner.add(total)
                 state.losses = tuple(sum_ + part for sum_, part in zip(state.losses, parts, strict=True))
                 state.labels += len(batch.targets)
                 state.waiting += 1
-                state.waiting_pictures += min(config.batch, len(train_set) - state.batch * config.batch)  # of all processes together
+                state.waiting_pictures += min(config.batch, len(train_set) - state.batch * config.batch)  # counts all processes
                 state.batch += 1
                 pictures += len(batch.images)
-                # The gradient is a sum over pictures, so the fewer that wait at the end of the training count as what they are.
+                # The last step may have fewer batches: the gradient is a sum over pictures, so it is then smaller in proportion.
                 last = epoch == config.epochs - 1 and state.batch == len(loader)
                 if state.waiting >= settings.accumulate or last:
                     if not learner.step(settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
-                    if sparsity:  # the penalty enters here
+                    if sparsity:  # shrink scales after the optimizer's step
                         share = (epoch + state.batch / len(loader)) / config.epochs
                         sparsity.step(hyper.lr0 * schedule.factor(epoch), state.waiting_pictures, share)
                         state.extra["strength"] = sparsity.strength
@@ -121,11 +121,11 @@ def fit(
             if sparsity:
                 row |= {"sparsity/dead": sparsity.dead(), "sparsity/strength": sparsity.strength}
                 _note_scales(state, sparsity, epoch + 1)
-                if epoch == config.epochs - 1:  # an average of zeros and other values is not zero
+                if epoch == config.epochs - 1:  # the moving average of a dead channel still holds earlier values
                     learner.average.values = paddle.to_tensor(sparsity.silence(learner.average.values.numpy()))
             evaluation = None
             if validator is not None and (not config.noval or epoch == config.epochs - 1):
-                record.save(learner.snapshot(state))  # evaluating may take long, and a kill then must not cost the epoch
+                record.save(learner.snapshot(state))  # a kill during a long evaluation must not cost the epoch
                 try:
                     evaluation, found_losses = validator.evaluate(learner.average.values, interrupted)
                 except KeyboardInterrupt:
@@ -134,12 +134,12 @@ def fit(
                 row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), found_losses, strict=True)) | _metrics(evaluation)
             at_end = schedule.at(epoch, len(loader) - 1)
             row |= {"x/lr0": at_end.bias_rate, "x/lr1": at_end.rate, "x/lr2": at_end.rate}
-            # Without evaluation the last epoch is the best, and so it is of sparsity training: before the end channels are not dead.
+            # Without evaluation the last epoch counts as the best; in sparsity training, too, because channels are dead only at the end.
             if evaluation is None or config.noval or sparsity:
                 fitness = float(epoch)
             else:
                 fitness = fitness_of(evaluation)
-            if fitness > state.best[0] or fitness == state.best[0] == 0:  # of epochs that found nothing, the last
+            if fitness > state.best[0] or fitness == state.best[0] == 0:  # among epochs with fitness 0 the last is the best
                 state.best = (fitness, epoch)
             state.rows.append({"epoch": epoch, **row})
             labels = round(world.mean_of([state.labels])[0] * world.size)
@@ -169,7 +169,7 @@ def _sparsity(penalty: Penalty | None, learner: Learner, schedule: Schedule, con
 
 
 def _note_scales(state: State, sparsity: Sparsity, number: int) -> None:
-    """Keep the distribution of the scales after `number` epochs; noted again, as by a resumed run, it replaces itself."""
+    """Keep the histogram of the scales after `number` epochs in the state; a resumed run that notes the same epoch again replaces it."""
     norms = sparsity.norms()
     scales = state.extra.setdefault("scales", {"top": max(1.05 * float(norms.max()), 1e-6), "counts": []})
     scales["counts"][number:] = [sparsity.histogram(norms, scales["top"])]
@@ -191,12 +191,12 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
 
 
 def fitness_of(evaluation: Evaluation) -> float:
-    """What the best epoch has most of: .1 mAP50 + .9 mAP50-95."""
+    """Number by which the best epoch is chosen: .1 mAP50 + .9 mAP50-95; nan counts as 0."""
     return sum(weight * (0.0 if isnan(value) else value) for weight, value in ((0.1, evaluation.map50), (0.9, evaluation.map)))
 
 
 def _mixed_precision(wanted: bool) -> Any:
-    """bfloat16 where the device has it: unlike float16 it needs no loss scaling."""
+    """Context that computes in bfloat16 where the device has it: unlike float16 it needs no loss scaling."""
     if wanted and paddle.device.get_device().startswith("gpu") and paddle.amp.is_bfloat16_supported():
         return paddle.amp.auto_cast(dtype="bfloat16")
     return contextlib.nullcontext()

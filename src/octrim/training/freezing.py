@@ -1,4 +1,4 @@
-"""Which tensors `--freeze` means."""
+"""Selection of the tensors that `--freeze` keeps from being trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octrim.errors import InputError, shown
 
 
 def frozen(names: Sequence[str], freeze: Sequence[str]) -> list[str]:
-    """The tensors that `--freeze` means: a number N is the first N layers of the layout, anything else a pattern of rows or tensors.
+    """Names of the tensors that `--freeze` selects: a number N means the first N layers of the layout, other text is a pattern of rows or tensors.
 
     Raises InputError for a pattern that fits nothing, and when nothing is left to train.
     """

@@ -1,4 +1,4 @@
-"""Gradients of the training loss, batch by batch: what the criterion `taylor` ranks channels by."""
+"""Gradients of the training loss, batch by batch, by which the criterion `taylor` ranks channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from octrim.training.labelled import drawn, in_network_classes, open_in_classes,
 from octrim.training.loss import DetectionLoss
 from octrim.training.validate import batch_targets
 
-_BATCH = 4  # small: near an optimum the gradients of many pictures cancel, and their mean square loses what it is there to show
+_BATCH = 4  # small, because near an optimum the gradients of many pictures cancel, and their mean square would no longer show importance
 
 
 def batch_gradients(
@@ -36,10 +36,10 @@ def batch_gradients(
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> list[dict[str, np.ndarray]]:
-    """Per batch, gradients of the loss (the mean over its pictures) by every batch-norm weight and bias: tensor name to float32 `[channels]`.
+    """Gradients of the loss by every batch-norm weight and bias, the mean over a batch's pictures: per batch, tensor name to float32 `[channels]`.
 
-    dataset: its classes must fit the network (by name, or by number). image_size: side, or (height, width), in pixels, what the network was
-    made for by default; pictures are letterboxed to it and not augmented. pictures: how many are used at most, drawn by `seed`.
+    dataset: data set whose classes fit the network (by name, or by number). image_size: side, or (height, width), in pixels, by default what the
+    network was made for; pictures are letterboxed to it and not augmented. pictures: largest number of pictures to use, drawn by `seed`.
     Batch norm keeps its running statistics, as in evaluation, so that a picture's gradient does not depend on what shares its batch.
     progress: called with the number of pictures just done. report: called with a line for each picture that could not be read and was left out.
     Raises InputError for options out of range, classes that do not fit, and when no picture can be read.
@@ -53,7 +53,7 @@ def batch_gradients(
     tensors = network.named_tensors()
     wanted = {name: tensor for name, tensor in tensors.items() if name.endswith((".bn.weight", ".bn.bias"))}
     for name in tensors.keys() - wanted.keys():
-        tensors[name].stop_gradient = True  # weights' gradients are half of the work, and nobody asks for them
+        tensors[name].stop_gradient = True  # gradients of convolution weights are not needed and would be half of the work
     found: list[dict[str, np.ndarray]] = []
     failures: list[str] = []
     for group in readable_batches(dataset, fixed_plan(len(dataset), height, width, batch), max(height, width)):
@@ -75,7 +75,7 @@ def batch_gradients(
 
 
 def loss_side(height: int, width: int) -> int:
-    """The side of a square with as many pixels, by which the loss scales its objectness."""
+    """Side of the square with as many pixels as height x width; the loss scales its objectness by it."""
     return round((height * width) ** 0.5)
 
 

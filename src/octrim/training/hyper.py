@@ -18,24 +18,24 @@ from octrim.plain_yaml import parse, read_text
 class Hyperparameters(Augmentation):
     """The numbers of a recipe; the defaults are those of `low` (YOLOv5's hyp.scratch-low).
 
-    Those of augmentation come from `octrim.data.augment.Augmentation`. iou_t is read by no formula and kept because published files have it.
+    The numbers of augmentation come from `octrim.data.augment.Augmentation`. No formula reads iou_t; it is kept because published files have it.
     """
 
     lr0: float = 0.01  # learning rate at the start
-    lrf: float = 0.01  # and at the end, as a fraction of it
-    momentum: float = 0.937  # of SGD; beta1 of AdamW
-    weight_decay: float = 0.0005  # at the nominal batch
+    lrf: float = 0.01  # learning rate at the end, as a fraction of lr0
+    momentum: float = 0.937  # momentum of SGD, or beta1 of AdamW
+    weight_decay: float = 0.0005  # weight decay for steps of the nominal batch
     warmup_epochs: float = 3.0
     warmup_momentum: float = 0.8
     warmup_bias_lr: float = 0.1
-    box: float = 0.05  # gains of the three losses, before they are scaled to levels, classes and picture size
+    box: float = 0.05  # box, cls, obj: gains of the three losses, before they are scaled to levels, classes and picture size
     cls: float = 0.5
-    cls_pw: float = 1.0  # weight of positive cells in the cross entropy
+    cls_pw: float = 1.0  # weight of positive values in the cross entropy of the class loss
     obj: float = 1.0
     obj_pw: float = 1.0
     iou_t: float = 0.2
     anchor_t: float = 4.0  # a label goes to an anchor that is less than so many times larger or smaller
-    fl_gamma: float = 0.0  # focal loss; 0 is plain cross entropy
+    fl_gamma: float = 0.0  # gamma of the focal loss; 0 gives plain cross entropy
     label_smoothing: float = 0.0
     copy_paste: float = 0.0
 
@@ -50,12 +50,12 @@ class Hyperparameters(Augmentation):
 
     @property
     def augmentation(self) -> Augmentation:
-        """The part that loaders take."""
+        """The numbers of augmentation, as loaders take them."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
 
     @property
     def notes(self) -> list[str]:
-        """What of this recipe cannot be done, for people."""
+        """Lines for people about the parts of this recipe that OcTrim cannot do."""
         return ["copy_paste cuts objects out along their outlines; boxes have none, so it is left out"] if self.copy_paste else []
 
 
@@ -77,7 +77,7 @@ _RANGES = {
     "fl_gamma": (0, 10),
     "label_smoothing": (0, 0.5),
     "copy_paste": (0, 1),
-}  # those of augmentation are checked where they are used
+}  # the numbers of augmentation are checked where they are used
 
 _MED = {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1}
 
@@ -86,7 +86,7 @@ RECIPES = {
     "med": Hyperparameters(**_MED),
     "high": Hyperparameters(**_MED, copy_paste=0.1),
 }
-"""The published sets: less and more augmentation."""
+"""The published recipes by name, from little to much augmentation."""
 
 
 def read_hyperparameters(recipe: str) -> Hyperparameters:
@@ -106,7 +106,7 @@ def read_hyperparameters(recipe: str) -> Hyperparameters:
         raise InputError(f"{path}: expected lines of `name: number`, found {shown(content)}")
     lines = {node.value: node.start_mark.line + 1 for node, _ in root.value}
     for key, value in content.items():
-        if key == "anchors":  # the layout's to say; published files name their number per level in a comment
+        if key == "anchors":  # anchors come from the layout; published files only have a number of anchors per level, in a comment
             continue
         if key not in known:
             raise InputError(f"{path}:{lines.get(key, 1)}: unknown hyper-parameter {shown(key)}")
@@ -132,7 +132,7 @@ def stored_hyperparameters(values: object) -> Hyperparameters:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, also one that YAML takes for text (1e-3 without a point)."""
+    """The value as a finite number, also where YAML takes it for text (1e-3 without a point); None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

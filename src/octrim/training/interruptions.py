@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training."""
+"""Handling of SIGINT and SIGTERM during a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM are remembered until the loop comes to a place where it can stop; a second one stops at once."""
+    """Within the block, SIGINT and SIGTERM are only remembered, until the loop comes to a place where it can stop; a second one stops at once."""
     received: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
@@ -20,9 +20,9 @@ def interruptions() -> Iterator[Callable[[], bool]]:
     try:
         before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
-            if hasattr(signal, "siginterrupt"):  # calls go on afterwards: an interrupted answer of another process would be lost
+            if hasattr(signal, "siginterrupt"):  # system calls go on after the signal: an interrupted answer of another process would be lost
                 signal.siginterrupt(number, False)
-    except ValueError:  # not the main thread: signals are somebody else's
+    except ValueError:  # only the main thread may handle signals
         before = {}
     try:
         yield lambda: bool(received)

@@ -1,4 +1,4 @@
-"""Labelled pictures to measure a network on, in the network's own class numbers."""
+"""Labelled pictures on which a network is measured, in the network's own class numbers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from octrim.evaluate.classes import map_classes
 def open_in_classes(data: str | None, split: str, names: Sequence[str], **reading: Any) -> tuple[Dataset, list[str]]:
     """A part of a data set in the network's classes, `names`, and lines about it for people. reading: as `open_labelled` takes it.
 
-    Raises InputError where it cannot be read, has no labelled object, or has a class that the network does not.
+    Raises InputError where the data set cannot be read, has no labelled object, or has a class that the network does not have.
     """
     dataset, note = in_network_classes(open_labelled(data, split, names, **reading), names)
     return dataset, [*([] if note is None else [note]), *dataset.lines()]
 
 
 def in_network_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str | None]:
-    """The data set with the network's class names and numbers, and what to tell people, or None. Raises InputError where they do not fit."""
+    """The data set with the network's class names and numbers, and a line for people or None. Raises InputError where the classes do not fit."""
     mapping, note = map_classes(names, dataset.names)
     numbers = np.zeros(len(dataset.names), np.int32)
     numbers[mapping[mapping >= 0]] = np.flatnonzero(mapping >= 0)
@@ -34,7 +34,7 @@ def in_network_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset,
 
 
 def drawn(dataset: Dataset, pictures: int, seed: int) -> Dataset:
-    """At most so many pictures, drawn by `seed`, in the data set's order."""
+    """The data set with at most `pictures` of its pictures, drawn by `seed`, in their order."""
     if pictures < 1:
         raise InputError(f"pictures is {pictures}, expected 1 or more")
     if seed < 0:
@@ -45,6 +45,6 @@ def drawn(dataset: Dataset, pictures: int, seed: int) -> Dataset:
 
 
 def readable_batches(dataset: Dataset, plan: Sequence[Planned], side: int) -> Iterator[Batch]:
-    """`read_batches` without the slots of pictures that could not be read: the loss would take their grey for background."""
+    """Batches as `read_batches` gives them, without pictures that could not be read: the loss would take their grey for background."""
     for batch in read_batches(dataset, plan, side):
         yield dataclasses.replace(batch, images=batch.images[batch.slots], slots=list(range(len(batch.slots))))

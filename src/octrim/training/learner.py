@@ -1,4 +1,4 @@
-"""What a training changes: weights, the optimizer's moments, the moving average of the weights, and the gradient that waits for a step."""
+"""The changing parts of a training: weights, the optimizer's moments, the weights' moving average, and the gradient that waits for a step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from octrim.training.schedule import Settings
 
 
 class Learner:
-    """The changing part of a training, with what turns a loss into new weights.
+    """The changing parts of a training, and the steps from a loss to new weights.
 
-    network: in training mode. accumulate: batches per optimizer step, once the warm-up is over. gradient: the sum over the batches that wait, a flat
-    vector like the parameters.
+    network: the network in training mode. accumulate: batches per optimizer step, once the warm-up is over. gradient: the sum over the batches that
+    wait for a step, a flat vector like the parameters.
     """
 
     def __init__(self, model: Model, config: Training, hyper: Hyperparameters, world: World) -> None:
@@ -34,14 +34,14 @@ class Learner:
         self.network.train()
         self.weights = Weights(self.network)
         self.accumulate = max(round(config.nominal_batch / config.batch), 1)
-        # The recipe's decay is meant for steps of nominal_batch pictures.
+        # The recipe's weight decay is meant for steps of nominal_batch pictures.
         decay = hyper.weight_decay * config.batch * self.accumulate / config.nominal_batch
         self.optimizer = Optimizer.create(self.weights, config.optimizer, decay, _freeze(self.weights, config.freeze))
         self.average = MovingAverage(self.weights.values())
         self.gradient = paddle.zeros([self.weights.parameters.size])
 
     def restore(self, state: State) -> None:
-        """Take over the vectors of a checkpoint. Raises InputError where it was written with another optimizer."""
+        """Take over the vectors of a checkpoint. Raises InputError where the checkpoint was written with another optimizer."""
         arrays = state.arrays
         if len(self.optimizer.moments) != sum(name.startswith("moment") for name in arrays):
             raise InputError(f"the checkpoint is of another optimizer than {self.optimizer_name}")
@@ -52,7 +52,7 @@ class Learner:
         self.optimizer.steps = state.steps
 
     def snapshot(self, state: State) -> State:
-        """Put the vectors as they are now into `state`, and return it.
+        """Put copies of the current vectors into `state`, and return it.
 
         The waiting gradient is stored as the sum over the processes, because a resumed run may have another number of them.
         """
@@ -63,12 +63,12 @@ class Learner:
         return state
 
     def add(self, loss: Any) -> None:
-        """Add the gradient of a batch's loss, a scalar tensor, to what waits."""
+        """Add the gradient of a batch's loss, a scalar tensor, to the gradient that waits for a step."""
         loss.backward()
         self.gradient = self.gradient + self.weights.parameters.gradient()
 
     def step(self, settings: Settings) -> bool:
-        """Move the weights by what waits; False, and no step, where the gradient is not finite. The average does not follow yet: `follow`."""
+        """Do an optimizer step with the waiting gradient; False, and no step, where it is not finite. `follow` moves the average afterwards."""
         if not self.optimizer.step(self.world.sum(self.gradient), settings):
             return False
         self.world.share(self.weights.statistics.vector)
@@ -76,11 +76,11 @@ class Learner:
         return True
 
     def follow(self) -> None:
-        """Move the average towards the weights, when everything has been done to them that belongs to a step."""
+        """Move the average towards the weights, after everything that changes them in a step, such as the sparsity penalty."""
         self.average.update(self.weights.vector)
 
     def synchronise(self) -> None:
-        """Make statistics and waiting gradient the same in all processes, as they have to be for a checkpoint."""
+        """Make batch-norm statistics and waiting gradient the same in all processes, as a checkpoint needs them."""
         self.world.share(self.weights.statistics.vector)
         self.gradient = self.world.mean(self.gradient)
 
@@ -102,7 +102,7 @@ def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
 
 
 def _synchronise_batch_norm(network: PaddleNetwork) -> None:
-    """Replace batch norm by Paddle's that takes its statistics over all processes."""
+    """Replace every batch norm by Paddle's layer that computes its statistics over all processes."""
     for layer in network.sublayers():
         if isinstance(getattr(layer, "bn", None), paddle.nn.BatchNorm2D):
             layer.bn = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(layer.bn)

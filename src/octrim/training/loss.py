@@ -16,7 +16,7 @@ from octrim.training.hyper import Hyperparameters
 
 _EPS = 1e-7
 
-# Of the objectness of each level: a fine level has more cells, and its share of errors counts more.
+# Weights of the levels' objectness losses by number of levels, finest first: errors count more on a fine level, which has more cells.
 _BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 
@@ -27,8 +27,8 @@ def level_balance(levels: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """total: what is differentiated, times the batch size; a scalar tensor. parts: float32 `[3]`, box, objectness and class loss with
-    their gains, detached."""
+    """Loss of one batch. total: scalar tensor to differentiate, the loss times the batch size. parts: float32 `[3]`, box, objectness and class
+    loss with their gains, detached."""
 
     total: Any
     parts: Any
@@ -40,7 +40,7 @@ class DetectionLoss:
         loss = DetectionLoss(network, hyper, side=640)
         loss(heads, targets).total.backward()
 
-    side: of the training pictures in pixels; the objectness gain grows with their area.
+    side: side of the training pictures in pixels; the objectness gain grows with their area.
     """
 
     def __init__(self, network: Network, hyper: Hyperparameters, side: int) -> None:
@@ -54,8 +54,8 @@ class DetectionLoss:
         self.obj = hyper.obj * (side / 640) ** 2 * 3 / levels
 
     def __call__(self, heads: Sequence[Any], targets: np.ndarray) -> Loss:
-        """heads: per level `[batch, anchors x (5 + classes), height, width]`. targets: float32 `[n, 6]`: image, class, cx, cy, w, h in
-        fractions of the picture."""
+        """Loss of a batch. heads: per level logits `[batch, anchors x (5 + classes), height, width]`. targets: float32 `[n, 6]`: image, class,
+        cx, cy, w, h in fractions of the picture."""
         shapes = [(head.shape[2], head.shape[3]) for head in heads]
         matched = assign(targets, shapes, self.anchors, self.hyper.anchor_t)
         box = objectness = classes = paddle.zeros([])
@@ -74,7 +74,7 @@ class DetectionLoss:
                 size = (F.sigmoid(found[:, 2:4]) * 2) ** 2 * paddle.to_tensor(anchors[level.anchor])
                 overlap = ciou(paddle.concat([centre, size], axis=1), paddle.to_tensor(level.boxes))
                 box = box + (1 - overlap).mean()
-                # Where two labels claim a cell, the last in match order stands: NumPy assigns in order.
+                # Where two labels claim the same cell and anchor, the last in match order stays: NumPy assigns in order.
                 wanted[level.image, level.anchor, cell] = np.maximum(overlap.detach().numpy(), 0)
                 if self.classes > 1:
                     truth = np.full((len(level), self.classes), 0.5 * self.hyper.label_smoothing, np.float32)
@@ -85,7 +85,7 @@ class DetectionLoss:
         return Loss((parts[0] + parts[1] + parts[2]) * heads[0].shape[0], paddle.stack([part.detach() for part in parts]))
 
     def _cross_entropy(self, logits: Any, wanted: Any, positive: float) -> Any:
-        """Mean binary cross entropy; positive: weight of the positive part. With fl_gamma the focal loss of Lin et al. (2017), alpha 0.25."""
+        """Mean binary cross entropy; with fl_gamma the focal loss of Lin et al. (2017), alpha 0.25. positive: weight of the positive part."""
         loss = (1 - wanted) * logits + (1 + (positive - 1) * wanted) * F.softplus(-logits)
         if self.hyper.fl_gamma:
             probability = F.sigmoid(logits)
@@ -100,14 +100,14 @@ def ciou(found_cxcywh: Any, wanted_cxcywh: Any) -> Any:
     rho: distance of the centres; c: diagonal of the box around both; v: difference of aspects; alpha weighs it and is not differentiated.
     """
     (x1, y1, w1, h1), (x2, y2, w2, h2) = (boxes.unbind(axis=1) for boxes in (found_cxcywh, wanted_cxcywh))
-    # Logits below -40 make sides that are 0 in float32, and 0 / 0 of them.
+    # Sides are clipped because logits below -40 give sides of 0 in float32, which would lead to 0 / 0.
     w1, h1, w2, h2 = (paddle.clip(side, min=_EPS) for side in (w1, h1, w2, h2))
     left, right = paddle.minimum(x1 - w1 / 2, x2 - w2 / 2), paddle.maximum(x1 + w1 / 2, x2 + w2 / 2)
     top, bottom = paddle.minimum(y1 - h1 / 2, y2 - h2 / 2), paddle.maximum(y1 + h1 / 2, y2 + h2 / 2)
-    # Of two intervals, the overlap is the sum of their lengths less what both cover together.
+    # The overlap of two intervals is the sum of their lengths minus the length from the first start to the last end.
     overlap = F.relu(w1 + w2 - (right - left)) * F.relu(h1 + h2 - (bottom - top))
     iou = overlap / (w1 * h1 + w2 * h2 - overlap + _EPS)
     distance = ((x2 - x1) ** 2 + (y2 - y1) ** 2) / ((right - left) ** 2 + (bottom - top) ** 2 + _EPS)
     v = (4 / math.pi**2) * (paddle.atan(w2 / h2) - paddle.atan(w1 / h1)) ** 2
-    alpha = (v / paddle.clip(v - iou + (1 + _EPS), min=_EPS)).detach()  # of equal boxes, iou may be rounded to more than 1
+    alpha = (v / paddle.clip(v - iou + (1 + _EPS), min=_EPS)).detach()  # the IoU of equal boxes may be rounded to more than 1
     return iou - distance - alpha * v

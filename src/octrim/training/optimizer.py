@@ -1,6 +1,6 @@
-"""Parameters as one flat vector: clipping, SGD, AdamW and the moving average are a few operations on it.
+"""Optimizers over one flat vector of all parameters: clipping, SGD, AdamW and the moving average are a few operations on it.
 
-Paddle's own optimizers know neither learning rates nor a momentum that change per group and step, which YOLOv5's warm-up needs.
+Paddle's own optimizers have no learning rates and momentum that change per group and step, which YOLOv5's warm-up needs.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from octrim.network.cost import tensor_shapes
 from octrim.training.checkpoint import kind_of
 from octrim.training.schedule import Settings, ema_decay
 
-CLIP = 10.0  # of the gradient's norm
+CLIP = 10.0  # largest norm of the gradient; longer gradients are scaled down to it
 
 
 class Flat:
-    """Named tensors that live in one float32 vector, in a fixed order: each is a view of its part, and what changes the one changes the other."""
+    """Named tensors that live in one float32 vector, in a fixed order: each tensor is a view of its part of the vector and shares its memory."""
 
     def __init__(self, tensors: Mapping[str, Any], vector: Any) -> None:
-        """Move the tensors into the vector, which has their size."""
+        """Move the tensors into the vector, whose size is the sum of theirs."""
         self.tensors, self.vector = dict(tensors), vector
         self.slices = dict(zip(self.tensors, _slices([tensor.size for tensor in self.tensors.values()]), strict=True))
         for name, tensor in self.tensors.items():
             part = vector[self.slices[name]].reshape(tensor.shape)
             paddle.assign(tensor.detach(), part)
             tensor.get_tensor()._share_data_with(part.get_tensor())
-            if tensor.data_ptr() != vector.data_ptr() + 4 * self.slices[name].start:  # a copy would never learn
+            if tensor.data_ptr() != vector.data_ptr() + 4 * self.slices[name].start:  # a copy would not change with the vector
                 raise RuntimeError(f"{name}: Paddle does not let tensors share memory")
 
     @property
@@ -39,11 +39,11 @@ class Flat:
         return self.vector.size
 
     def values(self) -> Any:
-        """A copy of the tensors' values."""
+        """A copy of all values, as a flat vector."""
         return self.vector.clone()
 
     def gradient(self) -> Any:
-        """The tensors' gradients, which are cleared; zeros where a tensor has none."""
+        """Take the tensors' gradients as a flat vector and clear them; zeros where a tensor has none."""
         tensors = self.tensors.values()
         flat = paddle.concat([paddle.zeros([tensor.size]) if tensor.grad is None else tensor.grad.reshape([-1]) for tensor in tensors])
         for tensor in tensors:
@@ -51,7 +51,7 @@ class Flat:
         return flat
 
     def assign(self, values: Any) -> None:
-        """Set the tensors in place."""
+        """Set all tensors in place from a flat vector."""
         paddle.assign(values, self.vector)
 
 
@@ -61,10 +61,10 @@ def _slices(sizes: list[int]) -> list[slice]:
 
 
 class Weights:
-    """A network's parameters and statistics while it trains: one vector.
+    """A network's parameters and batch-norm statistics in one flat vector while it trains.
 
-    parameters: flat, the convolution weights first, then those of batch norm, then the biases. statistics: batch norm's running mean
-    and variance, behind them. groups: the three parts of the parameters, as slices.
+    parameters: first part of the vector: convolution weights, then batch-norm weights, then biases. statistics: the rest: running means and
+    variances of batch norm. groups: the three parts of the parameters, as slices.
     """
 
     def __init__(self, network: PaddleNetwork) -> None:
@@ -90,7 +90,7 @@ class Weights:
 class Optimizer:
     """SGD with Nesterov momentum, or AdamW. moments: flat vectors like the parameters, one for SGD and two for AdamW.
 
-    decay: of convolution weights only. trained: 1 for parameters that train and 0 for frozen ones, a flat vector; None where all do.
+    decay: weight decay, of convolution weights only. trained: flat vector, 1 for parameters that train and 0 for frozen ones; None where all train.
     """
 
     weights: Weights
@@ -106,7 +106,7 @@ class Optimizer:
         return cls(weights, kind, decay, moments, trained=trained)
 
     def step(self, gradient: Any, settings: Settings) -> bool:
-        """One step along a flat gradient, whose norm is clipped at CLIP; False, and no step, where the gradient is not finite."""
+        """Do one step along a flat gradient, whose norm is clipped at CLIP; False, and no step, where the gradient is not finite."""
         norm = paddle.sqrt((gradient * gradient).sum())
         if not isfinite(norm.numpy().item()):
             return False
@@ -121,7 +121,7 @@ class Optimizer:
                 values.subtract_(change if self.trained is None else change * self.trained[where])
         return True
 
-    # What is to be subtracted from the values of a group, whose moments move in place.
+    # `_sgd` and `_adamw` return what is to be subtracted from the values of a group, and update the group's moments in place.
 
     def _sgd(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
         gradient = gradient + decay * values if decay else gradient
@@ -131,13 +131,13 @@ class Optimizer:
     def _adamw(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
         first = moments[0].scale_(momentum).add_((1 - momentum) * gradient)
         second = moments[1].scale_(0.999).add_(0.001 * gradient * gradient)
-        # AdamW's bias correction supposes one beta1 throughout; warm-up moves it, and the product of all is not worth keeping.
+        # The bias correction takes beta1 as constant. Warm-up changes it, but the exact product of all past values is not worth keeping.
         mean, square = first / (1 - momentum**self.steps), second / (1 - 0.999**self.steps)
         return rate * (decay * values + mean / (paddle.sqrt(square) + 1e-8))
 
 
 class MovingAverage:
-    """The exponential moving average of parameters and statistics, which is what is evaluated and kept."""
+    """The exponential moving average of parameters and statistics; it is what a training evaluates and saves as weights."""
 
     def __init__(self, values: Any, updates: int = 0) -> None:
         self.values, self.updates = values, updates
@@ -145,5 +145,5 @@ class MovingAverage:
     def update(self, values: Any) -> None:
         self.updates += 1
         decay = ema_decay(self.updates)
-        # What does not change, as frozen weights, must not drift by rounding.
+        # Values that do not change, such as frozen weights, must not drift by rounding.
         self.values = paddle.where(values == self.values, values, decay * self.values + (1 - decay) * values)

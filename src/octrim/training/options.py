@@ -1,4 +1,4 @@
-"""What can be chosen of a training: the options of `octrim train`, `finetune` and `sparsify`, which `config.yaml` keeps."""
+"""Options of `octrim train`, `finetune` and `sparsify`; `config.yaml` in the run's folder keeps their values."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Several processes train one network: each works on its part of every batch, and gradients are averaged.
+"""Training of one network by several processes: each works on its part of every batch, and gradients are combined over the processes.
 
-`--devices N` starts them on this machine; `python -m paddle.distributed.launch` starts them on several. CPUs talk through gloo, GPUs through NCCL.
+`--devices N` starts processes on this machine; `python -m paddle.distributed.launch` starts them on several machines. CPUs communicate through gloo,
+GPUs through NCCL.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from octrim.machine import quiet_stderr, usable_cores
 
 @dataclass(frozen=True)
 class World:
-    """rank: number of this process among `size`; number 0 writes the files."""
+    """This process among those that train together. rank: number of this process, of `size`; number 0 writes the files."""
 
     rank: int = 0
     size: int = 1
@@ -37,7 +38,7 @@ class World:
         return self.rank == 0
 
     def sum(self, tensor: Any) -> Any:
-        """The sum over the processes; the same bits in each."""
+        """The sum of a tensor over the processes, bit by bit the same in each."""
         if self.size == 1:
             return tensor
         with _together(self.size) as distributed:
@@ -54,7 +55,7 @@ class World:
             tensor.copy_(self.mean(tensor), True)
 
     def mean_of(self, values: Sequence[float]) -> list[float]:
-        """Of a few numbers, in float64."""
+        """Means of a few numbers over the processes, computed in float64."""
         if self.size == 1:
             return list(values)
         from octrim.backends.paddle import paddle
@@ -62,11 +63,11 @@ class World:
         return self.mean(paddle.to_tensor(np.asarray(values, np.float64))).numpy().tolist()
 
     def agree(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether the flag is set in any process; the same answer in all."""
         return flag if self.size == 1 else bool(np.concatenate(self.gather(np.asarray([[flag]], np.float32))).any())
 
     def gather(self, array: np.ndarray) -> list[np.ndarray]:
-        """Every process's float32 `[n, columns]`, where n differs, in every process."""
+        """Arrays of all processes, by rank, in every process. array: float32 `[n, columns]`; n may differ between processes."""
         if self.size == 1:
             return [array]
         from octrim.backends.paddle import paddle
@@ -89,7 +90,7 @@ _meetings = itertools.count(1)
 
 @contextlib.contextmanager
 def _together(size: int) -> Iterator[Any]:
-    """Paddle's collectives, entered when all processes are there: gloo gives up after 30 seconds, and evaluating or saving may take longer."""
+    """Paddle's collectives, once all processes have come here: gloo gives up after 30 seconds, and evaluating or saving may take longer."""
     from octrim.backends.paddle import paddle
 
     try:
@@ -107,7 +108,7 @@ def _together(size: int) -> Iterator[Any]:
 
 
 def world(device: str) -> World:
-    """This process's place among those that a launcher has started; alone without one. device: cpu or gpu."""
+    """This process's place among the processes that a launcher has started; a world of one process without a launcher. device: cpu or gpu."""
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
         return World()
@@ -127,21 +128,21 @@ _PARENT = "OCTRIM_PARENT"
 
 
 def _end_with(parent: int) -> None:
-    """A process whose launcher was killed has nobody to report to; its partners wait for it for ever."""
+    """End this process when its launcher, the process `parent`, was killed: nobody would end it otherwise, and its partners may wait for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def launched() -> bool:
-    """Whether this process is one of several already."""
+    """Whether a launcher has started this process as one of several."""
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
 
 
 def launch(arguments: Sequence[str], devices: int) -> int:
-    """Run `octrim ARGUMENTS` in so many processes on this machine; returns 0, or the exit code of the first that fails.
+    """Run `octrim ARGUMENTS` in `devices` processes on this machine; returns 0, or the exit code of the first process that fails.
 
-    Only number 0 prints results. When one ends badly, or this process is told to stop, so do the others.
+    Only process 0 prints results. When one process fails, or this process is told to stop, the others are stopped.
     """
     ports = _free_ports(devices)
     processes: list[subprocess.Popen[Any]] = []
@@ -165,7 +166,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
                 "FLAGS_selected_gpus": str(rank),
                 _PARENT: str(os.getpid()),
             }
-            # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+            # Each process gets a session of its own, so that Ctrl-C reaches only this process, which passes it on.
             command = [sys.executable, "-m", "octrim", *arguments]
             streams: Any = {"stdin": subprocess.DEVNULL} | ({"stdout": subprocess.DEVNULL, "stderr": said[rank]} if rank else {})
             processes.append(subprocess.Popen(command, env=environment, start_new_session=True, **streams))
@@ -173,7 +174,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
             time.sleep(0.2)
         if not any(codes):
             return 0
-        # The others wait for what will never come; those that were told to stop get time for a checkpoint.
+        # Processes that wait for a failed one would wait for ever; those that were told to stop (130) get time for a checkpoint.
         deadline = time.monotonic() + (20 if 130 in codes else 5)
         while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -182,7 +183,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
         if not guilty:
             return _PARTNER_ENDED
         code = codes[guilty[0]] or 0
-        if guilty[0]:  # number 0 has spoken for itself
+        if guilty[0]:  # process 0 has printed its errors itself
             said[guilty[0]].seek(0)
             sys.stderr.write(said[guilty[0]].read().decode("utf-8", "replace"))
         if code < 0:

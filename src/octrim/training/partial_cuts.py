@@ -1,4 +1,5 @@
-"""A network with one group of channels cut, without building it anew: zeros in whoever reads the group, and only what follows is run again."""
+"""Results of a network with one group of channels cut, without building a new network: zero weights in the convolutions that read the group; only
+the rows that depend on them are run again."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from octrim.pruning.labels import ChannelLabels, Group
 
 
 def cut_consumers(model: Model, labels: ChannelLabels, group: Group, cut: np.ndarray) -> dict[str, np.ndarray]:
-    """Weights of the convolutions that read the group, by tensor name, with 0 for what they read of the cut labels.
+    """Weights of the convolutions that read the group, by tensor name, with 0 for the input channels that carry cut labels.
 
-    For every other tensor as it is, the network then computes what `octrim.pruning.cut.prune` leaves, whatever the activations are:
-    a channel passes unchanged in number through additions, pooling, concatenation and depthwise convolutions, and is 0 to whoever mixes it.
-    Silencing the channel itself would not do: sigmoid(0) is 1/2.
+    With all other tensors unchanged, the network then computes the same as the one that `octrim.pruning.cut.prune` returns, whatever the
+    activations are: additions, pooling, concatenation and depthwise convolutions do not mix channels, and the convolutions that do mix them
+    multiply the cut channels by 0. Zeroing the cut channels themselves would not do: an activation such as sigmoid makes 1/2 of 0.
     """
     changed = {}
     for row in model.network.convs:
@@ -30,10 +31,10 @@ def cut_consumers(model: Model, labels: ChannelLabels, group: Group, cut: np.nda
 
 
 class PartialOps:
-    """`Ops` over Paddle tensors for several runs on the same pictures, between which only some rows' results change.
+    """`Ops` over Paddle tensors for several runs on the same pictures, between which only the results of some rows change.
 
-    changed: the rows whose weights differ from run to run. All that does not follow from them is computed in the first run, and of that only
-    what later runs read is remembered.
+    changed: rows whose weights differ from run to run. Rows that do not depend on them are computed in the first run only, and their results are
+    remembered where later runs read them.
     """
 
     def __init__(self, network: PaddleNetwork, changed: set[str]) -> None:
@@ -57,7 +58,7 @@ class PartialOps:
         if row.name in self.behind:
             return op(row, *inputs)
         if not self.first:
-            return self.maps.get(row.name)  # None for what nobody reads any more
+            return self.maps.get(row.name)  # None for a map that no later run reads
         found = op(row, *inputs)
         if row.name in self.border:
             self.maps[row.name] = found

@@ -1,4 +1,4 @@
-"""A training run as pictures: curves, the labels it learns from, what goes into the network, and what comes out."""
+"""Pictures of a training run: curves, labels, training batches as the network sees them, and predictions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from octrim.errors import InputError
 from octrim.figures import new_figure, save_figure
 from octrim.training.anchors import Anchors, label_sizes
 
-MOST = 16  # pictures in a grid
-GAP = 16  # white pixels to the right of a pair
-SIDE = 480  # pixels of a training picture's longer side in its grid
-_BARS = 25  # classes with a bar of their own
-# Told apart by colour-blind readers and by their dashes. Training is blue and validation orange wherever both are shown.
+MOST = 16  # largest number of pictures in a grid
+GAP = 16  # width in pixels of the white gap to the right of a pair of pictures
+SIDE = 480  # longer side in pixels of a training picture in its grid
+_BARS = 25  # largest number of classes with a bar of their own
+# Colours and dashes of lines, which colour-blind readers can tell apart. Training is blue and validation orange wherever both are shown.
 _STYLES = (("#0072b2", "-"), ("#d55e00", (0, (5, 1.5))), ("#009e73", (0, (1, 1))))
-_MARKS = (("#d55e00", "s"), ("#ffffff", "o"), ("#cc79a7", "^"), ("#56b4e9", "D"), ("#f0e442", "v"))  # of the levels' anchors
+_MARKS = (("#d55e00", "s"), ("#ffffff", "o"), ("#cc79a7", "^"), ("#56b4e9", "D"), ("#f0e442", "v"))  # marks of the anchors, by level
 
 _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Box loss", {"train/box_loss": "training", "val/box_loss": "validation"}),
@@ -44,10 +44,10 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def save_curves(results_csv: Path, out: Path) -> None:
-    """Write a PNG with the curves of a run's `results.csv`: losses, metrics, learning rates, and a panel for each column besides.
+    """Write a PNG with the curves of a run's `results.csv`: losses, metrics, learning rates, and a panel for each further column.
 
     Columns that are missing, and values that are missing or no finite numbers, leave gaps. The best epoch, by .1 mAP50 + .9 mAP50-95, is marked.
-    Raises InputError for a file that cannot be read, and one without epochs.
+    Raises InputError for a file that cannot be read or has no epochs.
     """
     columns = read_columns(results_csv)
     epochs = columns.pop("epoch")
@@ -72,9 +72,9 @@ def save_curves(results_csv: Path, out: Path) -> None:
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """A `results.csv`: float64 `[epochs]` by name; nan where a value is missing or no finite number.
+    """Columns of a `results.csv` by name, float64 `[epochs]`; nan where a value is missing or no finite number.
 
-    Raises InputError for a file that cannot be read, and one without epochs.
+    Raises InputError for a file that cannot be read or has no epochs.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
@@ -96,7 +96,7 @@ def _number(row: Sequence[str], place: int) -> float:
 
 
 def _best(columns: dict[str, np.ndarray]) -> int | None:
-    """The row of the best epoch, the first among equals."""
+    """Index of the best epoch's row, the first among equal ones; None where no epoch was evaluated."""
     if "metrics/mAP_0.5" not in columns or "metrics/mAP_0.5:0.95" not in columns:
         return None
     score = 0.1 * columns["metrics/mAP_0.5"] + 0.9 * columns["metrics/mAP_0.5:0.95"]
@@ -121,16 +121,16 @@ def _draw_panel(axes: Axes, title: str, epochs: np.ndarray, lines: dict[str, np.
 
 
 def save_scales(counts: Sequence[Sequence[int]], top: float, dead: Sequence[float], out: Path) -> None:
-    """Write a PNG of sparsity training: how the channels' scales are distributed before it and after every epoch, and the fraction that is dead.
+    """Write a PNG of sparsity training: histograms of the channels' scales before it and after every epoch, and the fraction of dead channels.
 
-    counts: per row channels in equal bins of 0 .. top. dead: per epoch, 0..1.
+    counts: histograms, each the numbers of channels in equal bins of 0 .. top. dead: fraction of dead channels after every epoch, 0..1.
     """
     figure = new_figure(9, 6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     shares = np.asarray(counts, np.float64).T
     shares /= shares.sum(0)
     edges = np.arange(len(counts) + 1) - 0.5
-    # A power scale: the bin of zeros holds most channels in the end, and the others must stay visible.
+    # The colour scale is a power scale: in the end the bin of zeros holds most channels, and the others must stay visible.
     mesh = above.pcolormesh(edges, np.linspace(0, top, len(shares) + 1), shares, norm=PowerNorm(0.4, 0, 1), cmap="cividis")
     figure.colorbar(mesh, ax=above, label="share of channels", ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     above.set(ylabel="batch-norm scale (RMS of coupled ones)", title="Scales over sparsity training")
@@ -145,8 +145,8 @@ def save_scales(counts: Sequence[Sequence[int]], top: float, dead: Sequence[floa
 def save_labels(dataset: Dataset, out: Path, side: int, anchors: Anchors = (), threshold: float = 4.0) -> None:
     """Write a PNG with a data set's labels: boxes per class, their sizes in pixels where pictures have the longer side `side`, their centres.
 
-    anchors: drawn among the sizes, a mark per anchor, and the border of what fits one within a factor of `threshold`. Crowd regions are
-    left out.
+    anchors: anchors to mark among the sizes, together with the border of the sizes that fit one within a factor of `threshold`. Crowd regions
+    are left out.
     """
     one = ~dataset.crowd
     sizes, picture = label_sizes(dataset, side)
@@ -177,7 +177,7 @@ def _draw_sizes(figure: Figure, axes: Axes, sizes: np.ndarray, side: int, anchor
     draw_density(figure, axes, np.maximum(sizes, low), edges, edges)
     if len(flat):
         logs = np.linspace(np.log(low), np.log(high), 300)
-        away = np.abs(np.log(flat)[:, :, None] - logs)  # of each anchor's width and height, along either axis
+        away = np.abs(np.log(flat)[:, :, None] - logs)  # distances from each anchor's width and height, in logarithms, along either axis
         worst = np.maximum(away[:, 0, None, :], away[:, 1, :, None]).min(0)
         axes.contour(np.exp(logs), np.exp(logs), worst, [np.log(threshold)], colors="#000000", linewidths=1, linestyles="--")
     marks = []
@@ -210,7 +210,7 @@ def save_batch(images: np.ndarray, targets: np.ndarray, names: Sequence[str], ou
         centres, extents = mine[:, 2:4] * (width, height), mine[:, 4:6] * (width, height)
         boxes, labels = np.concatenate([centres - extents / 2, centres + extents / 2], 1), mine[:, 1].astype(int)
         texts = [names[int(label)] for label in labels]
-        # Tiles in the pictures' own shape: no padding but what the network sees.
+        # Tiles have the shape of the pictures, so that they show no padding but the network's.
         rows, columns = round(height * scale) + 2 * MARGIN, round(width * scale) + 2 * MARGIN
         tiles.append(labelled_tile(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), boxes, labels, texts, height=rows, width=columns))
     if tiles:

@@ -1,4 +1,4 @@
-"""What a training leaves behind and shows: checkpoint, weights, results.csv, pictures, progress."""
+"""Files and display of a training: checkpoint, weights, results.csv, pictures, progress."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ COLUMNS = (
     *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
     *("val/box_loss", "val/obj_loss", "val/cls_loss", "x/lr0", "x/lr1", "x/lr2"),
 )
-"""Of results.csv, as YOLOv5 names them. lr0 is that of the biases."""
+"""Columns of results.csv, as YOLOv5 names them. lr0 is the learning rate of the biases."""
 
 _SHOWN_BATCHES = 3
 _REDRAWN_AFTER = 20.0
-"""Seconds between two drawings of the curves, which take half a second: as long as an epoch on a few pictures."""
+"""Least number of seconds between two drawings of the curves: one takes half a second, which is as long as an epoch on a few pictures."""
 
 _FILES = (
     "times.csv",
@@ -52,7 +52,7 @@ _FILES = (
 
 
 class Record:
-    """The files and the display of one run; silent in all processes but the first (`run` is None there). A context manager."""
+    """Context manager that writes the files and the display of one run; it does nothing in all processes but the first (`run` is None there)."""
 
     def __init__(self, run: Run | None, config: Training, val_set: Dataset | None) -> None:
         self.run, self.config, self.val_set = run, config, val_set
@@ -73,7 +73,7 @@ class Record:
         self.progress.stop()
         try:
             if self._undrawn is not None:
-                # What ends the training matters more than its picture.
+                # After an error of the training, an error in drawing must not take its place.
                 with contextlib.nullcontext() if error is None else contextlib.suppress(OSError, InputError):
                     self._draw(self._undrawn)
         finally:
@@ -85,7 +85,7 @@ class Record:
             self.run.print(*items)
 
     def begin(self, state: State) -> None:
-        """Before the first step: there is a checkpoint from now on, and nothing of an earlier run in the same folder."""
+        """Remove the files of an earlier run in the same folder and write the first checkpoint, before the first step."""
         if self.run is not None:
             for name in _FILES:
                 (self.run.path / name).unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class Record:
             self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim {self.action} --resume {self.run.path}")
 
     def end_epoch(self, state: State, evaluation: Evaluation | None, labels: int, pictures: int, seconds: tuple[float, float]) -> None:
-        """Keep an epoch: the checkpoint first, because everything else follows from it."""
+        """Write the files and lines of an epoch: the checkpoint first, because everything else can be made from it."""
         if self.run is None:
             return
         self.save(state)
@@ -139,9 +139,9 @@ class Record:
                     self.events.add_scalar(name, value, epoch)
 
     def write_results(self, state: State) -> None:
-        """What follows from a checkpoint: results.csv, the averaged weights as last, and as best where this epoch is the best.
+        """Write what follows from a state: results.csv, and the averaged weights as last, and as best where this epoch is the best.
 
-        In the middle of an epoch (a run that is resumed there) the average is no epoch's, and the weights stay as they are.
+        In the middle of an epoch, where a run may be resumed, weights are not written, because the average belongs to no epoch.
         """
         if self.run is None or not state.rows:
             return
@@ -153,7 +153,7 @@ class Record:
         if state.batch:
             return
         config = self.config
-        # Where things lie on this machine is nobody's business who gets the weights.
+        # The lineage names no full paths, because the weights may be given away.
         action = {"action": self.action, "data": _place(config.data), "epoch": epoch + 1, "epochs": config.epochs, "hyp": Path(config.hyp).name}
         action |= {"seed": config.seed}
         model = state.averaged(action)
@@ -162,7 +162,7 @@ class Record:
             model.save(folder / "best.safetensors")
 
     def _draw(self, state: State) -> None:
-        """The curves, and the scales of sparsity training; whatever happens they are drawn once more in the end."""
+        """Draw the curves, and the scales of sparsity training. `__exit__` calls this again where the last state was not drawn."""
         assert self.run is not None
         folder = self.run.path
         save_curves(folder / "results.csv", folder / "results.png")
@@ -172,14 +172,14 @@ class Record:
         self._drawn, self._undrawn = monotonic(), None
 
     def show_predictions(self, evaluation: Evaluation) -> None:
-        """Labels and detections of the first validation pictures, side by side."""
+        """Write a picture with labels and detections of the first readable validation pictures, side by side."""
         if self.run is None or self.val_set is None:
             return
         shown, pictures = [], []
         for index in range(len(self.val_set)):
             if len(shown) == 16:
                 break
-            with contextlib.suppress(InputError):  # was told when it was evaluated
+            with contextlib.suppress(InputError):  # the evaluation has told of unreadable pictures
                 pictures.append(read_picture(self.val_set.paths[index]))
                 shown.append(index)
         truths = [self.val_set.targets(index)[:2] for index in shown]
@@ -192,7 +192,7 @@ class Record:
 
 
 def _place(data: str | None) -> str | None:
-    """A data set's name for people: what names it, and the folder that it lies in."""
+    """A data set's name for people: the last two parts of its path."""
     return data and "/".join(Path(data).parts[-2:])
 
 
@@ -208,7 +208,7 @@ def results_csv(rows: Sequence[dict[str, float]]) -> str:
 
 
 def _memory() -> str:
-    """GPU memory where Paddle uses a GPU, else what the process holds now, or where that is not told, held at its peak."""
+    """Memory in GiB for the log: of the GPU where Paddle uses one, else of the process now or, where the system does not tell it, at its peak."""
     from octrim.backends.paddle import paddle
 
     if paddle.device.get_device().startswith("gpu"):

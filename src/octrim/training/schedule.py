@@ -1,4 +1,4 @@
-"""Learning rate, momentum and accumulation over a training."""
+"""Schedule of learning rate, momentum and accumulation over a training."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from octrim.training.hyper import Hyperparameters
 
 @dataclass(frozen=True)
 class Schedule:
-    """What an iteration (one batch) trains with.
+    """Schedule of the settings of every iteration (one batch).
 
-    epochs: of the whole training. batches: per epoch. accumulate: batches per optimizer step, once warm. cosine: how the rate falls.
+    epochs: epochs of the whole training. batches: batches per epoch. accumulate: batches per optimizer step after warm-up. cosine: whether the
+    learning rate falls along a cosine instead of a line.
     """
 
     hyper: Hyperparameters
@@ -25,17 +26,17 @@ class Schedule:
 
     @property
     def warmup(self) -> int:
-        """Iterations of warm-up; none where the recipe says 0 epochs."""
+        """Number of warm-up iterations; 0 where the recipe has 0 warm-up epochs, else at least 100."""
         return max(round(self.hyper.warmup_epochs * self.batches), 100) if self.hyper.warmup_epochs > 0 else 0
 
     def factor(self, epoch: int) -> float:
-        """Of the learning rate in `epoch`, from 1 down towards lrf."""
+        """Factor of the learning rate in `epoch`, which falls from 1 towards lrf."""
         progress = epoch / self.epochs
         falling = (1 + math.cos(math.pi * progress)) / 2 if self.cosine else 1 - progress
         return falling * (1 - self.hyper.lrf) + self.hyper.lrf
 
     def at(self, epoch: int, batch: int) -> Settings:
-        """Of batch `batch` of `epoch`, both from 0."""
+        """Settings of batch number `batch` of `epoch`, both counted from 0."""
         iteration, hyper = epoch * self.batches + batch, self.hyper
         rate = hyper.lr0 * self.factor(epoch)
         if iteration > self.warmup or not self.warmup:
@@ -51,7 +52,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Settings:
-    """rate: of convolution and batch-norm weights. bias_rate: of biases, which warm up from above. accumulate: batches per step."""
+    """Settings of an iteration. rate: learning rate of convolution and batch-norm weights. bias_rate: learning rate of biases, which falls during
+    warm-up. accumulate: batches per optimizer step."""
 
     rate: float
     bias_rate: float
@@ -60,11 +62,11 @@ class Settings:
 
 
 def ema_decay(updates: int) -> float:
-    """Of the moving average after so many optimizer steps: it follows fast at first."""
+    """Decay of the moving average after `updates` optimizer steps; it is small at first, so that the average follows fast."""
     return 0.9999 * (1 - math.exp(-updates / 2000))
 
 
 def side_of_batch(side: int, stride: int, seed: int, epoch: int, batch: int) -> int:
-    """A training size for multi-scale: 0.5 to 1.5 times `side`, a multiple of the stride."""
-    drawn = np.random.default_rng((seed, epoch, batch, 1)).uniform(0.5, 1.5)  # 1: apart from the streams of the samples
+    """Picture side in pixels of one batch in multi-scale training: 0.5 to 1.5 times `side`, a multiple of the stride."""
+    drawn = np.random.default_rng((seed, epoch, batch, 1)).uniform(0.5, 1.5)  # the 1 keeps this stream apart from those of the samples
     return max(round(side * drawn / stride), 1) * stride

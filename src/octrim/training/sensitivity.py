@@ -1,4 +1,4 @@
-"""What a network loses as each group of coupled channels is cut, the rest left whole (Li et al. 2017, section 3.2)."""
+"""Sensitivity analysis: the accuracy that a network loses when one group of coupled channels is cut (Li et al. 2017, section 3.2)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from octrim.training.partial_cuts import PartialOps, cut_consumers
 from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves
 from octrim.training.validate import batch_targets
 
-_CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # of suppression, as `octrim val` has them
+_CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # settings of suppression, those of `octrim val`
 
 
 def sensitivity(
@@ -52,13 +52,13 @@ def sensitivity(
 ) -> SensitivityCurves:
     """Cut 10, 20, .. 90 % of each group's channels, the least important first, and measure the network, unrepaired and otherwise whole.
 
-    dataset: its classes must fit the network; at most `pictures` of it are used, drawn by `seed`. metric: `map`, mAP50-95 as `octrim val`
+    dataset: data set whose classes fit the network; at most `pictures` of it are used, drawn by `seed`. metric: `map`, mAP50-95 as `octrim val`
     measures it, or `loss`, the training loss per picture (box + objectness + class, weights of `hyper`). criterion: a name in
-    `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: as of `evaluate`.
-    known: curves of an earlier, stopped call with the same arguments: its groups are not measured again. ranked_on: the pictures that a criterion
-    given as a function was computed on, so that `known` of others is refused. on_group: called after the
-    uncut network and after every group, with the curves so far. progress: called with the number of pictures just run,
-    `pictures x (groups + 1)` in all. report: called with a line for each unreadable picture, which is left out of loss and mAP.
+    `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: picture size as for `evaluate`.
+    known: curves of an earlier, stopped call with the same arguments, whose groups are not measured again. ranked_on: pictures on which a criterion
+    given as a function was computed, so that `known` from other pictures is refused. on_group: called after the uncut network and after every group,
+    with the curves so far. progress: called with the number of pictures just run, `pictures x (groups + 1)` in all. report: called with a line for
+    each unreadable picture, which is left out of loss and mAP.
     Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
     """
     if metric not in ("map", "loss"):
@@ -85,7 +85,7 @@ def sensitivity(
         found = known
         (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups)))
     for group in groups[len(found.groups) :]:
-        order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # as `plan` ranks
+        order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # in the order in which `plan` ranks channels
         kept = [len(group) - len(group) * round(10 * fraction) // 10 for fraction in FRACTIONS]
         cuts = sorted({count for count in kept if count < len(group)}, reverse=True)
         values = {len(group): found.baseline, **dict(zip(cuts, measuring.cut(group, [order[count:] for count in cuts]), strict=True))}
@@ -97,20 +97,20 @@ def sensitivity(
 
 
 def inputs_digest(model: Model, dataset: Dataset, ranked_on: Dataset | None = None) -> str:
-    """Digest of the network, and of the pictures and labels that it is measured on and its channels are ranked by."""
+    """Digest of the network, of the pictures and labels on which it is measured, and of those by which its channels are ranked."""
     digest = hashlib.sha256(data_digest(dataset, ranked_on).encode())
     _add_network(digest, model)
     for path in (*dataset.paths, *(ranked_on.paths if ranked_on is not None else ())):
-        with contextlib.suppress(OSError):  # what cannot be read is told where it is used
+        with contextlib.suppress(OSError):  # an unreadable picture is reported when it is used
             digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
     return _WITH_CONTENTS + digest.hexdigest()
 
 
 def check_inputs(known: SensitivityCurves, model: Model, dataset: Dataset, ranked_on: Dataset | None = None) -> None:
-    """Raise InputError where curves were not measured on these inputs, or their channels not ranked by these pictures."""
+    """Raise InputError where curves were measured on other inputs, or with channels ranked by other pictures."""
     if known.digest.startswith(_WITH_CONTENTS):
         same = known.digest == inputs_digest(model, dataset, ranked_on)
-    else:  # OcTrim 0.1 noted neither the pictures' contents nor what the channels were ranked by
+    else:  # the digest of OcTrim 0.1 covers neither the pictures' contents nor the pictures by which channels were ranked
         before = hashlib.sha256(digest_with_places(dataset).encode())
         _add_network(before, model)
         same = known.digest == before.hexdigest()
@@ -119,7 +119,7 @@ def check_inputs(known: SensitivityCurves, model: Model, dataset: Dataset, ranke
         raise InputError(f"the network or the pictures{ranking} are not what they were when this run began; begin a new one")
 
 
-_WITH_CONTENTS = "2:"  # in front of digests that know of the pictures' contents
+_WITH_CONTENTS = "2:"  # prefix of digests that cover the pictures' contents
 
 
 def _add_network(digest: Any, model: Model) -> None:
@@ -130,7 +130,7 @@ def _add_network(digest: Any, model: Model) -> None:
 
 
 class _Measuring:
-    """One network on one set of pictures, its weights changed in place and put back."""
+    """Measurement of one network on one set of pictures; its weights are changed in place and put back."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class _Measuring:
             rectangular_plan(dataset.sizes, size[0], batch, model.network.stride) if square else fixed_plan(len(dataset), *size, batch)
         )
         self.told: set[str] = set()
-        # Of classes that the data does not have, mAP knows nothing; they must not take the places of others either.
+        # Detections of classes that the data set does not have do not count in mAP; they must not take the places of others either.
         classes = np.unique(dataset.labels[~dataset.crowd]).tolist()
         self.classes = classes if len(classes) < len(dataset.names) else None
 
@@ -166,7 +166,7 @@ class _Measuring:
         return value
 
     def cut(self, group: Group, cuts: Sequence[np.ndarray]) -> list[float]:
-        """The metric for each array of cut labels."""
+        """The metric of the network with the group cut, for each array of cut labels in `cuts`."""
         if not cuts:
             self.progress(len(self.dataset))
             return []

@@ -16,7 +16,7 @@ from octrim.training.sensitivity_curves import FRACTIONS, SensitivityCurves
 def save_sensitivity_chart(curves: SensitivityCurves, tolerance: float, path: Path) -> None:
     """Write a PNG: a row per group, a column per share cut, dark where it does harm; a frame around what the keep-map takes."""
     loss = curves.metric == "loss"
-    # What a rise of the loss means is its order of magnitude; of mAP there is no more to lose than there was.
+    # A rise of the loss has no upper bound, so only its order of magnitude matters; of mAP no more can be lost than the baseline.
     harms = np.asarray([[curves.harm(value) for value in curve.values] for curve in curves.groups]).reshape(-1, len(FRACTIONS))
     worst = harms[np.isfinite(harms)].max(initial=1)
     shades = np.log10(np.clip(harms, 1e-3, worst)) if loss else harms
@@ -57,7 +57,7 @@ def save_sensitivity_chart(curves: SensitivityCurves, tolerance: float, path: Pa
 
 
 def _cell(harm: float) -> str:
-    """A rise of the loss in a cell, in percent or as a factor."""
+    """Text of a cell for a rise of the loss, in percent or as a factor."""
     if not math.isfinite(harm):
         return "-"
     if harm >= 9.995:

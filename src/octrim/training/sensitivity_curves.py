@@ -1,4 +1,4 @@
-"""What a sensitivity analysis found: as a value, a file, a table and a keep-map."""
+"""Result of a sensitivity analysis: as a value, a file, a table and a keep-map."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from octrim.errors import InputError, shown
 from octrim.plain_yaml import read_text
 
 FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
-"""Of a group's channels that are cut."""
+"""Fractions of a group's channels that are cut."""
 
-_SHOWN = 8  # groups at either end of the table
+_SHOWN = 8  # number of groups shown at either end of the table
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class GroupCurve:
-    """One group of coupled channels. convs: the coupled convolutions. channels: how many each has of the group. kept: how many stay at each
-    of FRACTIONS; values: the metric there, nan where the loss is not finite."""
+    """Curve of one group of coupled channels. convs: names of the coupled convolutions. channels: number of channels of the group. kept: number of
+    channels that stay at each of FRACTIONS. values: the metric at each of them, nan where the loss is not finite."""
 
     name: str
     convs: tuple[str, ...]
@@ -38,8 +38,8 @@ class GroupCurve:
 
 @dataclass(frozen=True)
 class SensitivityCurves:
-    """metric: `map` (mAP50-95, 0..1) or `loss` (per picture). baseline: of the uncut network. pictures: how many were used.
-    digest: of network and pictures. groups: in the table's order."""
+    """Curves of all groups of a network. metric: `map` (mAP50-95, 0..1) or `loss` (per picture). baseline: metric of the uncut network. pictures:
+    number of pictures used. digest: digest of network and pictures. groups: curves in the table's order."""
 
     metric: str
     baseline: float
@@ -48,7 +48,7 @@ class SensitivityCurves:
     groups: tuple[GroupCurve, ...]
 
     def __post_init__(self) -> None:
-        # Rounded as in the file, so that a resumed analysis has the same numbers as an undisturbed one.
+        # Values are rounded as in the file, so that a resumed analysis has the same numbers as an undisturbed one.
         object.__setattr__(self, "baseline", round(self.baseline, _DIGITS))
 
     def with_group(self, curve: GroupCurve) -> SensitivityCurves:
@@ -56,22 +56,22 @@ class SensitivityCurves:
         return dataclasses.replace(self, groups=(*self.groups, dataclasses.replace(curve, values=rounded)))
 
     def harm(self, value: float) -> float:
-        """How much worse than the baseline: mAP50-95 lost, or the share by which the loss is higher; inf for nan."""
+        """How much worse a value is than the baseline: mAP50-95 lost, or the share by which the loss is higher; inf for nan."""
         if math.isnan(value):
             return math.inf
         return self.baseline - value if self.metric == "map" else (value - self.baseline) / max(self.baseline, 1e-12)
 
     def channels_kept(self, curve: GroupCurve, tolerance: float) -> int:
-        """The fewest channels up to which no cut was measured to harm by more than `tolerance`; all where a tenth is too much already."""
+        """The fewest channels of a group down to which no cut was measured to harm by more than `tolerance`; all where the first cut does."""
         limit = tolerance + 0.5 * 10**-_DIGITS  # .5 - .48 is .02 to people
-        # A deeper cut that measures better again is luck with these pictures.
+        # A deeper cut that measures better again is due to chance.
         harmless = takewhile(lambda cut: self.harm(cut[1]) <= limit, zip(curve.kept, curve.values, strict=True))
         return min((count for count, _ in harmless), default=curve.channels)
 
     def keep_map(self, tolerance: float, align: int = 1) -> dict[str, str]:
-        """For `plan` and `octrim prune --keep-map`: a group's first convolution to the fraction of channels to keep, such as `13/16`.
+        """Keep-map for `plan` and `octrim prune --keep-map`: a group's first convolution to the fraction of channels to keep, such as `13/16`.
 
-        That is `channels_kept`, rounded up to a multiple of `align`, because `plan` rounds down to one and would cut more than was measured.
+        The fraction is `channels_kept` rounded up to a multiple of `align`, because `plan` rounds down to one and would cut more than was measured.
         Groups that share a convolution, which a keep-map cannot tell apart, get the largest of their fractions.
         """
         fractions: dict[str, Fraction] = {}
@@ -87,7 +87,7 @@ class SensitivityCurves:
         return {**{name: value for name, value in entries.items() if name not in nested}, **{name: entries[name] for name in sorted(nested)}}
 
     def _sharing(self) -> list[list[GroupCurve]]:
-        """Groups joined by common convolutions."""
+        """Lists of groups that are connected by common convolutions."""
         joined: list[list[GroupCurve]] = []
         for curve in self.groups:
             near = [part for part in joined if any(set(curve.convs) & set(other.convs) for other in part)]
@@ -95,7 +95,7 @@ class SensitivityCurves:
         return joined
 
     def to_json(self) -> dict[str, Any]:
-        """`sensitivity.json`; null for nan."""
+        """Content of `sensitivity.json`, with null for nan."""
         groups = [
             {
                 "name": curve.name,
@@ -110,7 +110,7 @@ class SensitivityCurves:
         return {**content, "groups": groups}
 
     def line(self) -> str:
-        """About the last group, or before the first one the uncut network, for the log."""
+        """Line for the log about the last group or, before the first group, about the uncut network."""
         what = "mAP50-95" if self.metric == "map" else "loss"
         if not self.groups:
             return f"uncut: {what} {_shown(self.baseline, self.metric)}"
@@ -119,7 +119,7 @@ class SensitivityCurves:
         return f"{curve.name:<20} {curve.channels:>4} channels, {what} at 10 .. 90 % cut: {values}"
 
     def table(self, tolerance: float) -> Table:
-        """For people: the groups that suffer most, and least, by their mean over all cuts."""
+        """Table for people: the groups that suffer most and least, by their mean over all cuts."""
         what = "mAP50-95" if self.metric == "map" else "loss"
         table = Table(title=f"{what} with one group cut, most sensitive first ({what} {_shown(self.baseline, self.metric)} uncut)")
         table.add_column("group", no_wrap=True)
@@ -146,7 +146,7 @@ def _shown(value: float, metric: str) -> str:
 
 
 def load_curves(path: Path) -> SensitivityCurves:
-    """Raises InputError for a file that is damaged or of another kind."""
+    """Read a `sensitivity.json`. Raises InputError for a file that is damaged or of another kind."""
     try:
         content = json.loads(read_text(path))
         if tuple(content["fractions"]) != FRACTIONS:

@@ -1,4 +1,4 @@
-"""What a training starts from: options, data, network and run folder, checked before anything is written, or all of it from a run to resume."""
+"""Start of a training: options, data, network and run folder, checked before anything is written, or all of it read from a run to resume."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from octrim.training.pictures import save_labels
 
 @dataclass(eq=False)
 class Setup:
-    """Everything that a training needs, checked before it starts. run: None in all processes but the first."""
+    """Everything that a training needs, checked before it starts. run: the run's folder; None in all processes but the first."""
 
     config: Any
     hyper: Hyperparameters
@@ -45,9 +45,9 @@ class Setup:
 
 
 def begun(config: Training, examine: Callable[[Model, Any], object] | None = None) -> Setup:
-    """A new training. Raises InputError for whatever does not fit together, before the run's folder is made.
+    """Set up a new training. Raises InputError for whatever does not fit together, before the run's folder is made.
 
-    examine: called with the network and the options before anything is written; may raise, too.
+    examine: called with the network and the options before anything is written; it may raise InputError, too.
     """
     check(config)
     config = absolute(config)
@@ -58,7 +58,7 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
     model, lines = _fitted(config, base, train_set, hyper)
-    frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises for what fits nothing
+    frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
     lineage = model.lineage
     if config.weights is not None:
         lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
@@ -75,7 +75,7 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
 
 
 def resumed(config: Training) -> Setup:
-    """The training that `config.resume` names, as it stands. Raises InputError where its folder is damaged, or its data have other classes."""
+    """Set up the training that `config.resume` names, where it stands. Raises InputError for a damaged folder, and data of other classes."""
     folder = Path(config.resume or "")
     state = load_state(folder / CHECKPOINT)
     resuming = to_resume(config)
@@ -84,7 +84,7 @@ def resumed(config: Training) -> Setup:
         _same_weights(config.weights, state)
     config = resuming.config
     for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
-        leftover.unlink(missing_ok=True)  # of a write that was killed
+        leftover.unlink(missing_ok=True)  # left by a write that was killed
     check(config)
     try:
         hyper = stored_hyperparameters(state.extra.get("hyper"))  # the recipe's file may have changed since the run began
@@ -98,7 +98,7 @@ def resumed(config: Training) -> Setup:
     if not same_data(state.data, (train_set, val_set), resuming.began.data, config.data):
         lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
     state.data = data_digest(train_set, val_set)
-    if state.waiting and not state.waiting_pictures:  # OcTrim 0.1 did not count them; all batches but an epoch's last one are full
+    if state.waiting and not state.waiting_pictures:  # OcTrim 0.1 did not count pictures; all batches but an epoch's last one are full
         batches = -(-len(train_set) // config.batch)
         last = [(state.batch - 1 - back) % batches for back in range(state.waiting)]
         state.waiting_pictures = sum(min(config.batch, len(train_set) - number * config.batch) for number in last)
@@ -111,20 +111,21 @@ def resumed(config: Training) -> Setup:
 
 
 def to_resume(config: Training) -> Resumed:
-    """The run to go on with. What may be given anew: devices, device, workers, cache, and where data, teacher and weights lie."""
+    """The run that `config.resume` names. Options that may be given with it: devices, device, workers, cache, and the places of data, teacher and
+    weights."""
     return run_to_resume(config, ("devices", "device", "workers", "cache", "data", "teacher", "weights"))
 
 
 def _same_weights(weights: str, state: State) -> None:
-    """Raise InputError for weights that are not those that the run began with; going on does not read them."""
+    """Raise InputError where `weights` are not those that the run began with. A resumed run reads its checkpoint instead of them."""
     if not Path(weights).is_file():
         raise InputError(f"{weights}: no such file; leave out --weights: a run that goes on has its own")
-    if state.extra.get("weights", sha256(Path(weights))) != sha256(Path(weights)):  # OcTrim 0.1 did not note them
+    if state.extra.get("weights", sha256(Path(weights))) != sha256(Path(weights)):  # OcTrim 0.1 did not note the weights
         raise InputError(f"{weights}: not the weights that this run began with; leave them out: a run that goes on has its own")
 
 
 def check(config: Training) -> None:
-    """Raise InputError for options that do not go together, or not with this machine."""
+    """Raise InputError for options that contradict each other or that this machine cannot fulfil."""
     devices = 1 if config.devices is None else config.devices
     if config.batch % devices:
         raise InputError(f"batch is {config.batch}, expected a multiple of the {devices} devices that share it")
@@ -133,8 +134,8 @@ def check(config: Training) -> None:
 
 
 def choose_device(device: str, devices: int | None = None, sync_bn: bool = False) -> str:
-    """Make Paddle use what the options say, and return it: cpu or gpu. Raises InputError for what this machine does not have."""
-    from octrim.backends.paddle import paddle  # only now: it takes seconds, which options that make no sense need not wait for
+    """Make Paddle use the device that the options name, and return it: "cpu" or "gpu". Raises InputError where this machine does not have it."""
+    from octrim.backends.paddle import paddle  # imported late: it takes seconds, and errors in options are told first
 
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if device == "gpu" and not gpus:
@@ -150,7 +151,7 @@ def choose_device(device: str, devices: int | None = None, sync_bn: bool = False
 
 
 def _datasets(config: Training, names: tuple[str, ...]) -> tuple[Dataset, Dataset | None]:
-    """The training and the validation part; None for the latter where there is none and nobody asked to evaluate."""
+    """The training and the validation part of the data set; None for the latter where there is none and the options do not ask to evaluate."""
     train_set = _part(config, "train", names)
     try:
         val_set = _part(config, "val", names)
@@ -171,7 +172,7 @@ def _part(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
 
 
 def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparameters) -> tuple[Model, list[str]]:
-    """The network for this data: its classes, picture size and anchors; and what was done, for people."""
+    """The network fitted to the data: classes, picture size and anchors; and lines for people about what was changed."""
     height, width = image_size(config.imgsz, base.image_size, base.network.stride)
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
@@ -190,14 +191,14 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
 
 
 def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper: Hyperparameters) -> list[str]:
-    """Lines about the data, what is wrong with it, and what of the recipe cannot be done."""
+    """Lines for people about the data, faults of it, and parts of the recipe that cannot be done."""
     counts = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"
     parts = [part for part in (train_set, val_set) if part is not None]
     return [f"{config.data}: {counts}", *dict.fromkeys(line for part in parts for line in part.lines()), *hyper.notes]
 
 
 def _tell(run: Run | None, lines: list[str], model: Model) -> None:
-    """Print the lines, and what the network costs."""
+    """Print the lines, and the network's cost."""
     if run is None:
         return
     cost = network_cost(model.network, model.image_size)

@@ -15,15 +15,15 @@ from octrim.training.train import Trained, alone, to_the_end
 
 
 def sparsify(**options: Any) -> Trained:
-    """Sparsity training from Python; options as of `octrim sparsify`: `sparsify(weights="best.safetensors", data="bccd", target=0.5)`.
+    """Sparsity training from Python: `sparsify(weights="best.safetensors", data="bccd", target=0.5)`.
 
-    Leaves a run folder as the command does. Raises InputError for bad input.
+    Takes the options of `octrim sparsify`, and leaves a run folder as that command does. Raises InputError for bad input.
     """
     return run_sparsity_training(alone(from_python(Sparsifying, options)))
 
 
 def run_sparsity_training(config: Sparsifying) -> Trained:
-    """Train with a penalty in this process: alone, or as one of those that a launcher has started."""
+    """Train with a sparsity penalty in this process, which may be one of several that a launcher has started."""
     from octrim.training.sparsity import PenalisedChannels
 
     if config.resume is None:
@@ -39,7 +39,7 @@ def run_sparsity_training(config: Sparsifying) -> Trained:
 
 
 def _check_penalty(config: Sparsifying) -> None:
-    """Raise InputError for options of the penalty that make no sense, whatever the network is."""
+    """Raise InputError for options of the penalty that are wrong for every network."""
     if (config.strength is None) == (config.target is None):
         raise InputError("give either --strength (how strong) or --target (fraction of channels that is dead at the end)")
     if config.target is not None and parse_fraction(config.target, "target") == 1:

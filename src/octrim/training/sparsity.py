@@ -1,9 +1,9 @@
-"""Sparsity: a step after the optimizer's that shrinks the batch-norm scales of coupled channels together, to exact zeros.
+"""Sparsity training: a step after the optimizer's shrinks the batch-norm scales of coupled channels together, to exact zeros.
 
 The group lasso's proximal operator (Yuan and Lin, 2006; Parikh and Boyd, 2014) on the scales g of one channel's k coupled convolutions:
 g *= max(0, 1 - t sqrt(k) / ||g||), with t = learning rate x strength x pictures in this step / 64. A gradient sums over pictures in the same way, so
-neither batch size, accumulation, mixed precision nor the number of processes changes what a strength means. The learning rate is the schedule's
-without warm-up: that is counted in batches, so it would make the strength depend on their size.
+neither batch size, accumulation, mixed precision nor the number of processes changes the effect of a strength. The learning rate is the schedule's
+without warm-up: warm-up is counted in batches, so it would make the effect depend on their size.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from octrim.training.freezing import frozen
 from octrim.training.optimizer import Weights
 from octrim.training.schedule import Schedule
 
-# A target is reached after this share of the training; the rest lets the live channels recover.
+# Share of the training after which a target is reached; in the rest the live channels recover.
 STEERED = 0.7
 
 GROWN = 0.5  # share of the training over which a linear or cosine strength grows
 
 BINS = 40
-"""Of the histogram of scales kept per epoch; the last one holds what is above the range."""
+"""Number of bins of the histogram of scales that is kept per epoch; the last bin also counts scales above the range."""
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """strength: constant, or None where a target steers it. target: fraction of channels that is dead at the end, 0..1 exclusive.
+    """Settings of the sparsity penalty. strength: a number, or None where a target steers it. target: fraction of channels that is dead at the end,
+    0..1 exclusive.
 
-    growth: constant, linear or cosine. scope: where the target holds, "network" or "group". align: the least number of live channels in a group;
-    with the scope "group" live channels are a multiple of it. exclude: patterns of convolutions whose groups are left alone.
+    growth: how the strength grows, "constant", "linear" or "cosine". scope: where the target holds, "network" or "group". align: least number of live
+    channels in a group; with the scope "group" the number is a multiple of it. exclude: patterns of convolutions whose groups are not penalised.
     """
 
     strength: float | None
@@ -54,10 +55,11 @@ class Penalty:
 class PenalisedChannels:
     """The channels that a penalty may kill: those of groups that may be cut and where every convolution has batch norm that trains.
 
-    convs: names, in the table's order. places: int `[scales]`, the places of the scales that the penalty is about, of all scales of these
-    convolutions one after the other: a convolution may have channels of a group that is left alone, too. channel: int `[scales]`, the channel of
-    each of them. group: int `[channels]`. counts: per group its channels. Raises InputError when nothing is left.
-    exclude: patterns of convolutions to leave alone. freeze: as of training, whose layers are left alone, too.
+    convs: names of the convolutions, in the table's order. places: int `[scales]`, indices of the penalised scales among all scales of these
+    convolutions one after the other; not all are penalised, because a convolution may also have channels of a group that is left alone. channel: int
+    `[scales]`, the channel of each penalised scale. group: int `[channels]`, the group of each channel. counts: number of channels of each group.
+    exclude: patterns of convolutions to leave alone. freeze: layers and patterns as of `--freeze`, which are left alone, too.
+    Raises InputError when no channel is left.
     """
 
     def __init__(self, network: Network, exclude: Sequence[str] = (), freeze: Sequence[str] = ()) -> None:
@@ -78,14 +80,14 @@ class PenalisedChannels:
         self.channel = channel[self.places]
         self.counts = np.asarray([len(group) for group in groups])
         self.group = np.repeat(np.arange(len(groups)), self.counts)
-        self.scales = np.bincount(self.channel)  # of each channel
+        self.scales = np.bincount(self.channel)  # number of scales of each channel
 
     def norms(self, scales: np.ndarray) -> np.ndarray:
         """Root mean square of every channel's coupled scales, float64 `[channels]`."""
         return np.sqrt(np.bincount(self.channel, weights=scales.astype(np.float64) ** 2) / self.scales)
 
     def dead_counts(self, penalty: Penalty) -> np.ndarray:
-        """How many channels are dead at the end: per group with the scope "group", else one number. Raises InputError for what the floor forbids."""
+        """Number of channels that are dead at the end: per group with the scope "group", else in all. Raises InputError where `align` forbids it."""
         assert penalty.target is not None
         floor = np.minimum(self.counts, penalty.align)
         if penalty.scope == "group":
@@ -102,24 +104,24 @@ class PenalisedChannels:
 class Sparsity:
     """The proximal steps of one training.
 
-    A strength draws with the same force throughout. A target finds the strength on the way: at each step, what would kill the wanted number of
-    channels, by the time it must be reached, if gradients left their scales alone. Where gradients resist, the need and with it the strength grow;
-    at that time the wanted channels are dead to the last one, and afterwards just those are held at zero. The need follows from the weights and the
-    time alone, so nothing has to be stored to resume.
+    A given strength pulls scales towards zero with the same force throughout, once it has grown. With a target, the strength is computed at each
+    step: the one that would kill the wanted number of channels by the time STEERED if gradients did not change their scales. Where gradients resist,
+    the strength grows; at the time STEERED exactly the wanted number of channels is dead, and from then on these are held at zero. The strength
+    follows from the weights and the time alone, so nothing has to be stored to resume.
     """
 
     def __init__(self, weights: Weights, penalised: PenalisedChannels, penalty: Penalty, schedule: Schedule, pictures: int) -> None:
-        """pictures: per epoch."""
+        """Prepare the steps of a training. pictures: number of training pictures in an epoch."""
         self.penalised, self.penalty = penalised, penalty
         names = [f"{name}.bn.weight" for name in penalised.convs]
         self.parameters = weights.parameters
         self.places = np.concatenate([np.arange(self.parameters.size)[self.parameters.slices[name]] for name in names])[penalised.places]
         self._index = paddle.to_tensor(self.places)
-        self.strength = 0.0  # of the last step
+        self.strength = 0.0  # strength in the last step
         self._dead = self.norms() == 0
         if penalty.target is not None:
             self.dead_counts = penalised.dead_counts(penalty)
-        # What is left to shrink by at strength 1 from each share of the training to where the target must be reached.
+        # Amount by which strength 1 shrinks a scale from each share of the training to the share STEERED, where the target must be reached.
         self._shares = np.linspace(0, STEERED, 20 * schedule.epochs + 1)
         middles = (self._shares[1:] + self._shares[:-1]) / 2
         rates = [schedule.hyper.lr0 * schedule.factor(int(share * schedule.epochs)) * self.growth(share) for share in middles]
@@ -127,7 +129,7 @@ class Sparsity:
         self._left = np.append(doses[::-1].cumsum()[::-1], 0)
 
     def growth(self, share: float) -> float:
-        """Of the strength, 0..1, when `share` of the training is over."""
+        """Factor of the strength, 0..1, when `share` (0..1) of the training is over."""
         grown = min(share / GROWN, 1.0)
         return {"constant": 1.0, "linear": grown, "cosine": (1 - math.cos(math.pi * grown)) / 2}[self.penalty.growth]
 
@@ -142,7 +144,7 @@ class Sparsity:
         return float((self.norms() == 0).mean())
 
     def step(self, rate: float, pictures: int, share: float) -> None:
-        """After an optimizer step with so many pictures, when `share` of the training is over. rate: the schedule's without warm-up."""
+        """Shrink scales after an optimizer step on `pictures` pictures, when `share` of the training is over. rate: learning rate without warm-up."""
         scales = self._scales()
         norms = self.penalised.norms(scales)
         dose = rate * self.growth(share) * pictures / 64
@@ -152,7 +154,7 @@ class Sparsity:
             factor = np.where(norms <= threshold, 0.0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny))
             factor[threshold == 0] = 1
         else:
-            # Once the target is met the dead stay dead, though momentum has moved them since.
+            # After the target is met, dead channels stay dead, although momentum has moved their scales since.
             wanted, needed = self._wanted(norms if share < STEERED else np.where(self._dead, -1, norms))
             if share < STEERED:
                 left = float(np.interp(share, self._shares, self._left))
@@ -174,11 +176,11 @@ class Sparsity:
         return result
 
     def histogram(self, norms: np.ndarray, top: float) -> list[int]:
-        """Channels per bin of `BINS` between 0 and `top`."""
+        """Number of channels in each of BINS equal bins of their norms from 0 to `top`; the last bin also counts larger norms."""
         return np.bincount(np.minimum(norms / top * BINS, BINS - 1).astype(int), minlength=BINS).tolist()
 
     def _ranks(self, norms: np.ndarray) -> np.ndarray:
-        """Within its group, 0 for the largest; of equal ones the earlier channel is the larger."""
+        """Rank of each channel within its group by its norm, 0 for the largest; among equal norms the earlier channel comes first."""
         group = self.penalised.group
         order = np.lexsort((np.arange(len(norms)), -norms, group))
         starts = np.cumsum([0, *self.penalised.counts[:-1]])
@@ -187,11 +189,12 @@ class Sparsity:
         return ranks
 
     def _floor(self, norms: np.ndarray) -> np.ndarray:
-        """Which channels are their group's largest and must live."""
+        """Mask of the channels that must live, because they are the `align` largest of their group."""
         return self._ranks(norms) < self.penalty.align
 
     def _wanted(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which channels would be dead if the target had to be met now, and per group the largest norm among them."""
+        """Mask of the channels that would be dead if the target had to be met now; and the largest norm among them, for every group its own with the
+        scope "group", else the same for all."""
         group, counts = self.penalised.group, self.penalised.counts
         if self.penalty.scope == "group":
             wanted = self._ranks(norms) >= (counts - self.dead_counts)[group]

@@ -1,4 +1,4 @@
-"""Training from options or from a run to resume, and what it leaves; the other trainings share the loop and the end."""
+"""Training from options or from a run to resume, and the files that it leaves; sparsity training and fine-tuning share its loop and its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=Training)
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training left: its folder, the best weights, and what these find on the validation part (None without one)."""
+    """Result of a training: its folder, the best weights, and their evaluation on the validation part (None without one)."""
 
     folder: Path
     model: Model
@@ -37,27 +37,28 @@ class Trained:
 
 
 def train(**options: Any) -> Trained:
-    """Train a detector from Python; options as of `octrim train`, with underscores: `train(weights="yolov5n.pt", data="bccd", epochs=50)`.
+    """Train a detector from Python: `train(weights="yolov5n.pt", data="bccd", epochs=50)`.
 
-    Leaves a run folder as the command does. Raises InputError for bad input; several devices are started by the command only.
+    Takes the options of `octrim train`, with underscores, and leaves a run folder as that command does. Raises InputError for bad input, and for
+    several devices, which only the command starts.
     """
     return run_training(alone(from_python(Training, options)))
 
 
 def run_training(config: Training) -> Trained:
-    """Train in this process: alone, or as one of those that a launcher has started."""
+    """Train in this process, which may be one of several that a launcher has started."""
     return to_the_end(begun(config) if config.resume is None else resumed(config))
 
 
 def alone(config: T) -> T:
-    """The configuration, of one process. Raises InputError for several."""
+    """The configuration of a training in one process. Raises InputError where it asks for several processes."""
     if (config.devices or 1) > 1:
         raise InputError(f"devices: several processes are started by `octrim {config.command} --devices N`, not from Python")
     return config
 
 
 def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None) -> Trained:
-    """Train from where the state stands, and write what a training leaves. distillation, penalty: as `fit` takes them."""
+    """Train from the state of `setup` to the end, and write the results. distillation, penalty: as `fit` takes them."""
     from octrim.training.fit import fit
     from octrim.training.record import Record
 

@@ -23,12 +23,12 @@ from octrim.training.parallel import World
 
 
 class Validator(Session):
-    """Evaluates weights that change, without building the network anew. It is the session that `detect` runs, too."""
+    """Evaluates changing weights without building a new network each time. It is a session, so that the same code detects as in `octrim val`."""
 
     def __init__(self, model: Model, dataset: Dataset, loss: DetectionLoss, batch: int, world: World) -> None:
         super().__init__(model_info(model, "paddle", str(paddle.__version__), "fp32"))
         self.model = model
-        self.network = PaddleNetwork(folded(model))  # without batch norm, oneDNN runs it where it runs the training
+        self.network = PaddleNetwork(folded(model))  # folded, because oneDNN evaluates a network only without batch norm
         for parameter in self.network.parameters():
             parameter.stop_gradient = True
         self.dataset, self.loss, self.batch, self.world = dataset, loss, batch, world
@@ -41,9 +41,10 @@ class Validator(Session):
             return decode(self.network.network, self.heads).numpy()
 
     def evaluate(self, values: Any, stop: Callable[[], bool]) -> tuple[Evaluation | None, list[float]]:
-        """What these weights (a flat vector) find, on the first process only, and their box, objectness and class loss.
+        """Evaluation of the weights `values` (a flat vector), on the first process only, and their box, objectness and class loss.
 
-        Raises InputError when no picture can be read, KeyboardInterrupt when `stop` says so (of one process only: several must stay together).
+        Raises InputError when no picture can be read, and KeyboardInterrupt when `stop` returns True, but not among several processes, which must
+        stay together.
         """
         now = folded(replace(self.model, tensors=unflattened(self.model.network, values.numpy())))
         for name, tensor in self.network.named_tensors().items():
