@@ -1,4 +1,4 @@
-"""What lies behind ball and paddles: textures, the field with its net and numbers, distractors."""
+"""The backdrop behind ball and paddles: textures, the field with its net and numbers, distractors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_CO
 
 @lru_cache(16)  # numbers change every second or so, and a match may have a view for each player
 def still(look: Look, width: int, height: int, field: Box, score: tuple[int, int], rally: int, countdown: int) -> np.ndarray:
-    """A frame without ball and paddles: uint8 RGB `[height, width, 3]`, read-only. field: where the field lies. countdown: 0 for none."""
+    """A frame without ball and paddles: uint8 RGB `[height, width, 3]`, read-only.
+
+    field: box of the field in the picture, xyxy in pixels. score, rally, countdown: numbers to write; a rally or countdown of 0 is not shown.
+    """
     empty = _empty(look, width, height, field)
     image = empty.copy()
     x1, top, x2, bottom = field
@@ -26,7 +29,7 @@ def still(look: Look, width: int, height: int, field: Box, score: tuple[int, int
         for value, x in zip(score, (middle - 0.6 * size - 0.1 * scale, middle + 0.6 * size + 0.1 * scale), strict=True):
             _write(image, look, value, x, top + 0.05 * scale, size)
         for value, y, size in ((countdown, 0.24, 0.14), (rally, 0.925, 0.045)):
-            if value:  # the net makes room for it
+            if value:  # the net is interrupted where the number stands
                 box = (middle - 0.1 * scale, top + (y - 0.03) * scale, middle + 0.1 * scale, top + (y + size + 0.03) * scale)
                 left, upper, right, lower = (max(round(side), 0) for side in box)
                 image[upper:lower, left:right] = _empty(look, width, height, field, net=False)[upper:lower, left:right]
@@ -69,7 +72,7 @@ def _draw_net(image: np.ndarray, look: Look, field: Box) -> None:
 
 
 def _write(image: np.ndarray, look: Look, value: int, x: float, top: float, size: float) -> None:
-    """A number `size` pixels high, its middle at x."""
+    """Write a number `size` pixels high, its middle at x, in the look's digits."""
     if look.digits == "blocks":
         number(image, value, x, top, size, look.digit_colour)
     else:
@@ -94,7 +97,7 @@ def _draw_distractor(image: np.ndarray, distractor: Distractor, generator: np.ra
     corners = _OUTLINES[distractor.thing] * size
     turn = math.radians(distractor.angle)
     rotated = corners @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]) + (x, y)
-    points = np.rint(16 * (rotated - 0.5)).astype(np.int32)  # with four binary places; OpenCV counts from the middle of pixel 0
+    points = np.rint(16 * (rotated - 0.5)).astype(np.int32)  # fixed point with four binary places; OpenCV's origin is the middle of pixel 0
     if distractor.thing in ("ring", "frame"):
         cv2.polylines(image, [points], True, colour, thick, cv2.LINE_AA, 4)
     else:
@@ -135,7 +138,7 @@ def _texture(look: Look, generator: np.random.Generator, width: int, height: int
         return np.full((height, width, 3), look.background, np.uint8)
     ends = np.array([(-1.0,) * 3, (1.0,) * 3])
     if look.texture in ("gradient", "stripes", "checks"):
-        ends = generator.uniform(-1, 1, (2, 3))  # from one colour to another
+        ends = generator.uniform(-1, 1, (2, 3))  # the pattern goes from one random colour to another
     pattern = _pattern(look.texture, generator, width, height)
     steps = ends[0] + np.linspace(0, 1, 256)[:, None] * (ends[1] - ends[0])
     table = np.rint(np.clip(np.asarray(look.background) + look.amplitude * steps, 0, 255)).astype(np.uint8)
@@ -143,7 +146,7 @@ def _texture(look: Look, generator: np.random.Generator, width: int, height: int
 
 
 def _pattern(texture: Texture, generator: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """uint8 `[height, width]` or `[height, width, 3]`, where 0 and 255 stand for the two ends."""
+    """A texture's pattern, uint8 `[height, width]` or `[height, width, 3]`: 0 and 255 stand for the two ends of its colours."""
     if texture == "grain":
         shape = (max(height // int(generator.integers(1, 4)), 1), max(width // int(generator.integers(1, 4)), 1), 3)
         return cv2.resize(generator.integers(0, 256, shape, np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -160,7 +163,7 @@ def _pattern(texture: Texture, generator: np.random.Generator, width: int, heigh
         odd = (np.floor((x + 0.5) * (cells * width / height)) + np.floor((y + 0.5) * cells)) % 2
         return (255 * odd).astype(np.uint8)
     turn = generator.uniform(0, 2 * np.pi)
-    along = np.float32(math.cos(turn)) * x + np.float32(math.sin(turn)) * y  # within 0.71 of 0
+    along = np.float32(math.cos(turn)) * x + np.float32(math.sin(turn)) * y  # values lie within 0.71 of 0
     if texture == "stripes":
         sharpness, rate = generator.uniform(0.5, 4), generator.uniform(20, 160)
         along = np.clip(np.float32(sharpness) * np.sin(np.float32(rate) * along), -0.7, 0.7)
@@ -168,7 +171,7 @@ def _pattern(texture: Texture, generator: np.random.Generator, width: int, heigh
 
 
 def _clouds(generator: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Noise whose every octave is half as strong as the one before."""
+    """Cloudy noise, uint8 RGB `[height, width, 3]`: every octave is half as strong as the one before."""
     total = np.zeros((64, 96, 3), np.float32)
     for cells in (2, 4, 8, 16, 32):
         grid = generator.uniform(-128, 128, (cells, cells + cells // 2, 3)).astype(np.float32)
@@ -177,7 +180,7 @@ def _clouds(generator: np.random.Generator, width: int, height: int) -> np.ndarr
 
 
 def _photo(generator: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Large soft regions, things with edges in front of them, and a little grain: no photograph, but as little like a plain field as one."""
+    """A picture as unlike a plain field as a photograph: large soft regions, things with edges in front of them, and a little grain."""
     image = _clouds(generator, width, height)
     for _ in range(generator.integers(5, 30)):
         centre = (generator.random(2) * (width, height)).astype(int).tolist()

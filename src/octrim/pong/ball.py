@@ -1,7 +1,7 @@
-"""How the ball moves: the rules' numbers, its flight in closed form, its next contact, its bounces. No state, no randomness.
+"""Motion of the ball: the rules' numbers, its flight in closed form, its next contact, its bounces. No state, no randomness.
 
-The field is `rules.width` wide and 1 high; x right, y down; seconds; speeds in field heights per second; spin in rad/s, positive from +x to
-+y (clockwise on the screen). A motion is the plain tuple (x, y, vx, vy, spin): a game takes thousands of them a second.
+The field is `rules.width` wide and 1 high, with x to the right and y down. Times are in seconds, speeds in field heights per second, spins in
+rad/s, positive from +x to +y (clockwise on the screen). A motion is the plain tuple (x, y, vx, vy, spin): a game takes thousands a second.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from math import copysign, cos, hypot, inf, sin, sqrt
 from octrim.errors import InputError, shown
 
 LEFT, RIGHT = 0, 1
-STEP = 1 / 240  # s, the fixed step of every game
-GRAVITY = 0.6  # heights per s^2: the gravity of a game in which it is switched on
-STEEPEST = math.radians(75)  # from the x axis, for a ball off a paddle's edge, and off a wall with spin
-TOUCH = 1e-12  # a gap that counts as contact
-ITERATIONS = 64  # of one search for a contact
+STEP = 1 / 240  # seconds of the fixed step of every game
+GRAVITY = 0.6  # gravity, in heights per s^2, of games in which it is switched on
+STEEPEST = math.radians(75)  # largest angle to the x axis of a ball that leaves a paddle's edge, or a wall with spin
+TOUCH = 1e-12  # largest gap, in heights, that counts as contact
+ITERATIONS = 64  # most iterations of one search for a contact
 
 Motion = tuple[float, float, float, float, float]
-Box = tuple[float, float, float, float, float]  # x1, y1, x2, y2 and the speed in y
+Box = tuple[float, float, float, float, float]  # a paddle: x1, y1, x2, y2 and its speed in y
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The numbers of a game. Raises InputError for numbers with which no game is possible."""
+    """Numbers of a game, in the units of this module. Raises InputError for numbers with which no game is possible."""
 
     width: float = 4 / 3
-    """Of the field, in heights."""
+    """Width of the field, in field heights."""
     ball_radius: float = 0.02
     paddle_width: float = 0.025
     paddle_height: float = 0.18
     paddle_inset: float = 0.04
-    """From an end of the field to the paddle's back."""
+    """Distance from an end of the field to the paddle's back, in field heights."""
     paddle_speed: float = 1.4
     serve_speed: float = 0.8
-    """Also the least speed with which a paddle's face sends the ball back."""
+    """Speed of a serve, and the least speed with which a paddle's face sends the ball back."""
     speed_gain: float = 1.06
     """Factor of the ball's speed at each hit by a paddle's face, up to `max_speed`."""
     max_speed: float = 2.4
-    """After a hit by a paddle. Gravity and the spin that a wall turns into speed may exceed it in flight."""
+    """Largest speed after a hit by a paddle; in flight, gravity and spin that a wall turns into speed may exceed it."""
     max_angle: float = math.radians(60)
-    """Between the flight and the x axis after a hit at the very end of a paddle's face; proportionally less nearer its middle."""
+    """Angle in rad between the flight and the x axis after a hit at the very end of a paddle's face; proportionally less nearer its middle."""
     serve_angle: float = math.radians(30)
-    """Largest angle of a serve."""
+    """Largest angle in rad between a serve and the x axis."""
     spin: bool = True
     magnus: float = 0.02
-    """A ball of spin s turns its direction of flight at `magnus * s` rad/s."""
+    """Strength of the Magnus effect: a ball of spin s turns its direction of flight at `magnus * s` rad/s."""
     friction: float = 0.15
     """Share of the slip between the ball's surface and a wall that a bounce takes away, 0 to 1."""
     grip: float = 0.35
-    """The same for a paddle's face, where it becomes spin alone: the direction is the hit's."""
+    """Share of the slip between the ball's surface and a paddle's face that a hit turns into spin, 0 to 1; it does not change the direction."""
     max_spin: float = 30.0
     gravity: float = 0.0
-    """Downwards, heights per s^2."""
+    """Downward acceleration in heights per s^2."""
     points: int = 11
     serve_delay: float = 1.0
     rally_cap: int = 0
-    """Hits after which a rally ends as a draw, without a point; 0: none."""
+    """Number of hits after which a rally ends as a draw, without a point; 0: no limit."""
     stall: float = 10.0
     """Seconds without a hit by a paddle's face after which a rally ends as a draw: spin can keep a ball in mid-field."""
 
@@ -95,7 +95,7 @@ class Rules:
             raise InputError(f"width is {self.width}, too little for the paddles and a ball between them")
 
     def faster(self, factor: float) -> Rules:
-        """The same game, seen `factor` times as fast: every flight keeps its shape. The countdown of a serve stays as long as it is."""
+        """Rules of the same game, `factor` times as fast: every flight keeps its shape. The countdown of a serve stays as long as it is."""
         return replace(
             self,
             paddle_speed=self.paddle_speed * factor,
@@ -109,6 +109,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Ball:
+    """The ball at one moment: centre, velocity and spin, in the units of this module."""
+
     x: float
     y: float
     vx: float
@@ -117,12 +119,12 @@ class Ball:
 
 
 def flight(ball: Ball, rules: Rules, t: float) -> Ball:
-    """The ball after `t` seconds (also negative ones) in which it meets nothing."""
+    """The ball after `t` seconds (negative: before) in which it meets nothing."""
     return Ball(*fly((ball.x, ball.y, ball.vx, ball.vy, ball.spin), rules, t))
 
 
 def fly(motion: Motion, rules: Rules, t: float) -> Motion:
-    """Solves v' = gravity + magnus * spin x v for a constant spin.
+    """The motion after `t` seconds in which the ball meets nothing: solves v' = gravity + magnus * spin x v for a constant spin.
 
     With a = magnus * spin * t, R the rotation by an angle and g the gravity, v(t) = R(a) v + g * integral of R over time, and the position
     is the integral of that. The integrals are sin(a) / a and its like, written so that nothing cancels or divides by zero as a goes to 0.
@@ -130,7 +132,7 @@ def fly(motion: Motion, rules: Rules, t: float) -> Motion:
     x, y, vx, vy, spin = motion
     g = rules.gravity
     a = rules.magnus * spin * t if rules.spin else 0.0
-    if -1e-20 < a < 1e-20:  # far below rounding, and a / 2 may be zero
+    if -1e-20 < a < 1e-20:  # the turn is far below rounding, and a / 2 may be zero
         return x + vx * t, y + vy * t + g * t * t / 2, vx, vy + g * t, spin
     sine, cosine = sin(a), cos(a)
     along = sine / a
@@ -152,24 +154,24 @@ def fly(motion: Motion, rules: Rules, t: float) -> Motion:
 
 
 TOP, BOTTOM, LEFT_END, RIGHT_END, LEFT_PADDLE, RIGHT_PADDLE = range(6)
-Contact = tuple[int, float, float]  # what is met, and the unit normal from it to the ball
+Contact = tuple[int, float, float]  # the obstacle's number (TOP to RIGHT_PADDLE), and the unit normal from it to the ball
 
 
 def next_contact(
     motion: Motion, rules: Rules, limit: float, ends: tuple[float, float], boxes: tuple[Box, ...] = ()
 ) -> tuple[float, Motion, Contact | None]:
-    """The first contact within `limit` seconds: its time, the motion then, and what is met; None where nothing is.
+    """The first contact within `limit` seconds: its time, the motion at that time, and the contact, which is None where nothing is met.
 
     ends: x of the ball's centre at which it reaches the left and the right end. boxes: the paddles, each moving at a constant speed.
 
-    Conservative advancement. Every obstacle is convex, so a plane between it and the ball, moving along with it, must be crossed before they
-    touch. The gap to that plane after t is at least gap - approach * t - bend * t^2 / 2, where `bend` is the acceleration towards the plane
-    now plus what its turning can add within the limit. The ball is moved to the smallest root over all obstacles, and then asks again; it cannot pass
-    anything, whatever the speeds are. After ITERATIONS it stays where it has safely come, with no contact.
+    The method is conservative advancement. Every obstacle is convex, so a plane between it and the ball, moving along with it, must be crossed
+    before they touch. The gap to that plane after t is at least gap - approach * t - bend * t^2 / 2, where `bend` is the present acceleration
+    towards the plane plus what its turning can add within the limit. The ball is moved to the smallest root over all obstacles, and the search
+    is repeated from there; so the ball cannot pass anything, at any speed. After ITERATIONS it stays where it has safely come, with no contact.
     """
     r, g = rules.ball_radius, rules.gravity
     rate = rules.magnus * motion[4] if rules.spin else 0.0
-    jerk = abs(rate) * hypot(rate * motion[3], rate * motion[2] + g)  # the acceleration turns with the velocity and stays as large
+    jerk = abs(rate) * hypot(rate * motion[3], rate * motion[2] + g)  # the acceleration turns with the velocity and keeps its size
     start, t = motion, 0.0
     for _ in range(ITERATIONS):
         x, y, vx, vy, _ = motion
@@ -177,7 +179,7 @@ def next_contact(
         remaining = limit - t
         more = jerk * remaining / 3  # jerk * t^3 / 6 is at most more * t^2 / 2
         safe = remaining
-        # gap, unit normal, speed of the obstacle along it
+        # Each obstacle: gap to the ball, unit normal (x, y), speed of the obstacle along the normal, number.
         obstacles = [
             (y - r, 0.0, 1.0, 0.0, TOP),
             (1 - r - y, 0.0, -1.0, 0.0, BOTTOM),
@@ -207,7 +209,7 @@ def next_contact(
 
 
 def _root(gap: float, approach: float, bend: float) -> float:
-    """The first t > 0 with approach * t + bend * t^2 / 2 = gap >= 0, infinite where there is none."""
+    """The first t > 0 with approach * t + bend * t^2 / 2 = gap, for a gap >= 0; infinite where there is none."""
     square = approach * approach + 2 * bend * gap
     if square < 0:
         return inf
@@ -217,16 +219,16 @@ def _root(gap: float, approach: float, bend: float) -> float:
 
 
 def arrival(ball: Ball, rules: Rules, within: float = 10.0) -> tuple[float, int, Ball] | None:
-    """Where the ball next comes to the line along a paddle's face, through bounces off the walls and as if no paddle was in its way.
+    """The ball's next arrival at the line along a paddle's face, through bounces off the walls and as if no paddle was in its way.
 
-    Returns the time until then, the side, and the ball as it is then; None where that takes more than `within` seconds. A ball that is past a
-    line and still leaves the field has arrived at it now.
+    Returns the seconds until the arrival, the side, and the ball at that time; None where it takes more than `within` seconds. A ball that is
+    past a line and still leaves the field arrives at once, after 0 seconds.
     """
     line = rules.paddle_inset + rules.paddle_width + rules.ball_radius
     ends = (line, rules.width - line)
     motion, total = (ball.x, ball.y, ball.vx, ball.vy, ball.spin), 0.0
     for _ in range(1000):
-        chunk = 0.25 if rules.spin and motion[4] else within  # how the acceleration turns is known best for a short time
+        chunk = 0.25 if rules.spin and motion[4] else within  # short pieces bound the turning of the acceleration well
         t, motion, contact = next_contact(motion, rules, min(chunk, within - total), ends)
         total += t
         if contact is None:
@@ -240,10 +242,10 @@ def arrival(ball: Ball, rules: Rules, within: float = 10.0) -> tuple[float, int,
 
 
 def bounce(motion: Motion, rules: Rules, ny: float) -> Motion:
-    """Off the wall whose normal is (0, ny): 1 at the top, -1 at the bottom.
+    """The motion after a bounce off the wall whose normal is (0, ny), with ny 1 at the top and -1 at the bottom.
 
     Friction takes its share of the slip at the point of contact; of that share 2/7 goes into the ball's speed along the wall and 5/7 into the
-    surface speed of its spin, as for a solid ball. Without spin there is none.
+    surface speed of its spin, as for a solid ball. In a game without spin there is no friction.
     """
     x, y, vx, vy, spin = motion
     vy = -vy
@@ -255,7 +257,11 @@ def bounce(motion: Motion, rules: Rules, ny: float) -> Motion:
 
 
 def glance(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Motion:
-    """Off an edge or the back of a paddle that moves at `v` in y: reflected about the normal (nx, ny), not faster than `max_speed`."""
+    """The motion after a bounce off an edge or the back of a paddle that moves at `v` in y.
+
+    The ball is reflected about the normal (nx, ny), and is not faster than `max_speed`, unless the least speed in x of `_onward` or the least
+    speed off the paddle of `leaving` asks for more.
+    """
     x, y, vx, vy, spin = motion
     approach = 2 * (v * ny - vx * nx - vy * ny)
     vx, vy = vx + approach * nx, vy + approach * ny
@@ -264,7 +270,7 @@ def glance(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Moti
 
 
 def _onward(vx: float, vy: float, rules: Rules) -> tuple[float, float]:
-    """At most STEEPEST, and a quarter of a serve's speed in x: nobody waits for a ball that dances up and down."""
+    """The velocity, no steeper than STEEPEST and with at least a quarter of a serve's speed in x: nobody waits for a ball that dances up and down."""
     speed = hypot(vx, vy)
     least = max(speed * cos(STEEPEST), rules.serve_speed / 4)
     if abs(vx) >= least:
@@ -279,14 +285,15 @@ def leaving(motion: Motion, rules: Rules, nx: float, ny: float, v: float) -> Mot
     pull = rate * (vy * nx - vx * ny) - rules.gravity * ny
     lack = max(pull, 0.0) * STEP / 2 + v * ny - vx * nx - vy * ny
     if lack > 0:
-        lack += 1e-6  # so that rounding makes no second contact of it
+        lack += 1e-6  # a margin, so that rounding makes no second contact of this one
         vx, vy = vx + lack * nx, vy + lack * ny
     return x, y, vx, vy, spin
 
 
 def hit(motion: Motion, rules: Rules, side: int, offset: float, v: float) -> Motion:
-    """Off the face of the paddle of `side` that moves at `v` in y; offset -1 to 1 is where it is met, from the upper to the lower end.
+    """The motion after a hit by the face of the paddle of `side`, which moves at `v` in y.
 
+    offset: where on the face the ball is met, -1 (upper end) to 1 (lower end); values beyond are limited to this range.
     The slip at the point of contact (the ball's speed along the face and its spin, against the paddle's motion) becomes spin.
     """
     x, y, vx, vy, spin = motion

@@ -1,4 +1,4 @@
-"""What a camera and a file do to a frame: blur, light, noise, compression."""
+"""Effects of a camera and of a file format on a frame: blur, light, noise, compression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from octrim.pong.looks import Look, tone
 
 
 def develop(image: np.ndarray, look: Look, scale: float, generator: np.random.Generator) -> np.ndarray:
-    """The frame, uint8 RGB, as the look's camera shows it; the frame itself where the look does nothing. scale: pixels per field height."""
+    """The frame as the look's camera shows it, uint8 RGB `[height, width, 3]`; the very same array where the look changes nothing.
+
+    image: uint8 RGB `[height, width, 3]`. scale: pixels per field height. generator: source of the noise.
+    """
     if look.blur:
         image = cv2.GaussianBlur(image, (0, 0), max(look.blur * scale, 0.1))
     if any(look.shake):
@@ -39,7 +42,7 @@ def develop(image: np.ndarray, look: Look, scale: float, generator: np.random.Ge
 
 
 def _shaken(image: np.ndarray, right: float, down: float) -> np.ndarray:
-    """The mean of the frame along a straight path."""
+    """The frame as a shaken camera sees it: its mean along a straight path of `right` and `down` pixels."""
     half = math.ceil(max(abs(right), abs(down)) / 2)
     if not half:
         return image

@@ -30,17 +30,21 @@ from octrim.pong.players import LEVELS, STEPS_PER_MOVE, Computer
 from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
 
 SPLITS = ("train", "val", "test")
-SHARE = 0.1  # of the pictures, for val and for test
-PER_GAME = 4  # pictures; the games of a split differ, so more of them would only be more alike
-CLASSIC_GAMES = 4  # every so many games one is drawn as the window does
-CLASSIC_SIZES = (1, 1, 1.5, 2, 3)  # of the longer side: windows are larger than what a network sees of them
+SHARE = 0.1  # share of the pictures in val, and as large a share in test
+PER_GAME = 4  # pictures of one game; more of them would be too much alike
+CLASSIC_GAMES = 4  # one game in so many is drawn as the window draws it
+CLASSIC_SIZES = (1, 1, 1.5, 2, 3)  # factors of the longer side: windows are larger than what a network sees of them
 SHAPES = (4 / 3, 4 / 3, 16 / 9, 3 / 2, 5 / 4, 1.0)  # width over height of a picture
-QUALITY = 95  # of JPEG
+QUALITY = 95  # JPEG quality
 
 
 @dataclass(frozen=True)
 class Job:
-    """A game's pictures. number: of the game within its split; first: number of its first picture within the data set."""
+    """Pictures of one game that are to be made.
+
+    folder: where the data set is written. split: index into SPLITS. number: number of the game within its split. first: number of the game's
+    first picture within the data set. count: how many pictures the game gives.
+    """
 
     folder: str
     seed: int
@@ -61,10 +65,11 @@ def make_dataset(
 ) -> Path:
     """Write `out` with images/, labels/ (each with train, val and test), data.yaml and contact.jpg, whole or not at all; returns `out`.
 
-    images: in all, 10 or more. imgsz: the longer side in pixels, 64 to 4096; up to three times as long in pictures of the window. workers:
-    processes, by default one per processor. progress: told how many pictures have been added. Pictures in random looks are JPEG of quality 95
-    (noise does not compress without loss), those of the window PNG. Raises InputError for other values, and where `out` is not empty or cannot
-    be made.
+    images: number of pictures in all splits together, 10 or more. imgsz: longer side of the pictures in pixels, 64 to 4096; pictures in the
+    window's look are up to three times as long. seed: 0 to 2**63; with images and imgsz it determines all files. workers: number of processes,
+    by default one per processor. progress: called with the number of pictures that have been added since its last call. Pictures in random
+    looks are JPEG files of quality 95 (noise does not compress without loss), those in the window's look PNG. Raises InputError for values
+    outside these ranges, and where `out` is not empty or cannot be made.
     """
     for name, value, least, most in (
         ("images", images, 10, 10**7),
@@ -84,7 +89,7 @@ def make_dataset(
         _share_out(_jobs(str(folder), images, imgsz, seed), workers, progress)
         (folder / "contact.jpg").write_bytes(_sheet(imgsz, seed, images))
         document = {**{split: f"images/{split}" for split in SPLITS}, "names": dict(enumerate(CLASSES))}
-        (folder / "data.yaml").write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")  # last: without it there is no data set
+        (folder / "data.yaml").write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")  # written last: without this file there is no data set
     return out
 
 
@@ -123,7 +128,7 @@ def _jobs(folder: str, images: int, imgsz: int, seed: int) -> list[Job]:
 
 
 def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int], None]) -> None:
-    """Do the jobs, in child processes where there are several workers. What a child leaves undone, for whatever reason, is done here."""
+    """Do the jobs, in child processes where there are several workers. Jobs that children leave undone, for whatever reason, are done in this one."""
     workers = min(workers or usable_cores(), -(-len(jobs) // 10))  # a process takes longer to start than a few games
     done = set[int]()
 
@@ -140,10 +145,10 @@ def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int
 
 
 def serve() -> None:
-    """The child's side: a job in, a word when it is done, until the parent closes the pipe."""
+    """Serve jobs in a child process: read a job, do it, answer with a word, until the parent closes the pipe."""
     cv2.setNumThreads(1)
     source, output = child_pipes()
-    with contextlib.suppress(EOFError, OSError):  # a full disk is for the parent to report
+    with contextlib.suppress(EOFError, OSError):  # the parent does the job again, and reports a full disk
         while True:
             _write(Job(**json.loads(receive(source))))
             send(output, b"done")
@@ -162,7 +167,10 @@ def _write(job: Job) -> None:
 
 
 def pictures(seed: int, imgsz: int, split: int, number: int, count: int) -> Iterator[tuple[Picture, bool]]:
-    """Pictures of one game, and whether they look as in the window."""
+    """Pictures of one game, each with whether it has the window's look.
+
+    split: index into SPLITS. number: number of the game within its split. count: how many pictures to take of it.
+    """
     classic = number % CLASSIC_GAMES == CLASSIC_GAMES - 1
     scenes = _played(np.random.default_rng((seed, split, number)), classic)
     for place in range(count):
@@ -174,8 +182,10 @@ def pictures(seed: int, imgsz: int, split: int, number: int, count: int) -> Iter
 
 
 def _played(generator: np.random.Generator, classic: bool) -> Iterator[Scene]:
-    """Moments of computer against computer, some far enough apart to differ. Numbers on the screen are drawn: real ones would be
-    small in most of them."""
+    """Scenes of games of computer against computer, far enough apart to differ.
+
+    The numbers on the screen are drawn at random: real ones would be small in most scenes.
+    """
     rules = _rules(generator, classic)
     while True:
         game = Game(rules, int(generator.integers(2**31)))
@@ -192,7 +202,7 @@ def _played(generator: np.random.Generator, classic: bool) -> Iterator[Scene]:
 
 
 def _rules(generator: np.random.Generator, classic: bool) -> Rules:
-    """Of the game's own sizes where it is to look as in the window, of random ones elsewhere."""
+    """Random rules of a game: sizes as in the window where the game is to look like it (`classic`), random sizes otherwise."""
     uniform = generator.uniform
     how: dict[str, Any] = {
         "spin": bool(generator.random() < 0.7),
@@ -209,7 +219,7 @@ def _rules(generator: np.random.Generator, classic: bool) -> Rules:
 
 
 def _sheet(imgsz: int, seed: int, images: int) -> bytes:
-    """JPEG of the first pictures of up to 24 games, with their labels."""
+    """A contact sheet, as the bytes of a JPEG file: the first pictures of up to 24 games, with their labels."""
     games = min(24, -(-(images - 2 * max(round(SHARE * images), 1)) // PER_GAME))
     tiles = []
     for number in range(games):

@@ -1,4 +1,4 @@
-"""What the keys of the window do."""
+"""Keys of the window and what they do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACTIONS = {
     " ": "pause",
     "r": "restart",
     "+": "faster",
-    "=": "faster",  # the same key without Shift, on many keyboards
+    "=": "faster",  # on many keyboards this is the key of + without Shift
     "-": "slower",
     "s": "spin",
     "g": "gravity",
@@ -26,9 +26,10 @@ Direction = Literal["up", "down"]
 
 
 def bindings(keys: str) -> dict[int, tuple[int, Direction]]:
-    """What keys of the window (numbers of characters) move: a side and a direction.
+    """Code points of the keys that move paddles, each with the paddle's side and its direction.
 
-    keys: four characters: left up, left down, right up, right down. Raises InputError for others, equal ones, and those that are taken.
+    keys: four characters: left up, left down, right up, right down. Raises InputError for any other number of characters, for characters that
+    cannot be printed, for equal ones, and for those that ACTIONS takes.
     """
     letters = keys.lower()
     if len(letters) != 4 or not letters.isprintable():
@@ -47,7 +48,7 @@ def shown_key(key: str) -> str:
 
 
 def help_lines(players: tuple[Player, ...], keys: str) -> list[str]:
-    """The keys, for whoever plays with them."""
+    """Lines of text that name the keys of the players who use a keyboard, and then all other keys."""
     hands = [
         f"{NAMES[side]}: {keys[2 * side].upper()} up, {keys[2 * side + 1].upper()} down"
         for side in (LEFT, RIGHT)

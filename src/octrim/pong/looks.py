@@ -1,7 +1,7 @@
-"""How the game may look: the classic look of the window, and random ones for training a detector.
+"""Looks of the game: the classic look of the window, and random ones for training a detector.
 
-Random looks keep to what makes a picture fair: a person finds ball and paddles in it, and takes nothing else for them. Ball and paddles differ
-from everything behind them in brightness, and every distractor is paler than they are: it lies nearer to the background's colour.
+A random look is fair: a person finds ball and paddles in the picture, and takes nothing else for them. Ball and paddles differ in brightness
+from everything behind them, and every distractor is paler than they are: its colour lies nearer to the background's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Net = Literal["dashed", "dotted", "solid", "none"]
 Digits = Literal["blocks", "font", "none"]
 THINGS: tuple[Thing, ...] = get_args(Thing)
 
-LUMA = np.array([0.299, 0.587, 0.114])  # of RGB, ITU-R BT.601
-PALE = 0.5  # a distractor's distance from the background's colour at most, in units of the nearest object's
-LIKE_A_BALL = 0.35  # the same for one that could be a ball by its shape and size
-VISIBLE = 0.12  # least difference of brightness (0 to 1) between an object and what may lie behind it, after everything the camera does
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in the brightness, after ITU-R BT.601
+PALE = 0.5  # largest distance of a distractor's colour from the background's, in units of the nearest object's distance
+LIKE_A_BALL = 0.35  # largest such distance of a distractor that could be a ball by its shape and size
+VISIBLE = 0.12  # least difference of brightness (0 to 1) between an object and what may lie behind it, under the look's light
 
 T = TypeVar("T")
-# How often each is drawn, in units of their sum. The window's own texture is not among them.
+# Weights with which textures, nets and digits are drawn at random. The window's own texture is not among the textures.
 _TEXTURES: dict[Texture, int] = {"plain": 3, "gradient": 3, "clouds": 3, "stripes": 2, "checks": 2, "grain": 2, "photo": 5}
 _NETS: dict[Net, int] = {"dashed": 2, "dotted": 1, "solid": 1, "none": 1}
 _DIGITS: dict[Digits, int] = {"blocks": 2, "font": 2, "none": 1}
@@ -34,8 +34,11 @@ _DIGITS: dict[Digits, int] = {"blocks": 2, "font": 2, "none": 1}
 
 @dataclass(frozen=True)
 class Distractor:
-    """Something in the background that is neither ball nor paddle. x, y: its centre, in shares of the picture's width and height; size: half its
-    larger extent, in shares of the picture's height; angle: degrees, clockwise."""
+    """Thing in the background that is neither ball nor paddle.
+
+    x, y: its centre, in shares of the picture's width and height. size: half its larger extent, in shares of the picture's height. angle: its
+    rotation in degrees, clockwise.
+    """
 
     thing: Thing
     x: float
@@ -53,50 +56,50 @@ class Look:
     """
 
     seed: int = 0
-    """Of the texture and the noise."""
+    """Seed of the texture and the noise."""
     background: Colour = (17, 23, 40)
     texture: Texture = "spot"
     amplitude: float = 7.0
-    """Levels that the texture changes the background's channels by, up and down."""
+    """Largest change of the background's channels by the texture, up and down, in levels of 0 to 255."""
     outside: Colour | None = (7, 9, 16)
-    """Around the field; None: the background goes on there."""
+    """Colour around the field; None: the background goes on there."""
     ball: Colour = (255, 255, 255)
     left: Colour = (86, 204, 242)
-    """The left paddle."""
+    """Colour of the left paddle."""
     right: Colour = (255, 158, 88)
     ball_shape: Literal["disc", "square"] = "disc"
     ball_scale: float = 1.0
-    """Drawn size over the size that the ball has in the game."""
+    """Size of the ball in the picture over its size in the game."""
     paddle_scale: tuple[float, float] = (1.0, 1.0)
-    """The same for a paddle's width and height."""
+    """Width and height of a paddle in the picture over those in the game."""
     roundness: float = 0.6
-    """Of a paddle's corners: 0 sharp, 1 half discs at its ends."""
+    """Roundness of a paddle's corners: 0 sharp, 1 half discs at its ends."""
     net: Net = "dashed"
     net_colour: Colour = (58, 70, 100)
     digits: Digits = "blocks"
     digit_colour: Colour = (98, 113, 152)
     digit_size: float = 0.14
     zoom: float = 1.0
-    """Field in the picture: 1 is the largest that fits."""
+    """Size of the field in the picture: 1 is the largest that fits."""
     shift: tuple[float, float] = (0.0, 0.0)
-    """The field's centre from the picture's, in shares of the picture's width and height."""
+    """Offset of the field's centre from the picture's centre, in shares of the picture's width and height."""
     distractors: tuple[Distractor, ...] = ()
     blur: float = 0.0
-    """Standard deviation."""
+    """Standard deviation of the blur, in field heights."""
     shake: tuple[float, float] = (0.0, 0.0)
-    """Path of the camera during the exposure, right and down."""
+    """Path of the camera during the exposure, right and down, in field heights."""
     vignette: float = 0.0
     """Share of the light that the corners lose."""
     contrast: float = 1.0
-    """Factor around the middle grey; then brightness is added (in full ranges), then v becomes v ** gamma (v from 0 to 1)."""
+    """Factor of the contrast around middle grey; then brightness is added (in full ranges), then v becomes v ** gamma (v from 0 to 1)."""
     brightness: float = 0.0
     gamma: float = 1.0
     scanlines: float = 0.0
     """Share of the light that every other row loses."""
     noise: float = 0.0
-    """Standard deviation in levels."""
+    """Standard deviation of the noise, in levels of 0 to 255."""
     jpeg: int = 0
-    """Quality of the compression that the picture has gone through, 1 to 100; 0: none."""
+    """JPEG quality of the compression that the picture goes through, 1 to 100; 0: no compression."""
 
 
 CLASSIC = Look()
@@ -123,7 +126,7 @@ def visibility(look: Look) -> float:
 
 
 def tone(values: np.ndarray, look: Look) -> np.ndarray:
-    """What contrast, brightness and gamma make of values from 0 to 1."""
+    """Values from 0 to 1 after the look's contrast, brightness and gamma, again from 0 to 1."""
     return np.clip((values - 0.5) * look.contrast + 0.5 + look.brightness, 0, 1) ** look.gamma
 
 
@@ -132,7 +135,7 @@ def _brightness(colour: Sequence[float] | np.ndarray, look: Look) -> float:
 
 
 def _gap(value: float, others: np.ndarray) -> float:
-    """How far a value lies outside the range of the others; negative inside."""
+    """Distance of a value from the range of the others; negative inside the range."""
     return float(max(value - others.max(), others.min() - value))
 
 
@@ -192,7 +195,7 @@ def _drawn(generator: np.random.Generator) -> Look:
 
 
 def _coloured(generator: np.random.Generator, luma: float) -> Colour:
-    """A random colour of a brightness from 0 to 1: a random one, mixed with black or white."""
+    """A random colour, mixed with black or white until its brightness is `luma`, 0 to 1."""
     colour = generator.random(3)
     colour = colour.mean() + (colour - colour.mean()) * generator.random()  # greys are frequent, as in life
     own = colour @ LUMA
@@ -202,7 +205,10 @@ def _coloured(generator: np.random.Generator, luma: float) -> Colour:
 
 
 def _object_colour(generator: np.random.Generator, luma: float, amplitude: float) -> Colour:
-    """Brighter or darker than a background of that brightness and variation, wherever there is more room, and by a random part of it."""
+    """A random colour for ball or paddles: brighter or darker than the background, where there is more room, by a random part of that room.
+
+    luma: brightness of the background, 0 to 1. amplitude: largest deviation of the background from it, 0 to 1.
+    """
     room = (luma - amplitude, 1 - luma - amplitude)
     up = generator.random() < 0.5 if min(room) > 0.3 else room[1] > room[0]
     step = float(generator.uniform(0.4, 1)) * max(room[up], 0.0)
@@ -213,7 +219,7 @@ def _distractor(generator: np.random.Generator, pale: Callable[[float], Colour])
     thing = THINGS[generator.integers(len(THINGS))]
     size = float(np.exp(generator.uniform(*np.log((0.05, 0.2) if thing == "bar" else (0.012, 0.2)))))
     x, y = generator.random(2).tolist()
-    if thing == "bar":  # never upright as a paddle
+    if thing == "bar":  # a bar is never upright, as a paddle is
         angle = float(generator.uniform(-60, 60))
     else:
         angle = float(generator.uniform(0, 360)) if thing in ("triangle", "cross") else 0.0

@@ -1,4 +1,4 @@
-"""A series of games, and what it says about its players."""
+"""Match: a series of games between two players, and its summary in match.json and on the screen."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from octrim.pong.sides import NAMES, player
 from octrim.progress import progress_bar
 from octrim.runs import Run
 
-# What changes nothing about the games.
+# Options that do not change the games; match.json leaves them out.
 ELSEWHERE = ("project", "name", "exist_ok", "workers", "record")
 
 
 @dataclass(frozen=True)
 class Match:
-    """A series of games that can be played: its players exist, and a recording has begun. workers: processes that play."""
+    """A series of games that can be played: its players exist, and its recording, if one is wanted, has begun.
+
+    workers: number of processes that play. detectors: networks of the vision players, by weights.
+    """
 
     config: MatchOptions
     workers: int
@@ -39,7 +42,7 @@ class Match:
     recording: Recording | None
 
     def play(self, console: Console | None = None) -> dict[str, Any]:
-        """Play the games and return what match.json holds. console: where a progress bar shows."""
+        """Play the games and return the contents of match.json. console: the console on which a progress bar is shown."""
         wins = [0, 0]
         with progress_bar("match", self.config.games, console) as bar:
 
@@ -54,7 +57,10 @@ class Match:
 
 @contextmanager
 def prepared(config: MatchOptions) -> Iterator[Match]:
-    """A match that the block may play. Raises InputError for what is none, before anything is written; ends the recording after the block."""
+    """Context manager of a match that can be played; the recording ends with the block.
+
+    Raises InputError for options that make no match, before anything is written.
+    """
     specs = (config.left, config.right)
     measured = config.latency_ms is None and any(spec.startswith("vision:") for spec in specs)
     if measured and (config.workers or 1) > 1:
@@ -73,12 +79,12 @@ def prepared(config: MatchOptions) -> Iterator[Match]:
 
 
 def write_match(report: dict[str, Any], folder: Path) -> None:
-    """Write match.json."""
+    """Write a match's report into match.json in a folder."""
     write_text(folder / "match.json", json.dumps(report, indent=1, ensure_ascii=False))
 
 
 def show_match(report: dict[str, Any], run: Run) -> None:
-    """Print what a match says about its players."""
+    """Print a match's report: results of both players, how vision players saw, and lengths of rallies."""
     run.print(_table(report))
     sights = [(side, values) for side, values in report["vision"].items() if values]
     if sights:
@@ -91,7 +97,10 @@ def show_match(report: dict[str, Any], run: Run) -> None:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's score interval at 95 % for a share (Wilson 1927): it also means something for 0 of 20 and 20 of 20."""
+    """Wilson's score interval at 95 % for a share (Wilson 1927), which is meaningful for 0 of 20 and 20 of 20, too.
+
+    Returns the lower and the upper end, 0 to 1. trials: 1 or more.
+    """
     z = statistics.NormalDist().inv_cdf(0.975)
     share = successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -100,7 +109,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def summary(config: MatchOptions, results: Sequence[Result]) -> dict[str, Any]:
-    """What match.json holds. A drawn game is a win of nobody's; win rates are shares of all games."""
+    """Contents of match.json. A drawn game counts as a win of neither player; win rates are shares of all games."""
     games = len(results)
     wins = [sum(result.winner == side for result in results) for side in range(2)]
     points = [sum(result.score[side] for result in results) for side in range(2)]
@@ -144,7 +153,7 @@ def summary(config: MatchOptions, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _sight_summary(sights: Sequence[Sight | None], config: MatchOptions) -> dict[str, Any] | None:
-    """Over all games of one side; None for a player that does not look."""
+    """Summary of what one side's vision player saw in all games; None for a player of another kind."""
     found = [sight for sight in sights if sight is not None]
     if not found:
         return None
@@ -183,7 +192,7 @@ def _table(report: dict[str, Any]) -> Table:
 
 
 def _short(spec: str) -> str:
-    """The last two parts of a path tell networks apart."""
+    """A player's name for a table; of the path of a network only the last two parts, which tell networks apart."""
     kind, _, rest = spec.partition(":")
     return f"{kind}:{'/'.join(Path(rest).parts[-2:])}" if kind == "vision" else spec
 

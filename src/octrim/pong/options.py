@@ -1,4 +1,4 @@
-"""What can be chosen of games of Pong: options of `octrim pong play` and `octrim pong match`."""
+"""Options of `octrim pong play` and `octrim pong match`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class PongRules:
     """Seed of serves, and of what players do at random."""
 
     def rules(self, rally_cap: int = 0) -> Rules:
-        """What these options mean to the game. rally_cap: hits that end a rally as a draw; 0: none. Raises InputError where no game is possible."""
+        """Rules of the game with these options. Raises InputError where no game is possible.
+
+        rally_cap: number of hits after which a rally ends as a draw; 0: no limit.
+        """
         gravity = GRAVITY if self.gravity else 0.0
         return Rules(points=self.points, spin=self.spin, gravity=gravity, rally_cap=rally_cap).faster(self.speed)
 
@@ -57,7 +60,7 @@ class PlayOptions(PongRules, Eyes):
     left: Side = "human"
     """Player on the left: human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
     right: Side = "computer:medium"
-    """Player on the right, as on the left."""
+    """Player on the right: human, computer:LEVEL or vision:WEIGHTS, as on the left."""
     keys: Annotated[str, arg(metavar="KEYS")] = "qapl"
     """Keys of the paddles, in this order: left up, left down, right up, right down."""
     width: Annotated[int, Range(64, 8192)] = 960
@@ -79,7 +82,7 @@ class MatchOptions(Folder, PongRules, Eyes):
     left: Side = "computer:medium"
     """Player on the left: computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
     right: Side = "computer:medium"
-    """Player on the right, as on the left."""
+    """Player on the right: computer:LEVEL or vision:WEIGHTS, as on the left."""
     games: Annotated[int, Range(1)] = 20
     """Number of games."""
     rally_cap: Annotated[int, Range(0, 10**9)] = 100

@@ -1,4 +1,4 @@
-"""What the window writes over a frame of the game: texts, and what vision players see. Imports pygame, so `window` imports it late."""
+"""Texts and boxes of vision players, which the window draws over a frame of the game. Imports pygame, so `window` imports this module late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from octrim.pong.shapes import Box
 if TYPE_CHECKING:
     from octrim.pong.vision import Sighting
 
-COLOURS = (CLASSIC.left, CLASSIC.right)  # of what belongs to the left and to the right player
+COLOURS = (CLASSIC.left, CLASSIC.right)  # colours of whatever belongs to the left and to the right player
 WHITE, GREY, SHADE = (240, 243, 250), (150, 160, 185), (7, 9, 16)
 
 
@@ -29,8 +29,11 @@ class Overlay:
     def text(
         self, surface: pygame.Surface, line: str, x: float, y: float, size: float, colour: Colour = WHITE, anchor: float = 0.5, most: float = 0.98
     ) -> None:
-        """One line, centred at y. x, y: shares of the surface. size: share of its height; less where the line would be wider than `most` of the
-        surface. anchor: 0 where x is the left end, 1 the right."""
+        """Draw one line of text, vertically centred at y.
+
+        x, y: shares of the surface's width and height. size: size of the font as a share of the surface's height; less where the line would be
+        wider than the share `most` of the surface. anchor: 0 if x is the left end of the text, 1 if it is the right end, 0.5 if the middle.
+        """
         width, height = surface.get_size()
         drawn = self._drawn(line, size * height, colour)
         if drawn.get_width() > most * width:
@@ -41,7 +44,7 @@ class Overlay:
         return self._font(max(round(pixels), 8)).render(line, True, colour)
 
     def panel(self, surface: pygame.Surface, lines: Sequence[tuple[str, float, Colour]], y: float, veil: int = 130) -> None:
-        """Lines (text, size, colour) one below the other, centred at y on a stripe that veils the game: 0 not at all, 255 wholly."""
+        """Draw lines (text, size, colour) one below the other, centred at y, on a dark stripe. veil: opacity of the stripe, 0 to 255."""
         width, height = surface.get_size()
         total = sum(1.25 * size for _, size, _ in lines) + 0.02
         stripe = pygame.Surface((width, round(total * height)), pygame.SRCALPHA)
@@ -54,7 +57,7 @@ class Overlay:
             top += 1.25 * size
 
     def message(self, surface: pygame.Surface, line: str, below: str) -> None:
-        """In the middle, over the darkened game."""
+        """Draw a large line and a small one below it in the middle of the surface, over the darkened game."""
         veil = pygame.Surface(surface.get_size(), pygame.SRCALPHA)
         veil.fill((*SHADE, 150))
         surface.blit(veil, (0, 0))
@@ -67,11 +70,11 @@ class Overlay:
         self.panel(surface, [(line, 0.036, WHITE) for line in lines], 0.85)
 
     def player(self, surface: pygame.Surface, name: str, side: int) -> None:
-        """Who plays, below, beside where the paddle may be."""
-        self.text(surface, name, 0.93 if side else 0.07, 0.975, 0.03, COLOURS[side], side, 0.4)  # names of weights are as long as people make them
+        """Draw a player's name at the lower end of the player's side."""
+        self.text(surface, name, 0.93 if side else 0.07, 0.975, 0.03, COLOURS[side], side, 0.4)  # a name may be a long file name
 
     def sighting(self, surface: pygame.Surface, seen: Sighting, boxes: Sequence[Box], side: int) -> None:
-        """What a player saw last. boxes: where that is on the surface, xyxy in pixels."""
+        """Draw a vision player's last sighting. boxes: the sighting's boxes on the surface, xyxy in pixels."""
         width, height = surface.get_size()
         line = max(round(height / 360), 1)
         for (x1, y1, x2, y2), label, confidence in zip(boxes, seen.classes.tolist(), seen.confidences.tolist(), strict=True):

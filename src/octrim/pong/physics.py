@@ -1,4 +1,4 @@
-"""The game without its window: ball, paddles, walls, score. Pure, and the same to the last bit for the same seed and moves.
+"""The game without its window: ball, paddles, walls, score. The same seed and moves give the same game to the last bit.
 
 game = Game(Rules(gravity=GRAVITY), seed=1)
 while game.winner is None:
@@ -41,37 +41,41 @@ from octrim.pong.ball import (
 __all__ = ["GRAVITY", "LEFT", "RIGHT", "STEP", "Ball", "Event", "Game", "Paddle", "Rules", "Scene", "flight", "paddle_box"]
 
 CLASSIC = Rules()
-PIECES = 32  # of one step of at most STEP, each ended by a contact or by a paddle that stops
-POCKET = 1.0  # ball radii by which a paddle keeps more than the ball's diameter between itself and a wall while the ball is there
+PIECES = 32  # most pieces of one step of at most STEP; a contact, or a paddle that stops, ends a piece
+POCKET = 1.0  # space beyond the ball's diameter, in ball radii, that a paddle leaves between itself and a wall while the ball is there
 
 Phase = Literal["serve", "play", "over"]
 
 
 @dataclass(frozen=True)
 class Paddle:
+    """A paddle at one moment. vy: its speed downwards, in field heights per second."""
+
     y: float
-    """Of the centre."""
+    """Height of the paddle's centre, in field heights from the top."""
     vy: float
 
 
 @dataclass(frozen=True)
 class Event:
+    """Something that happened in a game. time: seconds since the game began."""
+
     kind: Literal["serve", "wall", "paddle", "edge", "point", "draw", "over"]
     side: int | None
-    """Who serves, whose paddle (its face, or its edge or back), who scores, who wins; None for walls and draws."""
+    """Side that serves, whose paddle is met (by its face, or by its edge or back), that scores or that wins; None for walls and draws."""
     time: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that can be known about a game at one moment."""
+    """State of a game at one moment."""
 
     rules: Rules
     ball: Ball
     paddles: tuple[Paddle, Paddle]
     score: tuple[int, int]
     rally: int
-    """Hits by paddles' faces since the serve."""
+    """Number of hits by paddles' faces since the serve."""
     phase: Phase
     wait: float
     """Seconds until the serve."""
@@ -80,17 +84,17 @@ class Scene:
 
 
 def paddle_box(where: Scene | Rules, side: int, y: float) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 of the paddle of `side` whose centre is at `y`."""
+    """Box of the paddle of `side` whose centre is at `y`: x1, y1, x2, y2 in field heights."""
     rules = where.rules if isinstance(where, Scene) else where
     x1 = rules.paddle_inset if side == LEFT else rules.width - rules.paddle_inset - rules.paddle_width
     return x1, y - rules.paddle_height / 2, x1 + rules.paddle_width, y + rules.paddle_height / 2
 
 
 class Game:
-    """A game to `rules.points`. The first server is drawn from the seed, then the one who lost the point serves; after a draw, the other one.
+    """A game to `rules.points`. The seed decides who serves first; then the one who lost the point serves, and after a draw the other one.
 
     A serve flies from the centre towards the server's opponent at a random angle. After every step the ball is outside the paddles and within
-    the walls, to 1e-9. `rules` may be replaced between steps, except for the sizes of things (InputError).
+    the walls, to 1e-9. `rules` may be replaced between steps; other sizes of field, ball or paddles raise InputError.
     """
 
     def __init__(self, rules: Rules = CLASSIC, seed: int = 0) -> None:
@@ -98,7 +102,7 @@ class Game:
         self._random = random.Random(seed)
         self._motion: Motion = (rules.width / 2, 0.5, 0.0, 0.0, 0.0)
         self._y, self._v = [0.5, 0.5], [0.0, 0.0]
-        self._since = 0.0  # when the rally began, or its last hit was
+        self._since = 0.0  # time at which the rally began, or of its last hit
         self.score = (0, 0)
         self.rally = 0
         self.phase: Phase = "serve"
@@ -130,7 +134,11 @@ class Game:
         return Scene(self._rules, self.ball, self.paddles, self.score, self.rally, self.phase, self.wait, self.server, self.time)
 
     def step(self, moves: tuple[float, float], dt: float = STEP) -> list[Event]:
-        """What happens in the next `dt` seconds, 0 to 60, in order. moves: of the left and right paddle, -1 (up at full speed) to 1 (down)."""
+        """Play the next `dt` seconds and return what happens in them, in order.
+
+        moves: moves of the left and the right paddle, -1 (up at full speed) to 1 (down at full speed); values beyond are limited to this range.
+        dt: 0 to 60. Raises InputError for another dt, and for a move that is not a number.
+        """
         if not 0 <= dt <= 60:
             raise InputError(f"a step is 0 to 60 seconds, found {shown(dt)}")
         if moves[0] != moves[0] or moves[1] != moves[1]:
@@ -148,7 +156,7 @@ class Game:
         return events
 
     def _step(self, wanted: tuple[float, float], dt: float, events: list[Event]) -> None:
-        """At most STEP seconds, cut into pieces at contacts and where a paddle stops.
+        """Play at most STEP seconds, cut into pieces at contacts and where a paddle stops.
 
         Every piece is safe by itself, so a ball that has used up its PIECES (wedged between surfaces, at absurd speeds) only waits where it is.
         """
@@ -195,7 +203,7 @@ class Game:
             self._v[side] = 0.0 if (y == half and wanted[side] < 0) or (y == 1 - half and wanted[side] > 0) else wanted[side]
 
     def _approach(self, wanted: tuple[float, float], left: float) -> tuple[float, Contact | None]:
-        """One piece near a wall, a paddle or an end: how long it takes, at most `left`, and the contact that ends it."""
+        """Play one piece near a wall, a paddle or an end; returns its seconds, at most `left`, and the contact that ends it or None."""
         rules, dt = self._rules, left
         stops = [self._stop(side, wanted[side]) for side in (LEFT, RIGHT)]
         for side in (LEFT, RIGHT):
@@ -215,7 +223,7 @@ class Game:
         return t, contact
 
     def _stop(self, side: int, v: float) -> float:
-        """Where a paddle that moves at `v` stops: at the wall, or before it squeezes the ball against the wall."""
+        """The height at which the centre of a paddle that moves at `v` stops: at the wall, or before the paddle squeezes the ball against it."""
         rules = self._rules
         half = rules.paddle_height / 2
         x, y, *_ = self._motion
@@ -237,7 +245,7 @@ class Game:
             self._meet_paddle(what - LEFT_PADDLE, nx, ny, events)
 
     def _meet_paddle(self, side: int, nx: float, ny: float, events: list[Event]) -> None:
-        """Its face is met where the normal points into the field, by less than 45 degrees off."""
+        """Let the ball meet a paddle: its face where the normal points into the field, by less than 45 degrees off, else its edge or back."""
         rules, v = self._rules, self._v[side]
         if (nx if side == LEFT else -nx) > sqrt(0.5):
             offset = (self._motion[1] - self._y[side]) / (rules.paddle_height / 2)
@@ -261,7 +269,7 @@ class Game:
         events.append(Event("serve", self.server, self.time))
 
     def _end_rally(self, scorer: int | None, events: list[Event]) -> None:
-        """A point for `scorer`, or a draw."""
+        """End the rally with a point for `scorer`, or with a draw where it is None."""
         rules = self._rules
         if scorer is None:
             self.server = 1 - self.server

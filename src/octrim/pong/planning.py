@@ -1,4 +1,8 @@
-"""Where a vision player wants its paddle: where the ball will come, turned so that the other one has the longest way; else where it may come back."""
+"""Plan of a vision player: where its paddle should go.
+
+If the ball comes to the own side, the paddle goes where it arrives, and is placed so that the return gives the other paddle the longest way;
+else it goes to the middle of where the ball may come back.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,22 @@ import numpy as np
 from octrim.pong.ball import Ball, Motion, Rules, arrival, hit
 from octrim.pong.tracking import EPSILON, Rackets, Track
 
-HITS = 4  # that a forecast goes through
-GRACE = 0.04  # s after its arrival for which the ball is waited for
-SHOTS = (0.0, -0.35, 0.35, -0.7, 0.7)  # where on the own paddle to hit the ball
-RETURNS = (-0.7, 0.0, 0.7)  # where on the other paddle it may be hit
-READ = 0.12  # s after which the other paddle's place says little about where it will be
-SURE = 2.5  # standard deviations of the ball's arrival that stay on the paddle
-SAME = 0.15  # s by which the forecast of one arrival may change
+HITS = 4  # most arrivals at paddles that a forecast goes through
+GRACE = 0.04  # seconds for which the ball is still awaited after its expected arrival
+SHOTS = (0.0, -0.35, 0.35, -0.7, 0.7)  # offsets on the own paddle with which to hit the ball
+RETURNS = (-0.7, 0.0, 0.7)  # offsets on the other paddle at which the ball may be hit
+READ = 0.12  # seconds after which the other paddle's place says little about where it will be
+SURE = 2.5  # number of standard deviations of the ball's arrival that have to stay on the paddle
+SAME = 0.15  # largest change, in seconds, between two forecasts of one arrival
 
 
 @dataclass(frozen=True)
 class Plan:
-    """target: where the own paddle's centre should be. time, y: when and where the ball is expected at its face; inf and None if it is not."""
+    """A vision player's intention.
+
+    target: height at which the own paddle's centre should be. time, y: moment and height at which the ball is expected at the own paddle's
+    face; inf and None if it is not expected there.
+    """
 
     target: float
     time: float = inf
@@ -29,13 +37,15 @@ class Plan:
 
 
 class Planner:
+    """Planner of a vision player on `side`; it remembers the shot that it has chosen for an arrival of the ball."""
+
     def __init__(self, side: int) -> None:
         self.side = side
-        self.shot = 0.0  # where on the paddle the ball is to be hit
-        self.shot_time = -inf  # the arrival that it was chosen for
+        self.shot = 0.0  # offset on the paddle, -1 to 1, with which to hit the ball
+        self.shot_time = -inf  # time of the arrival that the shot was chosen for
 
     def plan(self, now: float, track: Track | None, rackets: Rackets, rules: Rules) -> Plan:
-        """track: the ball as it was in the last picture, if there is one. rackets: both paddles at any time."""
+        """The plan at the time `now`. track: the ball as it was in the last picture, or None. rackets: places of both paddles at any time."""
         if track is None:
             return Plan(0.5)
         motion, time = track.motion, track.time
@@ -55,13 +65,17 @@ class Planner:
                 return Plan(self._return(motion, time - track.time, racket.offset(ball.y, rules), rules))
             offset = racket.offset(ball.y, rules)
             if abs(offset) > 1.3:
-                break  # it is past
+                break  # the ball passes the paddle
             motion = hit(motion, rules, who, offset, racket.vy)
             certain = False
         return Plan(0.5)
 
     def _shot(self, motion: Motion, time: float, sigma: float, opponent: float, rules: Rules) -> float:
-        """Where to hit the ball: the offset that leaves the other paddle the longest way for the time it has, as far as the arrival is known."""
+        """The offset with which to hit the ball so that the other paddle has the longest way for the time that it has.
+
+        sigma: standard deviation of the height of the arrival; the larger it is, the nearer the offset stays to the paddle's middle. opponent:
+        height of the other paddle's centre.
+        """
         if sigma == inf:
             return 0.0
         if abs(time - self.shot_time) > SAME:
@@ -78,7 +92,10 @@ class Planner:
         return max(-room, min(room, self.shot))
 
     def _return(self, motion: Motion, ahead: float, offset: float, rules: Rules) -> float:
-        """The middle of where the ball may come back from the other paddle. ahead: seconds from the last picture to the hit."""
+        """The middle of the heights at which the ball may come back from the other paddle.
+
+        ahead: seconds from the last picture to the hit. offset: where on the other paddle the ball would be met, as far as is known.
+        """
         known = exp(-max(ahead, 0.0) / READ)
         heights: list[float] = []
         for share in RETURNS:

@@ -1,4 +1,4 @@
-"""Who moves a paddle: the keyboard, and a computer with the limits of a human.
+"""Players, which move a paddle: the keyboard, and a computer with the limits of a human.
 
 player = Computer(RIGHT, "medium", seed=1)
 game.step((0.0, player.move(game.scene())))
@@ -16,40 +16,45 @@ from octrim.errors import InputError, shown
 from octrim.pong.ball import Ball, Rules, arrival, hit
 from octrim.pong.physics import STEP, Scene
 
-DECISION = 1 / 60  # s between two moves, for which a move stays
+DECISION = 1 / 60  # seconds between two moves, for which a move stays the same
 STEPS_PER_MOVE = round(DECISION / STEP)  # steps of the game between two moves
-MEMORY = 0.4  # s after which an error of the eye has mostly become another one
+MEMORY = 0.4  # time constant, in seconds, with which a computer's errors of sight change
 
 
 class Player(Protocol):
+    """What the game asks of whoever moves a paddle: a person, a computer or a detector."""
+
     def move(self, scene: Scene) -> float:
-        """-1 (up at full speed) to 1 (down), asked 60 times a second."""
+        """The paddle's move, -1 (up at full speed) to 1 (down at full speed); called 60 times per second of the game."""
         ...
 
     def reset(self) -> None:
-        """Before a new game."""
+        """Prepare for a new game."""
         ...
 
 
 @dataclass(frozen=True)
 class Level:
-    """What limits a computer."""
+    """Limits of a computer player."""
 
     reaction: float
-    """Seconds by which all that it sees is old."""
+    """Age in seconds of everything that the computer sees."""
     refresh: float
-    """Seconds between two plans; it holds to a plan in between."""
+    """Seconds between two plans; the computer keeps to a plan in between."""
     error: float
-    """Standard deviation of its estimate of the flight: of the direction in rad and of the speed as a share; the ball's place is off by a
-    tenth of that in heights, its spin by four times that as a share. The errors wander within MEMORY."""
+    """Standard deviation of the computer's estimate of the ball's flight: direction in rad, speed as a share.
+
+    The estimate of the ball's place has a tenth of it as error, in heights, and the estimate of its spin four times as much, as a share. The
+    errors change with the time constant MEMORY.
+    """
     speed: float
-    """Share of the paddles' top speed that it uses."""
+    """Share of the paddles' top speed that the computer uses, 0 to 1."""
     spin: bool
-    """Whether it sees that the ball spins. All levels reckon with walls and gravity."""
+    """Whether the computer sees that the ball spins. All levels reckon with walls and gravity."""
     dead: float
-    """Heights within which it takes its paddle as being where it should."""
+    """Distance from its target, in field heights, within which the computer does not move its paddle."""
     aim: float
-    """How far off its paddle's middle it tries to hit, to where the other paddle is not: 0 to 1."""
+    """Largest offset from its paddle's middle with which the computer tries to hit, to where the other paddle is not: 0 to 1."""
 
 
 LEVELS = {
@@ -61,9 +66,9 @@ LEVELS = {
 
 
 class Computer:
-    """Sees a scene late and not quite right, plans now and then where to meet the ball, and moves there.
+    """Computer player: sees a scene late and not quite right, plans now and then where to meet the ball, and moves there.
 
-    level: a name of LEVELS, or a Level. The same seed and scenes give the same moves, from each `reset` on.
+    level: a name in LEVELS, or a Level. The same seed and scenes give the same moves, from each `reset` on. Raises InputError for another name.
     """
 
     def __init__(self, side: int, level: str | Level = "medium", seed: int = 0) -> None:
@@ -78,13 +83,13 @@ class Computer:
         self._random = random.Random(self.seed)
         self._seen: deque[Scene] = deque()
         self._errors = [0.0] * 5
-        self._planned = -math.inf  # when
+        self._planned = -math.inf  # time of the last plan
         self._target = 0.5
-        self._shot: int | None = None  # the rally's length for which `_offset` was chosen
+        self._shot: int | None = None  # number of hits in the rally when `_offset` was chosen
         self._offset = 0.0
 
     def move(self, scene: Scene) -> float:
-        if self._seen and scene.time < self._seen[-1].time:  # another game
+        if self._seen and scene.time < self._seen[-1].time:  # another game has begun
             self.reset()
         self._seen.append(scene)
         while len(self._seen) > 1 and self._seen[1].time <= scene.time - self.level.reaction + 1e-9:
@@ -105,7 +110,7 @@ class Computer:
             self._errors = [keep * error + self._random.gauss(0, new) for error in self._errors]
 
     def _plan(self, scene: Scene) -> float:
-        """Where the middle of the paddle should be."""
+        """The height at which the centre of the computer's paddle should be."""
         rules, ball = scene.rules, self._estimate(scene.ball)
         if scene.phase != "play":
             self._shot = None
@@ -126,7 +131,7 @@ class Computer:
         return Ball(ball.x + x / 10, ball.y + y / 10, vx, vy, ball.spin * (1 + 4 * spin) if self.level.spin else 0.0)
 
     def _best_offset(self, ball: Ball, rules: Rules, opponent: float) -> float:
-        """The one that makes the opponent move fastest."""
+        """The offset on the paddle, up to the level's aim, from which the opponent would have to move fastest."""
         best, most = 0.0, -1.0
         for share in (0.0, -0.5, 0.5, -1.0, 1.0):
             offset = share * self.level.aim
@@ -140,7 +145,7 @@ class Computer:
 
 
 class Keyboard:
-    """Two keys, held or not: the window tells when they go down and up."""
+    """Player with two keys, held or not: the window calls `press` and `release` when they go down and up."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -153,8 +158,8 @@ class Keyboard:
         self._held.discard(key)
 
     def move(self, scene: Scene) -> float:
-        """Both held: 0."""
+        """The paddle's move: -1 while the key for up is held, 1 while that for down is, 0 with both or neither."""
         return float("down" in self._held) - float("up" in self._held)
 
     def reset(self) -> None:
-        """Nothing: a key that is held stays held."""
+        """Do nothing: a key that is held stays held in the next game."""

@@ -1,4 +1,4 @@
-"""Where the paddles are, as far as a vision player knows: its own from its moves and from pictures, the other one from pictures alone."""
+"""Places of the paddles as a vision player knows them: its own paddle's from moves and pictures, the other paddle's from pictures alone."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from dataclasses import dataclass
 
 from octrim.pong.ball import Rules
 
-MEMORY = 2.0  # s of the own paddle's path
-JUMP = 0.06  # heights by which a single sighting may contradict what is known
-COAST = 0.1  # s for which the other paddle is taken to go on as it did
+MEMORY = 2.0  # seconds of the own paddle's path that are kept
+JUMP = 0.06  # largest deviation, in heights, at which a single sighting of the own paddle is believed
+COAST = 0.1  # seconds after its last sighting for which the other paddle is expected to go on as it did
 
 
 @dataclass(frozen=True)
 class Racket:
-    """A paddle at one moment: centre, speed, standard deviation of the centre."""
+    """A paddle at one moment: height of its centre, its speed in y, and the standard deviation of the height."""
 
     y: float
     vy: float
     sigma: float
 
     def offset(self, y: float, rules: Rules) -> float:
-        """Where on the paddle's face a ball at `y` is: -1 at its upper end, 1 at its lower."""
+        """Offset on the paddle's face of a ball at the height `y`: -1 at the upper end, 1 at the lower end, beyond them outside."""
         return (y - self.y) / (rules.paddle_height / 2)
 
 
 class OwnPaddle:
-    """Dead reckoning, corrected by sightings, which are older than the last moves."""
+    """The own paddle's path by dead reckoning, corrected by sightings, which are older than the last moves.
+
+    sigma: standard deviation of a sighting, in field heights.
+    """
 
     def __init__(self, sigma: float) -> None:
         self.sigma = sigma
-        self.path: deque[tuple[float, float]] = deque([(0.0, 0.5)])  # time and height
-        self.error: float | None = None  # of the last sighting that was not believed
+        self.path: deque[tuple[float, float]] = deque([(0.0, 0.5)])  # pairs of time and height
+        self.error: float | None = None  # error of the last sighting, if it was not believed
 
     def moved(self, now: float, speed: float, rules: Rules) -> None:
-        """It has gone at `speed` until now."""
+        """Take note that the paddle has moved at `speed` from the last moment of the path until `now`."""
         time, y = self.path[-1]
         half = rules.paddle_height / 2
         self.path.append((now, min(max(y + speed * (now - time), half), 1 - half)))
@@ -44,11 +47,11 @@ class OwnPaddle:
 
     @property
     def y(self) -> float:
-        """Now."""
+        """Height of the paddle's centre at the last moment of the path."""
         return self.path[-1][1]
 
     def at(self, time: float) -> Racket:
-        """At a moment of the past; for the future, where it is now."""
+        """The paddle at a moment of the path; for a moment before or after it, at rest at that end of the path."""
         index = bisect(self.path, (time, 2.0))
         if index in (0, len(self.path)):
             return Racket(self.path[min(index, len(self.path) - 1)][1], 0.0, self.sigma)
@@ -57,13 +60,16 @@ class OwnPaddle:
         return Racket(y0 + speed * (time - t0), speed, self.sigma)
 
     def see(self, time: float, heights: list[tuple[float, float]]) -> None:
-        """heights: y and confidence of all paddles where the own one should be, at `time`."""
+        """Correct the path by a picture of the moment `time`.
+
+        heights: y and confidence of all paddles found near the own side's column. A sighting far from the path counts when the next one agrees.
+        """
         if not heights:
             return
         known = self.at(time).y
         y = max(heights, key=lambda height: height[1] - 2 * abs(height[0] - known))[0]
         error = y - known
-        if abs(error) > JUMP and (self.error is None or abs(error - self.error) > JUMP):  # once is chance
+        if abs(error) > JUMP and (self.error is None or abs(error - self.error) > JUMP):  # a single one may be chance
             self.error = error
             return
         self.error = None
@@ -71,7 +77,7 @@ class OwnPaddle:
 
 
 class OtherPaddle:
-    """Its last two sightings."""
+    """The other paddle's last two sightings. sigma: standard deviation of a sighting, in field heights."""
 
     def __init__(self, sigma: float) -> None:
         self.sigma = sigma
@@ -79,12 +85,12 @@ class OtherPaddle:
         self.before: tuple[float, float] | None = None
 
     def see(self, time: float, heights: list[tuple[float, float]]) -> None:
-        """heights: y and confidence of all paddles where the other one should be, at `time`."""
+        """Take note of a picture of the moment `time`. heights: y and confidence of all paddles found near the other side's column."""
         if heights:
             self.before, self.last = self.last, (time, max(heights, key=lambda height: height[1])[0])
 
     def at(self, time: float, rules: Rules) -> Racket:
-        """At any moment; the less certain the farther it is from a sighting, within what a paddle can do."""
+        """The paddle at any moment, the less certain the farther the moment is from a sighting, within what a paddle can do."""
         half = rules.paddle_height / 2
         if self.last is None:
             return Racket(0.5, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""A game as a video: 60 frames for every second of the game, however fast or slowly it was shown."""
+"""Recording of a game as a video: 60 frames for every second of the game, however fast or slowly it was shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FPS = 60
 class Recording:
     """An MP4 of one or more games, which appears under its name when it is closed.
 
-    path: a name that ends in .mp4, in a folder that exists; replaced if it exists. width, height: of the frames, pixels.
+    path: a name that ends in .mp4, in a folder that exists; a file of this name is replaced. width, height: size of the frames in pixels.
     Raises InputError for another name, a missing folder, and where OpenCV cannot write.
     """
 
@@ -32,10 +32,10 @@ class Recording:
         self.video = Video(path, FPS, width, height)
 
     def add(self, image: np.ndarray, time: float) -> None:
-        """What is to be seen at `time`, in seconds from the start of the recording: uint8 RGB `[height, width, 3]`.
+        """Add the frame to be seen at `time`, in seconds from the start of the recording. image: uint8 RGB `[height, width, 3]`.
 
-        Written as often as needed for the video to reach `time`: not at all where it has, as while the game is paused, and several times
-        where the display could not keep up.
+        The frame is written as often as the video needs to reach `time`: not at all if it has (while the game is paused), several times if the
+        display could not keep up.
         """
         while self.frames <= time * FPS + 1e-6:
             self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,4 +1,4 @@
-"""Frames of the game as arrays: the same ones for the window, for vision players, and, with random looks, for training.
+"""Frames of the game as arrays, for the window, for vision players and, with random looks, for training.
 
 picture = render(game.scene(), 640, 480)
 picture.image, picture.boxes, picture.classes
@@ -23,15 +23,16 @@ __all__ = ["BALL", "CLASSES", "CLASSIC", "PADDLE", "Look", "Picture", "View", "f
 
 CLASSES = ("ball", "paddle")
 BALL, PADDLE = range(2)
-_LEAST = 2.0  # pixels: what shows less of itself at the border of the picture is not drawn
+_LEAST = 2.0  # pixels of its width and height that an object at the picture's border has to show in order to be drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A frame and what is in it.
 
-    image: uint8 RGB `[height, width, 3]`; the caller's own. boxes: float32 `[n, 4]`, xyxy in pixels (pixel i reaches from i to i + 1), clipped
-    to the picture. classes: int64 `[n]`, numbers of CLASSES. The ball comes first, then the left and the right paddle, each where it is drawn.
+    image: uint8 RGB `[height, width, 3]`, which the caller may change. boxes: float32 `[n, 4]`, xyxy in pixels (pixel i reaches from i to
+    i + 1), clipped to the picture. classes: int64 `[n]`, indices into CLASSES. The ball comes first, then the left and the right paddle; what is
+    not drawn has no box.
     """
 
     image: np.ndarray
@@ -41,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class View:
-    """Where the field lies in a picture. scale: pixels per field height; left, top: pixels of the field's upper left corner."""
+    """Place of the field in a picture. scale: pixels per field height. left, top: the field's upper left corner, in pixels."""
 
     scale: float
     left: float
@@ -57,7 +58,7 @@ class View:
 
 
 def field_view(rules: Rules, width: int, height: int, look: Look = CLASSIC) -> View:
-    """The field as large as it fits into width x height pixels, in the middle, unless the look zooms and shifts it."""
+    """The place of the field in a picture of width x height pixels: as large as it fits, in the middle, unless the look zooms and shifts it."""
     scale = min(width / rules.width, height) * look.zoom
     left = (width - scale * rules.width) / 2 + look.shift[0] * width
     return View(scale, left, (height - scale) / 2 + look.shift[1] * height)
@@ -66,9 +67,9 @@ def field_view(rules: Rules, width: int, height: int, look: Look = CLASSIC) -> V
 def render(scene: Scene, width: int, height: int, look: Look = CLASSIC) -> Picture:
     """The scene in a picture of width x height pixels.
 
-    Boxes are the extents of what is drawn before the camera blurs it: all of an object that lies in the picture, also where another one covers
-    it. An object that shows less than two pixels of its width or height at the border is not drawn and has no box; neither has the ball when the
-    game is over. The same arguments give the same picture. Raises InputError for a picture without pixels.
+    Boxes are extents before the camera blurs the objects: they hold all of an object that lies in the picture, also where another object covers
+    it. An object that shows less than two pixels of its width or height at the border is not drawn and has no box; nor is the ball when
+    the game is over. The same arguments give the same picture. Raises InputError for a picture without pixels.
     """
     if width < 1 or height < 1:
         raise InputError(f"a picture of {width} x {height} pixels was asked for, expected 1 x 1 or more")
@@ -104,6 +105,6 @@ def _objects(scene: Scene, look: Look) -> Iterator[tuple[int, Box, float, Colour
 
 
 def _countdown(scene: Scene) -> int:
-    """3, 2, 1 in thirds of the time until the serve; 0 in play."""
+    """The number of the countdown: 3, 2, 1 in thirds of the time until the serve; 0 when no serve is awaited."""
     delay = scene.rules.serve_delay
     return math.ceil(3 * min(scene.wait / delay, 1)) if scene.phase == "serve" and delay > 0 and scene.wait > 0 else 0

@@ -1,4 +1,4 @@
-"""Games without a window, one after the other or in several processes, and how well vision players saw in them."""
+"""Series of games without a window, one after the other or in several processes, with how well vision players saw in them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from octrim.pong.renderer import BALL, field_view, render
 from octrim.pong.sides import NAMES, game_seed, player
 from octrim.pong.vision import Sighting, VisionPlayer
 
-DRAWS = 3  # rallies that end as a draw, one after the other, after which the game is drawn
-LONGEST = 1800.0  # s of the game after which it is drawn
-RECORDED = (640, 480)  # pixels
-COLOURS = ((86, 204, 242), (255, 158, 88))  # RGB, of the boxes that the left and the right player saw
+DRAWS = 3  # number of drawn rallies, one after the other, after which a game is drawn
+LONGEST = 1800.0  # seconds after which a game is drawn
+RECORDED = (640, 480)  # width and height of a recording's frames, in pixels
+COLOURS = ((86, 204, 242), (255, 158, 88))  # RGB colours of the boxes that the left and the right player saw
 
 
 @dataclass
 class Sight:
-    """What a vision player saw in a game, against what was there.
+    """Counts of what a vision player saw in a game, compared with what was there.
 
-    seen, missed: pictures looked at, and those that came while it was busy. balls: pictures looked at with a ball in them. found: of these,
-    with a box for a ball whose centre lies within the ball. false: boxes for a ball that are none. errors: distances of the centres, pixels.
-    latencies: ms.
+    seen, missed: number of pictures that it looked at, and that came while it was busy. balls: number of sightings of pictures with a ball in
+    them. found: number of those with a box for a ball whose centre lies within the ball. false: number of boxes for a ball that are none.
+    errors: distances in pixels between the centres of found balls and of their boxes. latencies: latency of each sighting in ms.
     """
 
     seen: int = 0
@@ -47,9 +47,10 @@ class Sight:
 
 @dataclass
 class Result:
-    """One game. winner: a side, or None for a draw. rallies: hits in each; drawn: how many of them were a draw. seconds: of the game.
+    """Result of one game.
 
-    sights: of both sides, None where there is no vision player.
+    winner: a side, or None for a draw. rallies: number of hits in each rally. drawn: number of rallies that ended as a draw. seconds: length of
+    the game. sights: what the left and the right player saw, None for one that is no vision player.
     """
 
     seed: int
@@ -62,7 +63,7 @@ class Result:
 
 
 class Judge:
-    """Knows the truth: compares a vision player's sightings with the scenes that they are of."""
+    """Judge of a vision player: compares its sightings with the scenes that they are sightings of."""
 
     def __init__(self, one: VisionPlayer) -> None:
         self.one, self.sight = one, Sight()
@@ -70,7 +71,7 @@ class Judge:
         self.scenes: dict[float, Scene] = {}
 
     def look(self, scene: Scene) -> None:
-        """After every move."""
+        """Take note of a scene after the player's move in it, and compare the player's sighting if it is a new one. To be called at every move."""
         self.sight.seen, self.sight.missed = self.one.seen, self.one.missed
         self.scenes[scene.time] = scene
         sighting = self.one.sighting
@@ -88,7 +89,7 @@ class Judge:
         radius = scene.rules.ball_radius
         ball = scene.ball
         x1, y1, x2, y2 = view.to_pixels((ball.x - radius, ball.y - radius, ball.x + radius, ball.y + radius))
-        x1, x2 = max(x1, 0.0), min(x2, float(self.one.width))  # what is visible of it, as boxes are
+        x1, x2 = max(x1, 0.0), min(x2, float(self.one.width))  # only the visible part, as in the labels' boxes
         distances = [hypot((box[0] + box[2] - x1 - x2) / 2, (box[1] + box[3] - y1 - y2) / 2) for box in boxes]
         visible = scene.phase != "over" and x2 - x1 >= 2
         found = visible and bool(distances) and min(distances) <= radius * view.scale
@@ -100,7 +101,10 @@ class Judge:
 
 
 def play_game(config: MatchOptions, index: int, detectors: MutableMapping[str, Any], recording: Recording | None = None) -> Result:
-    """Game `index` of the series. detectors: as for `player`."""
+    """Play game `index` of the series and return its result.
+
+    detectors: networks by weights, which `sides.player` uses and adds to. recording: video that the game's frames are added to.
+    """
     seed = game_seed(config.seed, index, 0)
     game = Game(config.rules(config.rally_cap), seed)
     players = [
@@ -128,7 +132,7 @@ def play_game(config: MatchOptions, index: int, detectors: MutableMapping[str, A
 
 
 def _picture(scene: Scene, players: Sequence[Any]) -> Any:
-    """The scene, with what vision players know of it: boxes that are as old as their latency."""
+    """A recording's frame, uint8 RGB `[height, width, 3]`: the scene with the boxes that vision players know of, as old as their latency."""
     image = render(scene, *RECORDED).image
     for one, colour in zip(players, COLOURS, strict=True):
         if isinstance(one, VisionPlayer) and one.sighting is not None:
@@ -142,14 +146,18 @@ def _picture(scene: Scene, players: Sequence[Any]) -> Any:
 def play_series(
     config: MatchOptions, workers: int, detectors: MutableMapping[str, Any], recording: Recording | None, progress: Callable[[Result], None]
 ) -> list[Result]:
-    """All games, in their order. workers: processes; 1 plays here. recording: of the first game. progress: told of each game that is over."""
+    """Play all games of a match and return their results in the order of the games.
+
+    workers: number of processes; 1 plays in this one. detectors: networks by weights. recording: video of the first game, which this process
+    plays. progress: called with the result of each game that is over.
+    """
     results: dict[int, Result] = {}
     if recording is not None:
         results[0] = play_game(config, 0, detectors, recording)
         progress(results[0])
     if workers > 1:
         _shared(config, workers, results, progress)
-    for index in range(config.games):  # also what a process that died has left
+    for index in range(config.games):  # with several workers these are the games that a dead process has left
         if index not in results:
             results[index] = play_game(config, index, detectors)
             progress(results[index])
@@ -170,7 +178,7 @@ def _shared(config: MatchOptions, workers: int, results: dict[int, Result], prog
 
 
 def serve() -> None:
-    """The child's side: the configuration, then numbers of games in, results out, until the parent closes the pipe."""
+    """Serve games in a child process: read the configuration, then indices of games; answer each with its result until the parent closes the pipe."""
     cv2.setNumThreads(1)
     source, output = child_pipes()
     with contextlib.suppress(EOFError, OSError):

@@ -10,6 +10,7 @@ from octrim.pong.looks import Colour
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels; pixel i reaches from i to i + 1
 
+# Numbers of a digit's segments:
 #  _0_
 # 5   1
 #  _6_
@@ -20,7 +21,7 @@ _PLACES = ((0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 1, 2), (0, 2, 1, 2), (0, 1, 0, 2),
 
 
 def fill(image: np.ndarray, box: Box, roundness: float, colour: Colour) -> None:
-    """Fill a box of an RGB picture. roundness: 0 sharp corners, 1 half discs at its ends, so that a square becomes a disc.
+    """Fill a box of an RGB picture in place. roundness: 0 sharp corners, 1 half discs at its ends, so that a square becomes a disc.
 
     No pixel that the box does not touch is changed, and one that it covers by half is changed halfway.
     """
@@ -41,9 +42,9 @@ def fill(image: np.ndarray, box: Box, roundness: float, colour: Colour) -> None:
 
 
 def visible(box: Box, roundness: float, width: int, height: int) -> Box:
-    """Extents of the part of a filled box that lies in the picture. A side of less than 0 tells that there is none.
+    """Extents of the part of a filled box that lies in the picture; if there is none, x2 is less than x1 or y2 less than y1.
 
-    They can be less than the box clipped: of a disc whose larger part is outside, only a flat segment is seen.
+    The extents can be less than the clipped box: of a disc whose larger part is outside, only a flat segment is seen.
     """
     x1, y1, x2, y2 = box
     radius = roundness * min(x2 - x1, y2 - y1) / 2
@@ -54,12 +55,12 @@ def visible(box: Box, roundness: float, width: int, height: int) -> Box:
 
 
 def _lost(radius: float, distance: float) -> float:
-    """What a round corner's extent loses at least, where only that is seen which lies so far or farther from its centre, in one direction."""
+    """Length by which a round corner's extent shrinks if only its part at `distance` or more from its centre, in the other direction, is seen."""
     return radius - math.sqrt(max(radius**2 - distance**2, 0.0)) if distance > 0 else 0.0
 
 
 def number(image: np.ndarray, value: int, x: float, top: float, size: float, colour: Colour) -> None:
-    """A number in block digits, `size` pixels high, its middle at x."""
+    """Draw a number in block digits, `size` pixels high, with its middle at x and its upper end at `top`."""
     wide, thick, gap = 0.5 * size, 0.14 * size, 0.25 * size
     text = str(value)
     left = x - (len(text) * wide + (len(text) - 1) * gap) / 2
@@ -69,6 +70,6 @@ def number(image: np.ndarray, value: int, x: float, top: float, size: float, col
             column, row, last_column, last_row = _PLACES[segment]
             x1, y1 = start + column * (wide - thick), top + row * (size - thick) / 2
             x2, y2 = start + last_column * (wide - thick) + thick, top + last_row * (size - thick) / 2 + thick
-            # On whole pixels, and at least one wide: blurred edges would shine through where segments meet.
+            # Segments lie on whole pixels and are at least one wide: the background would shine through blurred edges where segments meet.
             x1, y1 = round(x1), round(y1)
             fill(image, (x1, y1, max(round(x2), x1 + 1), max(round(y2), y1 + 1)), 0, colour)

@@ -1,4 +1,4 @@
-"""Players as the command line names them."""
+"""Players of the two sides, made from their names on the command line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def player(
 ) -> Player:
     """A new player: `human` (in a window), `computer:LEVEL`, or `vision:WEIGHTS` with any model or deployable.
 
-    seed: of a computer's errors; the configuration's and the side's by default. detectors: by weights; those found there are used again, others
-    are added. Without it every vision player has its own, which threads need. In a window vision players are live: close() ends their threads.
-    Raises InputError for what is no player, and for weights that are none or have other classes than ball and paddle.
+    seed: seed of a computer's errors; by default it follows from the configuration's seed and the side. detectors: networks by weights; those
+    found there are used again, others are added. Without it every vision player has a network of its own, as players in threads need it. In a
+    window vision players are live: their close() ends their threads. Raises InputError for a spec that is no player, and for weights that cannot
+    be used or lack the classes ball and paddle.
     """
     kind, _, rest = spec.partition(":")
     if kind == "human" and not rest:
@@ -40,7 +41,7 @@ def player(
 
 
 def game_seed(seed: int, index: int, part: int) -> int:
-    """For game `index` of a series. part: 0 the serves, 1 the left player, 2 the right one. Raises InputError for a negative seed."""
+    """Seed of a part of game `index` of a series. part: 0 the serves, 1 the left player, 2 the right one. Raises InputError for a negative seed."""
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
     return int(np.random.SeedSequence((seed, index)).generate_state(3)[part])
@@ -53,7 +54,7 @@ def _vision(weights: str, side: int, config: PlayOptions | MatchOptions, detecto
 
         threads = config.threads
         if threads is None and config.latency_ms is not None and config.runtime != "numpy":
-            threads = 1  # how sums are split among threads changes their last bits, and games with a fixed latency are to be the same anywhere
+            threads = 1  # the number of threads changes the last bits of sums, and games with a fixed latency are to be the same anywhere
         detector = Detector(weights, config.imgsz, config.conf, runtime=config.runtime, precision=config.precision, threads=threads)
         if detector.info.batch not in (None, 1):
             raise InputError(f"{weights}: was built for batches of {detector.info.batch}; players look at one picture at a time")

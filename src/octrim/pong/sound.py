@@ -1,4 +1,4 @@
-"""The sounds of the game, computed when they are needed: short tones, higher the longer the rally, from the side where it happens."""
+"""Sounds of the game, computed when they are needed: short tones, higher the longer the rally, from the side where the event happens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from octrim.machine import quiet_stderr
 
 RATE = 44_100  # samples per second
-LOUDNESS = 0.25  # of full scale
-LONGEST_RISE = 24  # semitones: beyond two octaves above the first hit it only gets shrill
+LOUDNESS = 0.25  # share of full scale
+LONGEST_RISE = 24  # largest rise in semitones: tones more than two octaves above the first hit would be shrill
 
-# What happens -> the tones one after the other: Hz, seconds. The first three rise with the rally.
+# Tones of each kind of event, one after the other, as pairs of Hz and seconds. Those of RISING rise with the rally.
 RISING = {"wall": [(220.0, 0.035)], "paddle": [(440.0, 0.05)], "edge": [(330.0, 0.03), (587.3, 0.03)]}
 TONES = {
     **RISING,
@@ -41,12 +41,12 @@ def _tone(frequency: float, seconds: float, square: bool) -> np.ndarray:
     time = np.arange(round(RATE * seconds)) / RATE
     wave = np.sin(2 * math.pi * frequency * time)
     if square:
-        wave = np.tanh(4 * wave)  # a square wave with round corners: bare ones alias
+        wave = np.tanh(4 * wave)  # a square wave with round corners, because sharp ones alias
     return wave * np.minimum(time / 0.002, 1) * (1 - time / seconds) ** 0.7
 
 
 class Speaker:
-    """The sound device, opened for the first sound. Where there is none, or it fails, the game goes on without."""
+    """The sound device, opened for the first sound. Without a device, or after its failure, `play` does nothing."""
 
     def __init__(self, muted: bool = False) -> None:
         self.muted = muted
@@ -54,7 +54,7 @@ class Speaker:
         self.broken = False
 
     def play(self, kind: str, rally: int = 0, pan: float = 0.0) -> None:
-        """As for `sound`."""
+        """Play the sound of an event, unless muted or without a device. kind, rally, pan: arguments of `sound`."""
         if self.muted or not self.open():
             return
         import pygame
@@ -65,13 +65,13 @@ class Speaker:
             self.broken = True
 
     def open(self) -> bool:
-        """Whether there is a device. Takes a moment the first time: not to be done in a rally."""
+        """Open the device if it is not open, and return whether there is one. The first call takes a moment: do not make it in a rally."""
         if self.mixer is None and not self.broken:
             import pygame
 
             try:
-                with quiet_stderr():  # ALSA tells everybody what it looked for
-                    # 512 samples are 12 ms: later than that, a hit is heard after it is seen. No changes: SDL converts to what the device wants.
+                with quiet_stderr():  # ALSA writes what it looked for to stderr
+                    # With a buffer of 512 samples (12 ms) a hit is heard when it is seen. allowedchanges=0: SDL converts to the device's format.
                     pygame.mixer.init(RATE, -16, 2, 512, allowedchanges=0)
                 self.mixer = pygame.mixer
             except (pygame.error, NotImplementedError):  # the latter where pygame was built without a mixer

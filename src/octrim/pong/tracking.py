@@ -1,7 +1,8 @@
-"""Where the ball is, from pictures in which it is sometimes not found and sometimes other things are.
+"""Tracking of the ball through pictures in which a detector sometimes misses it and sometimes takes other things for it.
 
-An extended Kalman filter over position, velocity and spin, whose transition is the game's own: flight, walls, paddles. Several of them compete
-(Bar-Shalom and others, "Estimation with Applications to Tracking and Navigation", ch. 9: track scores are log-likelihood ratios against clutter).
+A track is an extended Kalman filter over position, velocity and spin, whose transition is the game's own: flight, walls, paddles. Several tracks
+compete (Bar-Shalom and others, "Estimation with Applications to Tracking and Navigation", ch. 9: a track's score is a log-likelihood ratio
+against clutter).
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ import numpy as np
 from octrim.pong.ball import BOTTOM, LEFT, LEFT_END, RIGHT, Motion, Rules, bounce, fly, hit, next_contact
 from octrim.pong.rackets import Racket
 
-OPEN = (-1e3, 1e3)  # ends of a field without paddles
-BOUNCES = 64  # of one prediction
-EPSILON = np.array([1e-4, 1e-4, 1e-4, 1e-4, 1e-2])  # for derivatives: heights, heights/s, rad/s
+OPEN = (-1e3, 1e3)  # faces, far away, for a ball that meets no paddle
+BOUNCES = 64  # most contacts of one prediction
+EPSILON = np.array([1e-4, 1e-4, 1e-4, 1e-4, 1e-2])  # steps of numerical derivatives by x, y (heights), vx, vy (heights/s) and spin (rad/s)
 
 FOUND = 0.8  # share of pictures in which a ball that is there is found
 CLUTTER = 0.1  # false balls per picture and squared height
-GATE = 16.0  # squared Mahalanobis distance; 1 of 3000 true sightings lies beyond
-BEST_SCORE = 10.0  # so that a track, however old, gives way to a better one after a few misses
-WORST_SCORE = -3.0
+GATE = 16.0  # largest squared Mahalanobis distance of a sighting from its track; 1 of 3000 true sightings lies beyond
+BEST_SCORE = 10.0  # limit of scores, so that a track, however old, gives way to a better one after a few misses
+WORST_SCORE = -3.0  # score at which a track is dropped
 KNOWN_HITS, KNOWN_SCORE = 5, 0.5  # a track of so many sightings keeps at least this score
-STALE = 2.5  # by which each miss since its last sighting makes a track worse than another one
-MEMORY = 1.0  # s without a sighting after which a track is dropped
-TRACKS = 8
-FAN = 0.15  # rad: standard deviation of the direction off a paddle from which on it is split up
-FAN_OFFSETS = (-1.0, -0.6, -0.2, 0.2, 0.6, 1.0)
-FAN_SIGMA = 0.25
+STALE = 2.5  # loss of score per miss since the last sighting, when the best track is chosen
+MEMORY = 1.0  # seconds without a sighting after which a track is dropped
+TRACKS = 8  # most tracks that are kept
+FAN = 0.15  # standard deviation in rad of the direction off a paddle from which on a track is split into a fan
+FAN_OFFSETS = (-1.0, -0.6, -0.2, 0.2, 0.6, 1.0)  # offsets on the paddle at which the tracks of a fan meet it
+FAN_SIGMA = 0.25  # standard deviation of the offset of each track of a fan
 ANYWHERE = 0.6  # standard deviation of an offset that may be any
-RIVAL = 4.0  # by which the score of a track may be worse than its family's best
-DRIFT = np.array([1e-3, 1e-3, 0.03, 0.03, 2.0])  # process noise: standard deviations after one second
-UNKNOWN_SPIN = 0.27  # of the most there is: of a ball seen for the first time, or coming off a paddle whose motion is hardly known
+RIVAL = 4.0  # difference to the best score of its family from which on a track is dropped
+DRIFT = np.array([1e-3, 1e-3, 0.03, 0.03, 2.0])  # process noise: standard deviations of x, y, vx, vy and spin after one second
+# Standard deviations of the spin, as shares of the largest spin: the first for a ball that is new, or comes off a paddle whose motion is hardly
+# known, the second, which grows with the uncertainty of the paddle, for a ball after a hit.
+UNKNOWN_SPIN = 0.27
 SPIN_AFTER_HIT = 0.13
 
 
 def advance(motion: Motion, rules: Rules, time: float, faces: tuple[float, float] = OPEN) -> tuple[Motion, float, int | None]:
     """Fly and bounce off walls for `time` seconds, or until the ball's centre reaches one of the two x in `faces` (on its way out).
 
-    Returns the motion then, the seconds that it took, and the side that was reached or None.
+    Returns the motion at the end, the seconds that it took, and the side that was reached or None.
     """
     left = time
     for _ in range(BOUNCES):
@@ -63,18 +66,22 @@ def advance(motion: Motion, rules: Rules, time: float, faces: tuple[float, float
 
 
 def faces(rules: Rules) -> tuple[float, float]:
-    """x of the ball's centre when it touches the left and the right paddle's face."""
+    """The x of the ball's centre when it touches the left and the right paddle's face."""
     left = rules.paddle_inset + rules.paddle_width + rules.ball_radius
     return left, rules.width - left
 
 
 Rackets = Callable[[int, float], Racket]
-"""Side and time to what is known of that paddle then."""
+"""Function from a side and a time to what is known of that side's paddle at that time."""
 
 
 class Track:
-    """One hypothesis. motion: x, y, vx, vy, spin at `time`; covariance `[5, 5]` of it. score: log-likelihood ratio; hits: sightings;
-    misses: pictures since the last one. family: number of the tracks that were one before they met a paddle."""
+    """One hypothesis of where the ball is.
+
+    motion: x, y, vx, vy, spin at `time`. covariance: `[5, 5]`, of the motion. score: log-likelihood ratio against clutter. hits: number of
+    sightings. seen: time of the last one. misses: number of pictures since then. family: number that tracks share which were one before they met
+    a paddle.
+    """
 
     def __init__(self, rules: Rules, time: float, x: float, y: float, sigma: float, score: float, family: int) -> None:
         spread = rules.max_speed / 2
@@ -89,14 +96,14 @@ class Track:
 
     @property
     def still(self) -> bool:
-        """Not yet served, or no ball at all."""
+        """Whether the track hardly moves: a ball that is not yet served, or no ball at all."""
         return self.hits > 1 and self.speed < self.rules.serve_speed / 3
 
     def predict(self, time: float, rackets: Rackets, split: bool = True) -> list[Track]:
-        """What it becomes until `time`, also through paddles: there the direction follows from where the ball meets them.
+        """Advance the track to `time`, also through paddles, where the direction follows from the place at which the ball meets them.
 
-        Where that is hardly known it becomes a fan of tracks of one family, because a direction that may be anything is no normal distribution;
-        but only once, or only if `split`.
+        Returns the track, or, where that place is hardly known and `split` is true, a fan of tracks of one family in its stead, because a direction
+        that may be anything is no normal distribution. The tracks of a fan are not split again.
         """
         rules, ends = self.rules, faces(self.rules)
         while (left := time - self.time) > 1e-9:
@@ -109,7 +116,7 @@ class Track:
             racket = rackets(side, self.time)
             where, unsure = racket.offset(motion[1], rules), 2 * racket.sigma / rules.paddle_height
             if abs(where) > 1 + 2 * rules.ball_radius / rules.paddle_height + 2 * unsure:
-                ends = OPEN  # past the paddle
+                ends = OPEN  # the ball passes the paddle
             elif rules.max_angle * unsure < FAN or not split:
                 self._meet(side, ends[side], racket, min(unsure, ANYWHERE))
             else:
@@ -125,28 +132,31 @@ class Track:
         return [self]
 
     def around(self) -> list[Motion]:
-        """The motion with each of its numbers a little larger, by EPSILON."""
+        """Five copies of the motion, in each of which one number is larger by its EPSILON, for numerical derivatives."""
         return [(*(np.array(self.motion) + step).tolist(),) for step in np.diag(EPSILON)]
 
     def _moved(self, motion: Motion, points: Sequence[Motion], noise: np.ndarray) -> None:
-        # A derivative beyond this means that the two ended on different sides of an event.
+        # A derivative beyond 50 means that motion and point ended on different sides of an event.
         slope = np.clip((np.array(points) - motion).T / EPSILON, -50, 50)
         self.covariance = slope @ self.covariance @ slope.T + noise
         self.motion = motion
 
     def _meet(self, side: int, face: float, racket: Racket, unsure: float) -> None:
-        """Off a paddle whose face is at x = `face`; unsure: standard deviation of the offset."""
+        """Let the ball bounce off a paddle. face: x of the ball's centre at the contact. unsure: standard deviation of the offset on the paddle."""
         rules = self.rules
         motion, *points = [_off(point, rules, side, face, racket) for point in (self.motion, *self.around())]
         angle = rules.max_angle * unsure
         _, _, vx, vy, _ = motion
         turned = np.array([0, 0, -vy * angle, vx * angle, 0])
         spin = min(SPIN_AFTER_HIT * (1 + racket.sigma / 0.02), UNKNOWN_SPIN) * rules.max_spin if rules.spin else 0.0
-        # The speed is the rules'; a little else, because the ball may have touched an end of the face.
+        # The rules give the speed; its standard deviation of 2 % allows for a ball that has touched an end of the face.
         self._moved(motion, points, np.outer(turned, turned) + np.diag(np.square([0, 0, 0.02 * vx, 0.02 * vx, spin])))
 
     def gain(self, x: float, y: float, confidence: float, sigma: float) -> float:
-        """What a sighting would add to the score: its log-likelihood ratio against clutter; -inf where it cannot be this ball."""
+        """The log-likelihood ratio against clutter that a sighting would add to the score; -inf where it cannot be this track's ball.
+
+        x, y: place of the sighting in the field. confidence: 0 to 1. sigma: standard deviation of the place.
+        """
         s = self.covariance[:2, :2] + np.eye(2) * sigma**2
         d = np.array([x - self.motion[0], y - self.motion[1]])
         distance = float(d @ np.linalg.solve(s, d))
@@ -156,7 +166,7 @@ class Track:
         return log(FOUND / CLUTTER * max(confidence, 0.01) / (2 * pi * sqrt(determinant))) - distance / 2
 
     def update(self, x: float, y: float, sigma: float, gain: float) -> None:
-        """A sighting; gain: what it adds to the score."""
+        """Correct the track by a sighting at x, y, with the standard deviation sigma. gain: what the sighting adds to the score."""
         weights = np.linalg.solve(self.covariance[:2, :2] + np.eye(2) * sigma**2, self.covariance[:2]).T
         state = np.array(self.motion) + weights @ np.array([x - self.motion[0], y - self.motion[1]])
         rest = np.eye(5)
@@ -171,13 +181,17 @@ class Track:
         self.seen, self.hits, self.misses = self.time, self.hits + 1, 0
 
     def missed(self) -> None:
-        """Of a track that was good once, nothing but time and better ones make an end: misses come in runs."""
+        """Take note of a picture without a sighting. A track of KNOWN_HITS sightings keeps KNOWN_SCORE, because misses come in runs."""
         self.score = max(self.score + log(1 - FOUND), KNOWN_SCORE if self.hits >= KNOWN_HITS else -inf)
         self.misses += 1
 
 
 def _off(motion: Motion, rules: Rules, side: int, face: float, racket: Racket) -> Motion:
-    """Off the paddle, for a ball that would be there now or (for derivatives) was a moment ago: its flight is bent at the face, not here."""
+    """The motion after a hit by the paddle's face, as if the flight had been bent exactly at x = `face`.
+
+    For numerical derivatives the ball may be a little before or behind the face: its place is set back along the old flight, then forward along
+    the new one.
+    """
     x, y, vx, vy, spin = motion
     ago = (x - face) / vx if abs(vx) > 1e-6 else 0.0
     y -= vy * ago
@@ -186,10 +200,7 @@ def _off(motion: Motion, rules: Rules, side: int, face: float, racket: Racket) -
 
 
 class Tracker:
-    """The ball among all that was taken for one.
-
-    sigma: standard deviation of a sighting, in heights.
-    """
+    """Tracker that finds the ball among all sightings of balls. sigma: standard deviation of a sighting, in field heights."""
 
     def __init__(self, rules: Rules, sigma: float) -> None:
         self.rules, self.sigma = rules, sigma
@@ -198,12 +209,15 @@ class Tracker:
 
     @property
     def ball(self) -> Track | None:
-        """The best track that moves; one sighting is none yet, because it has no velocity."""
+        """The best track that moves, or None. A single sighting is no such track yet, because it has no velocity."""
         moving = [track for track in self.tracks if track.hits > 1 and track.score > 0 and not track.still]
         return max(moving, key=lambda track: track.score - STALE * track.misses, default=None)
 
     def update(self, time: float, sightings: Sequence[tuple[float, float, float]], rackets: Rackets) -> Track | None:
-        """What a picture of the moment `time` showed. sightings: x, y (field) and confidence (0 to 1) of every ball in it. Returns `ball`."""
+        """Take note of a picture of the moment `time` and return `ball`.
+
+        sightings: x and y in the field, and confidence (0 to 1), of every ball found in the picture. rackets: places of the paddles at any time.
+        """
         self.tracks = [track for track in self.tracks if time - track.seen < MEMORY]
         births = [track for track in self.tracks if track.still and track.time == track.seen]
         origins = [(track.motion[0], track.motion[1], track.time) for track in births]
@@ -234,7 +248,7 @@ class Tracker:
         return self.ball
 
     def _born(self, time: float, x: float, y: float, confidence: float, origins: Sequence[tuple[float, float, float]], rackets: Rackets) -> None:
-        """A new track; from where a ball lay still a moment ago (a serve), so that its velocity is known at once."""
+        """Begin a new track; if it can be a serve, from where a ball lay still a moment ago, so that its velocity is known at once."""
         score = max(min(log(max(confidence, 0.01) / max(1 - confidence, 0.01)), 2.0), -2.0)
         for x0, y0, before in origins:
             track = Track(self.rules, before, x0, y0, self.sigma, score, self._family()).predict(time, rackets)[0]

@@ -1,4 +1,4 @@
-"""A player that knows of the game what a detector finds in its pictures."""
+"""Vision player: a player that knows of the game only what a detector finds in pictures of it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from octrim.pong.rackets import OtherPaddle, OwnPaddle, Racket
 from octrim.pong.renderer import BALL, CLASSES, PADDLE, field_view, render
 from octrim.pong.tracking import Tracker
 
-DEAD = 0.004  # heights within which the paddle is where it should be
-ERROR = 0.8  # pixels: standard deviation of a detector's boxes' centres
-COLUMN = 0.1  # heights by which a paddle may be found beside its place
-WARMUP = 3  # pictures before the first one whose time counts
+DEAD = 0.004  # distance from its target, in field heights, within which the paddle is not moved
+ERROR = 0.8  # standard deviation, in pixels, of the centres of a detector's boxes
+COLUMN = 0.1  # largest distance in x, in field heights, of a found paddle from its column
+WARMUP = 3  # number of detections before the first one whose time counts
 
 
 class Eye(Protocol):
-    """What is needed of an `octrim.Detector`."""
+    """The part of an `octrim.Detector` that a vision player needs."""
 
     height: int
     width: int
@@ -42,10 +42,10 @@ class Eye(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """What was found in one picture.
+    """Detections in one picture.
 
-    time: of the game, when the picture was taken. boxes: float32 `[n, 4]`, xyxy in pixels of the player's pictures. classes: int `[n]`, numbers
-    of `renderer.CLASSES`. confidences: float32 `[n]`, 0 to 1. latency_ms: from the picture until this was known.
+    time: time of the game at which the picture was taken. boxes: float32 `[n, 4]`, xyxy in pixels of the player's pictures. classes: int `[n]`,
+    indices into `renderer.CLASSES`. confidences: float32 `[n]`, 0 to 1. latency_ms: milliseconds from the picture until the detections were known.
     """
 
     time: float
@@ -56,16 +56,18 @@ class Sighting:
 
 
 class VisionPlayer:
-    """Renders the scene, detects ball and paddles, tracks, predicts, moves. Of the scene itself it reads the rules and the clock alone.
+    """A player that renders the scene, detects ball and paddles in the picture, tracks the ball, predicts its flight and moves its paddle.
 
-    detector: an `octrim.Detector` whose network has the classes ball and paddle. width, height: of the pictures, pixels; by default the
-    field's aspect in the largest size that the network takes. latency: seconds of the game after which a picture's content is known; None: as
-    long as detection takes just now. Pictures that come while one is looked at are missed. live: for windows, detection runs beside the game,
-    in a thread that `close` ends.
+    Of the scene itself it reads the rules and the clock alone. Pictures that come while it looks at another one are missed.
 
-    rules: of the game, for the pictures' aspect; the others are read from the scenes.
-    sighting: the last one that is known, or None. plan: what the player is up to. seen, missed: pictures, since `reset`.
-    Raises InputError for a network without these classes and for a latency that is none.
+    detector: an `octrim.Detector` whose network has the classes ball and paddle. width, height: size of the pictures in pixels; by default the
+    field's aspect in the largest size that the network takes. latency: seconds of the game, 0 to 10, after which the detections in a picture are
+    known; None: as long as the detection takes. live: if true, as windows need it, detection runs beside the game in a thread that `close` ends.
+    rules: rules of the game, for the pictures' aspect; in play, the rules are read from the scenes.
+    Raises InputError for a network without these classes and for another latency.
+
+    Attributes: sighting is the last sighting that is known, or None; plan is the player's present plan; seen and missed are numbers of pictures
+    since `reset`.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class VisionPlayer:
         self.reset()
 
     def reset(self) -> None:
-        """Before a new game."""
+        """Forget everything, before a new game."""
         sigma = ERROR / field_view(self.rules, self.width, self.height).scale
         self.sighting: Sighting | None = None
         self.plan = Plan(0.5)
@@ -106,7 +108,7 @@ class VisionPlayer:
         self.tracker = Tracker(self.rules, sigma)
         self._now = 0.0
         self._last_move = 0.0
-        self._coming: Sighting | None = None  # seen, but not known yet
+        self._coming: Sighting | None = None  # the sighting that is made, but not known yet
         if self.worker:
             self.worker.forget()
 
@@ -116,16 +118,16 @@ class VisionPlayer:
             self.worker.close()
 
     def move(self, scene: Scene) -> float:
-        """-1 to 1, asked 60 times a second."""
+        """The paddle's move, -1 (up at full speed) to 1 (down at full speed); called 60 times per second of the game."""
         now, rules = scene.time, scene.rules
-        if now < self._now:  # another game
+        if now < self._now:  # another game has begun
             self.reset()
         self.own.moved(now, self._last_move * rules.paddle_speed, rules)
         self._now = now
         known = self._known(scene)
         if known is not None:
             self._learn(known, rules)
-        if known is not None or now > self.plan.time + GRACE:  # the next thing to expect, before it is seen
+        if known is not None or now > self.plan.time + GRACE:  # plan for what comes after the expected arrival before it is seen
             self.plan = self.planner.plan(now, self.tracker.ball, partial(self._racket, rules), rules)
         error = self.plan.target - self.own.y
         step = rules.paddle_speed * DECISION
@@ -133,7 +135,7 @@ class VisionPlayer:
         return self._last_move
 
     def _known(self, scene: Scene) -> Sighting | None:
-        """The sighting that becomes known now, if one does; and the present picture goes to the detector if it is free."""
+        """The sighting that becomes known at this scene, or None. The scene's picture goes to the detector if that is free, and is missed else."""
         known = None
         if self._coming is not None and self._is_known(scene.time):
             known, self._coming = self._coming, None
@@ -141,7 +143,7 @@ class VisionPlayer:
             if self._coming is None:
                 self._coming = self.worker.take()
                 self.seen += self._coming is not None
-            # With a fixed latency it is busy until then. What it has not begun to look at is missed.
+            # With a fixed latency the player is busy until the sighting is known. A scene that the worker has not begun to look at is missed.
             if (self._coming is not None and not self._is_known(scene.time)) or self.worker.offer(scene):
                 self.missed += 1
         elif self._coming is None:
@@ -186,7 +188,7 @@ class VisionPlayer:
 
 
 class _Worker:
-    """A thread that looks at the latest scene it was offered."""
+    """A thread that looks at the latest scene that it was offered. look: function that it calls with the scene."""
 
     def __init__(self, look: Callable[[Scene], Sighting]) -> None:
         self.look = look
@@ -194,20 +196,20 @@ class _Worker:
         self.scene: Scene | None = None
         self.result: Sighting | None = None
         self.error: BaseException | None = None
-        self.round = 0  # of `forget`: what was begun before is of no interest
+        self.round = 0  # number of calls of `forget`: results of scenes from before the last call are dropped
         self.stopped = False
         self.thread = threading.Thread(target=self._run, name="pong-vision", daemon=True)
         self.thread.start()
 
     def offer(self, scene: Scene) -> bool:
-        """Returns whether an earlier scene was still waiting, which nobody will see now."""
+        """Offer a scene, and return whether an earlier one was still waiting, which nobody will look at now."""
         with self.condition:
             waiting, self.scene = self.scene is not None, scene
             self.condition.notify()
         return waiting
 
     def take(self) -> Sighting | None:
-        """A result, once. Raises what went wrong in the thread."""
+        """Take the result that is ready, or None; each is returned once. Raises the error that ended the thread, if there was one."""
         with self.condition:
             if self.error is not None:
                 raise self.error
@@ -237,7 +239,7 @@ class _Worker:
             try:
                 start = perf_counter()
                 result = replace(self.look(scene), latency_ms=1000 * (perf_counter() - start))
-            except BaseException as error:  # told to whoever takes the next result
+            except BaseException as error:  # `take` raises it
                 with self.condition:
                     self.error = error
                 return

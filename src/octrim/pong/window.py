@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from octrim.pong.overlay import Overlay
 
 FPS = 60
-LONGEST = 0.1  # s: what a frame may be late; a machine that was asleep does not play on for hours
-HELP = 6.0  # s for which the keys are shown at the start
-NOTICE = 1.5  # s for which a change is shown
-CODA = 3.0  # s of a recording after the end of a game
-SLOWEST, FASTEST = 0.4, 3.0  # of the keys - and +
+LONGEST = 0.1  # most seconds that are caught up after a late frame: a machine that was asleep does not play on for hours
+HELP = 6.0  # seconds for which the keys are shown at the start
+NOTICE = 1.5  # seconds for which a change is shown
+CODA = 3.0  # seconds of a recording after the end of a game
+SLOWEST, FASTEST = 0.4, 3.0  # range of speeds that the keys - and + reach
 
 
 def play(config: PlayOptions) -> None:
@@ -63,7 +63,10 @@ def play(config: PlayOptions) -> None:
 
 
 class Window:
-    """Everything between two turns of the loop. `config` is what was asked for, with speed, spin and gravity as the keys have changed them."""
+    """State of the game in its window between two turns of the loop in `play`.
+
+    config: the options that were asked for; keys change speed, spin and gravity in it.
+    """
 
     def __init__(self, config: PlayOptions) -> None:
         self.keys = bindings(config.keys)
@@ -78,23 +81,26 @@ class Window:
         self.screen: pygame.Surface | None = None
         self.done = self.paused = False
         self.moves = (0.0, 0.0)
-        self.steps = 0  # since the window opened, without pauses
-        self.filmed = 0  # of these, in the recording
-        self.owed = 0.0  # s that have passed and are not yet played
-        self.time = 0.0  # s, with pauses
-        self.coda = CODA  # s that are left of the recording once the game is over
+        self.steps = 0  # number of steps since the window opened
+        self.filmed = 0  # number of these steps that the recording shows
+        self.owed = 0.0  # seconds that have passed and are not yet played
+        self.time = 0.0  # seconds since the window opened, with pauses
+        self.coda = CODA  # seconds that the recording still goes on once the game is over
         self.help_until = HELP
         self.notice, self.notice_until = "", 0.0
 
     def open(self) -> None:
-        """The window, the sound device and the recording, in this order: whatever is missing is told before a file is made."""
+        """Open the window, the sound device and the recording, in this order, so that a missing display is told before a file is made.
+
+        Raises InputError where pygame is missing, where there is no display, and where the recording cannot be made.
+        """
         pygame = load_pygame()
         try:
-            with quiet_stderr():  # Wayland's library tells everybody what it looked for
+            with quiet_stderr():  # Wayland's library writes what it looked for to stderr
                 pygame.display.init()
             if pygame.display.get_driver() == "offscreen" and os.environ.get("SDL_VIDEODRIVER") != "offscreen":
                 raise InputError("no display to open a window on (DISPLAY or WAYLAND_DISPLAY names it)")  # SDL would play where nobody sees it
-            if pygame.display.get_driver() == "x11":  # straight to X: through OpenGL a frame takes three times as long where that is software
+            if pygame.display.get_driver() == "x11":  # draw straight to X: through OpenGL in software a frame takes three times as long
                 os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
             pygame.display.set_icon(picture(render(self.game.scene(), 64, 64).image))
             self.screen = pygame.display.set_mode((self.config.width, self.config.height), pygame.RESIZABLE)
@@ -122,13 +128,13 @@ class Window:
             self.recording.close()
 
     def handle(self, event: pygame.event.Event) -> None:
-        """Input: keys and the window's own buttons."""
+        """Handle an event: keys that go down or up, the window's button for closing, the loss of the keyboard."""
         import pygame
 
         if event.type == pygame.QUIT:
             self.done = True
         elif event.type == pygame.WINDOWFOCUSLOST:
-            self.release()  # nobody tells us of keys that are released while another window has the keyboard
+            self.release()  # no event tells of keys that are released while another window has the keyboard
         elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
             if event.key in self.keys:
                 side, direction = self.keys[event.key]
@@ -136,11 +142,11 @@ class Window:
                 if isinstance(keyboard, Keyboard):
                     (keyboard.press if event.type == pygame.KEYDOWN else keyboard.release)(direction)
             elif event.type == pygame.KEYDOWN:
-                typed = getattr(event, "unicode", "")  # + and - lie on different keys around the world
+                typed = getattr(event, "unicode", "")  # the keys of + and - differ between keyboard layouts
                 self.act(ACTIONS.get(typed if typed in ("+", "-") else chr(event.key) if event.key < 0x110000 else ""))
 
     def act(self, action: str | None) -> None:
-        """What a key that moves no paddle does."""
+        """Do what a key that moves no paddle stands for. action: one of `keys.ACTIONS`' values; None does nothing."""
         config = self.config
         if action == "quit":
             self.done = True
@@ -170,14 +176,14 @@ class Window:
         self.notice, self.notice_until = notice, self.time + NOTICE
 
     def release(self) -> None:
-        """Let all keys go."""
+        """Release all keys of players at the keyboard."""
         for one in self.players:
             if isinstance(one, Keyboard):
                 one.release("up")
                 one.release("down")
 
     def restart(self) -> None:
-        """A new game with the settings of the moment, and other serves than the last one's."""
+        """Begin a new game with the present settings, and with other serves than in the last one."""
         self.games += 1
         self.game = Game(self.config.rules(), game_seed(self.config.seed, self.games, 0))
         for one in self.players:
@@ -186,7 +192,7 @@ class Window:
         self.paused, self.coda, self.moves = False, CODA, (0.0, 0.0)
 
     def update(self, elapsed: float) -> list[Event]:
-        """Play the seconds that have passed, in steps of `STEP`."""
+        """Play the seconds that have passed, in steps of `STEP`, and return what happened. elapsed: seconds since the last call."""
         self.time += elapsed
         if self.paused:
             return []
@@ -205,7 +211,7 @@ class Window:
         return events
 
     def score(self, events: list[Event]) -> None:
-        """What has happened is heard."""
+        """Play the sounds of what has happened."""
         for event in events:
             if event.kind == "wall":
                 pan = 2 * self.game.ball.x / self.game.rules.width - 1
@@ -216,7 +222,7 @@ class Window:
             self.speaker.play(event.kind, self.game.rally, pan)
 
     def field(self) -> tuple[int, int, int, int]:
-        """Where the field lies in the window, as large as fits: left, top, width, height in pixels."""
+        """Place of the field in the window, as large as it fits: left, top, width, height in pixels."""
         assert self.screen is not None
         width, height = self.screen.get_size()
         aspect = self.game.rules.width
@@ -224,7 +230,7 @@ class Window:
         return (width - wide) // 2, (height - high) // 2, wide, high
 
     def show(self) -> None:
-        """The display: the picture that vision players see too, and over it what is for people."""
+        """Show the field with texts and boxes for people drawn over it, and add this picture to the recording, if there is one."""
         import pygame
 
         assert self.screen is not None
@@ -239,7 +245,7 @@ class Window:
             self.recording.add(image, self.filmed * STEP)
 
     def annotate(self, canvas: pygame.Surface) -> None:
-        """What vision players saw, who plays, and messages."""
+        """Draw over the field what vision players saw, who plays, and messages."""
         assert self.overlay is not None
         overlay, game = self.overlay, self.game
         for side, (spec, one) in enumerate(zip(self.specs, self.players, strict=True)):
@@ -272,7 +278,7 @@ def picture(image: np.ndarray) -> pygame.Surface:
 
 
 def load_pygame() -> ModuleType:
-    """Raises InputError where it is not installed."""
+    """Import pygame and return it. Raises InputError where it is not installed."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         import pygame

@@ -1,4 +1,4 @@
-"""The charts of the report."""
+"""Charts of the report, drawn with the marks of svg.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from octrim.report import numerals
 from octrim.report.contents import ClassCurve, Cut, Part, Row, Scales, Timing
 from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
 
-_BANDS = 100  # places of a chart that tell their numbers, at most
-_COLUMNS = 100  # of the map of scales, at most
-_LEVELS = 8  # shades there
+_BANDS = 100  # most places of a chart that tell their numbers
+_COLUMNS = 100  # most columns of the map of scales
+_LEVELS = 8  # number of shades in the map of scales
 
 _SHARES = axis(0, 1)
 
@@ -28,12 +28,12 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Dead channels", {"sparsity/dead": "share"}),
     ("Sparsity strength", {"sparsity/strength": "strength"}),
 )
-_KEYS = ("first", "second", "third")  # colours of lines that stand for no network
+_KEYS = ("first", "second", "third")  # keys of colours of lines that stand for no network
 
 
 @dataclass(frozen=True)
 class Chart:
-    """legend: key of a colour, and what it stands for."""
+    """A chart with its title. drawing: HTML. legend: pairs of the key of a colour and what the colour stands for."""
 
     title: str
     drawing: Markup
@@ -41,7 +41,7 @@ class Chart:
 
 
 def channels_chart(cut: Cut) -> Markup:
-    """A bar per convolution: light before, dark after; in the table's order, from the picture to Detect."""
+    """A chart of a cut's channels: a light bar (before) and a dark one (after) per convolution, from the picture to Detect as in the table."""
     layers = cut.layers
     y = axis(0, max(layer.before for layer in layers))
     plot = Plot(Axis(0, len(layers), tuple(_module_ticks([layer.name for layer in layers]))), y, 240)
@@ -59,7 +59,7 @@ def channels_chart(cut: Cut) -> Markup:
 
 
 def _module_ticks(names: Sequence[str]) -> Iterable[tuple[float, str]]:
-    """Some of the places where a module begins, far enough from each other to be read on a phone."""
+    """Ticks (place and text) at some of the places where a module begins, far enough from each other to be read on a phone."""
     last, module = -len(names), ""
     for place, name in enumerate(names):
         here = name.removeprefix("model.").partition(".")[0]
@@ -70,7 +70,7 @@ def _module_ticks(names: Sequence[str]) -> Iterable[tuple[float, str]]:
 
 
 def scales_charts(scales: Scales) -> list[Chart]:
-    """How the scales are distributed before and after every epoch of sparsity training, and how many are dead."""
+    """Charts of the distribution of batch-norm scales, and of the share of dead channels, over the epochs of sparsity training."""
     shares = scales.counts / scales.counts.sum(1, keepdims=True)
     chosen = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), _COLUMNS)).round().astype(int))
     # Shades grow with a power of the share: the bin of zeros holds most channels in the end, and the others must stay visible.
@@ -98,12 +98,15 @@ def scales_charts(scales: Scales) -> list[Chart]:
 
 
 def axis_to(top: float) -> Axis:
-    """From zero to just this value."""
+    """An axis from zero to exactly `top`."""
     return Axis(0, top, tuple(tick for tick in axis(0, top, 4).ticks if tick[0] <= top))
 
 
 def story_charts(parts: Sequence[Part], rows: Sequence[Row]) -> list[Chart]:
-    """mAP over the epochs of all stages, one after the other; beside them the control, which trains all the time."""
+    """Charts of mAP over the epochs of all stages, one after the other, and of the control, which trains from the first epoch on.
+
+    A chart without two scores is left out; without results of a stage there are none.
+    """
     charts = []
     stages = [part for part in parts if part.results is not None and part.key != "control"]
     control = next((part for part in parts if part.key == "control" and part.results is not None), None)
@@ -151,7 +154,10 @@ def _last_epoch(part: Part) -> int:
 
 
 def _bands(plot: Plot, found: Mapping[int, Sequence[str]], last: int) -> None:
-    """The numbers of an epoch, told where it stands; of many epochs, of some."""
+    """Add bands to a plot that tell an epoch's numbers where it stands; of more than _BANDS epochs, some have one.
+
+    found: texts by epoch. last: the last epoch.
+    """
     epochs = sorted(found)
     chosen = sorted({epochs[place] for place in np.linspace(0, len(epochs) - 1, min(len(epochs), _BANDS)).round().astype(int).tolist()})
     middles = [(one + two) / 2 for one, two in itertools.pairwise(chosen)]
@@ -161,7 +167,7 @@ def _bands(plot: Plot, found: Mapping[int, Sequence[str]], last: int) -> None:
 
 
 def training_charts(part: Part) -> list[Chart]:
-    """What else results.csv has: losses, precision and recall, learning rates, and any column that is not known here."""
+    """Charts of results.csv other than mAP: losses, precision and recall, learning rates, and every column that is not known here."""
     assert part.results is not None
     columns = {name: values for name, values in part.results.items() if name != "epoch" and not np.isnan(values).all()}
     known = {name for _, lines in _PANELS for name in lines} | {"metrics/mAP_0.5", "metrics/mAP_0.5:0.95"}
@@ -188,9 +194,10 @@ def training_charts(part: Part) -> list[Chart]:
 
 
 def recall_charts(curves: Mapping[tuple[str, str], Sequence[ClassCurve]], most: int) -> tuple[list[Chart], int]:
-    """Precision against recall: the mean of the classes, then each class, a line per network; and how many classes are left out.
+    """Charts of precision against recall, with a line per network, and the number of classes that are left out.
 
-    curves: by key and title of the network. most: classes with a chart of their own.
+    The first chart shows the mean of the classes, if there are several; the next show one class each. curves: curves of all classes, by key and
+    title of the network. most: largest number of classes with a chart of their own.
     """
     first = next(iter(curves.values()))
     charts = []
@@ -198,7 +205,7 @@ def recall_charts(curves: Mapping[tuple[str, str], Sequence[ClassCurve]], most: 
         means = {one: (float(np.mean([c.ap50 for c in found])), np.mean([c.precision for c in found], 0)) for one, found in curves.items() if found}
         charts.append(_recall_chart(f"Mean of {len(first)} classes", means))
     for place, curve in enumerate(first[:most]):
-        # By number, not by name: nothing keeps two classes from sharing one.
+        # Classes are matched by number, because two of them may share a name.
         own = {one: (found[place].ap50, found[place].precision) for one, found in curves.items() if len(found) == len(first)}
         charts.append(_recall_chart(curve.name, own))
     return charts, max(len(first) - most, 0)
@@ -217,7 +224,7 @@ def _recall_chart(title: str, lines: Mapping[tuple[str, str], tuple[float, np.nd
 
 
 def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, unit: str) -> Chart:
-    """mAP50-95 with its interval against a cost, a dot per network. values: of the cost, in `unit`."""
+    """A chart of mAP50-95, with its interval, against a cost: a dot per network. values: the cost of each row's network, in `unit`."""
     top = max(max(row.interval[1], row.map) for row in rows)
     plot = Plot(axis(0, max(values), 4), axis(0, max(top, 0.01), 5), 250)
     bottoms: dict[str, float] = {}
@@ -227,7 +234,7 @@ def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, uni
             low, high = row.interval
             plot.whisker(value, low, high, row.key, shift)
             plot.dot(value, row.map, row.key, f"{row.title}\nmAP50-95 {row.map:.3f} ({low:.3f} to {high:.3f})\n{value:,.4g} {unit}", shift)
-        for place in places:  # labels beside all of them, each below the one before
+        for place in places:  # labels stand beside all dots of the group, each below the one before
             height = plot.height * (1 - plot.y.share(rows[place].map))
             drawn = max(height, bottoms.get(f"{values[place]:.3g}", -100.0) + 15)
             bottoms[f"{values[place]:.3g}"] = drawn
@@ -238,7 +245,7 @@ def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, uni
 
 
 def _crowded(rows: Sequence[Row], values: Sequence[float]) -> list[list[int]]:
-    """Rows by cost and, best first, those together whose intervals overlap: networks of one table have one cost, and stand side by side."""
+    """Indices of rows, in groups of equal cost and overlapping intervals, whose dots stand side by side; sorted by cost, best mAP first."""
     groups: list[list[int]] = []
     for place in sorted(range(len(rows)), key=lambda place: (values[place], -rows[place].map)):
         last = groups[-1][-1] if groups else None
@@ -250,7 +257,7 @@ def _crowded(rows: Sequence[Row], values: Sequence[float]) -> list[list[int]]:
 
 
 def latency_bars(timings: Sequence[tuple[str, str, Timing]]) -> list[tuple[str, Markup, Timing]]:
-    """A bar per network, of the medians of its three stages. timings: key, title and times."""
+    """Title, bar and times of each network; the bar shows the medians of its three stages. timings: key, title and times of each network."""
     names = ("pre", "network", "post")
     whole = max(sum(timing.stages[name][0] for name in names) for _, _, timing in timings) or 1.0
     bars = []

@@ -1,4 +1,4 @@
-"""What a run's folder holds, in plain types."""
+"""Contents of a run's folder, in plain types."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from octrim.stages import STAGES
 
 TITLES = {stage.network: stage.shown for stage in STAGES if stage.network}
-"""What people read instead of the names of networks in summary.json."""
+"""Titles that people read instead of the names of networks in summary.json."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A network in the summary. Times are milliseconds per picture, None where nothing was timed; map: mAP50-95.
+    """A network in the summary.
 
-    latency_c, speedup_c: in C; every speed-up is over the original in OpenVINO.
+    map: mAP50-95. interval: ends of its interval. latency, latency_c: milliseconds per picture, latency_c in C. speedup, speedup_c: speed-up over
+    the original in OpenVINO, speedup_c in C. Latencies and speed-ups are None where nothing was timed.
     """
 
     key: str
@@ -43,6 +44,8 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassScore:
+    """Scores of one class in metrics.json, None where there is nothing to measure. objects: number of its objects. map: mAP50-95."""
+
     name: str
     objects: int
     map50: float | None
@@ -51,7 +54,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Metrics:
-    """metrics.json; scores are None where there is nothing to measure."""
+    """Contents of metrics.json; scores are None where there is nothing to measure. map: mAP50-95. interval: ends of its interval."""
 
     map: float | None
     map50: float | None
@@ -65,7 +68,7 @@ class Metrics:
 
 @dataclass(frozen=True, eq=False)
 class ClassCurve:
-    """Precision `[recalls]` of one class at IoU .5."""
+    """Precision-recall curve of one class at IoU .5. precision: float64 `[recalls]`, at equally spaced recalls from 0 to 1."""
 
     name: str
     ap50: float
@@ -74,7 +77,11 @@ class ClassCurve:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution in the plan; what is said of its group stands with every member. reason: why it is kept whole, or None."""
+    """A convolution in the plan.
+
+    before, after: number of channels. coupled: the other convolutions of its group. removed: share of the group's importance that is removed.
+    macs: MACs of the group before and after. reason: why the convolution is kept whole, or None.
+    """
 
     name: str
     before: int
@@ -87,7 +94,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cut:
-    """plan.json; pairs are before and after."""
+    """Contents of plan.json. channels, parameters, macs: numbers before and after the cut."""
 
     layers: tuple[Layer, ...]
     channels: tuple[int, int]
@@ -97,7 +104,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Timing:
-    """A network in bench.json. stages: milliseconds per batch, p50, p90 and p99 of pre, network, post and total."""
+    """A network in bench.json. stages: p50, p90 and p99, in milliseconds per batch, of pre, network, post and total."""
 
     name: str
     batch: int
@@ -108,7 +115,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Bench:
-    """bench.json. c: of a compression, the original in OpenVINO and both networks in C, where they were timed."""
+    """Contents of bench.json. c: timings of the original in OpenVINO and of both networks in C, where a compression took them, or None."""
 
     machine: str
     timings: tuple[Timing, ...]
@@ -117,7 +124,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Parity:
-    """An entry of export.json."""
+    """An entry of export.json: an exported file, and how far its results are from the reference's."""
 
     name: str
     format: str
@@ -132,7 +139,11 @@ class Parity:
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """Sparsity training: channels per bin of scales between 0 and `top`, int `[epochs + 1, bins]`, and the dead share after each epoch."""
+    """Batch-norm scales in sparsity training.
+
+    counts: number of channels per bin of scales between 0 and `top`, before training and after each epoch, int `[epochs + 1, bins]`. dead: share
+    of dead channels after each epoch.
+    """
 
     top: float
     counts: np.ndarray
@@ -141,7 +152,11 @@ class Scales:
 
 @dataclass(frozen=True)
 class Games:
-    """Of Pong, that a network has played. interval: 95 % of the share that it wins. points: its own, and the other's. recall: of the ball."""
+    """Games of Pong that a network has played.
+
+    interval: ends of the 95 % interval of the share of games that it wins. points: its own points, and the opponent's. latency: milliseconds.
+    recall: recall of the ball, or None.
+    """
 
     key: str
     games: int
@@ -158,7 +173,7 @@ class Games:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One folder: a run, or a stage of one. key: of its network in the summary, which has a colour."""
+    """Contents of one folder: a run, or a stage of one. key: key of its network in the summary, which also chooses the colour."""
 
     key: str
     title: str
@@ -173,13 +188,17 @@ class Part:
 
     @property
     def weights(self) -> Path | None:
-        """The network that came out of it."""
+        """The file of the network in the folder, best.safetensors or else model.safetensors; None where there is neither."""
         return next((path for name in ("best", "model") if (path := self.folder / f"{name}.safetensors").is_file()), None)
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A run. command: what made it. seconds: per stage. cuts: criterion and repairs of each. match: opponent and games, where Pong was played."""
+    """Contents of a run.
+
+    command: the octrim command that made the run. seconds: duration of each stage. cuts: criterion and repairs of each cut. match: opponent and
+    games, where Pong was played, or None.
+    """
 
     folder: Path
     command: str

@@ -1,4 +1,4 @@
-"""A run's folder read and checked, so that nothing behind this file meets a surprise."""
+"""Reading and checking of a run's folder, so that the rest of the report can rely on its contents."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _TELLING = {
     "predict": "save_crop",
     "data": "check",
 }
-"""By command an option that no command after it in this table has."""
+"""An option of each command that no command after it in this table has."""
 
-_LARGEST = 1e15  # no number that a run leaves comes near, and none beyond can be drawn
+_LARGEST = 1e15  # limit of numbers: no run leaves one nearly as large, and none beyond can be drawn
 
 
 def read_run(folder: Path) -> Contents:
-    """Raises InputError where the folder is no run, and for a file that is damaged."""
+    """Read a run's folder. Raises InputError where the folder is no run, and for a file that is damaged."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / "config.yaml").is_file():
@@ -100,19 +100,19 @@ def _results(path: Path) -> Mapping[str, np.ndarray] | None:
 
 
 def _command_of(config: Mapping[str, Any]) -> str | None:
-    """The command that made a run: what config.yaml says, or in a run of version 0.1, which did not say it, what its options tell; else None."""
+    """The command that made a run, or None if it is unknown; config.yaml of version 0.1 does not name it, there an option of _TELLING does."""
     if "command" in config:
         return config["command"] if isinstance(config["command"], str) and config["command"] in _TELLING else None
     return next((command for command, option in _TELLING.items() if option in config), None)
 
 
 def _read_json(path: Path, build: Callable[[Any], T]) -> T | None:
-    """None where there is no such file. Raises InputError for one that is damaged."""
+    """Read a JSON file and build a value from it; None where there is no such file. Raises InputError for a file that is damaged."""
     if not path.is_file():
         return None
     try:
         return build(json.loads(path.read_text("utf-8")))
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, integers of thousands of digits
+    except (ValueError, RecursionError):  # the file is no JSON or no UTF-8, or has an integer of thousands of digits
         raise InputError(f"{path}: damaged: not JSON, or a number that none can be") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: damaged, or not written by octrim: {type(error).__name__} {shown(str(error))}") from None
@@ -190,7 +190,7 @@ def _match(content: Any) -> tuple[str, tuple[Games, ...]]:
 
 
 def _stored_rows(folder: Path) -> tuple[Row, ...]:
-    """Of a compression that has not come to its end."""
+    """Rows of a compression that has not come to its end, from the stage.json of each stage."""
     found = [_read_json(folder / stage.folder / "stage.json", partial(_stage_row, stage.network)) for stage in STAGES if stage.network]
     return tuple(row for row in found if row is not None)
 
@@ -252,7 +252,7 @@ def _bench(content: Any) -> Bench:
     for row in content["networks"]:
         labels = ("p50", "p90", "p99")
         stages = {stage: tuple(_number(row[f"{stage}_{label}_ms"]) for label in labels) for stage in ("pre", "network", "post", "total")}
-        name = "/".join(Path(_text(row["name"])).parts[-2:])  # the rest is where this machine has it
+        name = "/".join(Path(_text(row["name"])).parts[-2:])  # the rest of the path tells where the machine has the file
         execution = row.get("execution")
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
@@ -278,7 +278,7 @@ def _exports(content: Any) -> tuple[Parity, ...]:
 
 
 def _scales(folder: Path) -> Scales | None:
-    """From the checkpoint, which keeps the distribution after every epoch."""
+    """Scales of sparsity training from a folder's checkpoint, which keeps their distribution after every epoch; None if it holds none."""
     path = folder / CHECKPOINT
     if not path.is_file():
         return None

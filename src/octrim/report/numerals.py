@@ -1,4 +1,4 @@
-"""Numbers as people read them. Without a value there is a dash."""
+"""Texts of numbers as people read them. The text of None is a dash."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ MINUS = "−"
 
 
 def count(value: float | None) -> str:
-    """1,767,976"""
+    """A whole number with separators: 1,767,976."""
     return NONE if value is None else f"{value:,.0f}"
 
 
@@ -27,32 +27,32 @@ def score(value: float | None) -> str:
 
 
 def change(value: float) -> str:
-    """+0.012, −0.070"""
+    """A difference of two shares, with its sign: +0.012, −0.070, ±0.000."""
     return f"{MINUS if value < -0.0005 else '+' if value >= 0.0005 else '±'}{abs(value):.3f}"
 
 
 def times(value: float | None) -> str:
-    """A ratio: 51.6×"""
+    """A ratio: 51.6×."""
     return NONE if value is None else f"{_digits(value)}×"
 
 
 def milliseconds(value: float | None) -> str:
-    """12.8, 3.66, 0.450"""
+    """A time in milliseconds, without its unit: 12.8, 3.66, 0.450."""
     return NONE if value is None else _digits(value)
 
 
 def megabytes(value: float | None) -> str:
-    """Of bytes: 7.15, 0.179"""
+    """A number of bytes in megabytes, without the unit: 7.15, 0.179."""
     return NONE if value is None else _digits(value / 1e6)
 
 
 def percent(value: float | None) -> str:
-    """Of a share: 45.3 %"""
+    """A share of one in percent: 45.3 %."""
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
 def tiny(value: float | None) -> str:
-    """7.2 × 10⁻⁶: differences that are close to zero."""
+    """A difference that is close to zero: 7.2 × 10⁻⁶."""
     if value is None:
         return NONE
     if value == 0 or abs(value) >= 0.01:
@@ -62,7 +62,7 @@ def tiny(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """25 min, 51 s, 1.8 s"""
+    """A time, given in seconds: 25 min, 51 s, 1.8 s."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 600:
@@ -73,6 +73,6 @@ def duration(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three of them, at most three behind the point."""
+    """A number with three significant digits, at most three of them behind the point."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.9995 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""The page of a report: read the run, draw the charts, fill in the template."""
+"""Page of a report: the run is read, its charts are drawn, and the template is filled in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from octrim.report.sections import page
 def write_report(folder: str | Path) -> Path:
     """Write `report.html` into the folder of a run, and return its path.
 
-    Raises InputError where it is no run, and for a file in it that is damaged. Pictures need the run's data; without it the report says so.
+    Raises InputError where the folder is no run, and for a file in it that is damaged. Pictures need the run's data set; without it the report
+    says so.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -1,4 +1,4 @@
-"""What the page says, section by section. A section that has nothing to show is None."""
+"""Contents of the report's page, section by section."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
 from octrim.stages import STAGES
 
-CLASSES = 11  # with a chart of their own
-_KEYS = ("original", "finetuned", "control", "sparse", "cut")  # colours of networks that a bench compares
+CLASSES = 11  # most classes with a chart of their own
+_KEYS = ("original", "finetuned", "control", "sparse", "cut")  # keys of colours, in turn, of networks that a bench compares
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline number. before: what it was; change: how the two compare."""
+    """A headline number. value: the number as text. before: its value before compression. change: how the two compare."""
 
     label: str
     value: str
@@ -33,14 +33,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Step:
-    """Of a lineage."""
+    """A step of a network's lineage. action: what was done. facts: names and values of what is recorded about it."""
 
     action: str
     facts: tuple[tuple[str, str], ...]
 
 
 def page(run: Contents) -> dict[str, Any]:
-    """Everything that the template asks for."""
+    """Variables of the template report.html. A section that has nothing to show is None, or empty."""
     main = run.part("finetuned") or next((part for part in reversed(run.parts) if part.weights or part.metrics), run.parts[0])
     cut = next((part.cut for part in run.parts if part.cut is not None and part.key in ("cut", "original")), None)
     config = [(name, _value(value)) for name, value in run.config.items()]
@@ -81,7 +81,7 @@ def _value(value: Any) -> str:
 
 
 def _about(run: Contents) -> list[str]:
-    """What it is about, in a few words each."""
+    """Facts about the run in a few words each: its network, data set, picture size, options of a cut, and seed."""
     config = run.config
     given = config.get("weights") or config.get("cfg")
     given = ", ".join(_file(one) for one in given[:4]) if isinstance(given, list) else _file(given) if given else ""
@@ -96,7 +96,7 @@ def _file(path: Any) -> str:
 
 
 def _lead(run: Contents) -> str:
-    """The result in two sentences."""
+    """The result of a compression in two or three sentences; empty where original or fine-tuned network are missing."""
     before, after = run.row("original"), run.row("finetuned")
     if before is None or after is None:
         return ""
@@ -166,7 +166,7 @@ def _epochs(part: Part) -> int:
 
 
 def _evaluated(run: Contents) -> list[Part]:
-    """Parts whose networks are worth comparing: a network just cut finds next to nothing."""
+    """Parts of the run whose networks are worth comparing: a network that was just cut finds next to nothing."""
     return [part for part in run.parts if part.key in ("original", "finetuned", "control")]
 
 
@@ -176,7 +176,7 @@ def _recall(run: Contents) -> tuple[list[Chart], int] | None:
 
 
 def _class_table(run: Contents) -> tuple[list[tuple[str, str]], list[tuple[str, int, list[str], list[str]]]] | None:
-    """Networks (key, title), and per class its name, objects, and mAP50-95 and mAP50 of each network."""
+    """Key and title of each network, and a row per class: name, number of objects, mAP50-95 of each network, mAP50 of each network."""
     parts = [part for part in _evaluated(run) if part.metrics is not None and part.metrics.classes]
     if not parts:
         return None
@@ -189,7 +189,7 @@ def _class_table(run: Contents) -> tuple[list[tuple[str, str]], list[tuple[str, 
 
 
 def _shots(run: Contents) -> Shots | None:
-    """Original and fine-tuned network; of a run of one network that one."""
+    """Pictures with detections of the original and the fine-tuned network, or of the run's only network; None without network or data set."""
     data = run.config.get("data")
     if not isinstance(data, str):
         return None
@@ -208,7 +208,7 @@ def _shots(run: Contents) -> Shots | None:
     split, size = run.config.get("split"), run.config.get("imgsz")
     options = {"imgsz": size} if run.command == "val" and size else {}
     share, difficult = run.config.get("val_share"), run.config.get("keep_difficult")
-    if not {"val_share", "keep_difficult"} & set(run.config):  # of version 0.1, which divided nothing and knew no difficult objects
+    if not {"val_share", "keep_difficult"} & set(run.config):  # runs of version 0.1, which had neither option, kept all objects and split nothing
         share, difficult = 0, True
     reading = {"val_share": share if isinstance(share, (int, float)) else None, "keep_difficult": bool(difficult)}
     return take_shots(networks, data, split if isinstance(split, str) else "val", options, reading)
@@ -225,7 +225,7 @@ def _accuracy(rows: Sequence[Row]) -> list[Chart]:
 
 
 def _latency(run: Contents) -> dict[int, list[Any]] | None:
-    """Per batch size a bar for every network."""
+    """Bars of the latency of every network, by batch size; None where nothing was timed."""
     bench = next((part.bench for part in run.parts if part.bench is not None), None)
     if bench is None or not bench.timings:
         return None
@@ -237,14 +237,14 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
         batch: [(_KEYS[place % len(_KEYS)], titles[place] if titles else one.name, one) for place, one in enumerate(timings)]
         for batch, timings in batches.items()
     }
-    if bench.c is not None and len(bench.c.timings) == 3:  # the first is the original in OpenVINO once more
+    if bench.c is not None and len(bench.c.timings) == 3:  # the first timing repeats the original in OpenVINO
         for key, one in zip(("original", "finetuned"), bench.c.timings[1:], strict=True):
             bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if titles else one.name, one))
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
 
 def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[Step]]]:
-    """Of the network that came out, and of the control: title, digest of the file, steps."""
+    """Lineages of the network that the run made and of the control: title, SHA-256 of the file, steps."""
     found = []
     for part in dict.fromkeys([main, *(part for part in run.parts if part.key == "control")]):
         if part.weights is None:

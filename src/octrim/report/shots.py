@@ -23,12 +23,12 @@ from octrim.evaluate.matching import box_iou
 PICTURES = 8
 SIDE = 640  # pixels of the longer side in the report
 _QUALITY = 80
-_COLOURS = 7  # of classes, in turn
+_COLOURS = 7  # number of colours, which classes take in turn
 
 
 @dataclass(frozen=True)
 class View:
-    """One drawing of a picture. note: what of it is right."""
+    """One drawing of a picture with boxes. title: whose boxes they are. note: how many objects there are, or were found."""
 
     title: str
     drawing: Markup
@@ -37,13 +37,15 @@ class View:
 
 @dataclass(frozen=True)
 class Shot:
+    """A picture, by the name of its file, and its drawings: one with the labels, then one per network."""
+
     name: str
     views: tuple[View, ...]
 
 
 @dataclass(frozen=True)
 class Shots:
-    """classes: name and colour number of those that appear. missing: why there are no pictures, or None."""
+    """Pictures with boxes. classes: name and colour number of the classes that appear. missing: why there are no pictures, or None."""
 
     pictures: tuple[Shot, ...]
     classes: tuple[tuple[str, int], ...]
@@ -53,10 +55,10 @@ class Shots:
 def take_shots(
     networks: Mapping[str, str | Path], data: str, split: str, options: Mapping[str, Any] | None = None, reading: Mapping[str, Any] | None = None
 ) -> Shots:
-    """Run networks, by title, on some pictures of a split, spread evenly over those with labels.
+    """Run networks on some pictures of a split, spread evenly over those with labels.
 
-    options: of the Detector. reading: as `open_labelled` takes it. Where the data or a network is gone, or none of the pictures can be
-    read, the result says so.
+    networks: weights by title. options: further arguments of `Detector`. reading: further arguments of `open_labelled`. Where the data set or a
+    network is gone, or none of the pictures can be read, the result's `missing` says so.
     """
     try:
         detectors = {title: Detector(weights, **(options or {})) for title, weights in networks.items()}
@@ -71,7 +73,7 @@ def take_shots(
     for index in _spread(len(labelled), PICTURES):
         try:
             image = read_picture(dataset.paths[labelled[index]])
-        except InputError:  # was told when it was evaluated
+        except InputError:  # the evaluation has told of this file
             continue
         found = {title: _detected(detector, image, mapping[title]) for title, detector in detectors.items()}
         _, labels, _ = dataset.targets(labelled[index])
@@ -87,16 +89,21 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _detected(detector: Detector, image: np.ndarray, mapping: np.ndarray) -> np.ndarray:
-    """`[n, 6]` as in `Evaluation.detections`, in the data set's classes."""
+    """Detections in a picture: float `[n, 6]` as in `Evaluation.detections`, with class numbers of the data set.
+
+    mapping: int `[classes]`, class of the data set for each class of the network, negative for none.
+    """
     found = detector.detect(image)
     labels = mapping[found.class_id]
     return np.column_stack([found.xyxy, found.confidence, labels])[labels >= 0]
 
 
 def matched(found: np.ndarray, boxes_xyxy: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which detections are right (bool), which count as neither (in a crowd region), and which objects were found, at IoU .5.
+    """Match detections with objects at IoU .5: which detections are right, which are ignored, and which objects are found, all bool.
 
-    As COCO has it: the most confident first, each takes the free object of its class that it overlaps most, of equals the last.
+    found: `[n, 6]`, xyxy, confidence and class. boxes_xyxy: `[m, 4]`. labels: `[m]`. crowd: bool `[m]`. The rule is COCO's: the most confident
+    detection comes first, each takes the free object of its class that it overlaps most (of equals the last), and one that takes none is
+    ignored if it lies in a crowd region of its class.
     """
     right, ignored, hit = np.zeros(len(found), bool), np.zeros(len(found), bool), np.zeros(len(boxes_xyxy), bool)
     iou = box_iou(found[:, :4], boxes_xyxy, crowd)
@@ -150,7 +157,7 @@ def _objects(count: int) -> str:
 def _drawing(
     picture: Markup, width: int, height: int, boxes_xyxy: np.ndarray, labels: np.ndarray, texts: Sequence[str], kinds: Sequence[str]
 ) -> Markup:
-    """A picture and its boxes, large ones first, so that small ones can be reached. kinds: right, wrong or missed."""
+    """A drawing of a picture and its boxes, large ones first, so that the pointer can reach small ones. kinds: right, wrong or missed, per box."""
     rects = []
     for place in np.argsort(-(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1), kind="stable").tolist():
         x1, y1, x2, y2 = boxes_xyxy[place].tolist()

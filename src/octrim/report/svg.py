@@ -1,7 +1,8 @@
 """Axes and marks of a chart that is as wide as the page lets it be.
 
-x is in percent, y in pixels: text keeps its size on a phone and on a wide screen alike. Lines cannot be given in percent; they go into an inner
-drawing that is stretched, and keep their strength because their strokes do not scale. Whatever comes from data is escaped by Markup.format.
+In the drawing, x is in percent and y in pixels, so that text keeps its size on a phone and on a wide screen alike. Lines cannot be given in
+percent; they go into an inner drawing that is stretched, and keep their strength because their strokes do not scale. Whatever comes from data is
+escaped by Markup.format.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-_INNER = 1000  # units across the stretched drawing
+_INNER = 1000  # width of the stretched inner drawing, in its units
 
 
 @dataclass(frozen=True)
 class Axis:
-    """low, high: values at its ends. ticks: values with their texts."""
+    """An axis of a chart. low, high: values at its ends. ticks: values with their texts."""
 
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...] = ()
 
     def share(self, value: float) -> float:
-        """Where a value stands, 0..1."""
+        """The place of a value on the axis: 0 at its low end, 1 at its high end."""
         return (value - self.low) / (self.high - self.low)
 
 
 def axis(low: float, high: float, steps: int = 5, whole: bool = False) -> Axis:
-    """An axis that holds both values, with about so many steps of 1, 2 or 5 times a power of ten. whole: ticks at whole numbers only."""
+    """An axis that holds both values, with about `steps` steps of 1, 2 or 5 times a power of ten. whole: ticks at whole numbers only."""
     high = high if high - low > 1e-9 * abs(low) + 1e-15 else low + 1
     raw = (high - low) / steps
     power = 10.0 ** math.floor(math.log10(raw))
@@ -41,14 +42,14 @@ def axis(low: float, high: float, steps: int = 5, whole: bool = False) -> Axis:
 
 
 def _tick(value: float, step: float) -> str:
-    """As short as it can be told apart from the next: there is room for five or six letters."""
+    """A tick's text, as short as it can be told apart from the next one's: there is room for five or six letters."""
     if abs(value) >= 1e6 or step < 1e-4:
         return f"{round(value / 1e6, 12):,g} M" if abs(value) >= 1e6 else f"{round(value, 15):g}"
     return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}" if value else "0"
 
 
 def epochs_axis(last: int) -> Axis:
-    """Epochs 1 .. last, ending there."""
+    """An axis of the epochs 1 to `last`, with a tick at both ends."""
     if last <= 1:
         return Axis(0.5, 1.5, ((1, "1"),))
     inner = [tick for tick in axis(0, last, 4, whole=True).ticks if 1 < tick[0] <= last - last / 12]
@@ -56,7 +57,7 @@ def epochs_axis(last: int) -> Axis:
 
 
 class Plot:
-    """A chart in the making: marks are added, later ones on top."""
+    """A chart in the making: its methods add marks, later ones on top, and `svg` draws it. height: pixels."""
 
     def __init__(self, x: Axis, y: Axis, height: int = 190) -> None:
         self.x, self.y, self.height = x, y, height
@@ -71,7 +72,7 @@ class Plot:
         return f"{self.height * (1 - self.y.share(value)):.1f}"
 
     def line(self, xs: Iterable[float], ys: Iterable[float], key: str) -> None:
-        """A line through the points; those that are no number leave nothing, and a single point a dot. key: what its colour and dashes stand for."""
+        """Add a line through the points that are finite, or a dot for a single one. key: key of its colour and dashes."""
         points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
         if len(points) == 1:
             self.dot(*points[0], key)
@@ -81,7 +82,7 @@ class Plot:
         self._lines.append(Markup('<path class="line s-{}" d="M{}"/>').format(key, " ".join(steps)))
 
     def dot(self, x: float, y: float, key: str, text: str = "", shift: float = 0) -> None:
-        """shift: pixels to the right, where several dots share a place."""
+        """Add a dot. text: what the pointer shows there. shift: pixels to the right, where several dots share a place."""
         title = Markup("<title>{}</title>").format(text) if text else ""
         mark = Markup('<circle class="dot s-{}" cx="{}" cy="{}" r="4.5" transform="translate({:.0f})">{}</circle>')
         self._marks.append(mark.format(key, self._x(x), self._y(y), shift, title))
@@ -91,13 +92,13 @@ class Plot:
         self._marks.append(mark.format(key, self._x(x), self._x(x), self._y(low), self._y(high), shift))
 
     def bar(self, start: float, end: float, value: float, kind: str) -> None:
-        """From the bottom up to a value."""
+        """Add a bar from the bottom up to a value. start, end: its sides on the x axis. kind: class of its colour."""
         height = self.height * self.y.share(value)
         mark = Markup('<rect class="{}" x="{}" width="{:.2f}%" y="{:.1f}" height="{:.1f}"/>')
         self._marks.append(mark.format(kind, self._x(start), 100 * (self.x.share(end) - self.x.share(start)), self.height - height, height))
 
     def rule(self, x: float, text: str) -> None:
-        """A vertical line with a word at its top."""
+        """Add a vertical line with a word at its top."""
         place = self._x(x)
         self._marks.append(
             Markup('<line class="rule" x1="{}" x2="{}" y1="0" y2="{}"/><text class="note" x="{}" y="10" dx="5">{}</text>').format(
@@ -106,18 +107,18 @@ class Plot:
         )
 
     def label(self, x: float, y: float, text: str, dx: float = 9, dy: float = 0, end: bool = False) -> None:
-        """end: the text ends there instead of beginning. dy: pixels further down."""
+        """Add a text beside a point. dx, dy: pixels to the right and down. end: the text ends `dx` pixels left of the point instead."""
         anchor = ' text-anchor="end"' if end else ""
         mark = Markup('<text class="note" x="{}" y="{}" dx="{:.0f}" dy="{:.1f}"{}>{}</text>')
         self._marks.append(mark.format(self._x(x), self._y(y), -dx if end else dx, dy + 4, Markup(anchor), text))
 
     def band(self, start: float, end: float, text: str) -> None:
-        """What is told where the pointer or a finger is: between two values of x, from top to bottom."""
+        """Add a text that shows where the pointer or a finger is between two values of x, from top to bottom."""
         mark = Markup('<rect class="band" x="{}" width="{:.2f}%" y="0" height="{}"><title>{}</title></rect>')
         self._bands.append(mark.format(self._x(start), 100 * (self.x.share(end) - self.x.share(start)), self.height, text))
 
     def cells(self, levels: np.ndarray, count: int) -> None:
-        """A map of `[columns, rows]` over the whole plot, the first row at the bottom; levels are whole numbers 0 (nothing) .. count."""
+        """Add a map over the whole plot. levels: int `[columns, rows]`, 0 (nothing) to count (darkest), the first row at the bottom."""
         columns, rows = levels.shape
         paths = []
         for level in range(1, count + 1):
@@ -128,7 +129,7 @@ class Plot:
         self._marks.append(Markup(inner).format(columns, rows, self.height, Markup("").join(paths)))
 
     def svg(self, label: str) -> Markup:
-        """label: for those who do not see it."""
+        """The finished chart as HTML. label: what it shows, for readers who do not see it."""
         row = '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/><text class="tick" x="-8" y="{0}" dy="4" text-anchor="end">{1}</text>'
         grid = Markup("").join(Markup(row).format(self._y(value), text) for value, text in self.y.ticks)
         ticks = Markup("").join(
@@ -145,7 +146,7 @@ class Plot:
 
 
 def stacked(values: Sequence[float], whole: float, kinds: Sequence[str], key: str, texts: Sequence[str]) -> Markup:
-    """A horizontal bar of several parts, each with its own text, in a chart that ends at `whole`."""
+    """A horizontal bar of several parts as SVG, each with its own text, in a chart that ends at `whole`. kinds, key: classes of their colours."""
     parts, start = [], 0.0
     for value, kind, text in zip(values, kinds, texts, strict=True):
         mark = Markup('<rect class="{} s-{}" x="{:.2f}%" width="{:.2f}%" y="0" height="18"><title>{}</title></rect>')
@@ -155,5 +156,5 @@ def stacked(values: Sequence[float], whole: float, kinds: Sequence[str], key: st
 
 
 def swatch(key: str) -> Markup:
-    """A piece of a line in its colour and dashes, for legends."""
+    """A piece of a line as SVG, in the colour and dashes of `key`, for legends."""
     return Markup('<svg class="swatch" width="22" height="8" aria-hidden="true"><path class="line s-{}" d="M1 4H21"/></svg>').format(key)
