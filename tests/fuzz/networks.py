@@ -225,11 +225,21 @@ class RunFolder(Reader):
         start = {"preset": asdict(next(iter(PRESETS.values()))), "sha256": {"weights": "a" * 64, "data": "b" * 64}}
         curve = {"name": "model.0", "convs": ["model.0"], "channels": 8, "kept": [4] * len(FRACTIONS), "values": [0.5] * len(FRACTIONS)}
         curves = {"baseline": 0.5, "metric": "map", "pictures": 3, "fractions": list(FRACTIONS), "digest": "a", "groups": [curve]}
+        row = {
+            "parameters": 34103,
+            "macs": 27_000_000,
+            "channels": 735,
+            "file_bytes": 180_000,
+            "epochs": 3,
+            "mAP50": 0.5,
+            "mAP50-95": 0.4,
+            "interval": [0.3, 0.5],
+        }
         self.kinds: list[tuple[str, bytes, Callable[[Path], object]]] = [
             ("config.yaml", train, self.trained),
             ("config.yaml", compress, self.compressed),
             ("start.json", json.dumps(start).encode(), self.started),
-            ("stage.json", b'{"seconds": 1.5, "network": "a.safetensors", "row": {"mAP50": 0.5}}', self.stage),
+            ("stage.json", json.dumps({"seconds": 1.5, "network": "a.safetensors", "row": row}).encode(), self.stage),
             ("sensitivity.json", json.dumps(curves).encode(), self.curves),
         ]
 

@@ -92,5 +92,5 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
 def text(summary: Mapping[str, Any], size: int) -> str:
     """The table as plain text."""
     buffer = io.StringIO()
-    Console(file=buffer, width=150, markup=False, highlight=False).print(table(summary, size))
+    Console(file=buffer, width=170, markup=False, highlight=False).print(table(summary, size))
     return buffer.getvalue()
