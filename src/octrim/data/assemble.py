@@ -1,4 +1,4 @@
-"""From annotations as parsed to a `Dataset`: what cannot be used is reported and dropped, the rest clipped and sorted by picture."""
+"""Builds a `Dataset` from parsed annotations: unusable ones are reported and dropped, the others clipped and sorted by picture."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ ROW_REMARKS = {
 
 @dataclass(eq=False)
 class Annotations:
-    """Boxes of any format. picture: place in the list of pictures; label: class number, any integer; boxes_xyxy: float64, pixels.
+    """Boxes parsed from annotations of any format, one row each, not yet checked against names and pictures.
 
-    mark: uint8, a sum of POLYGON, KEYPOINTS, DIFFICULT and CROWD. place: file and line of a row, for the report.
+    picture: index of the box's picture in the list of pictures, integer `[n]`; label: class number, any integer, `[n]`;
+    boxes_xyxy: float64 `[n, 4]` in pixels; mark: uint8 `[n]`, a sum of POLYGON, KEYPOINTS, DIFFICULT and CROWD;
+    place: function that names the file and line of a row for the report.
     """
 
     picture: np.ndarray
@@ -48,7 +50,11 @@ def assemble(
     left_out: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """left_out: bool per picture, for reasons that are in the report already. Raises InputError where no picture remains."""
+    """Build a `Dataset` from the usable pictures and boxes, and add to the report what had to be dropped or clipped.
+
+    facts: arrays of `probe.picture_facts` for `paths`. left_out: bool `[pictures]`, true for pictures to leave out for reasons that the report
+    holds already. category_ids: the format's class numbers, 0, 1, 2 and so on by default. Raises InputError where no picture remains.
+    """
     problems = facts["problem"]
     for code, remark in enumerate(PICTURE_REMARKS, 1):
         add_remark(report, remark, np.flatnonzero(facts["remark"] == code), lambda index: paths[index])
@@ -93,7 +99,7 @@ def assemble(
 
 
 def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
-    """Every row counts; only those that the report shows are looked up."""
+    """Add a problem of some rows to the report: all rows are counted, and only the five that the report shows are looked up by `place`."""
     for index in rows[:5].tolist():
         report.add(problem, place(index))
     if len(rows) > 5:
@@ -101,16 +107,17 @@ def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[in
 
 
 def add_remark(report: Report, remark: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
-    """As `add_rows`, for what is no problem."""
+    """Add a remark on some rows to the report, like `add_rows`; a remark is listed, but does not count as a problem."""
     if len(rows):
         report.remarks.add(remark)
         add_rows(report, remark, rows, place)
 
 
 def file_problems(report: Report, table: Arrays, files: Sequence[str], what: str, missing: bool, unit: str = ":") -> None:
-    """What label files and their rows suffer from. what: for a file that cannot be read; missing: whether an absent file is a problem.
+    """Add the problems of label files and of their rows to the report.
 
-    unit: stands between a file and the number of the row in it.
+    table: table of `labelfiles`, of which `files` are the paths. what: text of the problem of a file that cannot be read. missing: whether an
+    absent file is a problem. unit: text between a file's path and the number of the row in it.
     """
     if missing:
         add_rows(report, "annotation file is missing, picture taken as background", np.flatnonzero(table["state"] == MISSING), files.__getitem__)
@@ -130,7 +137,7 @@ def _within(order: np.ndarray, report: Report, problem: str, found: Annotations,
 def _first_of_equals(
     picture: np.ndarray, label: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, order: np.ndarray, report: Report, place: Callable[[int], str]
 ) -> np.ndarray:
-    """Mask of the rows that do not repeat an earlier one."""
+    """Return a bool mask `[n]` of the rows that do not repeat an earlier one, and report those that do."""
     columns = [picture, label, crowd, *boxes.view(np.int32).reshape(-1, 4).T]
     # Sorting rows of seven is slow: sort a hash of them, and look closely only where hashes agree.
     hashes = np.zeros(len(picture), np.int64)

@@ -1,6 +1,6 @@
 """YOLOv5's augmentations: mosaic, perspective, mixup, HSV and flips, under their published names.
 
-Each is a pair: a function that draws the random numbers, and the plain one that does what was drawn. Boxes are float32 x1 y1 x2 y2 in pixels;
+Each augmentation is a pair of functions: one draws the random numbers, the other applies what was drawn. Boxes are float32 x1 y1 x2 y2 in pixels;
 a coordinate is the edge of a pixel, so that a box from 0 to 2 covers pixels 0 and 1.
 """
 
@@ -18,13 +18,13 @@ from octrim.data.pictures import PADDING
 from octrim.errors import InputError, shown
 
 _GREY = (PADDING,) * 3
-_MIN_SIDE, _MIN_AREA, _MAX_ASPECT = 2, 0.1, 100  # as published: pixels; of the area that was visible before; longer by shorter side
-_LIMITS = {"degrees": 180, "scale": 0.95, "shear": 60, "perspective": 0.001}  # 1 for all others
+_MIN_SIDE, _MIN_AREA, _MAX_ASPECT = 2, 0.1, 100  # YOLOv5's values: pixels; share of the box's area before; longer side by shorter
+_LIMITS = {"degrees": 180, "scale": 0.95, "shear": 60, "perspective": 0.001}  # largest allowed values; 1 for all others
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training pictures are varied; the defaults are the published "low" recipe. 0 switches each one off.
+    """Strengths of the variations of training pictures; the defaults are YOLOv5's published "low" recipe. 0 switches a variation off.
 
     hsv_h, hsv_s, hsv_v: gains are drawn from 1 +- this, 0..1. degrees: rotation within +- this, 0..180. translate: shift within +- this
     share of the side, 0..1. scale: factor from 1 +- this, 0..0.95. shear: degrees within +- this, 0..60. perspective: per pixel, 0..0.001.
@@ -45,7 +45,7 @@ class Augmentation:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(Augmentation)):  # not those that a subclass adds
+        for name in (field.name for field in fields(Augmentation)):  # a subclass checks the fields that it adds itself
             value = getattr(self, name)
             limit = _LIMITS.get(name, 1)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
@@ -53,7 +53,7 @@ class Augmentation:
 
 
 class Scene(NamedTuple):
-    """image: uint8 `[height, width, 3]`. boxes_xyxy: float32 `[n, 4]`, pixels. labels: int32 `[n]`."""
+    """A picture with its boxes. image: uint8 `[height, width, 3]`. boxes_xyxy: float32 `[n, 4]` in pixels. labels: int32 `[n]`, class numbers."""
 
     image: np.ndarray
     boxes_xyxy: np.ndarray
@@ -61,15 +61,15 @@ class Scene(NamedTuple):
 
 
 def mosaic(generator: np.random.Generator, scenes: Sequence[Scene], side: int) -> Scene:
-    """`mosaic_at` a centre drawn from the middle half of the canvas."""
+    """Return `mosaic_at` of four scenes, with a centre drawn from the middle half of the canvas."""
     x, y = generator.uniform(side / 2, 3 * side / 2, 2)
     return mosaic_at(scenes, side, int(x), int(y))
 
 
 def mosaic_at(scenes: Sequence[Scene], side: int, x: int, y: int) -> Scene:
-    """Four pictures that meet at (x, y), on a grey canvas of twice the side: upper left, upper right, lower left, lower right.
+    """Return four scenes that meet at (x, y) on a grey canvas of twice the side, in the order upper left, upper right, lower left, lower right.
 
-    The pictures are at most side x side. What lies outside the canvas is cut off; boxes that lie outside go.
+    The scenes' pictures are at most side x side. Parts outside the canvas are cut off; boxes wholly outside are dropped.
     """
     canvas = np.full((2 * side, 2 * side, 3), PADDING, np.uint8)
     boxes = []
@@ -85,18 +85,18 @@ def mosaic_at(scenes: Sequence[Scene], side: int, x: int, y: int) -> Scene:
 
 
 def random_perspective(generator: np.random.Generator, scene: Scene, augmentation: Augmentation, side: int) -> Scene:
-    """The published random perspective, cut to side x side; with nothing to draw it cuts out the middle."""
+    """Return the scene after YOLOv5's random perspective, cut to side x side; with all strengths 0 this cuts out the middle."""
     height, width = scene.image.shape[:2]
     return warped(scene, *drawn_matrix(generator, augmentation, height, width, side), side)
 
 
 def drawn_matrix(generator: np.random.Generator, augmentation: Augmentation, height: int, width: int, side: int) -> tuple[np.ndarray, float]:
-    """A matrix `[3, 3]` from points of a height x width picture to those of a side x side one, and the scale in it.
+    """Draw a matrix `[3, 3]` that maps points of a height x width picture to those of a side x side one, and return it with the scale in it.
 
-    In this order: the picture's middle to the origin, perspective, rotation and scale, shear, translation.
+    The matrix applies in this order: the picture's middle to the origin, perspective, rotation and scale, shear, translation.
     """
     draws = generator.uniform(-1, 1, 8).tolist()
-    # Bounded so that the horizon, w = 0, stays outside the picture: behind it everything would appear again, mirrored.
+    # The strength is bounded so that the horizon, w = 0, stays outside the picture: behind it everything would appear again, mirrored.
     strength = min(augmentation.perspective, 1.6 / (height + width))
     angle, scale = radians(draws[2] * augmentation.degrees), 1 + draws[3] * augmentation.scale
     cosine, sine = scale * cos(angle), scale * sin(angle)
@@ -110,7 +110,7 @@ def drawn_matrix(generator: np.random.Generator, augmentation: Augmentation, hei
 
 
 def warped(scene: Scene, matrix: np.ndarray, scale: float, side: int) -> Scene:
-    """The scene seen through `matrix` in side x side pixels, grey where there is nothing; boxes become the hulls of their moved corners.
+    """Return the scene mapped by `matrix` into side x side pixels, grey where there is nothing; boxes become the hulls of their moved corners.
 
     A box stays when more than 2 pixels of both its sides and more than a tenth of its area (times scale^2) are left, and it is not
     100 times longer than wide.
@@ -140,10 +140,10 @@ def warped(scene: Scene, matrix: np.ndarray, scale: float, side: int) -> Scene:
 
 
 def _straight(image: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scale and shift alone, as in the default recipe: `resize` does it in a third of the time of `warpAffine`.
+    """Apply a matrix that only scales and shifts, as in the default recipe: `resize` does this in a third of the time of `warpAffine`.
 
-    It resizes whole pixels, so the window that is seen is rounded to them, and the matrix that belongs to it is returned. None where
-    most of the window would be grey.
+    `resize` takes whole pixels, so the visible window is rounded to them. Returns the side x side picture and the matrix of the rounded window,
+    or None where most of the window would be grey.
     """
     height, width = image.shape[:2]
     shift, factors = matrix[:2, 2], matrix[[0, 1], [0, 1]]
@@ -166,7 +166,7 @@ def _straight(image: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndar
 
 
 def survivors(before_xyxy: np.ndarray, after_xyxy: np.ndarray, scale: float) -> np.ndarray:
-    """bool `[n]`: which boxes are worth keeping after a change of `scale` and clipping; see `warped`."""
+    """Return a bool mask `[n]` of the boxes that are worth keeping after scaling by `scale` and clipping; `warped` says by which rules."""
     before = (before_xyxy[:, 2:] - before_xyxy[:, :2]).prod(1) * scale**2
     width, height = (after_xyxy[:, 2:] - after_xyxy[:, :2]).T
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
@@ -174,25 +174,25 @@ def survivors(before_xyxy: np.ndarray, after_xyxy: np.ndarray, scale: float) -> 
 
 
 def mixup(generator: np.random.Generator, first: Scene, second: Scene) -> Scene:
-    """`mixed` by a share from Beta(32, 32), which is within .5 +- .12 nineteen times of twenty."""
+    """Return `mixed` of two scenes, with a share drawn from Beta(32, 32), which is within .5 +- .12 nineteen times of twenty."""
     return mixed(first, second, float(generator.beta(32, 32)))
 
 
 def mixed(first: Scene, second: Scene, share: float) -> Scene:
-    """Two pictures of one size laid over each other, with the boxes of both. share: of the first, 0..1."""
+    """Return two scenes of one size laid over each other, with the boxes of both. share: weight of the first picture, 0..1."""
     image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0)
     return Scene(image, np.concatenate([first.boxes_xyxy, second.boxes_xyxy]), np.concatenate([first.labels, second.labels]))
 
 
 def hsv(generator: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """`scaled_hsv` by gains drawn once for the picture."""
+    """Return `scaled_hsv` of a BGR picture, with one gain per channel drawn for the whole picture."""
     strengths = (augmentation.hsv_h, augmentation.hsv_s, augmentation.hsv_v)
     return scaled_hsv(image, 1 + generator.uniform(-1, 1, 3) * strengths)
 
 
 def scaled_hsv(image: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.ndarray:
-    """BGR in, RGB out (the way back from HSV costs the same to either). gains: of hue, which wraps around, saturation and value."""
-    if tuple(gains) == (1, 1, 1):  # HSV in 8 bits would lose a little
+    """Return a uint8 BGR picture as RGB, its hue, saturation and value multiplied by `gains`; the hue wraps around."""
+    if tuple(gains) == (1, 1, 1):  # going through HSV in 8 bits would lose a little
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     table = np.arange(256)[:, None] * np.asarray(gains)
     table = np.rint(table).clip(0, (np.inf, 255, 255))
@@ -207,7 +207,7 @@ def flips(generator: np.random.Generator, scene: Scene, augmentation: Augmentati
 
 
 def flipped(scene: Scene, vertical: bool, horizontal: bool) -> Scene:
-    """Upside down, left to right, or both."""
+    """Return the scene mirrored upside down (`vertical`), left to right (`horizontal`), or both."""
     if not (vertical or horizontal):
         return scene
     height, width = scene.image.shape[:2]

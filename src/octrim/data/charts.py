@@ -1,4 +1,4 @@
-"""A data set as pictures: class balance, and where and how large its boxes are."""
+"""Charts of a data set: its class balance, and the sizes and places of its boxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BARS = 100
 
 
 def save_class_chart(classes: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a PNG with a bar per class, the most frequent first. classes: as in check.json."""
+    """Write a PNG with a bar per class, the most frequent first. classes: entries as `check.summary` returns them."""
     ordered = sorted(classes, key=lambda entry: -entry["boxes"])
     figure = new_figure(8, max(2.2, 0.19 * min(len(ordered), _MOST_BARS) + 1.2))
     draw_classes(figure.add_subplot(), ordered)
@@ -27,11 +27,11 @@ def save_class_chart(classes: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_classes(axes: Axes, classes: Sequence[dict[str, Any]], most: int = _MOST_BARS) -> None:
-    """A bar for each of the first `most` of the classes (`name` and `boxes`)."""
+    """Draw a horizontal bar for each of the first `most` classes. classes: dictionaries with `name` and `boxes`."""
     shown = classes[:most]
     bars = axes.barh(range(len(shown)), [entry["boxes"] for entry in shown], 0.8, color="#0b5394")
     axes.bar_label(bars, [f"{entry['boxes']:,}" for entry in shown], padding=3, fontsize=7)
-    # `$` would begin a formula.
+    # Matplotlib would take `$` for the beginning of a formula.
     axes.set_yticks(range(len(shown)), [drawable(entry["name"])[:40].replace("$", r"\$") for entry in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.margins(x=0.08)
@@ -72,9 +72,9 @@ def save_box_chart(dataset: Dataset, path: Path) -> None:
 
 
 def draw_density(figure: Figure, axes: Axes, values: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
-    """How many of the points `[n, 2]` fall where: a shaded square per pair of edges, none where there are no points, and a colour bar."""
+    """Draw how many of the points `[n, 2]` fall into each cell of a grid, with a colour bar. columns, rows: edges of the cells in x and y."""
     counts, columns, rows = np.histogram2d(values[:, 0], values[:, 1], (columns, rows))
-    # cividis: made to look the same to colour-blind readers.
+    # The colour map cividis was made to look the same to colour-blind readers.
     image = axes.pcolormesh(columns, rows, np.ma.masked_equal(counts.T, 0), cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="boxes")
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

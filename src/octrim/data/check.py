@@ -1,4 +1,4 @@
-"""What is in a data set, counted."""
+"""Counts of what a data set holds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 
-# COCO's bounds of small, medium and large: areas of 32 x 32 and 96 x 96 pixels.
+# COCO's bounds between small, medium and large boxes are the areas of 32 x 32 and 96 x 96 pixels.
 COCO_AREAS = (32**2, 96**2)
-SHARES = (0.001, 0.01, 0.1)  # of the picture's area
+SHARES = (0.001, 0.01, 0.1)  # bounds on a box's share of its picture's area
 
 
 def opened(data: str, split: str | None, names: Sequence[str], val_share: float | None = None, keep_difficult: bool = False) -> Dataset:
-    """The part to look at, as `open_dataset` reads it. Without a split it is the training part; where OcTrim itself divides a single part, all of it,
-    with a note on how.
+    """Open the part of a data set to look at by `open_dataset`: `split`, by default the training part.
+
+    Where no split is named and OcTrim would divide a single part into train and val, all of it is returned, with a note on how it is divided.
     """
     if split is not None:
         return open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
@@ -28,7 +29,7 @@ def opened(data: str, split: str | None, names: Sequence[str], val_share: float 
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:
-    """The counts as plain values. Crowd regions are counted apart and in nothing else; sizes are in pixels of the pictures."""
+    """Return the counts of a data set as plain values for JSON. Sizes are in pixels of the pictures; crowd regions count only in `crowd_regions`."""
     one = ~dataset.crowd
     boxes, labels = dataset.boxes[one].astype(np.float64), dataset.labels[one]
     picture = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))[one]
@@ -61,12 +62,12 @@ def summary(dataset: Dataset) -> dict[str, Any]:
 
 
 def _binned(values: np.ndarray, bounds: tuple[float, ...]) -> list[int]:
-    """Counts below the first bound, from it up to the second, and so on."""
+    """Return how many values lie below the first bound, from it up to the second, and so on."""
     return np.bincount(np.searchsorted(bounds, values, "right"), minlength=len(bounds) + 1).tolist()
 
 
 def _common_sizes(sizes: np.ndarray) -> dict[str, int]:
-    """The five most frequent, as width x height."""
+    """Return the five most frequent picture sizes, as text "width x height", with their counts. sizes: `[n, 2]`, height and width."""
     found, counts = np.unique(sizes, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:5]
     return {f"{width}x{height}": int(count) for (height, width), count in zip(found[order].tolist(), counts[order], strict=True)}

@@ -1,4 +1,4 @@
-"""COCO annotation files."""
+"""Reads COCO annotation files into data sets."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from octrim.errors import InputError, shown
 
 
 def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -> Dataset:
-    """An annotation file and its pictures. trees: folders of the data set, in which pictures are looked for by name at last.
+    """Read a COCO annotation file and find its pictures. trees: folders of the data set, searched for pictures by name as the last resort.
 
-    Raises InputError where it is no COCO file or holds no categories.
+    Raises InputError where the file is no COCO file, holds no categories, or lists no images.
     """
     try:
         data = read_bytes(str(path))
@@ -37,7 +37,7 @@ def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -
     digest = np.frombuffer(file_digest(data), np.uint8)
     if not np.array_equal(arrays.get("digest", ()), digest):
         document = _load(path, data)
-        del data  # of COCO's own training set, 450 MB
+        del data  # frees memory: the file of COCO's own training set has 450 MB
         arrays = {**_parse(path, document), "digest": digest}
         index.put("coco/", arrays)
     texts: Any = words_of(arrays["texts"])
@@ -95,19 +95,19 @@ def _load(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def _no_box(box: Any) -> bool:
-    """Whether an annotation says nothing of its box, or only zeros, as tools do that know nothing but outlines."""
+    """Tell whether an annotation's box is absent, empty or all zeros, as tools write it that know only outlines."""
     return box is None or box in ([], {}, "") or (isinstance(box, list) and all(number(side) == 0 for side in box))
 
 
 class _Ids:
-    """The numbers that a file gives to pictures or classes; found as they are written, else by what they mean: 7, "7" and 7.0 are one."""
+    """Ids that a file gives to pictures or classes. Each is found as it is written, else by its value: 7, "7" and 7.0 are the same id."""
 
     def __init__(self) -> None:
         self.places: dict[int | str, int] = {}
         self._meant: dict[int, int | None] = {}
 
     def add(self, key: Any) -> int | None:
-        """The place of a new number; None for one that is there, or is none."""
+        """Add an id and return its place, counted from 0; None where it is there already or cannot be an id."""
         key = _key(key)
         if key is None or key in self.places:
             return None
@@ -126,12 +126,12 @@ class _Ids:
 
 
 def _key(value: Any) -> int | str | None:
-    """A number or text that can stand for a picture; None for everything else. Python holds true for 1, and it is neither."""
+    """Return a value that can be an id, as an integer or text; None for everything else, such as true, which Python holds for 1."""
     return value if isinstance(value, str) or type(value) is int else whole(value)
 
 
 def _parse(path: Path, document: dict[str, Any]) -> Arrays:
-    """All that is used of it, as arrays; `texts` is JSON."""
+    """Return what a COCO document holds for OcTrim, as arrays that the index can store; `texts` is JSON as bytes."""
     report = Report()
     names, class_of, category_ids = _categories(path, document["categories"])
     picture_ids = _Ids()
@@ -154,7 +154,7 @@ def _parse(path: Path, document: dict[str, Any]) -> Arrays:
 
 
 class _Rows:
-    """Annotations one by one: those that can be used, as columns; the others go to the report."""
+    """Collector of annotations: usable ones become rows of columns, the others go to the report."""
 
     def __init__(self, path: Path, pictures: _Ids, classes: _Ids, report: Report) -> None:
         self._path, self._pictures, self._classes, self._report = path, pictures, classes, report
@@ -199,7 +199,7 @@ class _Rows:
 
 
 def _categories(path: Path, entries: list[Any]) -> tuple[list[str], _Ids, list[int]]:
-    """Names in the order of their numbers, their places by number, and the numbers."""
+    """Return the class names in the order of their ids, a table from id to class number, and the sorted ids. Raises InputError for bad categories."""
     found = [(whole(entry.get("id")), name(entry.get("name"))) if isinstance(entry, dict) else (None, None) for entry in entries]
     if not found or not all(key is not None and text is not None for key, text in found):
         raise InputError(f"{path}: categories are {shown(entries)}, expected entries with a whole number as id, and a name")
@@ -216,7 +216,10 @@ def _side(value: Any) -> int:
 
 
 def _four_numbers(box: Any) -> list[float] | None:
-    """Four numbers, which may be written as text, each or all in one; NaN and infinity are numbers here and reported as such later."""
+    """Return a box's four numbers, which may be written as texts or as one text; None where they are not four numbers.
+
+    NaN and infinity pass here; `assemble` reports them.
+    """
     if isinstance(box, str) and len(box) < 1000:
         box = box.strip("[]() ").replace(",", " ").split()
     if not isinstance(box, list) or len(box) != 4:
@@ -231,7 +234,7 @@ def _four_numbers(box: Any) -> list[float] | None:
 
 
 def _located(path: Path, split: str, files: Sequence[str], trees: Sequence[str]) -> Located:
-    """Where the pictures are, beside the annotation file or in a folder near it. What is nowhere keeps its first guess."""
+    """Find the pictures of an annotation file, beside it or in a folder near it. A picture that is nowhere keeps its first guessed path."""
     bases = [str(base) for base in _bases(path, split)]
 
     def plain(name: str) -> tuple[str, bool]:
@@ -244,7 +247,7 @@ def _located(path: Path, split: str, files: Sequence[str], trees: Sequence[str])
 
 
 def _bases(path: Path, split: str) -> list[Path]:
-    """Folders that may hold the pictures; those whose name is in the file's (val2017, instances_val2017.json) come first."""
+    """Return the folders that may hold the pictures; first those whose name is part of the file's (val2017 of instances_val2017.json)."""
     near = [path.parent, path.parent.parent]
     folders: list[Path] = []
     for home in [*near, *(folder / "images" for folder in near)]:

@@ -1,7 +1,7 @@
-"""File work shared among processes.
+"""Shares work on many files among child processes that take JSON and return arrays.
 
-Neither `fork` (unsafe beside the threads of OpenCV and Paddle) nor multiprocessing's `spawn` (runs the user's script again, which ends badly
-without a `__main__` guard): plain child processes that take JSON and give arrays.
+The children are plain processes. `fork` is unsafe beside the threads of OpenCV and Paddle, and multiprocessing's `spawn` runs the user's script
+again, which ends badly without a `__main__` guard.
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ TASKS: dict[str, Callable[..., Arrays]] = {
     "labelme": labelme_labels,
 }
 COST = {"pictures": 50e-6, "hashes": 200e-6, "yolo": 10e-6, "voc": 300e-6, "labelme": 300e-6}
-"""Seconds per file, roughly; only decides how many processes are worth starting."""
-CHUNK = 1000  # files; the same for any number of workers
+"""Rough seconds that each task takes per file; they only decide how many processes are worth starting."""
+CHUNK = 1000  # files per job; the same for any number of workers
 
 
 def run_task(task: str, paths: Sequence[str]) -> Arrays:
-    """What a task makes of files. task: a name of TASKS, with an argument behind a colon where it takes one."""
+    """Run a task on files and return its arrays. task: a key of TASKS, followed by a colon and an argument where the task takes one."""
     name, _, argument = task.partition(":")
     return TASKS[name](paths, argument) if argument else TASKS[name](paths)
 
 
 def run_jobs(jobs: Sequence[tuple[str, list[str]]], workers: int | None, advance: Callable[[int], None]) -> list[Arrays]:
-    """The results of (task, paths), in their order. workers: processes; None takes as many as pay, 1 works here. advance: told of files done."""
+    """Run jobs (task, paths) and return their arrays in the order of the jobs.
+
+    workers: number of processes; None takes as many as pay, 1 works in this process. advance: called with the number of files of each job done.
+    """
     if workers is None:
         seconds = sum(COST[task.partition(":")[0]] * len(paths) for task, paths in jobs)
         workers = max(min(usable_cores(), int(seconds / 0.5)), 1)
@@ -77,7 +80,7 @@ def _shared(jobs: Sequence[tuple[str, list[str]]], workers: int, advance: Callab
 def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callable[[int, bytes], None], greeting: bytes | None = None) -> None:
     """Hand messages out to child processes that run the module's `serve()`, one at a time each, after the greeting that each gets first.
 
-    take: told the number of a message and its answer, in whatever order they come, one at a time; what it raises ends the work and is raised here.
+    take: called with the number of a message and its answer, one at a time and in any order; what it raises ends the work and is raised here.
     Messages of children that could not be started, or died, stay without an answer: the caller does that work. No child outlives the call.
     """
     waiting = iter(range(len(messages)))
@@ -86,7 +89,7 @@ def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callabl
     children: list[subprocess.Popen[bytes]] = []
 
     def drive(child: subprocess.Popen[bytes]) -> None:
-        """One thread per process: it hands out messages and waits for their answers."""
+        """Hand messages to one child and wait for their answers; each child has a thread that runs this."""
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(OSError, ValueError, EOFError):
             if greeting is not None:
@@ -116,7 +119,7 @@ def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callabl
             thread.join()
     finally:
         for child in children:
-            child.kill()  # when interrupted; the threads' pipes end with it
+            child.kill()  # after an interrupt children still run; killing them ends the pipes that the threads wait for
         for thread in threads:
             thread.join()
         for child in children:
@@ -126,14 +129,14 @@ def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callabl
 
 
 def start_child(module: str, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """A process that runs the module's `serve()`, with pipes to it. keep: open descriptors that it gets under the same numbers.
+    """Start a process that runs the module's `serve()`, with pipes to it. keep: open descriptors that it inherits under the same numbers.
 
-    Raises OSError where it cannot be started.
+    Raises OSError where the process cannot be started.
     """
-    # Isolated, then with our own module path: the child must not import what lies about in the working directory.
+    # The child is isolated and then gets our own module path: it must not import what lies in the working directory.
     code = "import importlib, sys; sys.path[:] = sys.argv[2:]; importlib.import_module(sys.argv[1]).serve()"
     command = [sys.executable, "-I", "-c", code, module, *sys.path]
-    # A session of its own: Ctrl-C is the parent's to handle, and the child ends when the pipe does.
+    # The child has a session of its own: the parent handles Ctrl-C, and the child ends when its pipe does.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, pass_fds=keep)
 
 
@@ -143,14 +146,14 @@ def end_child(process: subprocess.Popen[bytes]) -> None:
 
 
 def child_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """The child's side: where messages come in, and where they go out."""
+    """Return the streams of a child process: the one that messages come in by, and the one that answers go out by."""
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not end up among the results
+    os.dup2(2, 1)  # text that a library prints must not end up among the results
     return sys.stdin.buffer, output
 
 
 def serve() -> None:
-    """The child's side: a job in, its arrays out, until the parent closes the pipe."""
+    """Run jobs in a child process: read a job, send its arrays, until the parent closes the pipe."""
     source, output = child_pipes()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -167,7 +170,7 @@ def send(stream: IO[bytes], data: bytes) -> None:
 
 
 def receive(stream: IO[bytes]) -> bytes:
-    """One message. Raises EOFError where the other side is gone."""
+    """Read one message that `send` wrote. Raises EOFError where the other side is gone."""
     head = stream.read(8)
     data = stream.read(int.from_bytes(head, "little"))
     if len(head) < 8 or len(data) < int.from_bytes(head, "little"):

@@ -1,4 +1,4 @@
-"""Pictures that programs have in memory: arrays, and pictures of Pillow's."""
+"""Converts pictures that programs hold in memory: arrays, and pictures of Pillow's."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from octrim.errors import InputError
 
 
 def bgr_picture(image: Any) -> np.ndarray:
-    """A picture from Python as uint8 BGR `[height, width, 3]`.
+    """Return a picture in memory as uint8 BGR `[height, width, 3]`.
 
-    Taken are arrays of that shape, with a fourth channel (alpha, dropped, as of files), grey ones (`[height, width]`, `[height, width, 1]`), and
-    pictures of Pillow's, turned upright by their EXIF orientation. Raises InputError for everything else, as for floats, whose range nobody knows.
+    image: a uint8 array of that shape, one with a fourth channel (alpha, which is dropped), a grey one (`[height, width]`, `[height, width, 1]`),
+    or a picture of Pillow's, which is turned upright by its EXIF orientation. Raises InputError for everything else, such as floats, whose range
+    is not known.
     """
     if is_pillow(image):
         return _from_pillow(image)
@@ -31,7 +32,7 @@ def bgr_picture(image: Any) -> np.ndarray:
 
 
 def is_pillow(image: Any) -> bool:
-    """Whether it is a `PIL.Image.Image`, told without importing Pillow."""
+    """Tell whether an object is a `PIL.Image.Image`, without importing Pillow."""
     return type(image).__module__.split(".")[0] == "PIL" or any(kind.__module__ == "PIL.Image" for kind in type(image).__mro__)
 
 

@@ -1,7 +1,7 @@
-"""What is known of a data set's files, kept between runs: a fact holds while its file has not changed.
+"""The index of a data set: facts on its files, kept between runs. A fact holds while its file has not changed.
 
-A picture's facts hold while its size and mtime are the same, a label file's rows while its contents have the same blake2b. The index lies in
-`$XDG_CACHE_HOME/octrim` or `~/.cache/octrim`, a file per data set and split; one that is damaged or cannot be written costs time, nothing else.
+A picture's facts hold while its file's size and mtime are the same, a label file's rows while its contents have the same blake2b. The index lies in
+`$XDG_CACHE_HOME/octrim` or `~/.cache/octrim`, a file per data set and split; an index that is damaged or cannot be written only costs time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from octrim.data.labelfiles import MOST_BYTES, MOST_WITH_PICTURE, READ, file_dig
 from octrim.machine import cache_folder
 from octrim.progress import progress_bar
 
-VERSION = 4  # of the format, and of what the facts mean: raise it when reading changes
+VERSION = 4  # version of the file's format and of the facts' meaning: raise it when reading changes
 
 
 class Index:
-    """The facts of one data set's split. Raises nothing for its own file, whatever state that is in."""
+    """The facts on the files of one split of a data set. No state of the index's own file raises an error."""
 
     def __init__(self, data: Path, split: str, workers: int | None = None) -> None:
         self._workers = workers
@@ -37,7 +37,10 @@ class Index:
         self._changed = False
 
     def facts(self, pictures: list[str], labels: list[str], task: str) -> tuple[Arrays, Arrays]:
-        """Facts of the pictures (see `probe`) and the table of the label files (see `labelfiles`), read by `task`, from disk where need be."""
+        """Return the facts on the pictures (arrays of `probe.picture_facts`) and the table of the label files (see `labelfiles`).
+
+        task: the task of `crew.TASKS` that reads the label files. Only files that are new or have changed are read.
+        """
         known = self._known_pictures(pictures, "pictures"), self._known_labels(labels, task)
         jobs = [*_jobs("pictures", pictures, known[0]), *_jobs(task, labels, known[1])]
         results = self._run(jobs)
@@ -45,7 +48,7 @@ class Index:
         return self._merged("pictures", pictures, known[0], results[:split]), self._merged(task, labels, known[1], results[split:])
 
     def hashes(self, pictures: list[str]) -> np.ndarray:
-        """A number of each picture's bytes, uint64 `[n]`, 0 for those that cannot be read."""
+        """Return a hash of each picture's bytes, uint64 `[n]`; 0 for pictures that cannot be read."""
         known = self._known_pictures(pictures, "hashes")
         return self._merged("hashes", pictures, known, self._run(_jobs("hashes", pictures, known)))["hash"]
 
@@ -54,11 +57,11 @@ class Index:
             return run_jobs(jobs, self._workers, bar.advance)
 
     def texts(self, name: str) -> list[str]:
-        """Stored strings; empty where there are none."""
+        """Return the stored list of strings of this name; empty where there is none."""
         return words_of(self._stored[name]) if name in self._stored else []
 
     def arrays(self, prefix: str) -> Arrays:
-        """Stored arrays whose names begin with `prefix`, without it."""
+        """Return the stored arrays whose names begin with `prefix`, by their names without it."""
         return {key.removeprefix(prefix): value for key, value in self._stored.items() if key.startswith(prefix)}
 
     def put(self, prefix: str, arrays: Arrays) -> None:
@@ -69,7 +72,7 @@ class Index:
     def save(self) -> None:
         if not self._changed or not self.path.is_absolute():
             return
-        with contextlib.suppress(OSError):  # a full disk, a home that cannot be written
+        with contextlib.suppress(OSError):  # the disk may be full, or the folder not writable
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as temporary, temporary.open("wb") as file:
                 arrays: dict[str, Any] = {**self._stored, "key": word_array([self._key]), "sum": _sum(self._stored)}
@@ -87,7 +90,7 @@ class Index:
         return stored
 
     def _places(self, task: str, paths: Sequence[str]) -> np.ndarray:
-        """Where the stored facts of these files are, -1 for none."""
+        """Return the place of each file's facts in the stored arrays, int64 `[n]`, -1 for files without stored facts."""
         stored = self.texts(f"{task}/paths")
         if stored == paths:
             return np.arange(len(paths))
@@ -107,7 +110,7 @@ class Index:
             else:
                 stamps.append((status.st_size, status.st_mtime_ns))
         table = self.arrays(f"{task}/")
-        # What could not be read is tried again: permissions can change without a trace in either.
+        # A picture that could not be read is tried again: permissions can change while size and mtime stay.
         same = (table["stamp"][places] == np.asarray(stamps)).all(1) & (table["problem"][places] == 0)
         return np.where(same, places, -1)
 
@@ -130,7 +133,10 @@ class Index:
         return places
 
     def _merged(self, task: str, paths: Sequence[str], known: np.ndarray, results: list[Arrays]) -> Arrays:
-        """The facts in the order of `paths`: `known` are places in what is stored, the others are `results`. Stores them."""
+        """Return the facts on files in the order of `paths`, and store them.
+
+        known: places of the facts in the stored arrays, -1 for files that were read anew, whose facts are in `results` in turn.
+        """
         if not len(paths):
             return {}
         stored = self.arrays(f"{task}/")
@@ -149,13 +155,13 @@ class Index:
 
 
 def _jobs(task: str, files: list[str], known: np.ndarray) -> list[tuple[str, list[str]]]:
-    """What has to be read, in chunks."""
+    """Return jobs (task, files) for the files without known facts, in chunks."""
     missing = np.flatnonzero(known < 0)
     return [(task, [files[index] for index in part]) for part in np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(part)]
 
 
 def _sum(arrays: Arrays) -> np.ndarray:
-    """Digest of all of it: facts that do not fit together would be met only where they are used."""
+    """Return a digest of all stored arrays: without it, damaged facts would be noticed only where they are used."""
     digest = blake2b(digest_size=16)
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())

@@ -1,4 +1,4 @@
-"""JPEG files as they are on disk: markers, fill bytes, and what is there of the last scan."""
+"""Examines the bytes of JPEG files: their header, and whether their end is missing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those three are tables, not frames
-_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
+_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers that no length follows
 
 
 def header(data: bytes) -> tuple[int, int]:
-    """Where a JPEG's first scan begins, and how many bits a sample has (8 unless its frame says otherwise).
+    """Return the offset behind a JPEG's first scan marker, or where the header breaks off, and the bits per sample (8 unless its frame differs).
 
     Any number of fill bytes 0xFF may stand before a marker.
     """
@@ -32,17 +32,17 @@ def header(data: bytes) -> tuple[int, int]:
 
 
 def ended(data: bytes) -> bytes | None:
-    """The file with its end marker. A file that lost nothing but the marker gets one; None where some of the picture is missing.
+    """Return a JPEG's bytes with an end marker, added where the file lost nothing but that; None where some of the picture is missing.
 
-    Behind the start of the first scan the marker cannot occur inside the data; before it, an EXIF thumbnail has its own.
+    The marker is looked for from the start of the first scan on: scan data cannot contain it, but an EXIF thumbnail before has its own.
     """
     start = header(data)[0]
     if data.find(END, start) >= 0:
         return data
     if start >= len(data):
         return None
-    # A decoder that has all of the picture's data reads no further: whatever follows, the picture is the same.
-    body = data.rstrip(b"\xff")  # half of the lost marker
+    # A decoder that has all of the picture's data reads no further: the picture is the same whatever follows.
+    body = data.rstrip(b"\xff")  # the first half of the lost marker may be there
     pictures = []
     for filling in (b"", b"\xaa" * 64, b"\x55" * 64):
         try:

@@ -1,9 +1,9 @@
-"""Label files in bulk as tables of flat arrays, with what is wrong in them, whatever their format.
+"""Tables of many label files as flat arrays, with the problems of their rows, whatever their format.
 
-A table holds, per file: `digest` uint8 `[n, 16]` (blake2b), `state` uint8 (READ, MISSING, UNREADABLE), `count` and `bad_count` int32.
-Per row of all files in turn: `rows` float64 `[m, 5]` (class and four coordinates as the format has them), `line` int32 and `mark` uint8,
-a sum of POLYGON, KEYPOINTS and DIFFICULT. Per row that cannot be used: `bad_line` int32 and `bad_code` uint8, a place in ROW_PROBLEMS.
-`words`: class names of formats that have them in every file, which the class counts, as JSON in uint8.
+A table holds for each file `digest` uint8 `[n, 16]` (blake2b), `state` uint8 (READ, MISSING, UNREADABLE), `count` and `bad_count` int32;
+for each usable row of all files in turn `rows` float64 `[m, 5]` (class and four coordinates as the format has them), `line` int32 and `mark` uint8,
+a sum of POLYGON, KEYPOINTS and DIFFICULT; and for each unusable row `bad_line` int32 and `bad_code` uint8, a place in ROW_PROBLEMS.
+In formats whose files name the classes, `words` holds the names as JSON in uint8, and the class in `rows` is a place in that list.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ COLUMNS, ENCODING, NUMBER, CLASS, RANGE, INCOMPLETE, AREA, LINE = range(len(ROW_
 POLYGON, KEYPOINTS, DIFFICULT, CROWD = 1, 2, 4, 8
 PER_FILE = ("digest", "state", "count", "bad_count")
 MOST_CLASSES = 65536
-MOST_BYTES = 2**24  # of one picture's label file: half a million rows
-MOST_WITH_PICTURE = 2**28  # of a label file that may hold the picture itself
+MOST_BYTES = 2**24  # limit on one picture's label file: half a million rows
+MOST_WITH_PICTURE = 2**28  # bytes, limit on a label file that may hold the picture itself
 
 
 def file_digest(data: bytes) -> bytes:
@@ -43,10 +43,10 @@ def file_digest(data: bytes) -> bytes:
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY) -> int:
-    """A handle to read from, also as `opener` of `open`. Raises OSError for anything but a file: a pipe or a device may never end."""
+    """Open a file and return its descriptor; usable as `opener` of `open`. Raises OSError for anything but a file: a pipe or device may never end."""
     try:
         handle = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    except ValueError:  # NUL, or half of a surrogate pair: no file can have such a name
+    except ValueError:  # the path holds NUL or half of a surrogate pair: no file can have such a name
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
@@ -56,7 +56,10 @@ def open_regular(path: str, flags: int = os.O_RDONLY) -> int:
 
 
 def read_bytes(path: str, most: int | None = None) -> bytes:
-    """A file's first `most` bytes, or all of it. Faster than `open` for a small file, and there are many."""
+    """Return a file's first `most` bytes, by default all. For small files, of which there are many, this is faster than `open`.
+
+    Raises OSError where the file cannot be read.
+    """
     handle = open_regular(path)
     try:
         parts = [os.read(handle, 1 << 16)]
@@ -68,7 +71,7 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Lines of a text file; what is not UTF-8 stays what it was when the text names a file."""
+    """Return the lines of a text file; bytes that are not UTF-8 are kept so that paths still name their files. Raises OSError."""
     return decoded_paths(read_bytes(path)).splitlines()
 
 
@@ -81,7 +84,7 @@ def words_of(array: np.ndarray) -> list[str]:
 
 
 def read_labels(paths: Sequence[str], most: int = MOST_BYTES) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
-    """Digests `[n, 16]`, states and contents of label files; what cannot be read has no bytes."""
+    """Return the digests `[n, 16]`, states `[n]` and contents of label files; a file that cannot be read or exceeds `most` bytes has no contents."""
     digests = np.zeros((len(paths), 16), np.uint8)
     states = np.full(len(paths), READ, np.uint8)
     contents: list[bytes] = []
@@ -99,7 +102,7 @@ def read_labels(paths: Sequence[str], most: int = MOST_BYTES) -> tuple[np.ndarra
 
 
 def joined(tables: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One table of several, with one list of words."""
+    """Join several tables into one with one list of words."""
     words: dict[str, int] = {}
     parts = []
     for table in tables:
@@ -114,7 +117,7 @@ def joined(tables: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def taken(table: dict[str, np.ndarray], files: np.ndarray) -> dict[str, np.ndarray]:
-    """The table of these files, in this order."""
+    """Return the table of the files with the given places, in the given order."""
     if np.array_equal(files, np.arange(len(table["count"]))):
         return table
     rows, bad = (_ragged(table[key], files) for key in ("count", "bad_count"))
@@ -125,7 +128,7 @@ def taken(table: dict[str, np.ndarray], files: np.ndarray) -> dict[str, np.ndarr
 
 
 def _ragged(counts: np.ndarray, files: np.ndarray) -> np.ndarray:
-    """Places of the rows of these files."""
+    """Return the places of the rows of the given files. counts: rows per file."""
     starts = np.cumsum(counts) - counts
     lengths = counts[files]
     offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -133,7 +136,7 @@ def _ragged(counts: np.ndarray, files: np.ndarray) -> np.ndarray:
 
 
 class Objects:
-    """Collects what is in files that name their objects' classes, for a table. files: how many there are."""
+    """Collector that makes a table from files that name their objects' classes. files: number of files."""
 
     def __init__(self, files: int) -> None:
         self._words: dict[str, int] = {}
@@ -144,7 +147,7 @@ class Objects:
         self._counts = np.zeros((2, files), np.int32)
 
     def add(self, file: int, line: int, found: tuple[str, list[float], int] | int) -> None:
-        """Add an object of a file, as name, four coordinates and mark, or what is wrong with it. Files come in their order."""
+        """Add an object of a file: its name, four coordinates and mark, or a place in ROW_PROBLEMS where it is unusable. Files come in order."""
         if isinstance(found, int):
             self._bad.append((line, found))
             self._counts[1, file] += 1
@@ -156,7 +159,7 @@ class Objects:
         self._counts[0, file] += 1
 
     def table(self) -> dict[str, np.ndarray]:
-        """Everything of a table but `digest` and `state`."""
+        """Return all arrays of a table but `digest` and `state`."""
         bad_line, bad_code = np.asarray(self._bad, np.int32).reshape(-1, 2).T
         return {
             "words": word_array(list(self._words)),

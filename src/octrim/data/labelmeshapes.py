@@ -1,4 +1,4 @@
-"""labelme's annotations: one JSON file per picture, with a label and points for every shape."""
+"""Reads labelme's annotations: one JSON file per picture, with a label and points for every shape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from octrim.data.values import name, number
 
 
 def labelme_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """A table of labelme's annotations: rows `class x1 y1 x2 y2` in pixels; `line` is the shape's number in its file, from 1."""
+    """Return a table (see `labelfiles`) of labelme's annotations: rows `class x1 y1 x2 y2` in pixels; `line` is the shape's number, from 1."""
     digests, states, contents = read_labels(paths, MOST_WITH_PICTURE)
     objects = Objects(len(paths))
     for index, data in enumerate(contents):
@@ -35,7 +35,7 @@ def labelme_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def annotation(data: bytes) -> dict[str, Any] | None:
-    """The document of an annotation of labelme, or None where the bytes are none."""
+    """Return the JSON document of a labelme annotation; None where the bytes are no such annotation."""
     try:
         document = json.loads(decoded(data))
     except (ValueError, RecursionError):
@@ -44,13 +44,13 @@ def annotation(data: bytes) -> dict[str, Any] | None:
 
 
 def picture_name(document: dict[str, Any]) -> str | None:
-    """The path that the annotation gives to its picture."""
+    """Return the path that a labelme annotation gives to its picture; None where it gives none."""
     path = document.get("imagePath")
     return path if isinstance(path, str) and path.strip() else None
 
 
 def picture_inside(data: bytes) -> bytes | None:
-    """The picture's file that labelme keeps inside the annotation (`imageData`), or None."""
+    """Return the bytes of the picture file that a labelme annotation holds in `imageData`; None where it holds none."""
     document = annotation(data)
     text = None if document is None else document.get("imageData")
     if not isinstance(text, str) or not text:
@@ -62,11 +62,11 @@ def picture_inside(data: bytes) -> bytes | None:
 
 
 def _shape(shape: Any) -> tuple[str, list[float], int] | int:
-    """Name, box and mark of a shape, or what is wrong with it."""
+    """Return the name, box x1 y1 x2 y2 and mark of a shape, or its place in ROW_PROBLEMS where it is unusable."""
     if not isinstance(shape, dict):
         return INCOMPLETE
     label, points = name(shape.get("label")), shape.get("points")
-    kind = shape.get("shape_type") or "polygon"  # the oldest versions knew nothing else and did not say it
+    kind = shape.get("shape_type") or "polygon"  # the oldest versions of labelme had only polygons and wrote no type
     if label is None or not isinstance(points, list) or not points:
         return INCOMPLETE
     if kind in ("point", "points", "line", "linestrip"):
@@ -80,7 +80,7 @@ def _shape(shape: Any) -> tuple[str, list[float], int] | int:
 
 
 def _circle(points: list[Any]) -> list[float] | None:
-    """The box around a circle, which is its centre and a point on it."""
+    """Return the box x1 y1 x2 y2 around a circle, given by its centre and a point on it; None where the points are not two pairs of numbers."""
     values = [number(value) for point in points[:2] if isinstance(point, list) for value in point]
     if len(points) != 2 or len(values) != 4 or None in values:
         return None

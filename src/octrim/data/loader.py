@@ -1,7 +1,7 @@
 """Training batches, made by child processes while the network works on earlier ones.
 
-Every batch is a function of (seed, epoch, batch number): who makes it, how many do, and where an epoch is entered make no difference.
-The processes are those of `crew`. A batch's pictures come back through memory that both sides map, everything else through a pipe.
+Every batch depends on (seed, epoch, batch number) alone: not on the process that makes it, their number, or where an epoch is entered.
+The processes are started by `crew`. A batch's pictures come back through memory that both sides map, everything else through a pipe.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from octrim.data.samples import Samples, packed, unpacked
 from octrim.data.store import Store, anonymous_file, warn
 from octrim.errors import InputError
 
-AHEAD = 2  # batches that a process may be ahead: one being made while one waits
-MOST_WORKERS = 8  # by default; the network is the slower side long before that
-NICE = 5  # the network's threads wait for each other at every layer, and the loader for none
+AHEAD = 2  # batches that a process may be ahead: one is made while one waits
+MOST_WORKERS = 8  # most processes by default; the network is the slower side long before that
+NICE = 5  # niceness of the processes: the network's threads wait for each other at every layer, and the loader waits for none
 _PAGE = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """images: uint8 RGB `[b, side, side, 3]`. targets: float32 `[n, 6]`: picture of the batch, class, and cx cy w h as shares of the side,
-    sorted by picture. indices: int64 `[b]`, the data set's numbers. failures: lines about pictures that could not be read, whose place another
-    one has taken; each line once in a loader's life.
+    """A batch of training pictures with their targets.
+
+    images: uint8 RGB `[b, side, side, 3]`. targets: float32 `[n, 6]`: number of the picture in the batch, class, and cx cy w h as shares of the
+    side, sorted by picture. indices: int64 `[b]`, the pictures' numbers in the data set. failures: lines on pictures that could not be read and
+    were replaced by others; a loader gives each line once.
     """
 
     images: np.ndarray
@@ -49,11 +51,11 @@ class TrainingBatch:
 
 
 class Loader:
-    """Batches of a data set, shuffled and augmented; a context manager, which ends its processes.
+    """Loader of shuffled, augmented batches of a data set; a context manager, which ends its processes.
 
-    side: of the pictures, pixels. batch: pictures in a batch of all `ranks` together, of which this is number `rank`; a multiple of ranks.
-    workers: processes; 0 makes batches here when they are asked for; None takes as many as there are processors for this rank, at most 8.
-    cache: see `Store`. Raises InputError for values that make no sense.
+    side: side of the training pictures in pixels. batch: number of pictures in a batch of all `ranks` training processes together, a multiple of
+    `ranks`; this process is number `rank`. workers: number of loader processes; 0 makes batches in this process when they are asked for; None takes
+    as many as there are processors for this rank, at most 8. cache: as `Store` takes it. Raises InputError for values out of range.
     """
 
     def __init__(
@@ -81,20 +83,20 @@ class Loader:
         self._parts = seed, batch, rank, ranks
         self._shuffle = _Shuffle(len(dataset), *self._parts)
         if workers is None:
-            from octrim.machine import usable_cores  # which the children, who import this file, have no use for
+            from octrim.machine import usable_cores  # imported here: the children import this file, too, and do not need it
 
             workers = min(max(usable_cores() // ranks, 1), MOST_WORKERS)
         self._store = Store(dataset, side, cache, ranks)
         self._samples = Samples(dataset, side, augmentation, seed, self._store)
-        self._generation = 0  # counts epochs begun or given up: what is made for an earlier one is thrown away
+        self._generation = 0  # number of epochs begun or given up: batches made for an earlier one are thrown away
         self._reported: set[str] = set()
         self._warned = self._closed = False
-        # Windows hands no descriptors on. More processes than batches have nothing to do.
+        # On Windows no descriptors can be handed on, so there are no processes. More processes than batches would have nothing to do.
         self._slots = _Slots(min(workers, len(self)) if os.name == "posix" else 0, batch // ranks, side)
         self._workers = [_Worker() for _ in range(self._slots.workers)]
 
     def __len__(self) -> int:
-        """Batches per epoch, the same for every rank."""
+        """Return the number of batches per epoch, the same for every rank."""
         return ceil(len(self._dataset) / self._batch)
 
     def __enter__(self) -> Loader:
@@ -114,12 +116,12 @@ class Loader:
             self._store.close()
 
     def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainingBatch]:
-        """The batches of an epoch from number `first` on. The first ones are begun at once, not when they are asked for.
+        """Return an iterator of the batches of an epoch from number `first` on. The processes begin with the first ones at once.
 
-        Every picture comes once, in the order `default_rng((seed, epoch)).permutation(n)`; the last batch is smaller, and filled up from the
-        order's beginning to what the ranks can share equally. mosaic: see `Samples.sample`.
-        Ends what an earlier call has not delivered yet; its iterator then raises RuntimeError. Raises InputError for a `first` out of range,
-        and while iterating where a picture and all that were drawn in its place could not be read.
+        Every picture comes once, in the order `default_rng((seed, epoch)).permutation(n)`; the last batch may be smaller, and is filled up from the
+        order's beginning to a multiple of the ranks. mosaic: as `Samples.sample` takes it.
+        An earlier call's epoch is given up; its iterator then raises RuntimeError. Raises InputError for an `epoch` or `first` out of range,
+        and while iterating where a picture and all pictures drawn in its place could not be read.
         """
         if self._closed:
             raise RuntimeError("the loader is closed")
@@ -150,15 +152,15 @@ class Loader:
             for worker in fresh:
                 worker.start([descriptor for descriptor in (self._slots.descriptor, self._store.descriptor) if descriptor >= 0])
             data = packed(self._dataset)
-            for worker in fresh:  # all have been started: they import in parallel
+            for worker in fresh:  # only after all have been started, so that they import in parallel
                 worker.introduce(json.dumps(settings).encode(), data)
         return self._generation
 
     def _hand_out(self, generation: int, epoch: int, first: int, number: int, mosaic: bool) -> None:
         """Ask a process for batch `number` after `first`.
 
-        The message is short however large batches are: a process that waits for its answer to be taken reads nothing, and the message must find
-        room in the pipe meanwhile. So it gives the batch's number, from which the process knows the pictures.
+        The message gives the batch's number, from which the process derives the pictures, so it is short however large batches are: a process
+        that waits for its answer to be taken reads nothing, and the message must find room in the pipe meanwhile.
         """
         slot = number % (AHEAD * len(self._workers))
         job = {"generation": generation, "epoch": epoch, "number": first + number, "mosaic": mosaic, "slot": slot}
@@ -181,12 +183,12 @@ class Loader:
                 self._reported.update(new)
                 yield TrainingBatch(batch.images, batch.targets, batch.indices, new)
         finally:
-            if generation == self._generation and not self._closed:  # left early: what is being made is given up
+            if generation == self._generation and not self._closed:  # the iterator was left early: batches in the making are given up
                 self._generation += 1
                 self._slots.generation[0] = self._generation
 
     def _collect(self, number: int, indices: np.ndarray) -> TrainingBatch | None:
-        """A batch from the process that it was given to; None where that is no more."""
+        """Return a batch from the process that makes it; None where that process has ended."""
         worker = self._workers[number % len(self._workers)]
         reply = worker.take()
         if reply is None:
@@ -202,24 +204,24 @@ class Loader:
 
 
 class _Shuffle:
-    """Which pictures a batch has; the same in every process that makes batches of an epoch."""
+    """The choice of pictures for each batch; the same in every process that makes batches of an epoch."""
 
     def __init__(self, pictures: int, seed: int, batch: int, rank: int, ranks: int) -> None:
         self._pictures, self._seed, self._batch, self._rank, self._ranks = pictures, seed, batch, rank, ranks
 
     def order(self, epoch: int) -> np.ndarray:
-        """Numbers of all pictures in the order of an epoch."""
+        """Return the numbers of all pictures in the order of an epoch, int64 `[pictures]`."""
         return np.random.default_rng((self._seed, epoch)).permutation(self._pictures)
 
     def share(self, order: np.ndarray, number: int) -> np.ndarray:
-        """This rank's part of a batch of all ranks."""
+        """Return this rank's part of batch `number` of all ranks, as picture numbers out of `order`."""
         start, stop = number * self._batch, min((number + 1) * self._batch, len(order))
         each = -(-(stop - start) // self._ranks)
         return order.take(np.arange(start + self._rank * each, start + (self._rank + 1) * each), mode="wrap")
 
 
 class _Slots:
-    """Memory for the pictures of batches under way, AHEAD for each process, and before it the number of the epoch that is wanted."""
+    """Shared memory for the pictures of batches in the making, AHEAD for each process; before them, the generation that is wanted now."""
 
     def __init__(self, workers: int, batch: int, side: int, descriptor: int | None = None) -> None:
         self.workers, self.batch, self._side = workers, batch, side
@@ -241,12 +243,12 @@ class _Slots:
 
 
 class _Worker:
-    """A child process as the parent sees it. process: None before it is started and once it has failed; ended: how it did, for a warning."""
+    """A loader process as the parent sees it. process: None before it is started and once it has failed; ended: how it ended, for a warning."""
 
     def __init__(self) -> None:
         self.process: Popen[bytes] | None = None
         self.ended = ""
-        self._due = 0  # replies
+        self._due = 0  # replies that have not been taken yet
 
     def start(self, descriptors: list[int]) -> None:
         try:
@@ -255,7 +257,7 @@ class _Worker:
             self.ended = f"cannot be started ({error.strerror})"
 
     def introduce(self, *messages: bytes) -> None:
-        """Messages that have no reply."""
+        """Send messages that the process does not reply to."""
         for message in messages:
             self.give(message)
         self._due = 0
@@ -267,7 +269,7 @@ class _Worker:
                 self._due += 1
 
     def take(self) -> tuple[dict[str, Any], bytes] | None:
-        """The next reply; None where the process has died."""
+        """Return the next reply, as its head and the bytes of its targets; None where the process has died."""
         with self._guarded():
             if self.process is not None and self.process.stdout is not None:
                 self._due -= 1
@@ -276,7 +278,7 @@ class _Worker:
         return None
 
     def drain(self) -> None:
-        """Throw away what is due. It comes at once where nobody wants it any more; left in the pipe it would fill it."""
+        """Take all outstanding replies and throw them away, so that they do not fill the pipe. Unwanted batches are answered at once."""
         while self.process is not None and self._due:
             self.take()
 
@@ -287,10 +289,10 @@ class _Worker:
         except (OSError, EOFError):
             assert self.process is not None
             with contextlib.suppress(TimeoutExpired):
-                code = self.process.wait(1)  # its pipes close a moment before it is gone
+                code = self.process.wait(1)  # a process's pipes close a moment before it has ended
                 self.ended = f"was killed by signal {-code}" if code < 0 else f"has ended with status {code}"
             self.end()
-        except BaseException:  # Ctrl-C within a message: what follows would not be understood
+        except BaseException:  # Ctrl-C may come within a message, and the process would not understand the next one
             self.end()
             raise
 
@@ -301,7 +303,7 @@ class _Worker:
 
 
 def serve() -> None:
-    """The child's side: makes batches until the parent closes the pipe, or is gone."""
+    """Make batches in a child process until the parent closes the pipe or has ended."""
     source, output = child_pipes()
     settings = json.loads(receive(source))
     threading.Thread(target=_end_with, args=(settings["parent"],), daemon=True).start()
@@ -337,7 +339,7 @@ def _equal(shared: np.ndarray, value: int) -> bool:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent has, even one that was killed, whatever else may hold the pipe's other end by then."""
+    """End this process when its parent has ended, even if killed, and even if another process still holds the pipe's other end."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

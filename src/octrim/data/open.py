@@ -19,7 +19,7 @@ from octrim.data.index import Index
 from octrim.errors import InputError, shown
 
 VAL_SHARE = 0.2
-"""Share of the pictures that validate where a data set has one part only."""
+"""Default share of the pictures that become "val" where a data set has one part only."""
 
 
 def open_dataset(
@@ -30,17 +30,16 @@ def open_dataset(
     val_share: float | None = None,
     keep_difficult: bool = False,
 ) -> Dataset:
-    """Read a split of a data set: pictures' sizes, boxes, and what is wrong with them (`report`).
+    """Read a split of a data set: the pictures' sizes, the boxes, and their problems (`report`).
 
-    data: a data.yaml, a COCO annotation file, or a folder that one of `formats.FORMATS` recognises. names: of the classes, where the format has
-    none. workers: processes that read; None takes as many as pay. The result does not depend on it, nor on what earlier runs have left in the
-    cache.
+    data: a data.yaml, a COCO annotation file, or a folder that one of `formats.table.FORMATS` recognises. names: class names for formats that have
+    none. workers: number of reading processes; None takes as many as pay. The result depends neither on it nor on the cache of earlier runs.
     val_share: where the data set has one part, or none to validate, this share of the pictures becomes "val" and the rest "train", by a hash of
-    their bytes: the same every time, whatever they are called. None takes VAL_SHARE, and leaves a single part alone that is named for a split and
-    stands for all; 0 takes any single part for every split. keep_difficult: whether objects that VOC marks difficult are objects as any other.
-    Raises InputError where nothing of this is found, the split is missing, or no picture can be read.
+    their bytes: the same every time, whatever their names. None takes VAL_SHARE, but does not divide a single part that is named for a split and
+    stands for all; 0 takes any single part for every split. keep_difficult: whether objects that VOC marks difficult count as any other.
+    Raises InputError where no data set is found, the split is missing, or no picture can be read.
     """
-    # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for users and names that cannot be.
+    # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for impossible users and names.
     path = Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}, expected 1 or more")
@@ -59,7 +58,7 @@ def open_dataset(
             notes.append(note)
         elif found.serves_all and len(found.parts) == 1 and not _is_of(next(iter(found.parts)), split):
             notes.append(f"the data set has one part, {next(iter(found.parts))}, which is taken for {split}, too (--val-share divides it)")
-    except OSError as error:  # a folder that must not be listed, a split of more letters than a file name can have
+    except OSError as error:  # a folder may not be listed, or a split's name may be too long for a file's
         raise InputError(f"{error.filename or data}: {error.strerror or error}") from None
     index.save()
     return replace(dataset, notes=(*map(printable, notes), *dataset.notes))
@@ -73,16 +72,17 @@ def open_labelled(
     val_share: float | None = None,
     keep_difficult: bool = False,
 ) -> Dataset:
-    """`open_dataset` for a network: a format without class names has the network's, `names`, unless it has more classes than those.
+    """Open a data set by `open_dataset` for use with a network.
 
-    Raises InputError also without `data`, and where there is no labelled object, with nothing to `use`: "measure", "learn".
+    names: the network's class names, which a data set without class names takes, unless it has more classes. use: verb for the error where there
+    is nothing to "measure" or "learn". Raises InputError also without `data`, and where there is no labelled object.
     """
     if data is None:
         raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
     dataset = open_dataset(data, split, val_share=val_share, keep_difficult=keep_difficult)
     if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
         unnamed = len(dataset.names)
-        # A data set that says how many classes it has refuses another number of names: those are of other things.
+        # A data set that states its number of classes raises InputError for another number of names, which are not those of its classes.
         with contextlib.suppress(InputError):
             dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
             dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
@@ -92,7 +92,7 @@ def open_labelled(
 
 
 def _borrowed(names: Sequence[str], count: int) -> str:
-    """Says aloud that classes have the network's names by their numbers alone: where that is wrong, everything after it is."""
+    """Return a note that classes have taken the network's names by their numbers alone: where that is wrong, all results are."""
     some = ", ".join(f"{number} is {shown(name)[1:-1]}" for number, name in enumerate(names[: min(count, 4)]))
     more = ", .." if count > 4 else ""
     taken = f"the network's names are taken: {some}{more}"
@@ -100,7 +100,7 @@ def _borrowed(names: Sequence[str], count: int) -> str:
 
 
 def _why(dataset: Dataset) -> str:
-    """Why there is nothing: what objects there are and what became of the others."""
+    """Return the reasons why a data set has no labelled objects: objects that are ignored, problems, or no labels at all."""
     lines = dataset.report.lines()
     ignored = len(dataset.crowd)
     if ignored:
@@ -111,11 +111,11 @@ def _why(dataset: Dataset) -> str:
 
 
 def _found(path: Path) -> tuple[str, Found, Path]:
-    """The name of the data set's format, its parts, and the folder that they are in."""
+    """Return the name of a data set's format, its parts, and the folder that they are in. Raises InputError where no format fits."""
     if not path.is_file():
         form, found, root = recognise(path)
         return form.name, found, root
-    # YAML may begin like JSON, and damaged JSON like nothing; the suffix decides then.
+    # YAML may begin like JSON, and damaged JSON like anything: the suffix decides first.
     suffix = path.suffix.lower()
     if suffix == ".json" or (suffix not in (".yaml", ".yml") and head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")):
         return "COCO", coco_part(path), path.parent
@@ -130,7 +130,7 @@ def _is_of(name: str, split: str) -> bool:
 
 
 def _part(path: Path, found: Found, split: str, val_share: float | None) -> tuple[Part, bool]:
-    """The part to read for a split, and whether it is to be divided. Raises InputError where there is none, or several fit."""
+    """Return the part to read for a split, and whether it is to be divided into train and val. Raises InputError where none or several fit."""
     parts = dict(found.parts)
     names = list(parts)
     matching = choose(names, split)
@@ -158,7 +158,7 @@ def _several(found: Found) -> str:
 
 
 def _divided(dataset: Dataset, split: str, share: float, index: Index) -> tuple[Dataset, str]:
-    """The split's pictures of a data set that has one part, and a line that says so.
+    """Divide a data set that has one part: return the data set of the split's pictures, and a note on the division.
 
     Pictures are ordered by a hash of their bytes, and the first `share` of them validate; equal files are always on the same side.
     """
@@ -168,7 +168,7 @@ def _divided(dataset: Dataset, split: str, share: float, index: Index) -> tuple[
     hashes = index.hashes(list(dataset.paths))
     order = np.sort(hashes)
     wanted = min(max(round(count * share), 1), count - 1)
-    # Up to and with the last hash that validates, but never everything.
+    # Pictures with the same hash as the last one that validates go with it, but never all pictures.
     least, most = np.searchsorted(order, order[wanted - 1], "left"), np.searchsorted(order, order[wanted - 1], "right")
     validating = int(most if most < count else least)
     if not 0 < validating < count:

@@ -1,6 +1,6 @@
-"""Paths in users' files that were written for another place: by Windows, by another machine, for another working folder.
+"""Finds files by paths in users' files that were written for another place: on Windows, on another machine, for another working folder.
 
-A path is looked for as it is written first. Only where nothing of the folder that it names is there, it is read more freely: with slashes for
+A path is first looked for as it is written. Only where nothing else of the folder that it names is there, it is read more freely: with slashes for
 backslashes, without a drive, a scheme or leading folders, in the folders around the data set, and last by its name alone where that is unique.
 """
 
@@ -17,25 +17,25 @@ from octrim.data.texts import respelled
 
 _SKIPPED = {"__macosx", "@eadir", "$recycle.bin"}  # folders that systems make: macOS's zips, Synology, Windows
 _MOST_FILES = 2_000_000
-_MOST_PARTS = 20  # folders of a path that are tried without their leaders
+_MOST_PARTS = 20  # most leading folders of a path that are tried without
 _SPLIT_WORDS = ("train", "val", "test")
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder of this name is nobody's data: hidden, or made by a system beside what is."""
+    """Tell whether a file or folder of this name is no user's data: hidden, or made by an operating system beside the data."""
     return name.startswith(".") or name.casefold() in _SKIPPED
 
 
 def walk_files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
-    """Files in a folder and below it whose names are wanted, also through symbolic links, sorted, without what is hidden."""
+    """Return the sorted paths of all files in a folder and below it whose names are wanted, also through symbolic links, without hidden ones."""
     found = []
     seen: set[tuple[int, int]] = set()
     for home, below, files in os.walk(folder, followlinks=True):
         try:
             status = os.stat(home)  # noqa: PTH116
-        except OSError:  # gone meanwhile
+        except OSError:  # the folder has gone meanwhile
             continue
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder that was seen already
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -47,7 +47,7 @@ def walk_files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
 
 
 def spellings(written: str) -> list[str]:
-    """What a path may mean besides itself, the likeliest first, with `/` between its parts."""
+    """Return the paths that a written path may mean, the likeliest first, with `/` between their parts."""
     text = written.strip().strip("\"'").strip()
     again = respelled(text)
     found = []
@@ -56,16 +56,16 @@ def spellings(written: str) -> list[str]:
             found += _of_address(one)
             continue
         plain = re.sub(r"^[A-Za-z]:(?=/)", "", one.replace("\\", "/"))
-        if "?d=" in plain:  # Label Studio's local files
+        if "?d=" in plain:  # Label Studio names local files so
             found += parse_qs(plain.partition("?")[2]).get("d", [])
         found.append(plain)
-        if "%" in plain:  # escaped as in an address
+        if "%" in plain:  # the path may be escaped as in an address
             found.append(unquote(plain))
     return [one for one in dict.fromkeys(found) if one and "\0" not in one]
 
 
 def _of_address(text: str) -> list[str]:
-    """The path of an address, which may be escaped, and be that of a Windows drive."""
+    """Return the paths in an address (URL): its parameter `d`, where there is one, and its path, unescaped and without a Windows drive."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -75,7 +75,7 @@ def _of_address(text: str) -> list[str]:
 
 
 def tails(spelled: str) -> Iterator[str]:
-    """A path without its leading folders, one more at a time; not without the one that tells train from val."""
+    """Yield a path without its leading folders, one more at a time, but never without a folder that tells its split."""
     parts = [part for part in spelled.split("/") if part not in ("", ".")]
     while parts and parts[0] == "..":
         parts = parts[1:]
@@ -90,12 +90,12 @@ def _split_word(part: str) -> str | None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder; False for names that none can have."""
+    """Tell whether there is a file or folder at this path; False for names that no file can have."""
     return os.path.exists(path)  # noqa: PTH110 (which raises nothing, whatever the name)
 
 
 def child(folder: Path, name: str) -> Path:
-    """A file or folder of this name, in another letter case where it is not there in its own; the name itself where it is in none."""
+    """Return the path of a file or folder of this name in `folder`: as written, else in the only other letter case, else as written though absent."""
     exact = folder / name
     if exists(str(exact)):
         return exact
@@ -107,7 +107,10 @@ def child(folder: Path, name: str) -> Path:
 
 
 def find_place(written: str, bases: Sequence[str], found: Callable[[str], bool] = exists) -> str | None:
-    """The one file or folder that a path means: as written below one of the bases, or freely; None where it is nowhere."""
+    """Return the file or folder that a path means: as written below one of the bases, or by a freer reading; None where it is nowhere.
+
+    found: tells whether a path is there.
+    """
     for base in bases:
         if found(place := os.path.join(base, written)):  # noqa: PTH118
             return place
@@ -126,7 +129,7 @@ def find_place(written: str, bases: Sequence[str], found: Callable[[str], bool] 
 
 
 def _in_any_case(base: str, tail: str) -> str:
-    """A path below a folder whose parts may be written in another letter case there."""
+    """Return a path below a folder, each part in the letter case that it has there."""
     path = Path(base)
     for part in tail.split("/"):
         if part == "..":
@@ -138,9 +141,9 @@ def _in_any_case(base: str, tail: str) -> str:
 
 @dataclass
 class Located:
-    """Where listed files are. paths: one for each; what is nowhere keeps its first guess. freely: how many were found by a free reading.
+    """The places of listed files. paths: one for each file; a file that is nowhere keeps its first guessed path.
 
-    example: what one of those is written as, and where it was found.
+    freely: number of files that were found elsewhere than written. example: one of those, as written and as found.
     """
 
     paths: list[str]
@@ -148,7 +151,7 @@ class Located:
     example: tuple[str, str] | None = None
 
     def note(self, what: str) -> tuple[str, ...]:
-        """A line for people where something was found elsewhere than written. what: of which list."""
+        """Return a note where files were found elsewhere than written, else nothing. what: name of the list that has the paths."""
         if self.example is None:
             return ()
         written, found = self.example
@@ -157,7 +160,10 @@ class Located:
 
 @dataclass
 class Locator:
-    """Finds what lists name. bases: folders that paths are relative to, by preference. trees: folders to search by name. split: of the list."""
+    """Finder of files that lists name. bases: folders that paths may be relative to, the preferred first. trees: folders to search by name.
+
+    split: split that the list belongs to. wanted: tells by a file's name whether it can be meant.
+    """
 
     bases: list[str]
     trees: Sequence[str]
@@ -168,7 +174,7 @@ class Locator:
     _listings: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
 
     def locate(self, written: Sequence[str], plain: Callable[[str], tuple[str, bool]]) -> Located:
-        """plain: the path as written, and whether it is there."""
+        """Find the files of a list's lines. plain: returns the plain path of a line, and whether the file is there."""
         paths: list[str] = []
         missing: list[int] = []
         there: set[str] = set()
@@ -182,7 +188,7 @@ class Locator:
         located = Located(paths)
         tail = 0
         for index in missing:
-            if _folder(written[index]) in there:  # others of its folder are there: this one is there, too, or gone
+            if _folder(written[index]) in there:  # other files of its folder are there: this one is there, too, or gone
                 place = self._in_other_case(paths[index])
             else:
                 place, tail = self._freely(written[index], tail)
@@ -193,7 +199,7 @@ class Locator:
         return located
 
     def _in_other_case(self, path: str) -> str | None:
-        """The only file at this place whose name differs in letter case, or in spaces around it."""
+        """Return the only file in the path's folder whose name differs from the path's in letter case or surrounding spaces alone; else None."""
         folder, _, name = path.rpartition(os.sep)
         if folder not in self._listings:
             try:
@@ -207,7 +213,10 @@ class Locator:
         return f"{folder}{os.sep}{same[0]}" if len(same) == 1 and not hidden(same[0]) else None
 
     def _freely(self, written: str, likely: int) -> tuple[str | None, int]:
-        """Where a path is by a free reading, and without how many leading folders, which the next one is likely to need, too."""
+        """Return where a path is by a free reading, or None, and how many leading folders had to be dropped, which the next path is tried with first.
+
+        likely: that number of the path before.
+        """
         for spelled in spellings(written):
             if spelled.startswith("/") and exists(spelled):
                 return spelled, likely
@@ -224,9 +233,9 @@ class Locator:
         return None, likely
 
     def _by_name(self, spelled: str) -> str | None:
-        """The only file of this name, in any letter case, that is not in a folder of another part of the data set.
+        """Return the only file of the path's name, in any letter case, that is not in a folder of another split; else None.
 
-        Where the list's own part has no folder at all, and the path names none, all pictures lie together in whatever folder that is.
+        Where the list's own split has no folder at all, and the path names none, all pictures lie together, and every folder may be meant.
         """
         if self._names is None:
             self._names = {}
@@ -238,19 +247,19 @@ class Locator:
         listed = {word for word in (_split_word(self.split),) if word}
         wanted = written | listed if written or listed & self._split_folders() else set()
         own = [path for path in dict.fromkeys(candidates) if not wanted or not (words := self._words_of(path)) or words & wanted]
-        if len(own) > 1:  # the one whose folders agree best, if there is one
+        if len(own) > 1:  # of several files, the one whose folders agree best with the path's is taken
             agreed = sorted(own, key=lambda path: -_common_tail(path, spelled))
             own = agreed[:1] if _common_tail(agreed[0], spelled) > _common_tail(agreed[1], spelled) else []
         return own[0] if own else None
 
     def _split_folders(self) -> set[str]:
-        """The splits that folders are named for."""
+        """Return the splits that folders of the searched files are named for."""
         if self._splits is None:
             self._splits = {word for paths in (self._names or {}).values() for path in paths for word in self._words_of(path)}
         return self._splits
 
     def _words_of(self, path: str) -> set[str]:
-        """The splits that the folders of a file are named for, below the folder that was searched."""
+        """Return the splits that a file's folders are named for, below the folder that was searched."""
         tree = max((tree for tree in self.trees if path.startswith(tree + os.sep)), key=len, default="")
         return {word for word in map(_split_word, Path(path[len(tree) :]).parts[:-1]) if word}
 
@@ -260,7 +269,7 @@ def _folder(line: str) -> str:
 
 
 def _common_tail(path: str, spelled: str) -> int:
-    """How many parts from the end on the two have in common."""
+    """Return how many parts two paths have in common, counted from their ends."""
     count = 0
     for one, other in zip(reversed(Path(path).parts), reversed(spelled.split("/")), strict=False):
         if one.casefold() != other.casefold():

@@ -1,4 +1,4 @@
-"""Some pictures to calibrate or repair on, from whatever users name: a picture, a folder, a glob, or a data set."""
+"""Chooses pictures to calibrate or repair on, from whatever users name: a picture, a folder, a glob, or a data set."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from octrim.errors import InputError
 
 def picture_paths(data: str, count: int, seed: int, **reading: Any) -> list[str]:
     """Return the paths of at most `count` pictures, drawn by `seed`, from a picture, folder or glob, or from a data set's training part.
-    reading: as `open_dataset` takes it.
 
-    Raises InputError where there are none.
+    reading: keyword arguments for `open_dataset`. Raises InputError where there are no pictures.
     """
     if count < 1:
         raise InputError(f"pictures is {count}, expected 1 or more")
     source = None
-    # A source takes any file for a picture, and of a data set's folder only what lies beside its data.yaml: a sheet of examples.
+    # `open_source` takes any file for a picture, and in a data set's folder it would find only what lies beside data.yaml, such as example sheets.
     if Path(data).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(data, "data.yaml").is_file():
         with contextlib.suppress(InputError):
             source = open_source(data)

@@ -1,4 +1,4 @@
-"""Pictures in: decoding whatever users have, and letterboxing for the network."""
+"""Decodes pictures of all kinds that users have, and letterboxes them for the network."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from octrim.machine import quiet_stderr
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo", ".jfif", ".jpe")
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
-"""Of a picture that is decoded: 179 million, where Pillow takes a file for an attack."""
+"""Most pixels of a picture that is decoded: 179 million, from where on Pillow takes a file for an attack."""
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of half that size, and of damage that is reported by us
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # without any, Python prints what it logs of damage on standard error
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of pictures of half that size, and of damage that we report
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without a handler, Python prints Pillow's log of damage on standard error
 
 PADDING = 114  # the grey that YOLOv5 is trained with around a picture
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its reports of damaged files would stand beside our own line
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's reports of damaged files would stand beside our own
 
 
 def read_picture(path: str | Path) -> np.ndarray:
-    """A picture as uint8 BGR `[height, width, 3]`, upright by its EXIF orientation.
+    """Read a picture file as uint8 BGR `[height, width, 3]`, upright by its EXIF orientation.
 
-    Grey, CMYK, 16-bit (scaled to 8) and transparent (alpha dropped) pictures come out the same way; of an animation, the first frame; of an
-    annotation of labelme, the picture inside it. A JPEG that lost its end marker and nothing else is whole.
-    Raises InputError for a file that is missing, empty, truncated or no picture.
+    Grey, CMYK, 16-bit (scaled to 8) and transparent (alpha dropped) pictures come out the same way. An animation gives its first frame, a labelme
+    annotation the picture inside it. A JPEG that lost nothing but its end marker counts as whole.
+    Raises InputError for a file that is missing, empty, truncated, too large or no picture.
     """
     try:
         data = Path(path).read_bytes()
@@ -48,7 +48,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """`read_picture` for a file's contents; `name` stands in error messages."""
+    """Decode the bytes of a picture file, as `read_picture` does. name: the file's name in error messages."""
     if not data:
         raise InputError(f"{name}: the file is empty")
     if data[:1] == b"{":
@@ -73,7 +73,7 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
 
 
 def _whole_jpeg(data: bytes, name: str) -> bytes:
-    """A JPEG with its end marker. Raises InputError where some of the picture is missing: OpenCV may fill it with grey and say nothing."""
+    """Return a JPEG's bytes with the end marker. Raises InputError where some of the picture is missing: OpenCV may silently fill it with grey."""
     bits = jpeg.header(data)[1]
     if bits != 8:
         raise InputError(f"{name}: JPEG of {bits} bits a sample, which is not supported; save it with 8")
@@ -85,27 +85,27 @@ def _whole_jpeg(data: bytes, name: str) -> bytes:
 
 
 def _check_size(data: bytes, name: str) -> None:
-    """Refuse what a header of a kilobyte may ask for: gigabytes. OpenCV's own limit is two to the thirtieth and set when it is imported."""
+    """Raise InputError where a header asks for more than MAX_PIXELS. OpenCV's own limit is 2**30 and set when it is imported."""
     try:
         with Image.open(io.BytesIO(data)) as header:
             pixels = header.width * header.height
     except Image.DecompressionBombError:
         pixels = MAX_PIXELS + 1
-    except Exception:  # formats that Pillow does not know; damage, which OpenCV judges
+    except Exception:  # Pillow does not know the format, or the file is damaged, which OpenCV judges
         return
     if pixels > MAX_PIXELS:
         raise InputError(f"{name}: a picture of more than {MAX_PIXELS:,} pixels")
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file of this name is taken for a picture: by its suffix in any case, unless it is hidden, as macOS's `._` files are."""
+    """Tell whether a file of this name is taken for a picture: by its suffix in any letter case, unless it is hidden, as macOS's `._` files are."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 class Readable:
-    """Pictures one by one, uint8 BGR; what cannot be read is left out, the same way for every command.
+    """Iterable of pictures, uint8 BGR; those that cannot be read are left out, the same way for every command.
 
-    read: paths of those that could be read the last time. failures: a line for each other.
+    read: paths of the pictures that the last iteration could read. failures: an error line for each other picture.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -125,39 +125,39 @@ class Readable:
             yield image
 
     def any(self) -> bool:
-        """Whether one can be read."""
+        """Tell whether at least one picture can be read."""
         return next(iter(self), None) is not None
 
     def require(self) -> None:
-        """Raise InputError where none can be read."""
+        """Raise InputError where no picture can be read."""
         if not self.any():
             raise InputError(f"none of the {len(self.paths)} pictures can be read: {self.failures[0] if self.failures else 'there are none'}")
 
 
 def letterboxed(pictures: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
-    """Pictures, uint8 BGR of any size, fitted into height x width one by one: uint8 RGB `[height, width, 3]`."""
+    """Yield pictures, uint8 BGR of any size, letterboxed into height x width, as uint8 RGB `[height, width, 3]`."""
     for picture in pictures:
         yield cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How a picture was fitted: scaled by (x, y), then moved by `left`, `top` pixels of padding."""
+    """The way in which a picture was letterboxed: scaled by (x, y), then moved by `left` and `top` pixels of padding."""
 
     scale: tuple[float, float]
     left: int
     top: int
 
     def to_picture(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Boxes `[n, 4]` in pixels of the letterboxed picture to pixels of the original, clipped to its height and width."""
+        """Convert boxes `[n, 4]` from pixels of the letterboxed picture to pixels of the original, clipped to its height and width."""
         boxes = (boxes_xyxy - (self.left, self.top, self.left, self.top)) / (*self.scale, *self.scale)
         return np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
 
 
 def letterbox(image: np.ndarray, height: int, width: int, stride: int | None = None) -> tuple[np.ndarray, Letterbox]:
-    """Fit a picture into height x width, keeping its aspect, on grey 114.
+    """Fit a picture `[h, w, 3]` into height x width, keeping its aspect, padded with grey 114; return it with the way it was fitted.
 
-    stride: pad only to the smallest multiple of it that holds the picture (a rectangle), instead of to the whole height x width.
+    stride: where given, each side is padded only to the next multiple of it, instead of to the whole height x width.
     """
     rows, columns = image.shape[:2]
     ratio = min(height / rows, width / columns)
@@ -167,7 +167,7 @@ def letterbox(image: np.ndarray, height: int, width: int, stride: int | None = N
     if stride is not None:
         height, width = (-(-side // stride) * stride for side in (inner_height, inner_width))
     pad_y, pad_x = (height - inner_height) / 2, (width - inner_width) / 2
-    # As published: an odd pixel of padding goes to the right and to the bottom.
+    # YOLOv5 puts an odd pixel of padding to the right and to the bottom.
     top, bottom, left, right = round(pad_y - 0.1), round(pad_y + 0.1), round(pad_x - 0.1), round(pad_x + 0.1)
     if top or bottom or left or right:
         image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)

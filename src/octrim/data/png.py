@@ -1,4 +1,4 @@
-"""PNG files as bytes: how they start, and whether they are whole."""
+"""Examines the bytes of PNG files: how they start, and whether they are whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ START = b"\x89PNG\r\n\x1a\n"
 
 
 def chunks_fit(data: bytes) -> bool:
-    """Whether a PNG's chunks are as long as they say, up to the last. OpenCV makes room first: for a length of two gigabytes, four."""
+    """Tell whether all chunks of a PNG lie within the file. OpenCV allocates what a chunk claims first: four gigabytes for a length of two."""
     position = len(START)
     while position + 8 <= len(data):
         if data[position + 4 : position + 8] == b"IEND":

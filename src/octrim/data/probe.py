@@ -1,4 +1,4 @@
-"""Sizes of pictures from their headers, and whether the files are whole."""
+"""Finds the sizes of pictures from their headers, whether the files are whole, and hashes of their bytes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from octrim.data import jpeg, png
 from octrim.data.labelfiles import open_regular, read_bytes
 from octrim.errors import InputError
 
-PICTURE_PROBLEMS = (  # a fact's `problem` counts from 1
+PICTURE_PROBLEMS = (  # a fact's `problem` is a place in this list, counted from 1
     "picture is missing, left out",
     "picture file is empty, left out",
     "picture is damaged, truncated or of an unknown format, left out",
 )
-PICTURE_REMARKS = ("JPEG without its end marker, used: nothing else of it is missing",)  # a fact's `remark` counts from 1
+PICTURE_REMARKS = ("JPEG without its end marker, used: nothing else of it is missing",)  # a fact's `remark` counts like `problem`
 
 
 def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per picture: `stamp` int64 `[n, 2]` (bytes, mtime in ns), `size` int32 `[n, 2]` (height, width, upright), `problem`
-    and `remark` uint8 (0: none).
+    """Return the facts on pictures: `stamp` int64 `[n, 2]` (bytes, mtime in ns), `size` int32 `[n, 2]` (height and width, upright),
+    `problem` uint8 `[n]` (place in PICTURE_PROBLEMS from 1; 0 for none) and `remark` uint8 `[n]` (likewise in PICTURE_REMARKS).
     """
     stamps = np.zeros((len(paths), 2), np.int64)
     sizes = np.zeros((len(paths), 2), np.int32)
@@ -45,7 +45,7 @@ def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
         if not status.st_size:
             problems[index] = 2
             continue
-        if size is None and status.st_size < 2**31:  # OpenCV takes no more
+        if size is None and status.st_size < 2**31:  # OpenCV takes no larger file
             size, remarks[index] = _decoded_size(path)
         if size is None:
             problems[index] = 3
@@ -55,7 +55,7 @@ def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def picture_hashes(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per picture: `stamp` as in `picture_facts`, `hash` uint64 `[n]` of its bytes, and `problem` uint8, 1 where it cannot be read (hash 0)."""
+    """Return for pictures `stamp` as in `picture_facts`, `hash` uint64 `[n]` of their bytes, and `problem` uint8 `[n]`, 1 for unreadable ones."""
     stamps = np.zeros((len(paths), 2), np.int64)
     hashes = np.zeros(len(paths), np.uint64)
     problems = np.ones(len(paths), np.uint8)
@@ -75,9 +75,9 @@ def picture_hashes(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _header_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Height and width of a JPEG or PNG that is plain and ends as it should; None where only decoding can tell."""
+    """Return the height and width of a JPEG or PNG that is plain and ends as it should; None where only decoding can tell."""
     try:
-        # The plugins directly: Image.open tries formats in turn, and warns of large pictures that nobody decodes here.
+        # The plugins are called directly: Image.open tries formats in turn, and warns of large pictures, which are not decoded here.
         start = file.read(8)
         file.seek(0)
         if start[:2] == b"\xff\xd8":
@@ -104,7 +104,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _turned(exif: bytes) -> bool:
-    """Whether the EXIF orientation swaps the sides. Not through Image.getexif, which also heeds XMP, as OpenCV does not."""
+    """Tell whether the EXIF orientation swaps the sides. Image.getexif would heed XMP as well, which OpenCV does not. Raises ValueError."""
     tags = Image.Exif()
     tags.load(exif)
     orientation = tags.get(0x0112, 1)
@@ -114,8 +114,8 @@ def _turned(exif: bytes) -> bool:
 
 
 def _decoded_size(path: str) -> tuple[tuple[int, int] | None, int]:
-    """Height and width of a picture that has to be decoded, None where it cannot be, and its remark."""
-    from octrim.data.pictures import decode_picture  # here, because most data sets need no decoder
+    """Decode a picture; return its height and width, or None where that fails, and its remark, 1 for a JPEG without end marker, else 0."""
+    from octrim.data.pictures import decode_picture  # imported here, because most data sets need no decoder
 
     try:
         data = read_bytes(path)

@@ -1,4 +1,4 @@
-"""One training sample: which picture, which augmentation, all from (seed, epoch, index), so that no process, order or restart changes it."""
+"""Makes training samples. A sample depends on (seed, epoch, index) alone, so that no process, order or restart changes it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from octrim.data.pictures import letterbox
 from octrim.data.store import Store
 from octrim.errors import InputError
 
-REPLACEMENTS = 20  # pictures tried in the place of one that cannot be read
+REPLACEMENTS = 20  # most pictures tried in the place of one that cannot be read
 
 
 class Samples:
-    """Samples of side x side pixels. seed: 0 or more. store: of the same data set and side.
+    """Maker of training samples of side x side pixels. seed: 0 or more. store: a store of the same data set and side.
 
-    failures: a line for every picture that could not be read since the list was last emptied, each once. Its place in a sample is taken
-    by another one, drawn from the sample's own random numbers.
+    failures: a line for every picture that could not be read since the list was last emptied, each once. Another picture, drawn from the
+    sample's own random numbers, takes its place.
     """
 
     def __init__(self, dataset: Dataset, side: int, augmentation: Augmentation, seed: int, store: Store) -> None:
@@ -36,10 +36,10 @@ class Samples:
         self._scales = np.tile(store.shapes[:, ::-1] / sizes, 2).astype(np.float32)
 
     def sample(self, epoch: int, index: int, mosaic: bool = True) -> Scene:
-        """The sample of picture `index` in `epoch`: image uint8 RGB `[side, side, 3]`, boxes in its pixels and inside it, labels.
+        """Return the sample of picture `index` in `epoch`: image uint8 RGB `[side, side, 3]`, boxes in pixels inside it, labels.
 
-        mosaic: whether it may be one of four pictures, as often as the augmentation says; published recipes end without.
-        Raises InputError where a picture and all that were drawn in its place could not be read.
+        mosaic: whether the sample may be a mosaic of four pictures, with the augmentation's probability; published recipes end without mosaics.
+        Raises InputError where a picture and all pictures drawn in its place could not be read.
         """
         generator = np.random.default_rng((self._seed, epoch, index))
         if generator.random() < self._augmentation.mosaic and mosaic:
@@ -54,9 +54,9 @@ class Samples:
     def batch(
         self, epoch: int, indices: Sequence[int], mosaic: bool, images: np.ndarray, wanted: Callable[[], bool] = lambda: True
     ) -> tuple[np.ndarray, list[str]]:
-        """Samples into `images`, uint8 `[n, side, side, 3]`. Stops as soon as `wanted` says no.
+        """Write the samples of pictures `indices` into `images`, uint8 `[n, side, side, 3]`. Stops as soon as `wanted` returns false.
 
-        Returns targets, float32 `[boxes, 6]`: number in the batch, class, and cx cy w h as shares of the side; and the failures.
+        Returns targets, float32 `[boxes, 6]`: number of the picture in the batch, class, and cx cy w h as shares of the side; and the failures.
         """
         self.failures.clear()
         rows = [np.empty((0, 6), np.float32)]
@@ -84,7 +84,7 @@ class Samples:
         return int(generator.integers(len(self._dataset)))
 
     def _picture(self, generator: np.random.Generator, index: int) -> Scene:
-        """A picture as it is stored, BGR, with its boxes; another one where it cannot be read."""
+        """Return a picture as it is stored, BGR, with its boxes; another one where it cannot be read. Raises InputError where none can be."""
         failure = ""
         for _ in range(REPLACEMENTS + 1):
             try:
@@ -104,7 +104,7 @@ _ARRAYS = ("sizes", "boxes", "labels", "crowd", "starts")
 
 
 def packed(dataset: Dataset) -> bytes:
-    """What samples need of a data set, as an .npz without pickles."""
+    """Return the parts of a data set that samples need, as the bytes of an .npz without pickles."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: getattr(dataset, name) for name in _ARRAYS}
     np.savez(buffer, paths=word_array(dataset.paths), **arrays)

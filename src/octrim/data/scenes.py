@@ -1,4 +1,4 @@
-"""Pictures drawn from a seed, for checks and benchmarks that should not depend on a download."""
+"""Draws pictures from a seed, for checks and benchmarks that should not depend on a download."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def drawn_scene(seed: int, height: int = 720, width: int = 1280) -> np.ndarray:
-    """A picture with a smooth background, shapes, edges and noise: uint8 BGR `[height, width, 3]`, the same for the same arguments."""
+    """Draw a picture with a smooth background, shapes, edges and noise: uint8 BGR `[height, width, 3]`, the same for the same arguments."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (6, 10, 3), np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""Boxes around polygons and masks."""
+"""Computes boxes around polygons and masks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from octrim.data.values import number, whole
 
 MOST_RUNS = 1 << 22
-"""Runs of a mask in one annotation: more than any picture that is decoded can have."""
+"""Most runs of a mask in one annotation."""
 
 
 def polygon_box(points: Any) -> list[float] | None:
-    """x1 y1 x2 y2 around a polygon: [x, y, x, y, ..], or [[x, y], ..], of numbers or text of numbers; None where it is neither or has no point."""
+    """Return the box x1 y1 x2 y2 around a polygon, given as [x, y, x, y, ..] or [[x, y], ..] of numbers or texts of numbers; None for all else."""
     if not isinstance(points, (list, tuple)) or not points:
         return None
     flat = [value for point in points for value in (point if isinstance(point, (list, tuple)) else (point,))]
@@ -26,13 +26,16 @@ def polygon_box(points: Any) -> list[float] | None:
 
 
 def union_box(boxes: Sequence[list[float]]) -> list[float]:
-    """x1 y1 x2 y2 around all of the boxes, at least one."""
+    """Return the box x1 y1 x2 y2 around all of the given boxes, of which there is at least one."""
     array = np.asarray(boxes, np.float64)
     return [*array[:, :2].min(0).tolist(), *array[:, 2:].max(0).tolist()]
 
 
 def segmentation_box(segmentation: Any) -> list[float] | None:
-    """x1 y1 x2 y2 in pixels around COCO's `segmentation`: polygons, or a run-length encoded mask, compressed or not; None where it is neither."""
+    """Return the box x1 y1 x2 y2 in pixels around COCO's `segmentation`: polygons, or run-length encoded masks, compressed or not.
+
+    Returns None where it is neither, or one of its parts has no box.
+    """
     if isinstance(segmentation, dict):
         return mask_box(segmentation.get("counts"), segmentation.get("size"))
     if not isinstance(segmentation, list) or not segmentation:
@@ -48,14 +51,15 @@ def segmentation_box(segmentation: Any) -> list[float] | None:
 
 
 def _is_points(parts: list[list[Any]]) -> bool:
-    """Whether these are the points of one polygon, [x, y] each, and not several polygons."""
+    """Tell whether the parts are the points of one polygon, [x, y] each, and not several polygons."""
     return all(len(part) == 2 and not isinstance(part[0], list) for part in parts)
 
 
 def mask_box(counts: Any, size: Any) -> list[float] | None:
-    """x1 y1 x2 y2 around a mask's pixels: COCO's runs of zeros and ones in turn, down the columns. size: height, width.
+    """Return the box x1 y1 x2 y2 around the pixels of a COCO mask; None where the arguments do not fit together, or no pixel is set.
 
-    counts: a list of whole numbers, or text in COCO's compressed form. None where they do not fit, or nothing is set.
+    counts: lengths of runs of zeros and ones in turn, down the columns, as a list of whole numbers or text in COCO's compressed form.
+    size: height and width of the mask.
     """
     if not isinstance(size, list) or len(size) != 2:
         return None
@@ -83,7 +87,10 @@ def mask_box(counts: Any, size: Any) -> list[float] | None:
 
 
 def _uncompressed(text: str) -> list[int] | None:
-    """COCO's text of runs: five bits a letter, the sixth for "more follows"; from the third run on, differences to the run two before."""
+    """Return the runs of COCO's compressed text, or None where it is damaged.
+
+    A letter holds five bits of a number, and a sixth for "more follows". From the fourth run on, numbers are differences to the run two before.
+    """
     runs: list[int] = []
     value = shift = 0
     for letter in text:

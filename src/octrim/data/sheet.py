@@ -1,4 +1,4 @@
-"""A contact sheet: some labelled pictures of a data set side by side, to see at a glance whether labels and pictures belong together."""
+"""Draws contact sheets: labelled pictures of a data set side by side, to see at a glance whether labels and pictures belong together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MARGIN = 2  # white pixels around a picture
 
 
 def contact_sheet(dataset: Dataset, seed: int, most: int = 16) -> bytes:
-    """JPEG of up to `most` pictures that the seed chooses among those with boxes (among all, where none has any), in rows of four.
+    """Return a JPEG of up to `most` pictures that the seed chooses among those with boxes (among all, where none has any), in rows of four.
 
-    What turns out not to be decodable is added to the data set's report.
+    Pictures that cannot be decoded are added to the data set's report.
     """
     labelled = np.flatnonzero(np.diff(dataset.starts))
     among = labelled if len(labelled) else np.arange(len(dataset))
@@ -29,7 +29,7 @@ def contact_sheet(dataset: Dataset, seed: int, most: int = 16) -> bytes:
 
 
 def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """One picture of tiles of one size, uint8 BGR, row after row; white where the last row ends early."""
+    """Join tiles of one size, uint8 BGR, into one picture, row after row; white where the last row ends early."""
     columns = min(len(tiles), columns)
     blank = np.full_like(tiles[0], 255)
     rows = [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
@@ -49,17 +49,17 @@ def labelled_tile(
     height: int = HEIGHT,
     width: int = WIDTH,
 ) -> np.ndarray:
-    """A picture (uint8 BGR) fitted into height x width, with its boxes and a caption below: uint8 `[height + CAPTION, width, 3]`.
+    """Return a picture (uint8 BGR) fitted into height x width, with its boxes and a caption below: uint8 `[height + CAPTION, width, 3]`.
 
-    boxes_xyxy: `[n, 4]`, pixels of `image`. labels: `[n]`, class numbers, which choose the colours. texts: `[n]`. Without a caption the tile
-    is `height` high.
+    boxes_xyxy: `[n, 4]`, in pixels of `image`. labels: `[n]`, class numbers, which choose the colours. texts: one per box. Without a caption the
+    tile is `height` high.
     """
     tile = blank_tile(caption, height, width)
-    # Copied: letterboxing may hand back the caller's own picture.
+    # The picture is copied where letterboxing has handed back the caller's own.
     inner, fit = letterbox(image, height - 2 * MARGIN, width - 2 * MARGIN)
     inner = inner.copy() if inner is image else inner
     placed = boxes_xyxy * (*fit.scale, *fit.scale) + (fit.left, fit.top, fit.left, fit.top)
-    order = np.argsort(-(placed[:, 2:] - placed[:, :2]).prod(1), kind="stable")  # small boxes last, so on top
+    order = np.argsort(-(placed[:, 2:] - placed[:, :2]).prod(1), kind="stable")  # small boxes are drawn last, on top
     for place in map(int, order):
         _draw(inner, placed[place], texts[place], COLOURS[int(labels[place]) % len(COLOURS)])
     tile[MARGIN : height - MARGIN, MARGIN : width - MARGIN] = inner
@@ -67,14 +67,14 @@ def labelled_tile(
 
 
 def blank_tile(caption: str = "", height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A white tile with nothing but its caption."""
+    """Return a white tile with nothing but its caption."""
     tile = np.full((height + CAPTION * bool(caption), width, 3), 255, np.uint8)
     cv2.putText(tile, drawable(caption)[-60:], (4, height + CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return tile
 
 
 def _tile(dataset: Dataset, index: int) -> np.ndarray:
-    """One picture with its boxes and its name below, uint8 BGR."""
+    """Return the tile of a picture with its boxes and its name below, uint8 BGR; a blank tile where the picture cannot be decoded."""
     name = Path(dataset.paths[index]).name
     try:
         image = read_picture(dataset.paths[index])

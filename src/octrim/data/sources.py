@@ -1,4 +1,4 @@
-"""What `--source` can name: pictures, videos, streams, a camera, a list of them; as one sequence of frames."""
+"""Opens what `--source` can name (pictures, videos, streams, a camera, or a list of them) as one sequence of frames."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from octrim.errors import InputError, shown
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".asf")
 
-_MOST_LINES, _MOST_BYTES = 10_000_000, 2**28  # of a list; of a picture that is fetched, and of a list
+_MOST_LINES, _MOST_BYTES = 10_000_000, 2**28  # lines of a list; bytes of a list, and of a picture that is fetched
 
 
 @dataclass(frozen=True)
 class Source:
     """An opened `--source`, to be read once.
 
-    parts: paths of pictures, and whatever OpenCV opens: paths of videos, addresses, camera numbers. together: streams are read in turns, one frame
-    each, until all have ended. stride, retries, report: as of `Stream`. opened: the only video, opened already.
+    parts: paths of pictures, and whatever OpenCV opens: paths of videos, addresses, camera numbers. together: whether the parts are read in turns,
+    one frame each, until all have ended. stride, retries, report: as `Stream` takes them. opened: the only video, opened already.
     """
 
     parts: tuple[str | int, ...]
@@ -39,19 +39,19 @@ class Source:
 
     @property
     def video(self) -> str | None:
-        """Name of the only part, where that is a video, a stream or a camera."""
+        """Name of the only part where that is a video, a stream or a camera; else None."""
         return None if self.opened is None else self.opened.name
 
     @property
     def total(self) -> int | None:
-        """How many frames there will be, where that is known."""
+        """Number of frames that there will be; None where that is not known."""
         if self.opened is not None:
             return self.opened.total
         return None if any(isinstance(part, int) or _is_video(part) for part in self.parts) else len(self.parts)
 
     @property
     def fps(self) -> float:
-        """Frames per second of the only video."""
+        """Frames per second of the only video; 30 where there is none."""
         return 30.0 if self.opened is None else self.opened.fps
 
     def __iter__(self) -> Iterator[Frame]:
@@ -75,9 +75,9 @@ class Source:
 
 
 def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: Callable[[str], None] = print) -> Source:
-    """Find out what `source` names. A single video, stream or camera is opened at once. Raises InputError where there is nothing to read.
+    """Find out what `source` names, and return it. A single video, stream or camera is opened at once. Raises InputError where nothing can be read.
 
-    stride, retries, report: as of `Stream`, for videos and streams.
+    stride, retries, report: as `Stream` takes them, for videos and streams.
     """
     if stride < 1 or retries < 0:
         raise InputError(f"a video's stride is {stride} and a stream's retries are {retries}, expected 1 or more, and 0 or more")
@@ -98,13 +98,16 @@ def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: C
 def _parts_of_line(path: str, line: str) -> tuple[str | int, ...]:
     try:
         return _parts(line, Path(path).parent)
-    except (OSError, ValueError) as error:  # a name that no file system takes; InputError is a ValueError
+    except (OSError, ValueError) as error:  # the name may be one that no file system takes; InputError is a ValueError
         raise InputError(f"{path}: {error}") from None
 
 
 def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
-    """What one name stands for. folder: of the list that has the name; relative names start there or where OcTrim was started, and are no globs."""
-    if text.startswith("file://"):  # a file of this machine, not a stream that may come back
+    """Return the parts that one name stands for. Raises InputError where there are none.
+
+    folder: folder of the list that has the name, if any; relative names start there or in the working folder, and are no globs.
+    """
+    if text.startswith("file://"):  # the address of a file on this machine, not of a stream that may come back
         from urllib.request import url2pathname
 
         text = url2pathname(urlsplit(text).path)
@@ -135,7 +138,7 @@ def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
 
 
 def _readable(paths: Iterator[Path]) -> tuple[str, ...]:
-    """Pictures and videos among the paths, each in order, the pictures first."""
+    """Return the pictures among the paths and then the videos, each sorted."""
     files = sorted(path for path in paths if path.is_file())
     pictures = [path for path in files if is_picture(path.name)]
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")]
@@ -143,7 +146,7 @@ def _readable(paths: Iterator[Path]) -> tuple[str, ...]:
 
 
 def _is_video(name: str) -> bool:
-    """Whether OpenCV opens it as a video: by its ending, and any address that does not end like a picture."""
+    """Tell whether OpenCV is to open this name as a video: a path by its suffix, and any address that is no picture on the web."""
     if "://" not in name:
         return Path(name).suffix.lower() in VIDEO_SUFFIXES
     parts = urlsplit(name)
@@ -151,7 +154,7 @@ def _is_video(name: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines of a list that are not empty and no comments."""
+    """Return the lines of a list that are neither empty nor comments. Raises InputError where the file is too large or no UTF-8 text."""
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path}: more than {_MOST_BYTES:,} bytes; no list needs that")
     try:
@@ -162,7 +165,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _fetched(address: str) -> bytes:
-    """A picture from the web. Raises InputError where it is not there or far too large."""
+    """Fetch the bytes of a picture from the web. Raises InputError where that fails or they are far too many."""
     import http.client
     import urllib.error
     import urllib.request
@@ -182,7 +185,7 @@ def _fetched(address: str) -> bytes:
 
 
 def _in_turns(streams: list[Iterator[Frame]]) -> Iterator[Frame]:
-    """A frame of each stream, then the next of each, until all have ended."""
+    """Yield a frame of each stream, then the next of each, until all have ended."""
     while streams:
         for stream in list(streams):
             frame = next(stream, None)

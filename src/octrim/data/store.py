@@ -1,9 +1,9 @@
-"""The pictures that training reads again and again: decoded and resized once, where memory or disk allow it.
+"""Keeps the pictures that training reads again and again, decoded and resized once, where memory or disk allow it.
 
-The store is one file, mapped by all processes of a run: a table of what is in it, then the pictures one behind the other. Whoever needs a
-picture that is missing decodes it and puts it in. Nobody waits for anybody: two that do so at once write the same bytes, and a picture counts
-only when its checksum is right, whatever was interrupted. In memory the file has no name, and ends with the last process that holds it,
-however that ends. On disk it lies beside the index (see `index`); a picture there holds while size and mtime of its file are the same.
+The store is one file, mapped by all processes of a run: a table of checksums, then the pictures one behind the other. A process that needs a
+missing picture decodes it and puts it in. No process waits for another: two that put in the same picture write the same bytes, and a picture
+counts only when its checksum is right, whatever was interrupted. In memory the file has no name, and ends with the last process that holds it,
+however that ends. On disk it lies beside the index (see `index`); a picture there holds while the size and mtime of its file are the same.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from octrim.errors import InputError, shown
 from octrim.machine import cache_folder, free_memory
 
 CACHES = ("auto", "ram", "disk", "none")
-AUTO_SHARE = 0.1  # of the memory that is free: what "auto" may take without asking
-_RAM_SHARE = 0.8  # what "ram" may take: the network needs some as well
-_VERSION = 1  # of the file's format, and of how pictures are decoded and resized
-_HEAD = 4096  # bytes, before the table
-_PRESENT = 1 << 32  # added to the checksum, so that 0 means that there is no picture
+AUTO_SHARE = 0.1  # share of the free memory that "auto" may take without asking
+_RAM_SHARE = 0.8  # share of the free memory that "ram" may take: the network needs some as well
+_VERSION = 1  # version of the file's format, and of how pictures are decoded and resized
+_HEAD = 4096  # bytes before the table
+_PRESENT = 1 << 32  # added to a picture's checksum, so that 0 means that there is no picture
 
 
 class Store:
-    """Pictures of a data set with their longer side `side` pixels, aspect kept.
+    """Store of the pictures of a data set, resized so that their longer side has `side` pixels, aspect kept.
 
     cache: "ram", "disk", "none", or "auto", which is "ram" where the whole set fits into a tenth of the free memory and "none" otherwise.
-    What does not fit becomes "none" with a line on standard error; `mode` says what it came to. The pictures are the same in every mode.
-    Where the system does not say what is free, "auto" is "none" and "ram" is taken at its word.
-    copies: how many are made on this machine, by processes that do not share one.
+    A store that does not fit becomes "none" with a line on standard error; `mode` says which it is. The pictures are the same in every mode.
+    Where the system does not tell how much memory is free, "auto" is "none", and "ram" is taken without a check.
+    copies: number of stores that processes which do not share one make on this machine. Raises InputError for any other `cache`.
     """
 
     def __init__(self, dataset: Dataset, side: int, cache: str = "auto", copies: int = 1) -> None:
@@ -65,16 +65,16 @@ class Store:
 
     @classmethod
     def shared(cls, dataset: Dataset, side: int, mode: str, descriptor: int) -> Store:
-        """In another process: the store whose `mode` and `descriptor` these are."""
+        """Attach to a store in another process, given its `mode` and `descriptor`."""
         store = cls.__new__(cls)
         store._lay_out(dataset, side)
         store._attach(mode, descriptor)
         return store
 
     def read(self, index: int) -> np.ndarray:
-        """A picture, uint8 BGR `[height, width, 3]`, not to be written to.
+        """Return picture `index`, uint8 BGR `[height, width, 3]`, which must not be written to.
 
-        Raises InputError where it cannot be read, or is not of the size that it had when it was indexed.
+        Raises InputError where the picture cannot be read, or no longer has the size that it had when it was indexed.
         """
         if self._bytes is None:
             return self._decoded(index)
@@ -83,14 +83,14 @@ class Store:
             image = self._decoded(index)
             try:
                 self._put(index, stamp, image)
-            except OSError as error:  # no room: what is in stays, in a mapping that is never written to
+            except OSError as error:  # no room: from now on this process decodes every picture anew
                 warn(f"no more pictures are kept in the {self.mode} cache: {error.strerror}")
                 self._bytes = None
             return image
         return self._slice(index).reshape(*self.shapes[index], 3)
 
     def close(self) -> None:
-        """Give up the file; one in memory is gone with that, as soon as no picture of it is in use."""
+        """Give up the file; a file in memory vanishes as soon as no picture of it is in use and no other process holds it."""
         self._bytes = self._table = None
         if self.descriptor >= 0:
             os.close(self.descriptor)
@@ -98,13 +98,13 @@ class Store:
 
     def _lay_out(self, dataset: Dataset, side: int) -> None:
         sizes = dataset.sizes.astype(np.float64)
-        # Rounded as `pictures.letterbox` does it, which then has nothing to resize.
+        # Sizes are rounded as `pictures.letterbox` rounds them, which then has nothing to resize.
         self.shapes = np.rint(sizes * (side / sizes.max(1, keepdims=True))).astype(np.int64).clip(1)
         self._dataset = dataset
         self._side = side
         self._offsets = np.concatenate([[0], self.shapes.prod(1).cumsum() * 3])
         self._start = -(-(_HEAD + 8 * len(dataset)) // _HEAD) * _HEAD
-        self._checked = np.zeros(len(dataset), np.bool_)  # by this process
+        self._checked = np.zeros(len(dataset), np.bool_)  # pictures whose checksums this process has found right
 
     def _attach(self, mode: str, descriptor: int) -> None:
         self.mode = mode
@@ -119,7 +119,7 @@ class Store:
         path = self._dataset.paths[index]
         image = read_picture(path)
         indexed = self._dataset.sizes[index].tolist()
-        if list(image.shape[:2]) != indexed:  # its boxes would be in the wrong places
+        if list(image.shape[:2]) != indexed:  # the boxes would be in the wrong places
             raise InputError(f"{path}: is {image.shape[0]}x{image.shape[1]} pixels, was {indexed[0]}x{indexed[1]} when it was indexed")
         height, width = self.shapes[index].tolist()
         return image if [height, width] == indexed else cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -129,7 +129,7 @@ class Store:
         return self._bytes[self._start + self._offsets[index] : self._start + self._offsets[index + 1]]
 
     def _stamp(self, index: int) -> np.ndarray:
-        """Size and mtime of the picture's file; zeros where it is gone, and in memory, which lasts as long as the run."""
+        """Return size and mtime of a picture's file; zeros where it is gone, and for a store in memory, which lasts no longer than the run."""
         if self.mode == "disk":
             with contextlib.suppress(OSError):
                 status = os.stat(self._dataset.paths[index])  # noqa: PTH116 (once for every picture and process)
@@ -143,8 +143,8 @@ class Store:
         return bool(self._checked[index])
 
     def _put(self, index: int, stamp: np.ndarray, image: np.ndarray) -> None:
-        # `pwrite`, not the mapping: a full disk is an error there, and the end of the process here. The checksum comes last; should a
-        # machine that loses power have written it first, it is wrong.
+        # `pwrite` raises an error when the disk is full, where writing to the mapping would end the process. The checksum is written last; if
+        # it gets to the disk first and the machine then loses power, it does not fit the picture.
         data = np.ascontiguousarray(image).reshape(-1)
         _write(self.descriptor, data, self._start + int(self._offsets[index]))
         _write(self.descriptor, np.asarray([_checksum(stamp, data)]), _HEAD + 8 * index)
@@ -153,7 +153,7 @@ class Store:
         paths = self._dataset.paths
         root = os.path.commonpath([os.path.abspath(os.path.dirname(path)) for path in paths])  # noqa: PTH100, PTH120 (100,000 Path objects)
         folder = cache_folder()
-        # One file for a folder of pictures and a side: when the set changes it is replaced, instead of leaving gigabytes behind.
+        # A folder of pictures and a side have one file: when the set changes, it is replaced, instead of leaving gigabytes behind.
         path = folder / f"pictures-{_digest([root, self._side])}"
         head = _digest([_VERSION, cv2.__version__, self._side, paths, self.shapes.tolist()]).encode()
         with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ class Store:
             descriptor = os.open(temporary, os.O_RDWR)
             try:
                 os.truncate(descriptor, size)
-                if hasattr(os, "posix_fallocate"):  # not on macOS
+                if hasattr(os, "posix_fallocate"):  # macOS has none
                     os.posix_fallocate(descriptor, 0, size)  # a disk without room for it says so now
                 os.pwrite(descriptor, head, 0)
             except BaseException:
@@ -176,10 +176,10 @@ class Store:
 
 
 def anonymous_file(size: int) -> int:
-    """A descriptor of a file without a name, in memory where the system can: it vanishes with the last process that has it open."""
+    """Return the descriptor of a new file of `size` bytes without a name, in memory if possible; it ends with the last process that has it open."""
     try:
         descriptor = os.memfd_create("octrim")  # unlike /dev/shm, never a mount of 64 MB, as in containers
-    except (AttributeError, OSError):  # not Linux, or forbidden
+    except (AttributeError, OSError):  # the system is not Linux, or forbids it
         with tempfile.TemporaryFile(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, size)

@@ -1,4 +1,4 @@
-"""Videos and live streams, frame by frame: what OpenCV opens, and a stream that drops is opened again."""
+"""Reads videos and live streams frame by frame through OpenCV; a live stream that drops is opened again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from octrim.errors import InputError
 from octrim.machine import quiet_stderr
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a lost stream is opened again: doubled from attempt to attempt
-_TIMEOUT = 10_000  # milliseconds for a connection, and for a frame of it
+_TIMEOUT = 10_000  # milliseconds to wait for a connection, and for each frame
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, or one frame of a video. image: uint8 BGR, or None with `error` where it could not be read.
+    """One picture, or one frame of a video. source: its path, address or camera. image: uint8 BGR `[height, width, 3]`, or None where it could not
+    be read, for the reason `error`.
 
     index: number of the frame in its video, from 0; None for a picture. fps: frames per second of the video.
     """
@@ -36,15 +37,15 @@ class Frame:
 
 
 def without_password(address: str) -> str:
-    """The address as it may stand in a log."""
+    """Return an address without user name and password, as it may stand in a log."""
     return re.sub(r"//[^/@]*@", "//", address)
 
 
 class Stream:
-    """A video file, a camera, or the address of a video or stream, opened when it is made.
+    """An opened video file, camera or network stream; iterating it gives its frames.
 
-    video: path, address, or camera number. stride: every so many frames one is read. retries: how often in a row a live stream that was lost is
-    opened again. report: called with a line for people. Raises InputError where nothing can be opened.
+    video: path, address, or camera number. stride: one of so many frames is given. retries: number of attempts in a row to open a lost live stream
+    again. report: called with lines on what happens. Raises InputError where nothing can be opened.
     """
 
     def __init__(self, video: str | int, stride: int = 1, retries: int = 0, report: Callable[[str], None] = print) -> None:
@@ -58,7 +59,7 @@ class Stream:
                 raise InputError(f"camera {video}: cannot be opened")
             raise InputError(f"{self.name}: {'not there, or no video or stream' if '://' in video else 'not a readable video'}")
         count, fps = self.capture.get(cv2.CAP_PROP_FRAME_COUNT), self.capture.get(cv2.CAP_PROP_FPS)
-        self.frames = int(count) if 0 < count < 10**9 else None  # as the container claims; a live stream has none
+        self.frames = int(count) if 0 < count < 10**9 else None  # the number that the container claims; a live stream has none
         self.fps = (fps if 0 < fps < 1000 else 30.0) / stride
         self.live = isinstance(video, int) or ("://" in video and self.frames is None)
 
@@ -93,7 +94,7 @@ class Stream:
             return self.capture.read()
 
     def _found_again(self, index: int) -> np.ndarray | None:
-        """The first frame after a lost stream was opened again; None where no attempt gave one."""
+        """Open a lost stream again and return its first frame; None where no attempt gave one."""
         pause = FIRST_PAUSE
         for attempt in range(1, self.retries + 1):
             self.report(f"{self.name}: lost after {index} frames; trying again in {pause:g} s ({attempt} of {self.retries})")

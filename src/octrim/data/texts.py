@@ -1,4 +1,4 @@
-"""Text of users' files in the encodings that editors and labelling tools write: UTF-8, UTF-16 and UTF-32 with or without a mark, and GB18030."""
+"""Decodes text of users' files in the encodings that editors and labelling tools write: UTF-8, UTF-16, UTF-32, GB18030 and others."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import codecs
 import re
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
-_MARKS += ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # after UTF-32, whose mark begins like UTF-16's
+_MARKS += ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # after UTF-32's marks, which begin like UTF-16's
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["'][^>]*\?>""")
-# Latin letters with accents stand between plain ones, Chinese characters of GB2312 are two such bytes: what has no two together is Latin.
+# Accented Latin letters mostly stand between plain ones, and Chinese characters in GB2312 are two bytes above 0x7f: text without two such is Latin.
 _LONE_LETTERS = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xff](?![\x80-\xff]))*")
 _HEADER = re.compile(r"^\s*<\?xml[^>]*\?>")
-# Every superset is read in the place of what files declare: a "gb2312" of Windows holds characters that only GB18030 has.
+# A superset stands in for the encoding that a file declares: a "gb2312" of Windows holds characters that only GB18030 has.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-1": "cp1252"}
-_NO_ENCODINGS = (b"ansi", b"unicode", b"mbcs")  # what Windows' editors call the encoding of the machine
+_NO_ENCODINGS = (b"ansi", b"unicode", b"mbcs")  # names by which editors on Windows declare the machine's own encoding
 _ALLOWED = {
     *("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "ascii", "gb2312", "gbk", "gb18030", "hz", "big5", "big5hkscs", "cp950"),
     *("shift_jis", "cp932", "shift_jisx0213", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "iso2022_kr", "johab", "koi8-r", "koi8-u", "tis-620"),
@@ -24,7 +24,7 @@ _ALLOWED = {
 
 
 def mark_of(data: bytes) -> str | None:
-    """The encoding that the bytes begin with a mark of, or None. UTF-16 without a mark is known by its zero bytes."""
+    """Return the encoding whose byte order mark the bytes begin with, or None. UTF-16 without a mark is recognised by its zero bytes."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return encoding
@@ -39,9 +39,9 @@ def mark_of(data: bytes) -> str | None:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file that declares no encoding: by its mark, as UTF-8, as GB18030, which GBK and GB2312 are parts of, or as Windows' Latin.
+    """Decode a file that declares no encoding: by its byte order mark, as UTF-8, as GB18030, which contains GBK and GB2312, or as Windows' Latin.
 
-    Raises UnicodeDecodeError where it is none of them.
+    Raises UnicodeDecodeError where the bytes are none of these.
     """
     encoding = mark_of(data)
     if encoding is not None:
@@ -53,7 +53,7 @@ def decoded(data: bytes) -> str:
 
 
 def decoded_paths(data: bytes) -> str:
-    """The text of a list of paths: by its mark, else as UTF-8, in which bytes that are none stay what they were (`surrogateescape`)."""
+    """Decode a list of paths by its byte order mark, else as UTF-8; bytes that are not UTF-8 are kept by `surrogateescape`."""
     encoding = mark_of(data)
     if encoding is not None:
         return data.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
@@ -61,7 +61,7 @@ def decoded_paths(data: bytes) -> str:
 
 
 def respelled(path: str) -> str | None:
-    """A path out of `decoded_paths` whose bytes are no UTF-8, read as GB18030; None where it has no such bytes, or they are none of that either."""
+    """Read a path from `decoded_paths` whose bytes are not UTF-8 as GB18030; None where all of it is UTF-8, or it is not GB18030 either."""
     try:
         path.encode("utf-8")
         return None
@@ -74,7 +74,7 @@ def respelled(path: str) -> str | None:
 
 
 def decoded_xml(data: bytes) -> str:
-    """The text of an XML document without its declaration, by the encoding that it declares, else as `decoded` does.
+    """Decode an XML document by the encoding that it declares, else as `decoded` does, and return it without its declaration.
 
     Raises UnicodeDecodeError for bytes that do not fit, and LookupError for an encoding that no labelling tool writes.
     """
@@ -88,5 +88,5 @@ def decoded_xml(data: bytes) -> str:
         try:
             text = data.decode(_SUPERSETS.get(encoding, encoding))
         except UnicodeDecodeError:
-            text = decoded(data)  # declared wrongly, as by editors that saved the file anew
+            text = decoded(data)  # the declaration is wrong, as when an editor has saved the file in another encoding
     return _HEADER.sub("", text, count=1)

@@ -1,6 +1,6 @@
-"""Values in users' JSON, YAML and XML, read for what they say: numbers may be written as text, whole numbers with a fraction of zero, flags as words.
+"""Reads values in users' JSON, YAML and XML by their meaning: numbers may be texts, whole numbers may have a fraction of zero, flags may be words.
 
-Python's own truth would take the text "0" for yes, and its dictionaries `true` for 1.
+Python itself would take the text "0" for true, and in dictionaries `true` for 1.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from typing import Any
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
-_LONGEST = 400  # characters of a number that is written as text
+_LONGEST = 400  # most characters of a number that is written as text
 _FLAGS = {"0": False, "false": False, "no": False, "n": False, "off": False, "": False, "none": False, "null": False}
 _FLAGS |= {"1": True, "true": True, "yes": True, "y": True, "on": True}
 
 
 def number(value: Any) -> float | None:
-    """A number, or text that is one, as a finite float; None for everything else: booleans, null, NaN, infinity, other text, lists."""
+    """Return a number, or a text of one, as a finite float; None for everything else: booleans, null, NaN, infinity, other text, lists."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str) and (len(value) > _LONGEST or not _NUMBER.fullmatch(value)):
@@ -29,7 +29,7 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, as itself, as a float without a fraction, or as text of either; None for everything else and beyond 64 bits."""
+    """Return a whole number, a float without a fraction, or a text of either, as an int; None for everything else and beyond 64 bits."""
     if isinstance(value, str) and len(value) <= _LONGEST and re.fullmatch(r"\s*[+-]?\d+\s*", value, re.ASCII):
         found = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -43,7 +43,7 @@ def whole(value: Any) -> int | None:
 
 
 def flag(value: Any) -> bool | None:
-    """Yes or no: a boolean, 0 or 1, the words for them, or nothing at all, which is no; None for everything else."""
+    """Return a boolean, 0 or 1, a word for either, or null, which is false, as a boolean; None for everything else."""
     if value is None or isinstance(value, bool):
         return bool(value)
     if isinstance(value, str) and value.strip().casefold() in _FLAGS:
@@ -52,7 +52,7 @@ def flag(value: Any) -> bool | None:
 
 
 def name(value: Any) -> str | None:
-    """A name: text that is not empty, or a number, which some tools write for one; None for everything else."""
+    """Return a name: text that is not blank, or the text of a number, which some tools write for a name; None for everything else."""
     if isinstance(value, str):
         return value if value.strip() else None
     if isinstance(value, bool) or number(value) is None:

@@ -1,4 +1,4 @@
-"""Videos written as MPEG-4 in MP4: the only encoder that OpenCV's own wheels bring everywhere."""
+"""Writes videos as MPEG-4 in MP4, with the only encoder that OpenCV's own wheels bring everywhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from octrim.machine import quiet_stderr
 
 
 class Video:
-    """An MP4 that appears under its name when it is complete.
+    """Writer of an MP4 file that appears under its name when it is complete.
 
-    path: replaced if it exists. fps: frames per second. width, height: pixels; other pictures are scaled to them. Raises InputError where
-    OpenCV cannot write it, and OSError where no file can be made.
+    path: the file, which is replaced if it exists. fps: frames per second. width, height: size in pixels, to which other pictures are scaled.
+    Raises InputError where OpenCV cannot write MP4, and OSError where no file can be made.
     """
 
     def __init__(self, path: Path, fps: float, width: int, height: int) -> None:
@@ -38,7 +38,7 @@ class Video:
         self.frames += 1
 
     def close(self) -> None:
-        """Raises OSError where the file does not hold all frames: OpenCV says nothing of a full disk."""
+        """Complete the file. Raises OSError where it does not hold all frames: OpenCV does not report a full disk."""
         self.writer.release()
         with quiet_stderr():
             written = cv2.VideoCapture(str(self.path))

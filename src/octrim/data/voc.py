@@ -1,4 +1,4 @@
-"""Data sets whose label files name their objects' classes, Pascal VOC's and labelme's, once it is known which files they have."""
+"""Reads data sets whose label files name their objects' classes, Pascal VOC's and labelme's, from lists of their pictures and label files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from octrim.errors import InputError, shown
 
 @dataclass(frozen=True)
 class Named:
-    """Pictures and label files of a part. stems: what the format calls the pictures. present: label files of all parts, which name the classes.
+    """Pictures and label files of a part of a data set. stems: the format's ids of the pictures. present: label files of all parts, for class names.
 
-    names: of the classes where a file lists them. strays: label files without a picture. task: which reader; first: number of the first
-    pixel, 1 in VOC's boxes, whose last pixel is inside. damaged: the report's words for a file that cannot be read. more_names: whether classes
-    that `names` lacks, but annotations have, come behind them.
+    names: class names where a file lists them. strays: label files without a picture. task: the task of `crew.TASKS` that reads the files.
+    first: number of the first pixel, 1 in VOC's boxes, whose last pixel is inside. damaged: text of the report for a file that cannot be read.
+    notes: lines on how the part was read. more_names: whether class names that annotations have, but `names` lacks, are added behind those.
     """
 
     pictures: list[str]
@@ -39,7 +39,10 @@ class Named:
 
 
 def read_named(root: Path, part: Named, split: str, names: Sequence[str], index: Index, keep_difficult: bool = False) -> Dataset:
-    """Without a file of names and `names`, the classes are sorted by name, over all parts. Raises InputError where no picture has labels."""
+    """Read a part of a data set. Without class names in `part` or `names`, the names in the annotations of all parts are taken, sorted.
+
+    keep_difficult: whether objects marked difficult count as any other. Raises InputError where no picture has a label file.
+    """
     own = part.labels
     names = part.names or tuple(names)
     # Sorted names are the same for every part only if every annotation has been seen.
@@ -64,7 +67,7 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
     found = Annotations(
         picture,
         numbers[label] if len(label) else label,
-        table["rows"][:, 1:] - (part.first, part.first, 0, 0),  # from inclusive pixels that count from 1 to edges
+        table["rows"][:, 1:] - (part.first, part.first, 0, 0),  # inclusive pixels that count from `first` become edges
         table["mark"] & ~np.uint8(DIFFICULT) if keep_difficult else table["mark"],
         lambda row: f"{own[picture[row]]}: object {table['line'][row]} ({words[label[row]]})",
     )
@@ -73,7 +76,7 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
 
 
 def _alike(names: Sequence[str]) -> list[str]:
-    """A line where names are told apart by nothing but letter case: most likely one class, written in two ways."""
+    """Return a note where class names differ in letter case only: most likely they are one class, written in two ways."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.casefold(), []).append(name)
@@ -85,5 +88,5 @@ def _alike(names: Sequence[str]) -> list[str]:
 
 
 def stem_of(path: str) -> str:
-    """A file's name without folder and suffix."""
+    """Return a file's name without folder and suffix."""
     return os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122

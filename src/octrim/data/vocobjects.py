@@ -1,4 +1,4 @@
-"""Pascal VOC annotations: one XML file per picture, with a name and a box for every object."""
+"""Reads Pascal VOC annotations: one XML file per picture, with a name and a box for every object."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from octrim.data.shapes import polygon_box
 from octrim.data.texts import decoded_xml
 from octrim.data.values import flag, number
 
-# A document type that declares nothing and names no file that might: `<!DOCTYPE annotation>`.
+# A document type that declares nothing and names no file that might, such as `<!DOCTYPE annotation>`, is harmless and is removed.
 _DOCTYPE = re.compile(rb"""\A([^<]{0,9}(?:<\?xml[^>]{0,200}>)?\s{0,99})<!DOCTYPE\s+[\w.-]{1,100}\s{0,99}>""")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def voc_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """A table of VOC annotations: rows `class xmin ymin xmax ymax` as written; `line` is the object's number in its file, from 1."""
+    """Return a table (see `labelfiles`) of VOC annotations: rows `class xmin ymin xmax ymax` as written; `line` is the object's number, from 1."""
     digests, states, contents = read_labels(paths)
     objects = Objects(len(paths))
     for index, data in enumerate(contents):
@@ -35,17 +35,17 @@ def voc_labels(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def xml_root(data: bytes) -> Element | None:
-    """The root of an XML document in any encoding that tools write; None where it is damaged or declares entities, which may stand for gigabytes."""
-    # This parser is slow, but declares nothing: a file of a kilobyte can otherwise expand to gigabytes.
+    """Return the root of an XML document in any encoding that tools write; None where it is damaged, or its DTD is more than a name."""
+    # This parser is slow, but takes no declarations of entities, by which a file of a kilobyte can expand to gigabytes.
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
     data = _DOCTYPE.sub(rb"\1", data, count=1)
     try:
-        return fromstring(data, forbid_dtd=True)  # which also gives elements attributes by the thousand
+        return fromstring(data, forbid_dtd=True)  # a DTD can also give elements attributes by the thousand
     except DefusedXmlException:
         return None
-    except (ParseError, ValueError, LookupError, RecursionError):  # an encoding that expat does not know, or another than is declared
+    except (ParseError, ValueError, LookupError, RecursionError):  # expat does not know the encoding, or the declared one is wrong
         pass
     try:
         return fromstring(decoded_xml(data), forbid_dtd=True)
@@ -54,7 +54,7 @@ def xml_root(data: bytes) -> Element | None:
 
 
 def _voc_object(item: Element) -> tuple[str, list[float], int] | int:
-    """Name, box and mark, or what is wrong with it."""
+    """Return the name, box and mark of an object, or its place in ROW_PROBLEMS where it is unusable."""
     name = re.sub(r"\s+", " ", (item.findtext("name") or "").strip())
     mark = DIFFICULT if flag(item.findtext("difficult")) else 0
     box = item.find("bndbox")
@@ -77,7 +77,7 @@ def _voc_object(item: Element) -> tuple[str, list[float], int] | int:
 
 
 def _outline(item: Element) -> list[float] | None:
-    """The box around an object that has a polygon (`x1 y1 x2 y2 ..`, or points `pt`) or a rotated box (`robndbox`) instead of a box."""
+    """Return the box around an object that has a polygon (`x1 y1 x2 y2 ..`, or points `pt`) or a rotated box (`robndbox`); None for others."""
     polygon = item.find("polygon")
     if polygon is not None:
         points = list(_points(polygon))

@@ -1,4 +1,4 @@
-"""Data sets in YOLO's format, once it is known which pictures and label files they have."""
+"""Reads data sets in YOLO's format from lists of their pictures, and finds the pictures' label files."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _LABEL_FOLDERS = ("labels", "label", "annotations", "txt", "txts")
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of a part of a data set, and where each one's labels are; labels: empty where that follows from the pictures' paths.
+    """The pictures of a part of a data set. labels: label file of each picture; empty where they follow from the pictures' paths.
 
-    names: empty where the format has none; classes: how many there must be, where that is said. repeated: pictures that were listed again.
-    pose: values in a row of a pose, 0 where there are none or nothing is said. notes: lines about how the listing was read.
+    names: class names; empty where the format has none. classes: stated number of classes, or None. repeated: pictures that were listed again.
+    pose: number of values in a row of a pose, 0 where that is not stated. notes: lines on how the listing was read.
     """
 
     pictures: list[str]
@@ -57,7 +57,10 @@ class Listing:
 
 
 def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) -> Dataset:
-    """names: stand in where the listing has none; without either, the classes are class0 .. up to the largest label."""
+    """Read the data set of a listing. names: class names where the listing has none; without either, they are class0 .. up to the largest label.
+
+    Raises InputError where there are no pictures, none can be read, or the number of classes contradicts the names.
+    """
     paths = listing.pictures
     if not paths:
         raise InputError(f"{data}: there are no pictures in this split (looked for {', '.join(SUFFIXES)})")
@@ -91,12 +94,12 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
 
 
 def walk_pictures(folder: Path) -> list[str]:
-    """Pictures in a folder and below it, also through symbolic links, sorted, as absolute paths; without hidden ones."""
+    """Return the sorted paths of the pictures in a folder and below it, also through symbolic links, without hidden ones."""
     return walk_files(str(folder), is_picture)
 
 
 def listed(pictures: Sequence[str], names: tuple[str, ...] = (), classes: int | None = None, notes: tuple[str, ...] = (), pose: int = 0) -> Listing:
-    """A listing of these pictures, each once."""
+    """Return a listing of pictures, each once; the other arguments are fields of `Listing`."""
     once = list(dict.fromkeys(pictures))
     repeated: list[str] = []
     if len(once) < len(pictures):
@@ -106,17 +109,17 @@ def listed(pictures: Sequence[str], names: tuple[str, ...] = (), classes: int | 
 
 
 def label_path(picture: str) -> str:
-    """The last images/ becomes labels/; where there is none, the label lies beside the picture."""
+    """Return the usual label file of a picture: the last images/ in its path becomes labels/; without one, the file lies beside the picture."""
     head, images, tail = picture.rpartition(f"{os.sep}images{os.sep}")
     moved = f"{head}{os.sep}labels{os.sep}{tail}" if images else picture
     return f"{_stem(moved)}.txt"
 
 
 def label_files(pictures: Sequence[str]) -> list[str]:
-    """The label file of each picture: by `label_path`, and where its folder holds none of them, in another that does.
+    """Return the label file of each picture: by `label_path`, or, where that folder holds none of them, in another folder that does.
 
-    Others are folders of another spelling (Images and Labels), one without the split's folder, and the pictures' own. A file whose suffix is in
-    capitals is taken where there is no other.
+    The other folders are those of another spelling (Images and Labels), one without the split's folder, and the pictures' own. A file whose suffix
+    is in capitals is taken where there is no other.
     """
     homes: dict[str, list[str]] = {}
     for path in pictures:
@@ -142,7 +145,7 @@ def _usual_folder(pictures: str) -> str:
 
 
 def _texts(folder: str, listings: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Names of the text files in a folder by their stems."""
+    """Return the names of the text files in a folder by their stems. listings: cache of the folders read so far."""
     if folder not in listings:
         try:
             names = sorted(os.listdir(folder), reverse=True)  # noqa: PTH208 (reversed: `.txt` comes last, so it is the one that stays)
@@ -154,7 +157,7 @@ def _texts(folder: str, listings: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def _label_folders(pictures: str) -> Iterator[str]:
-    """Folders that may hold the labels of the pictures in this one, besides the usual one."""
+    """Yield the folders that may hold the labels of the pictures in the folder `pictures`, besides the usual one."""
     folder = Path(pictures)
     for home in (folder, *folder.parents):
         if home.name.casefold() not in _PICTURE_FOLDERS:
@@ -173,7 +176,7 @@ def _label_folders(pictures: str) -> Iterator[str]:
 
 
 def _picture_ids(paths: Sequence[str]) -> list[str]:
-    """What results call each picture: its file's stem, or where pictures of several folders or formats share one, its path."""
+    """Return the id of each picture in results: its file's stem, or its path where several pictures share the stem."""
     stems = [_stem(path.rpartition(os.sep)[2]) for path in paths]
     counts = Counter(stems)
     return [stem if counts[stem] == 1 else path for stem, path in zip(stems, paths, strict=True)]
@@ -184,13 +187,13 @@ def _stem(name: str) -> str:
 
 
 def _strays(pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Label files in the folders of these pictures' labels that belong to no picture there, whatever the split."""
+    """Return the label files in the folders of the pictures' labels that belong to no picture, of whatever split."""
     homes: dict[str, set[str]] = {}
     for label, picture in zip(labels, pictures, strict=True):
         homes.setdefault(label.rpartition(os.sep)[0], set()).add(picture.rpartition(os.sep)[0])
     strays = []
     for folder, own in sorted(homes.items()):
-        if any(folder not in (home, _usual_folder(home)) for home in own):  # one folder of labels for the pictures of several
+        if any(folder not in (home, _usual_folder(home)) for home in own):  # the folder of labels serves several folders of pictures
             own = own | {entry.path for home in own for entry in _folders_in(os.path.dirname(home))}  # noqa: PTH120
         try:
             texts = {name[:-4] for name in os.listdir(folder) if name.endswith(".txt") and not name.startswith(".")}  # noqa: PTH208

@@ -1,4 +1,4 @@
-"""YOLO label files: boxes `class cx cy w h`, polygons `class x1 y1 x2 y2 x3 y3 ..` and poses `class cx cy w h x1 y1 v1 ..`.
+"""Reads YOLO label files: boxes `class cx cy w h`, polygons `class x1 y1 x2 y2 x3 y3 ..` and poses `class cx cy w h x1 y1 v1 ..`.
 
 All coordinates are shares of the picture.
 """
@@ -13,23 +13,23 @@ import numpy as np
 from octrim.data.labelfiles import CLASS, COLUMNS, ENCODING, KEYPOINTS, MOST_CLASSES, NUMBER, POLYGON, RANGE, read_labels, word_array
 from octrim.data.texts import mark_of
 
-EXCESS = 1e-3  # of the picture: what rounding does to boxes at its edge
-MOST_VALUES = 20_001  # on a row: no outline that a tool writes has ten thousand points
+EXCESS = 1e-3  # share of the picture by which rounding may move boxes beyond its edge
+MOST_VALUES = 20_001  # most values on a row: no outline that a tool writes has ten thousand points
 
 _SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
 
 
 def yolo_labels(paths: Sequence[str], pose: str = "") -> dict[str, np.ndarray]:
-    """A table of YOLO label files: rows `class cx cy w h`, 0..1. Of a polygon it is the box around it, of a pose the pose's own box.
+    """Return a table (see `labelfiles`) of YOLO label files: rows `class cx cy w h`, 0..1. A polygon gives the box around it, a pose its own box.
 
-    A row of 9 values, as for oriented boxes, is a polygon of four points. pose: how many values a pose has where the data set says so;
-    without it, poses are known by their points.
+    A row of 9 values, as for oriented boxes, is a polygon of four points. pose: number of values in a row of a pose where the data set states it;
+    without it, poses are recognised by their points.
     """
     digests, states, contents = read_labels(paths)
     texts = [_lines(data) for data in contents]
     text = b"".join(texts)
     first_line = np.cumsum([0, *(part.count(b"\n") for part in texts)])
-    # All lines of all files at once: where values start, and on which line.
+    # The values of all files are found at once: where each starts, and on which line of the joined text.
     letters = np.frombuffer(text, np.uint8)
     space = _SPACE[letters]
     starts = np.flatnonzero(~space & np.concatenate([[True], space[:-1]])) if len(text) else np.zeros(0, np.int64)
@@ -59,7 +59,7 @@ def _is_long(values_on: np.ndarray) -> np.ndarray:
 
 
 def _boxes(tokens: list[bytes], value_line: np.ndarray, values_on: np.ndarray, plain: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of five values, the lines that they are on, and what is wrong with each, -1 where nothing is."""
+    """Return the rows of five values, the lines that they are on, and each row's place in ROW_PROBLEMS, -1 where nothing is wrong."""
     whole = values_on[value_line] == 5
     values, wrong = _numbers(tokens if whole.all() else list(compress(tokens, whole)), plain)
     rows = values.reshape(-1, 5)
@@ -67,7 +67,7 @@ def _boxes(tokens: list[bytes], value_line: np.ndarray, values_on: np.ndarray, p
 
 
 def _row_code(rows: np.ndarray, values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """What is wrong with rows `[n, 5]` that were made of `values` `[n, any]`: a code, or -1."""
+    """Return the place in ROW_PROBLEMS of each row, -1 where nothing is wrong. rows: `[n, 5]`, made of `values` `[n, any]`; wrong: by `_numbers`."""
     label, box = rows[:, 0], values[:, 1:]
     code = np.full(len(rows), -1)
     code[(box < -EXCESS).any(1) | (box > 1 + EXCESS).any(1)] = RANGE
@@ -81,7 +81,10 @@ def _row_code(rows: np.ndarray, values: np.ndarray, wrong: np.ndarray) -> np.nda
 def _outlines(
     tokens: list[bytes], value_line: np.ndarray, values_on: np.ndarray, plain: bool, pose: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of more than six values as boxes, their lines, what is wrong with each, and its mark. Rows of one length are read together."""
+    """Return the rows of more than six values as boxes, their lines, their places in ROW_PROBLEMS or -1, and their marks.
+
+    Rows of one length are read together.
+    """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     long = _is_long(values_on)
     lengths = np.unique(values_on[long]).tolist()
@@ -99,7 +102,10 @@ def _outlines(
 
 
 def _outline_rows(values: np.ndarray, wrong: np.ndarray, poses: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes `class cx cy w h` of rows of the same length, their codes and marks. poses: whether all of them are known to be poses."""
+    """Return the boxes `class cx cy w h` of rows of the same length, their places in ROW_PROBLEMS or -1, and their marks.
+
+    poses: whether all of the rows are known to be poses.
+    """
     count, length = values.shape
     rows = np.full((count, 5), np.nan)
     rows[:, 0] = values[:, 0]
@@ -122,7 +128,7 @@ def _outline_rows(values: np.ndarray, wrong: np.ndarray, poses: bool) -> tuple[n
 
 
 def _poses(values: np.ndarray) -> np.ndarray:
-    """Which rows are a box and points `x y v` with v = 0, 1 or 2: those whose seen points all lie in the box."""
+    """Return a bool mask `[n]` of the rows that are a box and points `x y v` with v = 0, 1 or 2: some are visible (v > 0), all in the box."""
     count, length = values.shape
     if (length - 5) % 3:
         return np.zeros(count, bool)
@@ -136,7 +142,7 @@ def _poses(values: np.ndarray) -> np.ndarray:
 
 
 def _by_file(first_line: np.ndarray, rows: np.ndarray, line: np.ndarray, bad_line: np.ndarray, bad_code: np.ndarray) -> dict[str, np.ndarray]:
-    """Lines of the joined text to lines of each file, from 1."""
+    """Return the arrays of a table by file: counts per file, rows, and line numbers in each file, from 1, instead of in the joined text."""
     file, bad_file = (np.searchsorted(first_line, lines, "right") - 1 for lines in (line, bad_line))
     count, bad_count = (np.bincount(files, minlength=len(first_line) - 1).astype(np.int32) for files in (file, bad_file))
     return {
@@ -150,7 +156,7 @@ def _by_file(first_line: np.ndarray, rows: np.ndarray, line: np.ndarray, bad_lin
 
 
 def _lines(data: bytes) -> bytes:
-    """With Unix line ends, the last one included, in UTF-8 and without a byte order mark."""
+    """Return a file's text with Unix line ends, the last one included, in UTF-8 and without a byte order mark."""
     encoding = mark_of(data)
     if encoding is not None:
         data = data.decode(encoding, "replace").encode("utf-8") if encoding != "utf-8-sig" else data[3:]
@@ -160,7 +166,10 @@ def _lines(data: bytes) -> bytes:
 
 
 def _numbers(tokens: Sequence[bytes], plain: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Values (NaN where there is none), and ENCODING where the text is not even UTF-8, otherwise -1. plain: there is no `_` in them."""
+    """Return the tokens' values, NaN for those that are no numbers, and ENCODING for those that are not even UTF-8, -1 for all others.
+
+    plain: whether no token holds `_`, which Python allows within numbers.
+    """
     wrong = np.full(len(tokens), -1)
     if plain:  # Python reads 1_000 as a number
         try:

@@ -1,4 +1,4 @@
-"""A network for other classes or anchors than it was made for, keeping what it knows."""
+"""Adapts a model to other classes or anchors than it was made for, keeping the weights that still apply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Anchors = Sequence[Sequence[tuple[float, float]]]
 
 
 def known_classes(before: Sequence[str], names: Sequence[str]) -> dict[int, int]:
-    """Per class of `names` that is among `before`, its number there. Letter case counts only where it tells classes apart."""
+    """Map the number of each class of `names` that is also in `before` to its number there. Letter case counts only where it tells classes apart."""
     for spelling in (str.casefold, str):
         old, new = [spelling(name) for name in before], [spelling(name) for name in names]
         if len(set(old)) == len(old) and len(set(new)) == len(new):
@@ -22,9 +22,9 @@ def known_classes(before: Sequence[str], names: Sequence[str]) -> dict[int, int]
 
 
 def adapted(model: Model, names: Sequence[str], image_size: int, anchors: Anchors | None = None, seed: int = 0) -> Model:
-    """The model with classes `names`, made for `image_size` pixels, and with other anchors (pixels, per level) where given.
+    """Return the model with classes `names`, made for `image_size` pixels, and with other anchors (pixels, per level) where given.
 
-    Detect's outputs for boxes and objectness stay, and those of classes with a name that the model knows; other classes start fresh.
+    The weights of Detect's outputs stay for boxes, objectness, and classes whose name the model knows; those of other classes are drawn by `seed`.
     """
     names = tuple(names)
     network = model.network if anchors is None else dataclasses.replace(model.network, anchors=tuple(tuple(level) for level in anchors))

@@ -1,4 +1,4 @@
-"""The zip archive that `torch.save` writes: one folder with a pickle and raw storages. Nothing in it is executed."""
+"""Reads the zip archive that `torch.save` writes: one folder with a pickle and raw storages. Nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from octrim.network.pickles import StoredTensor
 
 
 class Archive:
-    """The zip that `torch.save` writes: one folder with `data.pkl` and raw storages under `data/`."""
+    """An open zip archive that `torch.save` wrote: one folder with `data.pkl` and raw storages under `data/`.
+
+    Raises InputError where it has another structure.
+    """
 
     def __init__(self, path: Path) -> None:
         self.size = path.stat().st_size
@@ -54,7 +57,10 @@ class Archive:
             raise InputError(f"record {shown(record)} is damaged: {shown(str(error))}") from None
 
     def tensor(self, stored: StoredTensor, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The values of a stored tensor as float32 in C order; `shape` is what it must have."""
+        """Return the values of a stored tensor as float32 in C order. name: the tensor's name in errors; shape: the shape that it must have.
+
+        Raises InputError for another shape, and for a storage that is missing or damaged.
+        """
         if shape is not None and stored.shape != shape:
             raise InputError(f"tensor {name} has shape {list(stored.shape)}; expected {list(shape)}")
         storage = stored.storage
@@ -75,7 +81,7 @@ class Archive:
 
 
 def open_archive(path: Path) -> Archive:
-    """The archive of a checkpoint. Raises InputError for every other kind of file, and says which kind it is."""
+    """Open the archive of a checkpoint. Raises InputError for every other kind of file, and says which kind it is."""
     foreign = what_it_is(path)
     if foreign is not None:
         raise InputError(foreign)

@@ -1,7 +1,7 @@
 """Reads official YOLOv5 v6 and v7 detection checkpoints (`.pt`), and those that users trained, without PyTorch and without YOLOv5.
 
-The layout that travels in the checkpoint is expanded to rows; every row then takes its tensors from the module tree, and what the
-tree says of kernel, stride, activation and batch norm must agree. Nothing in the file is executed (see `pickles`).
+The layout in the checkpoint is expanded to rows, and every row takes its tensors from the module tree, whose kernels, strides, paddings and groups
+must agree with the row's. Nothing in the file is executed (see `pickles`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from octrim.network.rows import BATCH_NORM_EPS, Network, Row
 from octrim.network.table import Stored, Tree
 from octrim.network.yolov5 import expanded
 
-# Tensors of the tree that are no weights: Detect's anchors are read apart, its grids and the counters are not needed.
+# These tensors of the tree are no weights: Detect's anchors are read apart, its grids and the counters are not needed.
 _NO_WEIGHTS = ("num_batches_tracked", "anchors", "anchor_grid")
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def load_checkpoint(path: Path) -> Model:
-    """Read a `.pt` checkpoint into a model with float32 weights; EMA weights where it has them.
+    """Read a `.pt` checkpoint into a model with float32 weights, the EMA weights where it has them.
 
-    Errors (InputError) do not name the file; `octrim.load` adds that.
+    Raises InputError without the file's name, which `octrim.network.loading.load` adds.
     """
     with open_archive(path) as archive:
         data = archive.read("data.pkl")
@@ -56,7 +56,7 @@ def load_checkpoint(path: Path) -> Model:
 
 
 def _model_of(contents: Any) -> tuple[Instance, dict[str, Any]]:
-    """The model's root module, and the training options (empty where stripped)."""
+    """Return the root module of the network in a checkpoint, and the training options (empty where stripped). Raises InputError without a network."""
     if isinstance(contents, Instance):
         return _unwrapped(contents), {}
     if not isinstance(contents, dict):
@@ -74,7 +74,7 @@ def _model_of(contents: Any) -> tuple[Instance, dict[str, Any]]:
 
 
 def _unwrapped(root: Instance) -> Instance:
-    """The network inside what training scripts and `torch.hub` wrap around it: `DataParallel`, `AutoShape`, `DetectMultiBackend`."""
+    """Return the network inside the wrappers of training scripts and `torch.hub`: `DataParallel`, `AutoShape`, `DetectMultiBackend`."""
     for _ in range(4):
         children = root.state.get("_modules")
         if not root.name.startswith(("torch.nn.parallel.", "models.common.")) or not isinstance(children, dict):
@@ -87,7 +87,7 @@ def _unwrapped(root: Instance) -> Instance:
 
 
 def _modules(root: Instance) -> dict[str, Instance]:
-    """Every module of the tree by its dotted name."""
+    """Return every module of the tree below `root` by its dotted name."""
     found: dict[str, Instance] = {}
     waiting = [("", root)]
     while waiting:
@@ -106,7 +106,7 @@ def _modules(root: Instance) -> dict[str, Instance]:
 
 
 def _tensors(tree: dict[str, Instance]) -> dict[str, StoredTensor]:
-    """Every parameter and buffer of the tree by its dotted name, without those that are no weights."""
+    """Return every parameter and buffer of the tree by its dotted name, without those that are no weights."""
     found: dict[str, StoredTensor] = {}
     for path, module in tree.items():
         for kind in ("_parameters", "_buffers"):
@@ -119,7 +119,7 @@ def _tensors(tree: dict[str, Instance]) -> dict[str, StoredTensor]:
 
 
 def _network(root: Instance, tree: dict[str, Instance], archive: Archive) -> tuple[Network, Mapping[str, Stored]]:
-    """The rows of the checkpoint's own layout, with the class count and anchors that Detect ended up with, and where their tensors are."""
+    """Expand the checkpoint's own layout, with the class count and anchors of its Detect module; return the network and the places of its tensors."""
     values = root.state.get("yaml")
     if not isinstance(values, dict) or not isinstance(values.get("head"), list) or not values["head"]:
         raise InputError(f"the model ({root.name}) carries no YOLOv5 layout")
@@ -160,7 +160,7 @@ def _last_index(values: dict[str, Any]) -> int:
 
 
 def _check_head(channels: int | None, anchors: int, classes: object) -> None:
-    """Raise InputError for a Detect that gives more per box than corners, objectness and classes, and say what that is in known forks."""
+    """Raise InputError for a Detect that gives other values per box than box, objectness and classes; for known forks the error says which."""
     if channels is None or type(classes) is not int or channels == anchors * (5 + classes):
         return
     more = {10: " (landmarks, as yolov5-face has them)", 180: " (angles, as yolov5-obb has them)"}.get(channels // anchors - 5 - classes, "")
@@ -168,7 +168,7 @@ def _check_head(channels: int | None, anchors: int, classes: object) -> None:
 
 
 def _known(tree: dict[str, Instance]) -> Tree:
-    """What the module tree says of channel counts, batch norms and shortcuts."""
+    """Return the channel counts, batch norms, shortcuts and lengths of sequences that the module tree has."""
     widths, norms, adds, members = {}, set(), {}, {}
     for path, module in tree.items():
         if module.name == "torch.nn.modules.conv.Conv2d":
@@ -186,7 +186,7 @@ def _known(tree: dict[str, Instance]) -> Tree:
 
 
 def _rows_from_tree(network: Network, places: Mapping[str, Stored], tree: dict[str, Instance], stored: dict[str, StoredTensor]) -> Network:
-    """Compare every convolution with its module, and all tensors with what the rows ask for; take over the activations."""
+    """Check every convolution against its module and the names of all tensors against the rows; return the network with the tree's activations."""
     rows: list[Row] = []
     expected: set[str] = set()
     for row in network.rows:
@@ -211,8 +211,8 @@ def _rows_from_tree(network: Network, places: Mapping[str, Stored], tree: dict[s
 
 
 def _read_tensors(network: Network, places: Mapping[str, Stored], stored: dict[str, StoredTensor], archive: Archive) -> dict[str, np.ndarray]:
-    """The rows' tensors from where the tree keeps them."""
-    shared = Counter[str]()  # channels that each batch norm has
+    """Read the tensors of all rows from the places where the tree keeps them."""
+    shared = Counter[str]()  # number of channels of each batch norm, which several convolutions may share
     for row in network.convs:
         shared[places[row.name].norm] += row.channels
     shapes, tensors = tensor_shapes(network), {}
@@ -234,12 +234,12 @@ def _read_tensors(network: Network, places: Mapping[str, Stored], stored: dict[s
 
 
 def _unstacked(weight: np.ndarray) -> np.ndarray:
-    """Weights `[out, 4 in, k, k]` over stacked pixels as weights `[out, in, 2k, 2k]` over the pixels themselves.
+    """Convert weights `[out, 4 in, k, k]` over stacked pixels to weights `[out, in, 2k, 2k]` over the pixels themselves.
 
     `Focus` stacks, in this order, the pixels at (line, column) (0, 0), (1, 0), (0, 1) and (1, 1) of every 2x2 square.
     """
     out, stacked, kernel, _ = weight.shape
-    by_column = weight.reshape(out, 2, 2, stacked // 4, kernel, kernel)  # out, column, line, channel, then the window's line and column
+    by_column = weight.reshape(out, 2, 2, stacked // 4, kernel, kernel)  # axes: out, column, line, channel, and the window's line and column
     return np.ascontiguousarray(by_column.transpose(0, 3, 4, 2, 5, 1)).reshape(out, stacked // 4, 2 * kernel, 2 * kernel)
 
 
@@ -261,7 +261,7 @@ def _check_conv(row: Row, place: Stored, module: Instance | None) -> None:
 
 
 def _activation(row: Row, module: Instance | None) -> str | None:
-    """The activation that the module tree has, whatever the layout says: in v6 users changed it in the code."""
+    """Return the activation of the module tree, whatever the layout says: in v6 users changed it in the code. Raises InputError for unknown ones."""
     if module is None:
         return row.activation
     name = module.name.rpartition(".")[2]

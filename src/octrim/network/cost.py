@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates and activation bytes, from the table alone."""
+"""Computes the costs of a network (parameters, multiply-accumulates, activation bytes) from its table alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from octrim.network.rows import Network, Row, Shape, ShapeOps, walk
 
 @dataclass(frozen=True)
 class ConvCost:
-    """One convolution. parameters: weights, bias, and two per channel for batch norm. macs: multiply-accumulates of one picture."""
+    """Costs of one convolution. channels: output channels. parameters: weights, bias, and two per channel for batch norm.
+
+    macs: multiply-accumulates for one picture.
+    """
 
     channels: int
     parameters: int
@@ -20,7 +23,10 @@ class ConvCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs at one input size. activation_bytes: every map written once in float32; peak_bytes: the most alive at once."""
+    """Costs of a network for one picture of height x width pixels. convs: costs of each convolution by name.
+
+    activation_bytes: bytes of all feature maps in float32; peak_bytes: most bytes of maps that are needed at the same time.
+    """
 
     height: int
     width: int
@@ -42,7 +48,7 @@ class Cost:
 
 
 def tensor_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that the table asks for, in its order."""
+    """Return the name and shape of every tensor that the network's table asks for, in the table's order."""
     channels = network.channels
     result: dict[str, tuple[int, ...]] = {}
     for row in network.convs:
@@ -55,7 +61,7 @@ def tensor_shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def shapes(network: Network, height: int, width: int) -> dict[str, Shape]:
-    """Channels, height and width of every row's output for a picture of that size.
+    """Return the channels, height and width of every row's output for a picture of height x width pixels.
 
     Raises InputError where maps do not fit together, as for a size that is no multiple of the network's stride.
     """
@@ -66,7 +72,7 @@ def shapes(network: Network, height: int, width: int) -> dict[str, Shape]:
 
 
 def network_cost(network: Network, height: int = 640, width: int | None = None) -> Cost:
-    """Costs for one picture of height x width pixels (square by default)."""
+    """Return the costs of a network for one picture of height x width pixels, square by default. Raises InputError as `shapes` does."""
     width = height if width is None else width
     maps = shapes(network, height, width)
     sizes = tensor_shapes(network)

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it, in float64: what every deployable is built from."""
+"""Folds batch norm into the convolution before it, in float64; every deployable is built from a folded model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from octrim.network.rows import BATCH_NORM_EPS, Network, Row
 
 
 def folded(model: Model) -> Model:
-    """The same function without batch norm: every convolution carries a bias. A folded model folds to itself."""
+    """Return a model that computes the same without batch norm, with a bias in every convolution. A folded model folds to itself."""
     rows: list[Row] = []
     tensors: dict[str, np.ndarray] = {}
     for row in model.network.rows:
@@ -26,13 +26,13 @@ def folded(model: Model) -> Model:
 
 
 def folded_conv(model: Model, row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """Weight `[out, in / groups, kernel, kernel]` and bias `[out]` of one convolution, float64, batch norm included."""
+    """Return the weight `[out, in / groups, kernel, kernel]` and bias `[out]` of one convolution with its batch norm folded in, float64."""
     weight = model.tensors[row.weight_name].astype(np.float64)
     if not row.norm:
         return weight, model.tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(row.channels)
     gamma, beta, mean, variance = (
         model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
     )
-    with np.errstate(all="ignore"):  # damaged statistics give NaN, which finds nothing, not warnings
+    with np.errstate(all="ignore"):  # damaged statistics give NaN, with which nothing is detected, instead of warnings
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
     return weight * scale[:, None, None, None], beta - mean * scale

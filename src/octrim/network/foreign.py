@@ -1,4 +1,4 @@
-"""What a file is that its name says is a YOLOv5 checkpoint and that is something else: by its first bytes, or by the classes that it names."""
+"""Tells what a file is whose name promises a checkpoint but which is something else, by its first bytes or the classes that its pickle names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<head")
 
 
 def placeholder(path: Path) -> str | None:
-    """What stands in a file in place of what its name promises, whatever that is, as the rest of an error line; None for real contents."""
+    """Tell, as the rest of an error line, what a file holds instead of real contents: nothing, zeros, a Git LFS pointer or a web page; else None."""
     with path.open("rb") as file:
         start = file.read(1024)
     if not start.strip(b"\0"):
@@ -37,7 +37,7 @@ def placeholder(path: Path) -> str | None:
 
 
 def what_it_is(path: Path) -> str | None:
-    """What stands in a file that is no zip archive, as the rest of an error line; None for a zip archive, which checkpoints are."""
+    """Tell, as the rest of an error line, what a file is that is no zip archive; None for a zip archive, as checkpoints are."""
     with path.open("rb") as file:
         start = file.read(1024)
     if start.startswith(b"PK\x03\x04"):
@@ -84,9 +84,9 @@ _FAMILIES = (
     ("mmengine.", "a checkpoint of OpenMMLab"),
     ("detectron2.", "a checkpoint of detectron2"),
 )
-"""Beginnings of class names that only other families of networks have, and what to call those."""
+"""Beginnings of class names that only other families of networks have, and the words for those families in errors."""
 
 
 def family_of(names: Collection[str]) -> str | None:
-    """What a checkpoint is whose pickle names these classes, where that tells; None for a YOLOv5 detector and for what is unknown."""
+    """Return the family of networks that a checkpoint belongs to by the classes that its pickle names; None for YOLOv5 detectors and unknown ones."""
     return next((family for prefix, family in _FAMILIES if any(name.startswith(prefix) for name in names)), None)

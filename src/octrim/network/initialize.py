@@ -1,4 +1,4 @@
-"""Fresh weights, distributed as YOLOv5 starts training from scratch."""
+"""Draws fresh weights with the distributions from which YOLOv5 starts training from scratch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MAX_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
 def fresh_model(
     cfg: str | Path, classes: int | None = None, names: tuple[str, ...] | None = None, seed: int = 0, anchors_to_fit: bool = False
 ) -> Model:
-    """A freshly initialised model of a published variant or a user's YAML layout. The same seed gives the same weights.
+    """Return a freshly initialised model of a published variant or a user's YAML layout. The same seed, 0 or more, gives the same weights.
 
-    anchors_to_fit: take a layout that gives only the number of anchors, for the caller to fit them to data. Raises InputError for a layout
-    that is not understood.
+    classes: number of classes instead of the layout's. names: class names, by default class0, class1 and so on. anchors_to_fit: whether a layout
+    may give only the number of anchors, because the caller fits them to data. Raises InputError for a layout that is not understood.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
@@ -35,14 +35,15 @@ def fresh_model(
 
 
 def usual_image_size(network: Network) -> int:
-    """The side in pixels that YOLOv5 trains networks of these levels for: 1280 where a level has stride 64 or more."""
+    """Return the picture side in pixels that YOLOv5 trains networks with such levels for: 1280 where a level has stride 64 or more, else 640."""
     return 1280 if max(network.strides) >= 64 else 640
 
 
 def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
-    """Convolutions U(-b, b), b = 1 / sqrt(fan_in); batch norm 1 and 0; Detect's biases from expected object and class rates.
+    """Draw fresh tensors: convolutions from U(-b, b), b = 1 / sqrt(fan_in); batch norm 1 and 0; Detect's biases raised to expected rates of objects.
 
-    Each convolution draws from its own stream, so that its values do not depend on what stands before it.
+    Each convolution draws from its own stream, so that its values do not depend on the shapes of those before it. Raises InputError for a network
+    of more than 500 million parameters.
     """
     shapes = tensor_shapes(network)
     parameters = sum(math.prod(shape) for shape in shapes.values())

@@ -1,4 +1,4 @@
-"""The published YAML layout of YOLOv5 v6/v7, and users' own files of that format: read, with the line of every module for error messages."""
+"""Reads the published YAML layouts of YOLOv5 v6/v7 and users' own files of that format, with the line of every module for error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from octrim.errors import InputError, shown
 from octrim.plain_yaml import parse, read_text
 
 MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
-"""Depth and width multiple of each published scale."""
+"""Depth and width multiples of each published scale."""
 
 VARIANTS = tuple(f"yolov5{scale}{suffix}" for suffix in ("", "6") for scale in MULTIPLES)
 
@@ -30,14 +30,14 @@ MORE = {
     "yolov3-spp": ("yolov3-spp", {}),
     "yolov3-tiny": ("yolov3-tiny", {}),
 }
-"""Layouts that YOLOv5 publishes beside its own, in its folder `hub`: the file here, and what differs from it."""
+"""Further layouts, which YOLOv5 publishes in its folder `hub`: the layout file here, and the values that differ from it."""
 
 _KEYS = {"nc", "depth_multiple", "width_multiple", "anchors", "activation", "ch", "backbone", "head"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A parsed layout: the YAML's mapping, its name, and for every module where it stands (for error messages)."""
+    """A parsed layout. name: its name in errors. values: the YAML's mapping. places: file and line of every module, for errors."""
 
     name: str
     values: dict[str, Any]
@@ -48,10 +48,10 @@ class Layout:
 
 
 def read_layout(cfg: str | Path) -> Layout:
-    """The layout of a YAML file or of a published network.
+    """Read the layout of a YAML file or of a published network.
 
-    Where no such file exists, `yolov5n`, `yolov5n.yaml` and `models/yolov5n.yaml` name a variant, `yolov5-p2`, `models/hub/yolov5-p2.yaml` and
-    the like one of MORE. Raises InputError for anything else.
+    Where no such file exists, `yolov5n`, `yolov5n.yaml` and `models/yolov5n.yaml` name a variant; `yolov5-p2`, `models/hub/yolov5-p2.yaml` and
+    the like name one of MORE. Raises InputError for anything else.
     """
     path = Path(cfg)
     name = path.name.removesuffix(".yaml").removesuffix(".yml")
@@ -73,7 +73,7 @@ def _published(file: str, name: str, values: dict[str, Any]) -> Layout:
 
 
 def parse_layout(text: str, name: str) -> Layout:
-    """Parse YAML text; `name` stands in error messages."""
+    """Parse the YAML text of a layout; `name` stands in error messages. Raises InputError where it is no mapping or has an unknown key."""
     values, root = parse(text, name)
     if not isinstance(values, dict) or not isinstance(root, yaml.MappingNode):
         raise InputError(f"{name}: expected a mapping with backbone and head, found {shown(values)}")

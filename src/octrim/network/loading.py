@@ -1,4 +1,4 @@
-"""Any file that holds a network with its weights, by its name: a model file, or a checkpoint of YOLOv5."""
+"""Reads any file that holds a network with its weights, a model file or a YOLOv5 checkpoint, by its suffix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load(path: str | Path) -> Model:
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path}: is a folder, expected a file")
-        trained = path.parent.parent / f"{path.stem}.safetensors"  # where YOLOv5 has RUN/weights/best.pt
+        trained = path.parent.parent / f"{path.stem}.safetensors"  # OcTrim's file, where YOLOv5 would have RUN/weights/best.pt
         if path.parent.name == "weights" and trained.is_file():
             raise InputError(f"{path}: no such file; OcTrim's own is {trained}")
         published = path.suffix == ".pt" and path.stem in VARIANTS

@@ -19,7 +19,7 @@ from octrim.network.rows import Network
 from octrim.network.scales import Scales
 
 FORMAT = 2
-"""Newest version of the model file that this reads; it refuses newer ones. 2 has scales; without them 1 is written, which older ones read."""
+"""Newest version of the model file that is read; newer files are refused. Version 2 adds scales; without them 1 is written, for older readers."""
 
 _KEY = "octrim"
 
@@ -28,10 +28,11 @@ _KEY = "octrim"
 class Model:
     """A network with its weights. Two models are equal only if they are one object; `network` and `tensors` can be compared.
 
-    tensors: float32, by the names that `tensor_shapes(network)` asks for; treated as read-only.
-    names: one per class. image_size: the side in pixels that the network was made for.
-    lineage: what was done, oldest first, as JSON objects with at least `action`; the first says where the weights come from.
-    scales: of a quantized model, as `octrim.network.scales` names them; they hold for these weights only.
+    tensors: float32 arrays by the names that `tensor_shapes(network)` asks for; treated as read-only.
+    names: one name per class. image_size: the picture side in pixels that the network was made for.
+    lineage: the steps that made the model, oldest first, as JSON objects with at least `action`; the first says where the weights come from.
+    scales: the scales of a quantized model, as `octrim.network.scales` names them; they hold for these weights only.
+    Raises InputError where these do not fit together.
     """
 
     network: Network
@@ -45,7 +46,7 @@ class Model:
         if len(self.names) != self.network.classes:
             raise InputError(f"{len(self.names)} class names for a network of {self.network.classes} classes")
         for name in self.names:
-            if not name.isprintable():  # nor could every file carry it
+            if not name.isprintable():  # some file formats could not carry such a name
                 raise InputError(f"class name {shown(name)} has unprintable characters")
         expected = tensor_shapes(self.network)
         for name, shape in expected.items():
@@ -57,12 +58,12 @@ class Model:
         unknown = self.tensors.keys() - expected.keys()
         if unknown:
             raise InputError(f"tensor {min(unknown)} belongs to no row of the table")
-        Scales(self.network, self.scales)  # raises for what does not fit
+        Scales(self.network, self.scales)  # raises InputError for scales that do not fit
 
     def save(self, path: str | Path) -> None:
-        """Write the model file, whole or not at all. The same model gives the same bytes on every run.
+        """Write the model file, completely or not at all. The same model gives the same bytes on every run.
 
-        Raises InputError when `path` does not end in `.safetensors`.
+        Raises InputError where `path` does not end in `.safetensors`, or its folder does not exist.
         """
         from safetensors.numpy import save
 
@@ -80,14 +81,14 @@ class Model:
             "image_size": self.image_size,
             "lineage": self.lineage,
         }
-        # One key: with several, safetensors writes them in random order and the file's hash changes from run to run.
+        # The metadata has one key: safetensors writes several in random order, and the file's hash would change from run to run.
         metadata = {_KEY: json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))}
         tensors = {name: self.tensors[name] for name in tensor_shapes(self.network)} | dict(sorted(self.scales.items()))
         write_bytes(path, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata))
 
 
 def load_model_file(path: Path) -> Model:
-    """Read a `.safetensors` model file. Errors do not name the file; `octrim.network.loading.load` adds that."""
+    """Read a `.safetensors` model file. Raises InputError without the file's name, which `octrim.network.loading.load` adds."""
     from safetensors import SafetensorError, safe_open
 
     instead = placeholder(path)

@@ -1,4 +1,4 @@
-"""The modules that layouts may name, each written as rows: `Conv`, `C3`, `SPPF` and what else YOLOv5 publishes."""
+"""Writes the modules that layouts may name as rows: `Conv`, `C3`, `SPPF` and others that YOLOv5 publishes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ TORCH_ACTIVATIONS = {
     "Sigmoid": "sigmoid",
     "Identity": None,
 }
-"""Class names, in PyTorch and YOLOv5, of the activations that take no argument, and what rows call them."""
+"""Class names, in PyTorch and YOLOv5, of activations that need no argument, and their names in rows."""
 
 
 def activation_of(value: object, default: str | None, place: str) -> str | None:
-    """An activation as YAML gives it: True (the default), False or None (none), or text such as `nn.LeakyReLU(0.1)`."""
+    """Return the name in rows of an activation in YAML: True (the default), False or None (none), or text such as `nn.LeakyReLU(0.1)`.
+
+    place: file and line for errors. Raises InputError for an activation that is not supported.
+    """
     if value is True:
         return default
     if value is False or value is None:
@@ -71,7 +74,7 @@ def _conv(table: Table, call: Call) -> str:
 
 
 def _depthwise(table: Table, name: str, x: str, channels: int, kernel: int, stride: int, act: object) -> str:
-    """`DWConv`: as many groups as input and output channels allow."""
+    """Add the rows of YOLOv5's `DWConv`, a convolution with as many groups as input and output channels allow."""
     groups = math.gcd(table.channels[x], table.width_of(f"{name}.conv", channels))
     return table.conv(name, x, channels, kernel, stride, groups=groups, act=act)
 
@@ -86,7 +89,7 @@ def _dwconv(table: Table, call: Call) -> str:
 
 
 def _focus(table: Table, call: Call) -> str:
-    """`Focus` stacks the four pixels of every 2x2 square as channels; a convolution over them is one of twice the size over the pixels."""
+    """Add the rows of `Focus`, which stacks the four pixels of every 2x2 square as channels, as a convolution of twice the size over the pixels."""
     a = call.bind("c2", "k", "s", "p", "g", "act", k=1, s=1, p=None, g=1, act=True)
     channels = call.channels(table, a["c2"])
     kernel, stride = call.integer(a["k"], "kernel"), call.integer(a["s"], "stride")
@@ -134,7 +137,7 @@ def _hidden(call: Call, channels: int, expansion: float) -> int:
 
 
 def _c3_of(table: Table, call: Call, inner: Callable[[str, str, int, bool, int], str]) -> str:
-    """`C3`, whose middle is a sequence of `inner(name, input, channels, shortcut, groups)`."""
+    """Add the rows of a `C3` whose middle is a sequence of `inner(name, input, channels, shortcut, groups)`."""
     channels, shortcut, groups, expansion = _block_arguments(table, call)
     hidden, source = _hidden(call, channels, expansion), call.inputs[0]
     x = table.conv(f"{call.name}.cv1", source, hidden)
@@ -150,7 +153,7 @@ def _c3(table: Table, call: Call) -> str:
 
 
 def _bottleneck_csp(table: Table, call: Call) -> str:
-    """`BottleneckCSP` of YOLOv5 v1 to v3: one batch norm over the concatenation of two bare convolutions, here split between them."""
+    """Add the rows of `BottleneckCSP` of YOLOv5 v1 to v3, whose batch norm over the concatenation of two bare convolutions is split between them."""
     channels, shortcut, groups, expansion = _block_arguments(table, call)
     hidden, name, source = _hidden(call, channels, expansion), call.name, call.inputs[0]
     x = table.conv(f"{name}.cv1", source, hidden)
@@ -164,7 +167,7 @@ def _bottleneck_csp(table: Table, call: Call) -> str:
 
 
 def _ghost(table: Table, call: Call, name: str, x: str, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: object = True) -> str:
-    """`GhostConv` (Han et al. 2020): half of the channels by a convolution, the other half from them by a depthwise 5x5 one."""
+    """Add the rows of `GhostConv` (Han et al. 2020): a convolution gives half of the channels, and a depthwise 5x5 one makes the rest from them."""
     half = table.width_of(f"{name}.cv1.conv", channels // 2)
     if half < 1:
         raise InputError(f"{call.place}: {channels} channels have no half")
@@ -267,7 +270,7 @@ def _upsample(table: Table, call: Call) -> str:
 
 
 def add_detect(table: Table, name: str, inputs: list[str]) -> None:
-    """Detect's convolutions, one per level, and the last row."""
+    """Add the rows of Detect: one convolution per level, and the last row, which reads them."""
     heads = []
     for level, x in enumerate(inputs):
         head = f"{name}.m.{level}"
@@ -292,10 +295,10 @@ MODULES: Mapping[str, Callable[[Table, Call], str]] = {
     "nn.Upsample": _upsample,
     "nn.MaxPool2d": _maxpool,
 }
-"""What a layout may name besides Detect, and the function that writes it as rows."""
+"""The modules that a layout may name besides Detect, and the functions that write them as rows."""
 
 PRUNED = {"C3Pruned": "C3", "SPPFPruned": "SPPF", "SPPPruned": "SPP", "BottleneckPruned": "Bottleneck", "BottleneckCSPPruned": "BottleneckCSP"}
-"""Modules of pruned forks: the published ones with channel counts that only the checkpoint's tensors tell."""
+"""Modules of pruned forks, and the published ones that they equal but for channel counts, which only a checkpoint's tensors tell."""
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("nn.ConvTranspose2d", "ConvTranspose", "DWConvTranspose2d"), "a transposed convolution, which rows cannot say"),
@@ -308,4 +311,4 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("IDetect", "IAuxDetect", "IBin", "IKeypoint", "RepConv", "SPPCSPC", "MP", "ReOrg"), "a module of YOLOv7"),
     **dict.fromkeys(("C2f", "C2", "C3k2", "C2PSA", "A2C2f", "Pose", "OBB"), "a module of YOLOv8 or newer"),
 }
-"""Modules that are known and not read, and why."""
+"""Modules that are known but not supported, and the reason for each."""

@@ -1,4 +1,4 @@
-"""What users say of a network on the command line: which one, and the picture size."""
+"""Interprets what users say of a network on the command line: which one, and the picture size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from octrim.options import Weights
 
 
 def model_from(config: Weights, anchors_to_fit: bool = False) -> Model:
-    """What `--weights` or `--cfg` names. Raises InputError unless exactly one of them is given. anchors_to_fit: as of `fresh_model`."""
+    """Return the model that `--weights` or `--cfg` names. anchors_to_fit: as `fresh_model` takes it.
+
+    Raises InputError unless exactly one of them is given.
+    """
     if (config.weights is None) == (config.cfg is None):
         raise InputError("give either --weights (a model file or a checkpoint) or --cfg (a layout to initialise)")
     return load(config.weights) if config.weights is not None else fresh_model(config.cfg or "", seed=config.seed, anchors_to_fit=anchors_to_fit)
 
 
 def image_size(imgsz: int | Sequence[int] | None, default: int, stride: int) -> tuple[int, int]:
-    """(height, width) from what users give, rounded up to multiples of the stride."""
+    """Return the picture size (height, width) in pixels that users give, rounded up to multiples of the stride.
+
+    imgsz: a side, or height and width, of 1 to 16384 pixels; None takes `default`. Raises InputError for anything else.
+    """
     if imgsz is None:
         sides = [default]
     elif isinstance(imgsz, int | np.integer):

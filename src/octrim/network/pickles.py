@@ -35,7 +35,7 @@ STORAGE_TYPES = {
     "BoolStorage": "?",
 }
 
-# Namespaces of module classes. Their instances are inert here whatever they are called; which ones mean something is decided later.
+# Namespaces of module classes. Their instances are inert whatever the class; `checkpoint` decides which ones mean something.
 _CLASS_NAMESPACES = ("models.", "torch.nn.modules.", "torch.nn.parallel.", "ultralytics.", "utils.activations.")
 
 _INERT = {
@@ -55,7 +55,7 @@ _INERT = {
 
 @dataclass(frozen=True, repr=False)
 class Name:
-    """A class or function that the pickle names."""
+    """The name of a class or function in a pickle."""
 
     path: str
 
@@ -65,7 +65,7 @@ class Name:
 
 @dataclass(eq=False, repr=False)
 class Instance:
-    """What a call of a harmless name leaves: the name, its arguments, and the state that was set."""
+    """The inert result of calling an allowed name: the name, the call's arguments, and the state that was set."""
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -77,7 +77,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of `count` values in the archive's record `data/{key}`. kind: as in STORAGE_TYPES."""
+    """A run of `count` values in the archive's record `data/{key}`. kind: a value of STORAGE_TYPES."""
 
     kind: str
     key: str
@@ -90,7 +90,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A view of a storage; offset and strides count elements. Construction checks that it lies within the storage."""
+    """A view of a storage; offset and strides count elements. Raises InputError where the view does not lie within the storage."""
 
     storage: Storage
     offset: int
@@ -123,7 +123,7 @@ def _rebuild_parameter(*arguments: Any) -> Any:
 
 
 def _mapping(*arguments: Any) -> dict[Any, Any]:
-    """OrderedDict() or OrderedDict([[key, value], ...])."""
+    """Return the dictionary that OrderedDict() or OrderedDict([[key, value], ...]) makes."""
     pairs = arguments[0] if arguments else []
     if len(arguments) > 1 or not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InputError(f"a mapping built from {shown(arguments)}")
@@ -138,7 +138,7 @@ def _set(*arguments: Any) -> set[Any]:
 
 
 def _bound_method(*arguments: Any) -> Instance:
-    """`getattr(module, "forward_fuse")`, as a module pickles whose forward was replaced by `model.fuse()`. Nothing is looked up."""
+    """Return an inert stand-in for `getattr(module, "forward_fuse")`, which modules pickle after `model.fuse()`. Nothing is looked up."""
     if len(arguments) != 2 or not isinstance(arguments[0], Instance) or not isinstance(arguments[1], str) or not arguments[1].isidentifier():
         raise InputError(f"its pickle takes an attribute of {shown(arguments[:1])}, which no checkpoint needs; nothing was executed")
     return Instance("builtins.getattr")
@@ -156,14 +156,14 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 def _key(value: Any) -> Any:
-    """A dictionary key or set member. Plain values only: hashing a nested tuple can take time exponential in its depth."""
+    """Return a dictionary key or set member. Raises InputError unless it is a plain value: hashing nested tuples can take exponential time."""
     if value is None or isinstance(value, str | int | float | bytes):
         return value
     raise InputError(f"{shown(value)} as a dictionary key")
 
 
 def named_globals(data: bytes) -> set[str]:
-    """Every name that the pickle may mention, found without running it: what kind of checkpoint this is can be told from them."""
+    """Return every name that a pickle may mention, found without interpreting it; the names tell what kind of checkpoint it is."""
     names: set[str] = set()
     strings = ["", ""]
     for opcode, argument, _ in _instructions(data):
@@ -177,7 +177,7 @@ def named_globals(data: bytes) -> set[str]:
 
 
 def read_pickle(data: bytes) -> Any:
-    """The object that the pickle describes, inert. Raises InputError for a name, an instruction or a structure not allowed."""
+    """Return the object that a pickle describes, inert. Raises InputError for a name, an instruction or a structure that is not allowed."""
     machine = _Machine()
     for opcode, argument, position in _instructions(data):
         if opcode == "STOP":
@@ -221,7 +221,7 @@ class _Machine:
         self.copied = 0
 
     def copy(self, *containers: Any) -> None:
-        """Account for containers that an instruction goes through: it may name a long one again and again."""
+        """Count the elements of containers that an instruction copies, and raise InputError for too many: a pickle may name a long one repeatedly."""
         self.copied += sum(len(container) for container in containers if isinstance(container, list | tuple | dict | set))
         if self.copied > _MAX_INSTRUCTIONS:
             raise InputError("its pickle copies the same containers over and over; no checkpoint needs that")
@@ -232,7 +232,7 @@ class _Machine:
         return self.stack.pop()
 
     def popped(self) -> list[Any]:
-        """All values above the last mark."""
+        """Take all values above the last mark from the stack, and the mark."""
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
@@ -356,7 +356,7 @@ class _Machine:
         state = self.pop()
         target = self.stack[-1]
         if isinstance(target, Instance):
-            if isinstance(state, tuple) and len(state) == 2:  # (attributes, slots)
+            if isinstance(state, tuple) and len(state) == 2:  # the state is (attributes, slots)
                 state = state[0]
             self.copy(state)
             target.state.update(state if isinstance(state, dict) else {})

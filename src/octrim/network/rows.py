@@ -19,17 +19,17 @@ from octrim.errors import InputError, shown
 
 T = TypeVar("T")
 
-BATCH_NORM_EPS = 1e-3  # YOLOv5's, not the 1e-5 that PyTorch and Paddle default to
+BATCH_NORM_EPS = 1e-3  # YOLOv5's value, not the 1e-5 that PyTorch and Paddle default to
 
 MAX_ROWS = 10_000
 
 _PROBE_SIDE = 1024
 
-# Backends derive names of their own with a slash in them, and name the results `output0` or `head0`, `head1`, ..
+# Row names have no slash, and are not `output0`, `head0`, `head1`, ..: backends derive names with a slash and call their results so.
 _NAME = re.compile(r"(?!(output0|head\d+)$)[\w.]{1,200}")
 
 INPUTS = {"image": (0, 0), "conv": (1, 1), "add": (2, 2), "concat": (1, 64), "maxpool": (1, 1), "upsample": (1, 1), "detect": (1, 16)}
-"""Every op, with the fewest and the most inputs it takes."""
+"""Every op, with the fewest and the most inputs that it takes."""
 
 ACTIVATIONS = ("silu", "relu", "relu6", "leaky_relu", "hardswish", "mish", "sigmoid")
 
@@ -45,7 +45,7 @@ class Row:
     name: str
     op: str
     inputs: tuple[str, ...] = ()
-    channels: int = 0  # conv and image: output channels; other ops follow from their inputs
+    channels: int = 0  # conv and image: output channels; those of other ops follow from their inputs
     kernel: int = 1  # conv, maxpool: square window
     stride: int = 1  # conv, maxpool; upsample: the integer factor by which the map grows (nearest neighbour)
     padding: int = 0
@@ -60,17 +60,17 @@ class Row:
 
     @property
     def slope(self) -> float:
-        """Slope of `leaky_relu` below zero."""
+        """Slope below zero of a `leaky_relu` activation."""
         return float((self.activation or "").partition(":")[2])
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that differ from their defaults."""
+        """Return the fields of the row that differ from their defaults."""
         values = dataclasses.asdict(self)
         return {field.name: values[field.name] for field in dataclasses.fields(self) if values[field.name] != field.default}
 
 
 class Ops(Protocol[T]):
-    """What a reader of the table supplies: one method per op. T is its value for one feature map."""
+    """The methods that a reader of the table supplies, one per op. T is the reader's value for one feature map."""
 
     def conv(self, row: Row, x: T) -> T: ...
     def add(self, row: Row, a: T, b: T) -> T: ...
@@ -84,7 +84,7 @@ class Ops(Protocol[T]):
 class Network:
     """Rows in topological order, from one `image` row to one `detect` row, and the anchors of each detection level.
 
-    anchors: pixels of the network's input, `[level][anchor] = (width, height)`.
+    anchors: `[level][anchor] = (width, height)` in pixels of the network's input.
     Raises InputError when the table is not a network: unknown op or input, dead rows, channels or sizes that do not fit together.
     """
 
@@ -98,7 +98,7 @@ class Network:
 
     @cached_property
     def dying(self) -> tuple[tuple[str, ...], ...]:
-        """For every row, the inputs that no later row reads."""
+        """The inputs of every row that no later row reads, in the order of rows."""
         last = {name: index for index, row in enumerate(self.rows) for name in row.inputs}
         return tuple(tuple(name for name in dict.fromkeys(row.inputs) if last[name] == index) for index, row in enumerate(self.rows))
 
@@ -108,12 +108,12 @@ class Network:
 
     @cached_property
     def heads(self) -> frozenset[str]:
-        """Names of the convolutions that Detect reads; their outputs mean something and are never cut."""
+        """Names of the convolutions that Detect reads; their outputs have fixed meanings and are never cut."""
         return frozenset(self.rows[-1].inputs)
 
     @cached_property
     def sizes_checked(self) -> set[tuple[int, int]]:
-        """Heights and widths of pictures that sessions have found to fit: walking the table takes longer than some batches."""
+        """Heights and widths of pictures that sessions have checked; they are kept because walking the table takes longer than some batches."""
         return set()
 
     @cached_property
@@ -146,7 +146,7 @@ class Network:
 
     @cached_property
     def stride(self) -> int:
-        """What the sides of a picture must be multiples of: the largest stride inside the network, in YOLOv5 that of its last level."""
+        """Number of pixels that divides the sides of every valid picture: the largest stride inside the network, in YOLOv5 that of its last level."""
         return max(*self.strides, *(_PROBE_SIDE // shape[1] for shape in self._probe[0].values()))
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Network:
 
     @classmethod
     def from_json(cls, table: object, anchors: object) -> Network:
-        """The network from parsed JSON. Raises InputError for anything that `to_json` would not have written."""
+        """Return the network of a table and anchors in parsed JSON. Raises InputError for anything that `to_json` would not have written."""
         if not isinstance(table, list) or not isinstance(anchors, list):
             raise InputError("the table and the anchors must be lists")
         if len(table) > MAX_ROWS:
@@ -168,7 +168,7 @@ class Network:
 
 
 def walk(network: Network, ops: Ops[T], image: T) -> list[T]:
-    """Read the table from top to bottom with `ops`; what `ops.detect` returns is the result.
+    """Read the table from top to bottom with `ops`, starting from `image`, and return the result of `ops.detect`.
 
     A value is dropped as soon as no later row needs it, so peak memory is that of the live feature maps.
     """
@@ -196,7 +196,7 @@ Shape = tuple[int, int, int]
 
 
 class ShapeOps:
-    """Channels, height and width of every map, and the checks that they fit together. Keeps them in `shapes` by row name."""
+    """`Ops` that infer the channels, height and width of every map into `shapes`, by row name. Raises InputError where they do not fit together."""
 
     def __init__(self) -> None:
         self.shapes: dict[str, Shape] = {}
@@ -241,7 +241,7 @@ def _window(row: Row, x: Shape) -> tuple[int, int]:
 
 
 def parse_activation(text: str) -> bool:
-    """Whether `text` is an activation that every backend knows."""
+    """Tell whether `text` names an activation that every backend knows: one of ACTIVATIONS, `leaky_relu` with a slope in [0, 1)."""
     name, _, slope = text.partition(":")
     if name != "leaky_relu":
         return text in ACTIVATIONS
@@ -277,7 +277,7 @@ _REQUIRED = {"name": "", "op": ""}
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Row) if field.name not in _REQUIRED}
 
 
-# Wide enough for any detector; narrow enough that a hostile table cannot ask for absurd memory or loop for hours.
+# The limits are wide enough for any detector, and so narrow that a hostile table cannot ask for absurd memory or loop for hours.
 _LIMITS: Mapping[str, tuple[int, int]] = {
     "channels": (0, 1_000_000),
     "kernel": (1, 255),

@@ -1,4 +1,4 @@
-"""Where a network is quantized to int8, and which feature maps share a scale: read by calibration, ONNX and TensorRT alike.
+"""Tells where a network is quantized to int8 and which feature maps share a scale, for calibration, ONNX and TensorRT alike.
 
 Symmetric int8 without zero point: q = clip(round half to even(x / scale), -128, 127), x = q scale. Weights have a scale per output channel and
 belong to the convolution with batch norm folded; a feature map has one scale. Biases and activations stay in high precision, and so do the
@@ -20,14 +20,14 @@ from octrim.errors import InputError, shown
 from octrim.network.rows import Network, Row, walk
 
 LEAST_SCALE = 2.0**-14
-"""Of any scale: the smallest normal float16, so that one file serves engines of both precisions."""
+"""Least value of any scale: the smallest normal float16, so that one file serves engines of both precisions."""
 
 LEVELS = 127
-"""Of int8 on each side of zero: a clip at c gives the scale c / 127. -128 is left unused, so that both sides are alike."""
+"""Levels of int8 on each side of zero: a clip at c gives the scale c / 127, alike for both sides; -128 is left to values beyond -c."""
 
 
 def scale_groups(network: Network) -> dict[str, str]:
-    """For every map (row), the first row of the group that shares its scale."""
+    """Map the name of every row to the first row of the group whose feature maps share its scale."""
     ops = _GroupOps()
     image = network.rows[0].name
     ops.parent[image] = image
@@ -36,7 +36,7 @@ def scale_groups(network: Network) -> dict[str, str]:
 
 
 class _GroupOps:
-    """`Ops` over row names, with a union-find forest."""
+    """`Ops` over row names that group the maps which share a scale in a union-find forest."""
 
     def __init__(self) -> None:
         self.parent: dict[str, str] = {}
@@ -80,7 +80,8 @@ class _GroupOps:
 class Scales:
     """The scales of a quantized model by row, as backends ask for them.
 
-    network, tensors: of the model. Raises InputError where they do not belong together; a model without scales has none anywhere.
+    network: the model's network. tensors: the model's scales by name; none for a model that is not quantized. Raises InputError where they do not
+    belong together.
     """
 
     def __init__(self, network: Network, tensors: Mapping[str, np.ndarray]) -> None:
@@ -103,24 +104,25 @@ class Scales:
                 raise InputError(f"tensor {name} has a scale of {scale.min():g}, expected at least {LEAST_SCALE:g} and finite")
 
     def map(self, row: str) -> np.float32 | None:
-        """Of a feature map, or None where it stays in high precision."""
+        """Return the scale of a row's feature map, or None where that stays in high precision."""
         found = self.tensors.get(f"{self.groups[row]}.scale")
         return None if found is None else np.float32(found[0])
 
     def weight(self, row: Row) -> np.ndarray | None:
-        """Of a convolution's weight, `[channels]`, or None where it stays in high precision."""
+        """Return the scales of a convolution's weight, `[channels]`, or None where it stays in high precision."""
         return self.tensors.get(f"{row.name}.weight_scale")
 
     def reads(self, row: Row) -> bool:
-        """Whether a row reads its inputs in int8: a convolution with scales for its weight, any other row whose inputs all have one. Detect never."""
+        """Tell whether a row reads its inputs in int8: a convolution whose weight has scales, or another row but Detect whose inputs all have one."""
         if row.op == "conv":
             return self.weight(row) is not None
         return row.op in ("add", "concat", "maxpool", "upsample") and all(self.map(x) is not None for x in row.inputs)
 
 
 def scales_of(clips: np.ndarray | float) -> np.ndarray:
-    """float32 scales for values clipped at `clips`: rounded to float16, so that an engine and ONNX make the same integers of the same values;
-    of dead maps and channels the least. Beyond float16's range they stay as they are.
+    """Return float32 scales for values clipped at `clips`, LEAST_SCALE for dead maps and channels.
+
+    The scales are rounded to float16, so that an engine and ONNX make the same integers of the same values, except beyond float16's range.
     """
     scales = np.maximum(np.asarray(clips, np.float64) / LEVELS, LEAST_SCALE).astype(np.float32)
     with np.errstate(over="ignore"):
@@ -129,5 +131,5 @@ def scales_of(clips: np.ndarray | float) -> np.ndarray:
 
 
 def quantized(x: np.ndarray, scale: np.ndarray | np.float32) -> np.ndarray:
-    """int8, as ONNX's QuantizeLinear and TensorRT round and clip. scale broadcasts."""
+    """Quantize float values to int8, rounded and clipped as ONNX's QuantizeLinear and TensorRT do it. scale: broadcasts against `x`."""
     return np.clip(np.rint(x / scale), -128, 127).astype(np.int8)

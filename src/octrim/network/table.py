@@ -1,4 +1,4 @@
-"""The table while a layout is expanded: rows so far, the arguments of one module, and where a checkpoint keeps each convolution's tensors."""
+"""The table of rows while a layout is expanded, the call of one module, and the places where a checkpoint keeps each convolution's tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from octrim.network.rows import MAX_ROWS, Row
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the module tree of a checkpoint keeps the tensors of one convolution.
+    """The place where the module tree of a checkpoint keeps the tensors of one convolution.
 
     conv, norm, activation: dotted names of the modules; norm is empty for a convolution that never has batch norm. first: the convolution's
     first channel in a batch norm that several convolutions share. focus: the tree has a convolution over the four pixels of each 2x2 square,
@@ -30,7 +30,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Tree:
-    """What the module tree of a checkpoint knows better than its layout: a pruned or fused network keeps the layout it once had.
+    """Facts that a checkpoint's module tree tells better than its layout: a pruned or fused network keeps the layout that it once had.
 
     widths: output channels of every convolution module, by dotted name. norms: names of batch-norm modules. adds: whether a bottleneck
     adds its input, by dotted name. members: how many modules every sequence has, by dotted name.
@@ -44,7 +44,12 @@ class Tree:
 
 @dataclass
 class Table:
-    """The rows so far, the channels of each output, and where a checkpoint keeps each convolution."""
+    """A table of rows under construction.
+
+    width, depth: the layout's multiples. head_channels: output channels of Detect's convolutions. activation: the default activation.
+    tree: the module tree of a checkpoint, whose facts take precedence over the layout's. channels: output channels of each row by name.
+    stored: the place of each convolution's tensors in a checkpoint.
+    """
 
     width: float
     depth: float
@@ -75,7 +80,7 @@ class Table:
         act: Any = True,
         stored: Stored | None = None,
     ) -> str:
-        """A convolution with batch norm and activation, as YOLOv5's `Conv` has them; with a bias instead where the tree was fused."""
+        """Add a convolution with batch norm and activation, as YOLOv5's `Conv` is, or with a bias where the tree was fused; return its name."""
         stored = stored or Stored(f"{name}.conv", f"{name}.bn", f"{name}.act")
         activation = self.activation if act is True else act
         padding = kernel // 2 if padding is None else padding
@@ -85,29 +90,29 @@ class Table:
         return self.add(Row(name, "conv", (x,), channels, kernel, stride, padding, groups, bias=not norm, norm=norm, activation=activation))
 
     def width_of(self, conv: str, channels: int) -> int:
-        """Output channels of a convolution module: the tree's where there is one that has it, else the layout's."""
+        """Return the output channels of a convolution module: the tree's where it has the module, else `channels`."""
         return channels if self.tree is None else self.tree.widths.get(conv, channels)
 
     def shortcut(self, name: str, wanted: bool, x: str, y: str) -> str:
-        """`x + y` where a bottleneck adds its input, else `y`."""
+        """Return the row `x + y` where a bottleneck adds its input, else `y`. wanted: whether the layout asks for the addition."""
         adds = wanted and self.channels[x] == self.channels[y]
         if self.tree is not None:
             adds = self.tree.adds.get(name, adds)
         return self.add(Row(f"{name}.add", "add", (x, y))) if adds else y
 
     def scaled(self, channels: int) -> int:
-        """Channels times the width multiple, up to a multiple of 8; a count that equals Detect's output is left alone, as published."""
+        """Return channels times the width multiple, rounded up to a multiple of 8; a count that equals Detect's output is kept, as in YOLOv5."""
         return channels if channels == self.head_channels else math.ceil(channels * self.width / 8) * 8
 
     def repeated(self, repeats: int, sequence: str = "") -> int:
-        """Repeats times the depth multiple, at least one; of a sequence that the tree has, by dotted name, as many as are left in it."""
+        """Return repeats times the depth multiple, at least one; for a sequence in the tree, by dotted name, the number of its members."""
         scaled = max(round(repeats * self.depth), 1) if repeats > 1 else repeats
         return scaled if self.tree is None else self.tree.members.get(sequence, scaled)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One module of the layout: its name, what it reads, and its arguments as written."""
+    """One module of a layout. name: its dotted name. inputs: rows that it reads. arguments: as written. place: file and line, for errors."""
 
     name: str
     inputs: list[str]
@@ -116,7 +121,10 @@ class Call:
     place: str
 
     def bind(self, *parameters: str, **defaults: Any) -> dict[str, Any]:
-        """Arguments by name. `key=value` (text) and `key: value` are keywords, the rest positional; unknown or too many: an error."""
+        """Return the arguments by name. `key=value` (text) and `key: value` are keywords, the others positional.
+
+        defaults: values of parameters that may be missing. Raises InputError for unknown, missing or too many arguments.
+        """
         bound = dict(defaults)
         positional: list[Any] = []
         for argument in self.arguments:
@@ -132,7 +140,7 @@ class Call:
                 if key not in parameters:
                     raise InputError(f"{self.place}: unknown argument {shown(key)}; known are {', '.join(parameters)}")
                 bound[key] = value
-        # YOLOv5 v7 put dilation before the activation: an argument in its place, the last one, that is no whole number is v6's activation.
+        # YOLOv5 v7 put dilation before the activation: a last argument in dilation's place that is no whole number is v6's activation.
         dilation = parameters.index("d") if "d" in parameters else len(parameters)
         if len(positional) == dilation + 1 and type(positional[dilation]) is not int:
             positional.insert(dilation, 1)
@@ -145,14 +153,14 @@ class Call:
         return {key: _literal(value) if isinstance(value, str) else value for key, value in bound.items()}
 
     def chain(self, table: Table, build: Callable[[str, str], str]) -> str:
-        """A module that takes no repeat count itself is repeated as a sequence, whose members are numbered."""
+        """Repeat a module that takes no repeat count itself as a sequence, whose members are numbered; return the last row."""
         x, repeats = self.inputs[0], table.repeated(self.repeats)
         for index in range(repeats):
             x = build(f"{self.name}.{index}" if repeats > 1 else self.name, x)
         return x
 
     def integer(self, value: object, what: str, least: int = 1) -> int:
-        """The whole number that `value` is. Raises InputError for anything else and for numbers below `least`."""
+        """Return `value` as a whole number. Raises InputError for anything else, and for numbers below `least` or above a million."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # Upsample factors are often written 2.0
         if type(value) is not int or not least <= value <= 1_000_000:
@@ -160,12 +168,12 @@ class Call:
         return value
 
     def channels(self, table: Table, value: object) -> int:
-        """Output channels, times the width multiple."""
+        """Return the output channels that an argument gives, times the width multiple. Raises InputError for no whole number."""
         return table.scaled(self.integer(value, "channels"))
 
 
 def _literal(text: str) -> Any:
-    """The number or Python constant that `text` spells, else the text; layouts spell None, True and False Python's way."""
+    """Return the number or Python constant that `text` spells, else the text; layouts spell None, True and False Python's way."""
     if text in ("None", "True", "False"):
         return {"None": None, "True": True, "False": False}[text]
     try:

@@ -1,4 +1,4 @@
-"""From the published YAML layout of YOLOv5 v6/v7 (users' own files of that format too) to rows.
+"""Expands the published YAML layouts of YOLOv5 v6/v7, and users' own files of that format, to rows.
 
     network = yolov5_network("yolov5n")                  # n s m l x, n6 s6 m6 l6 x6
     network = yolov5_network("mine.yaml", classes=3)
@@ -23,14 +23,14 @@ from octrim.network.table import Call, Stored, Table, Tree
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
 
-_MOST_ANCHORS = 64  # per level, where a layout gives their number only
+_MOST_ANCHORS = 64  # most anchors per level where a layout gives only their number
 
 
 def yolov5_network(cfg: str | Path, classes: int | None = None, to_fit: bool = False) -> Network:
-    """The network of a published variant (`yolov5n` .. `yolov5x6`) or of a user's YAML file.
+    """Return the network of a published variant (`yolov5n` .. `yolov5x6`) or of a user's YAML file.
 
-    classes: replaces the layout's `nc`. to_fit: whether the caller fits anchors to data where the layout gives only their number; the network
-    then has provisional ones. Raises InputError for an unknown name and for a layout that is not understood.
+    classes: number of classes instead of the layout's `nc`. to_fit: whether the caller fits anchors to data where the layout gives only their
+    number; the network then has provisional ones. Raises InputError for an unknown name and for a layout that is not understood.
     """
     layout = read_layout(cfg)
     if classes is not None:
@@ -39,7 +39,7 @@ def yolov5_network(cfg: str | Path, classes: int | None = None, to_fit: bool = F
 
 
 def anchors_to_fit(cfg: str | Path) -> bool:
-    """Whether the layout gives only the number of anchors per level, so that they must be fitted to data before training."""
+    """Tell whether a layout gives only the number of anchors per level, so that they must be fitted to data before training."""
     layout = read_layout(cfg)
     modules = layout.values.get("head")
     last = modules[-1] if isinstance(modules, list) and modules else None
@@ -47,14 +47,14 @@ def anchors_to_fit(cfg: str | Path) -> bool:
 
 
 def expand(layout: Layout, to_fit: bool = False) -> Network:
-    """The rows of a layout. Raises InputError that names the line of whatever is not understood. to_fit: as of `yolov5_network`."""
+    """Return the network of a layout. to_fit: as `yolov5_network` takes it. Raises InputError that names the line of what is not understood."""
     return expanded(layout, to_fit=to_fit)[0]
 
 
 def expanded(layout: Layout, tree: Tree | None = None, to_fit: bool = False) -> tuple[Network, Mapping[str, Stored]]:
-    """The rows of a layout, and by convolution where a checkpoint of it keeps the tensors.
+    """Return the network of a layout, and for each convolution the place of its tensors in a checkpoint.
 
-    tree: of the checkpoint that the layout comes from; its channel counts, batch norms and shortcuts count. Raises as `expand`.
+    tree: facts of the checkpoint that the layout comes from, which take precedence over the layout's. Raises InputError as `expand` does.
     """
     values = layout.values
     for key in ("nc", "backbone", "head"):
@@ -109,7 +109,10 @@ def expanded(layout: Layout, tree: Tree | None = None, to_fit: bool = False) -> 
 
 
 def _known(module: str, place: str, pruned: bool) -> str:
-    """The module's name in MODULES. Raises InputError for one that is not read, with the reason where there is one to tell."""
+    """Return a module's name in MODULES. Raises InputError for a module that is not supported, with the reason where it is known.
+
+    pruned: whether modules of PRUNED are supported, because the layout comes from a checkpoint.
+    """
     if pruned:
         module = PRUNED.get(module, module)
     if module in MODULES:
@@ -155,7 +158,10 @@ def _given_anchors(layout: Layout, detect: list[Any]) -> object:
 
 
 def _anchors(layout: Layout, detect: list[Any], place: str, to_fit: bool) -> Anchors | int:
-    """Anchors in pixels per level, the layout's or Detect's own; their number per level where that is all they give and they will be fitted."""
+    """Return the anchors in pixels per level, the layout's or Detect's own; only their number per level where no more is given and `to_fit`.
+
+    Raises InputError for anchors that are not understood, and for a number without `to_fit`.
+    """
     anchors = _given_anchors(layout, detect)
     levels = len(detect[0]) if isinstance(detect[0], list) else 1
     if isinstance(anchors, int | float) and not isinstance(anchors, bool):
@@ -176,7 +182,7 @@ def _anchors(layout: Layout, detect: list[Any], place: str, to_fit: bool) -> Anc
 
 
 def _provisional(rows: list[Row], count: int) -> Anchors:
-    """Squares of 1.5 to 4.5 cells' sides on every level: what a network has until anchors are fitted to data."""
+    """Return `count` squares of 1.5 to 4.5 cells per level, as provisional anchors until others are fitted to data."""
     levels = len(rows[-1].inputs)
     strides = Network(tuple(rows), (((1.0, 1.0),) * count,) * levels).strides
     factors = [1.5 * 3 ** (index / max(count - 1, 1)) for index in range(count)]

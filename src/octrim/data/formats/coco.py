@@ -1,4 +1,4 @@
-"""COCO annotation files: one per split beside or above the pictures, as COCO, CVAT, Roboflow, Label Studio and PaddleDetection write them."""
+"""Finds COCO annotation files: one per split beside or above the pictures, as COCO, CVAT, Roboflow, Label Studio and PaddleDetection write them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CocoFiles(Format):
 
 
 def coco_part(path: Path) -> Found:
-    """An annotation file by itself: one part, which is every split's where its name tells of one."""
+    """Return the one part of an annotation file that was named directly; it serves every split where the file's name names a split."""
     near = path.parent.parent if path.parent.name.casefold() in ("annotations", "annotation", "labels") else path.parent
     named = any(fits(path.stem, split) for split in SPLITS)
     return Found({"" if not named else path.name: partial(_read, path, near)}, f"{path}: no part {{split}}", serves_all=named)
@@ -35,7 +35,7 @@ def _read(path: Path, root: Path, request: Request) -> Dataset:
 
 
 def annotation_files(place: Place) -> list[Path]:
-    """COCO files, from the first place that has any."""
+    """Return the COCO files of a folder: those in Annotations/, else in labels/, else in the folder itself, else in any folder below it."""
     annotations = [folder for folder in place.folders if folder.name.casefold() in ("annotations", "annotation")]
     labels = [folder for folder in place.folders if folder.name.casefold() == "labels"]
     for folders in (annotations, labels, [place.root], place.folders):
@@ -46,7 +46,7 @@ def annotation_files(place: Place) -> list[Path]:
 
 
 def _is_annotation(path: Path) -> bool:
-    if path.name == "notes.json":  # of Label Studio's YOLO export: categories, and no more
+    if path.name == "notes.json":  # part of Label Studio's YOLO export: it holds categories alone
         return False
     text = head(path, 1 << 20)
     if mark_of(text) not in (None, "utf-8-sig"):

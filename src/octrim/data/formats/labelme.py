@@ -1,4 +1,4 @@
-"""labelme's annotations: a JSON file per picture, beside it or in a folder of its own; X-AnyLabeling and AnyLabeling write the same."""
+"""Finds labelme's annotations: a JSON file per picture, beside it or in another folder; X-AnyLabeling and AnyLabeling write the same."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from octrim.data.pictures import is_picture
 from octrim.data.voc import Named, read_named, stem_of
 from octrim.errors import InputError
 
-_NO_CLASSES = ("__ignore__", "_background_", "__background__")  # lines of labelme's labels.txt that name none
-_LOOKED_AT = 5  # files of a folder: all of them are alike
+_NO_CLASSES = ("__ignore__", "_background_", "__background__")  # lines of labelme's labels.txt that name no class
+_LOOKED_AT = 5  # files examined per folder: all of them are alike
 
 
 class Labelme(Format):
@@ -80,7 +80,10 @@ def _annotations(folder: Path) -> list[str]:
 
 
 def _picture_of(path: str, root: Path, by_stem: dict[str, list[str]]) -> str | None:
-    """The picture of an annotation that has none of its name beside it: by its `imagePath`, by its name elsewhere, or the one inside it."""
+    """Find the picture of an annotation that has no picture of its name beside it; None where there is none.
+
+    Tried in turn: the annotation's `imagePath`, the only picture of the same stem, and the picture inside the annotation, whose path is returned.
+    """
     try:
         document = annotation(read_bytes(path, MOST_WITH_PICTURE))
     except OSError:

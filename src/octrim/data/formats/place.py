@@ -1,4 +1,4 @@
-"""A folder that may hold a data set, and what a format found in it."""
+"""A folder that may hold a data set, the parts that a format finds in it, and helpers for names of splits and classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME_FILES = ("labels.txt", "label_list.txt", "classes.txt", "obj.names", "names
 
 @dataclass(frozen=True)
 class Request:
-    """How a part of a data set is to be read. names: of the classes, where the format has none."""
+    """A request to read a part of a data set. names: class names for formats that have none. keep_difficult: as `open_dataset` takes it."""
 
     split: str
     names: Sequence[str]
@@ -33,14 +33,15 @@ class Request:
 
 
 Part = Callable[[Request], Dataset]
-"""Reads one part of a data set."""
+"""A function that reads one part of a data set."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a format found. parts: by name; a single one may have any. absent: what to say of a split that is not there, with `{split}` and `{there}`.
+    """The parts of a data set that a format found. parts: readers of the parts by name; a single part may have any name.
 
-    serves_all: whether a single part stands for every split unless a share is asked for.
+    absent: error text for a split that is not there, with `{split}` and `{there}`. serves_all: whether a single part stands for every split unless
+    the user asks for a share for validation.
     """
 
     parts: Mapping[str, Part]
@@ -50,7 +51,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Missed:
-    """Why a format is not there. near: whether some of what it looks for is."""
+    """The reason why a format is not in a folder. near: whether some of what the format looks for is there."""
 
     reason: str
     near: bool = False
@@ -58,7 +59,7 @@ class Missed:
 
 @dataclass(frozen=True)
 class Format:
-    """One way in which tools write data sets. name: for people; looks_for: what must be there."""
+    """One way in which tools write data sets. name: the format's name in messages; looks_for: what must be in a folder, for messages."""
 
     name: str
     looks_for: str
@@ -68,14 +69,14 @@ class Format:
 
 
 class Place:
-    """A folder, read once: what is in it, without what is hidden."""
+    """A folder whose entries are read once; hidden ones are left out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @cached_property
     def entries(self) -> list[os.DirEntry[str]]:
-        """Files and folders in it, sorted by name; none where it is no folder. Raises OSError for one that must not be listed."""
+        """Files and folders in the folder, sorted by name; empty where it is no folder. Raises OSError where it must not be listed."""
         if not self.root.is_dir():
             return []
         with os.scandir(self.root) as entries:
@@ -83,42 +84,42 @@ class Place:
 
     @cached_property
     def folders(self) -> list[Path]:
-        """Folders in it, sorted."""
+        """Folders in the folder, sorted."""
         return [self.root / entry.name for entry in self.entries if entry.is_dir()]
 
     @cached_property
     def files(self) -> list[str]:
-        """Names of the files in it, sorted."""
+        """Names of the files in the folder, sorted."""
         return [entry.name for entry in self.entries if entry.is_file()]
 
     def having(self, *suffixes: str) -> list[Path]:
-        """Files in it with one of the suffixes, in any letter case."""
+        """Return the files in the folder that have one of the suffixes, in any letter case."""
         return [self.root / name for name in self.files if name.lower().endswith(suffixes)]
 
     def child(self, name: str) -> Path:
-        """A file or folder in it, in whatever letter case it is written."""
+        """Return the path of a file or folder in the folder, in whatever letter case its name is written."""
         return child(self.root, name)
 
     @cached_property
     def splits(self) -> dict[str, Place]:
-        """Folders in it that are named for a split."""
+        """Folders in the folder that are named for a split, by name."""
         return {folder.name: Place(folder) for folder in self.folders if any(fits(folder.name, split) for split in SPLITS)}
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
-        """Pictures in it by their stems; of two, `.jpg` before `.png`."""
+        """Pictures in the folder by their stems; where two share a stem, the first in the order of names (`.jpg` before `.png`)."""
         found = {os.path.splitext(name)[0]: self.root / name for name in reversed(self.files) if is_picture(name)}  # noqa: PTH122
         return dict(reversed(found.items()))
 
 
 def fits(name: str, split: str) -> bool:
-    """Whether a file or folder of this name is that split's: train2017, instances_val, valid, dev."""
+    """Tell whether a file or folder of this name belongs to a split, as train2017, instances_val, valid and dev do."""
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word]
     return any(word.startswith(split) or word in _OTHER_WORDS.get(split, ()) for word in words)
 
 
 def choose(names: Sequence[str], split: str) -> list[str]:
-    """The names that may be the split's: of several kinds of likeness the closest that any has."""
+    """Return the names that may be the split's: those that match it most closely, from the equal name to a word that begins like it."""
     if not split:
         return []
     kinds: tuple[Callable[[str], bool], ...] = (
@@ -137,7 +138,7 @@ def choose(names: Sequence[str], split: str) -> list[str]:
 
 
 def children(folder: Path) -> Iterator[Path]:
-    """Folders in a folder, sorted; none where it is no folder."""
+    """Yield the folders in a folder, sorted; none where it is no folder."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
@@ -150,7 +151,7 @@ def children(folder: Path) -> Iterator[Path]:
 
 
 def head(path: Path, count: int) -> bytes:
-    """The first bytes of a file; none where it cannot be read."""
+    """Return the first `count` bytes of a file; no bytes where it cannot be read."""
     try:
         return read_bytes(str(path), count)
     except OSError:
@@ -158,9 +159,9 @@ def head(path: Path, count: int) -> bytes:
 
 
 def names_in(folders: Sequence[Path], leave_out: Sequence[str] = ()) -> tuple[tuple[str, ...], Path | None]:
-    """Class names as tools write them beside their labels, a line each, and the file; none where there is no such file.
+    """Return the class names in the first of NAME_FILES that the folders hold, and that file; no names and None where there is no such file.
 
-    Raises InputError for a file that is no list of names.
+    leave_out: lines that name no class. Raises InputError for a file that is no list of names.
     """
     for folder in folders:
         for name in NAME_FILES:
@@ -173,7 +174,10 @@ def names_in(folders: Sequence[Path], leave_out: Sequence[str] = ()) -> tuple[tu
 
 
 def listed_names(path: Path, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
-    """The names in a file, a line each, in any encoding that `texts.decoded` knows. Raises InputError where they are none, or one comes twice."""
+    """Return the names in a file, a line each, in any encoding that `texts.decoded` knows.
+
+    leave_out: lines that name no class. Raises InputError where the file is no list of names, or one comes twice.
+    """
     try:
         text = decoded(read_bytes(str(path), 2**20))
     except (OSError, UnicodeDecodeError) as error:
@@ -187,5 +191,5 @@ def listed_names(path: Path, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def names_note(path: Path | None) -> tuple[str, ...]:
-    """A line that says where names come from."""
+    """Return a line that says which file the class names come from; nothing without a file."""
     return () if path is None else (f"class names are those of {path}",)

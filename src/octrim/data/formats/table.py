@@ -1,4 +1,4 @@
-"""The list of all formats of data sets, and which of them a folder has."""
+"""The list of all formats of data sets, and the search for the one that a folder has."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ FORMATS: tuple[Format, ...] = (
     VocBeside("Pascal VOC beside the pictures (labelImg, Roboflow)", "*.xml beside pictures"),
     YoloBeside("YOLO beside the pictures (labelImg, Darknet)", "*.txt beside pictures"),
 )
-"""In the order in which they are asked: the ones that say most of themselves first."""
+"""All formats, in the order in which they are tried: those that are described best by their own files come first."""
 
-_DEEPEST = 3  # folders with nothing but a folder in them, as archives unpack
+_DEEPEST = 3  # folders searched: archives often unpack into a folder that holds nothing but a folder
 _UNREAD = (
     (r"annotations\.xml", rb"<annotations[\s>]", "CVAT's own XML: export it from CVAT as COCO, YOLO or Pascal VOC"),
     (r".*\.json", rb'^\s*\[\s*\{[^\0]{0,4000}"coordinates"\s*:\s*\{', "CreateML's JSON: export it as COCO or YOLO"),
@@ -49,11 +49,11 @@ _UNREAD = (
     (r".*\.(zip|tar|tar\.gz|tgz|rar|7z)", rb"", "an archive: unpack it"),
     (r"meta\.json", rb'"classes"\s*:', "a project of Supervisely: export it as COCO or YOLO"),
 )
-"""Files of formats that are not read: name, content, and what to do."""
+"""Files of formats that are not supported: pattern of the name, pattern of the content, and what the file is and what to do with it."""
 
 
 class NoDataSetError(InputError):
-    """A folder in which no format was found. missed: the name of each and why not."""
+    """Error for a folder in which no format was found. missed: the name of each format and why it is not there."""
 
     def __init__(self, message: str, missed: list[tuple[str, str]]) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class NoDataSetError(InputError):
 
 
 def recognise(root: Path) -> tuple[Format, Found, Path]:
-    """The format of a folder's data set, what it found, and in which folder: this one, or the only one below it.
+    """Return the format of a folder's data set, the parts that it found, and the folder that they are in: `root`, or the only folder below it.
 
     Raises NoDataSetError where there is none.
     """
@@ -85,10 +85,10 @@ def recognise(root: Path) -> tuple[Format, Found, Path]:
 
 
 def _unread(place: Place) -> list[str]:
-    """What files of this folder, or of the splits in it, say of formats that are not read."""
+    """Return a line for each file in the folder, or in the splits' folders below it, that belongs to a format that is not supported."""
     found = []
     for folder in (place, *place.splits.values()):
-        # Pictures would hide the few files beside them.
+        # Pictures are left out before the list is cut: there may be so many that they would crowd out the other files.
         for name in [name for name in folder.files if not is_picture(name)][:100]:
             for pattern, content, hint in _UNREAD:
                 if re.fullmatch(pattern, name, re.IGNORECASE) and re.search(content, head(folder.root / name, 1 << 13)):

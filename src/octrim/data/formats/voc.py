@@ -1,4 +1,4 @@
-"""Pascal VOC's annotations: with lists of a split's pictures, with lists of pairs, or in folders alone."""
+"""Finds Pascal VOC's annotations: with lists of a split's pictures, with lists of pairs, or in folders alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANNOTATION_FOLDERS = ("Annotations", "Annotation", "xml", "xmls", "labels", "la
 
 
 class VocLists(Format):
-    """Annotations/, JPEGImages/ and ImageSets/Main/, as VOC and CVAT have them."""
+    """The format of VOC and CVAT: Annotations/, JPEGImages/ and ImageSets/Main/."""
 
     def find(self, place: Place) -> Found | Missed:
         lists = _lists(place)
@@ -33,22 +33,22 @@ class VocLists(Format):
 
 
 def _annotations(root: Path) -> Path:
-    """The folder of a folder's annotations, Annotations/ where there is none."""
+    """Return the folder below `root` that holds the annotations; Annotations/ where there is none."""
     return next((found for name in _ANNOTATION_FOLDERS if (found := child(root, name)).is_dir()), root / _ANNOTATION_FOLDERS[0])
 
 
 def _picture_folder(root: Path) -> Path:
-    """The folder of a folder's pictures: one that is named for them, or the folder itself where it holds some."""
+    """Return the folder that holds the pictures: one below `root` that is named for them, or `root` itself where it holds some."""
     named = next((found for name in _PICTURE_FOLDERS if (found := child(root, name)).is_dir()), None)
     return named or (root if Place(root).pictures else root / _PICTURE_FOLDERS[0])
 
 
 def _lists(place: Place) -> dict[str, Path]:
-    """The lists of pictures by their names. VOC's lists of one class each (aeroplane_train) are not among them."""
+    """Return the lists of pictures in ImageSets/ by their names, without VOC's lists of one class each (aeroplane_train)."""
     sets = place.child("ImageSets")
     folder = child(sets, "Main")
     for home in (folder, sets):
-        # Whatever has a list's name: one that is no file is told when it is read.
+        # Everything with a list's name is taken: one that is no file is reported when it is read.
         entries = Place(home).entries if home.is_dir() else []
         lists = {Path(entry.name).stem: home / entry.name for entry in entries if entry.name.lower().endswith(".txt")}
         plain = {name: path for name, path in lists.items() if "_" not in name}
@@ -64,7 +64,7 @@ def _read_list(root: Path, path: Path, request: Request) -> Dataset:
 
 
 def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
-    """These pictures of a folder of VOC's shape."""
+    """Return the pictures with the given stems in a folder of VOC's shape, with their annotations."""
     annotations = _annotations(root)
     by_stem, folder = _pictures(root)
     pictures = [by_stem.get(stem) or f"{folder}{os.sep}{stem}.jpg" for stem in stems]
@@ -73,7 +73,7 @@ def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
     labels = [str(annotations / f"{stem}.xml") for stem in stems]
     known = set(present)
     strays = [path for path in present if stem_of(path) not in by_stem]
-    if not any(label in known for label in labels):  # in capitals, or in folders as the pictures are
+    if not any(label in known for label in labels):  # suffixes in capitals, or annotations in folders like the pictures'
         files = walk_files(str(annotations), lambda name: name.lower().endswith(".xml"))
         by_name = {os.path.splitext(os.path.relpath(path, annotations))[0]: path for path in files}  # noqa: PTH122
         labels = [by_name.get(stem, label) for stem, label in zip(stems, labels, strict=True)]
@@ -85,7 +85,10 @@ def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
 
 
 def _label_map(root: Path) -> tuple[tuple[str, ...], Path | None]:
-    """The names in CVAT's labelmap.txt, lines `label:color:parts:actions`, and the file. The background is none: no box has it."""
+    """Return the class names in CVAT's labelmap.txt, lines `label:color:parts:actions`, and that file; no names and None where it has none.
+
+    The label "background" is left out: no box has it.
+    """
     path = child(root, "labelmap.txt")
     try:
         lines = decoded(read_bytes(str(path), 2**20)).splitlines()
@@ -97,7 +100,10 @@ def _label_map(root: Path) -> tuple[tuple[str, ...], Path | None]:
 
 
 def _stems(root: Path, path: Path) -> list[str]:
-    """What a list of ImageSets names, a picture a line: its stem, in some tools with suffix, quotes, or a number behind it."""
+    """Return the stems of the pictures that a list of ImageSets names, one a line; some tools add a suffix, quotes, or a number behind.
+
+    Raises InputError where the file cannot be read, is empty or is no list.
+    """
     try:
         lines = read_lines(str(path))
     except OSError as error:
@@ -121,7 +127,10 @@ def _stems(root: Path, path: Path) -> list[str]:
 
 
 def _readings(line: str) -> list[str]:
-    """What a line may name: all of it, what stands in quotes, what stands before a space and 1, 0 or -1, each without folder and suffix."""
+    """Return the stems that a line may name: all of it, its part in quotes, or its part before a space and 1, 0 or -1.
+
+    Each is tried with and without folder and suffix.
+    """
     quoted = re.fullmatch(r'"(.*)"(\s+-?[01])?', line)
     bare = quoted[1] if quoted else line
     found = [bare, re.sub(r"\s+-?[01]$", "", bare)]
@@ -132,7 +141,10 @@ def _readings(line: str) -> list[str]:
 
 
 def _pictures(root: Path) -> tuple[dict[str, str], Path]:
-    """The pictures of a folder of VOC's shape by their stems, whatever their suffix (of two, `.jpg` before `.png`), and where they are."""
+    """Return the pictures of a folder of VOC's shape by their stems (`.jpg` before `.png` where two share one), and the folder that holds them.
+
+    Raises InputError where that folder cannot be listed.
+    """
     folder = _picture_folder(root)
     try:
         files = sorted(name for name in os.listdir(folder) if is_picture(name))  # noqa: PTH208
@@ -146,7 +158,7 @@ def _pictures(root: Path) -> tuple[dict[str, str], Path]:
 
 
 class VocFolders(Format):
-    """Annotations/ and pictures in a folder beside it, without lists: VOC-like sets, labelImg's "Change Save Dir", Label Studio's VOC export."""
+    """VOC without lists: Annotations/ with a folder of pictures beside it, as labelImg's "Change Save Dir" and Label Studio's VOC export write it."""
 
     def find(self, place: Place) -> Found | Missed:
         annotations, pictures = _annotations(place.root), _picture_folder(place.root)
@@ -171,7 +183,7 @@ class VocFolders(Format):
 
 
 def _in_folders(root: Path) -> bool:
-    """Whether a split's folder has annotations and pictures in a folder each: train/Annotations/ and train/JPEGImages/."""
+    """Tell whether a split's folder has annotations and pictures in a folder each, such as train/Annotations/ and train/JPEGImages/."""
     return _picture_folder(root).is_dir() and any(_is_voc(path) for path in Place(_annotations(root)).having(".xml")[:5])
 
 
@@ -183,7 +195,7 @@ def _read_folders(root: Path, request: Request) -> Dataset:
 
 
 class VocDevkit(Format):
-    """VOCdevkit: VOC2007/, VOC2012/ or others of their shape, read together."""
+    """The format of VOCdevkit: VOC2007/, VOC2012/ or other folders of their shape, read together."""
 
     def find(self, place: Place) -> Found | Missed:
         homes = [place, *(Place(folder) for folder in place.folders if folder.name.casefold() == "vocdevkit")]
@@ -215,7 +227,7 @@ def _read_years(root: Path, lists: Sequence[tuple[Path, Path]], years: Sequence[
 
 
 class PairLists(Format):
-    """Lists of a picture and its annotation a line, with label_list.txt: PaddleDetection's and PaddleX's VOC data sets."""
+    """The VOC format of PaddleDetection and PaddleX: lists with a picture and its annotation on each line, and label_list.txt."""
 
     def find(self, place: Place) -> Found | Missed:
         lists = {path.stem: path for path in place.having(".txt") if _holds_pairs(path)}
@@ -231,7 +243,10 @@ def _holds_pairs(path: Path) -> bool:
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    """Pictures and annotations; a line is parted behind the picture's suffix, because paths may hold spaces."""
+    """Return the pairs of picture and annotation in a list; a line is split behind the picture's suffix, because paths may hold spaces.
+
+    A line without an annotation has an empty one. Raises InputError where the file cannot be read or is no list.
+    """
     pattern = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))[\"']?[\s,]+[\"']?(.*\.xml)[\"']?", re.IGNORECASE)
     try:
         lines = read_lines(str(path))
@@ -274,7 +289,7 @@ def _plain(bases: Sequence[str], written: str) -> tuple[str, bool]:
 
 
 class VocBeside(Format):
-    """Annotations beside the pictures, in one folder or one per split: labelImg's VOC format, Roboflow's Pascal VOC export."""
+    """VOC annotations beside the pictures, in one folder or one per split, as labelImg and Roboflow's Pascal VOC export write them."""
 
     def find(self, place: Place) -> Found | Missed:
         parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
@@ -289,14 +304,17 @@ class VocBeside(Format):
 
 
 def _labelled(place: Place) -> bool:
-    """Whether one of the pictures in this very folder has an annotation of its name."""
+    """Tell whether one of the pictures in this very folder has a VOC annotation of its name beside it."""
     files = {path.stem: path for path in place.having(".xml")}
     both = [files[stem] for stem in place.pictures if stem in files]
     return any(_is_voc(path) for path in both[:5])
 
 
 def _read_beside(root: Path, folder: Path, annotations: Path, present: Sequence[str], request: Request) -> Dataset:
-    """Pictures of a folder and below it, whose annotations lie at the same places in another, or the same."""
+    """Read the pictures of a folder and below it, whose annotations lie at the same places in the folder `annotations`, which may be the same.
+
+    Raises InputError where there are no pictures.
+    """
     pictures = walk_files(str(folder), is_picture)
     if not pictures:
         raise InputError(f"{folder}: there are no pictures (looked for {', '.join(SUFFIXES)})")
@@ -315,6 +333,6 @@ def _is_xml(name: str) -> bool:
 
 
 def _is_voc(path: Path) -> bool:
-    """Whether this is an annotation of one picture; CVAT's own file has `<annotations>`."""
+    """Tell whether a file is the VOC annotation of one picture; CVAT's own format has `<annotations>` instead of `<annotation>`."""
     text = head(path, 1 << 12).replace(b"\0", b"")
     return re.search(rb"<annotation[\s>]", text) is not None

@@ -1,4 +1,4 @@
-"""data.yaml, by which YOLO's tools name pictures and classes: of YOLOv5, Ultralytics, Roboflow, CVAT's "Ultralytics YOLO" and others."""
+"""Reads data.yaml, in which YOLO's tools (YOLOv5, Ultralytics, Roboflow, CVAT's "Ultralytics YOLO" and others) name pictures and classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from octrim.data.values import whole
 from octrim.data.yolo import Listing, listed, read_yolo, walk_pictures
 from octrim.errors import InputError, shown
 
-_MOST_YAML = 2**19  # bytes: the 21,000 names of ImageNet fit; PyYAML needs five seconds for most texts of this length, and up to twenty
+_MOST_YAML = 2**19  # bytes of a data.yaml: the 21,000 names of ImageNet fit; PyYAML takes five seconds for most texts of this length, up to twenty
 _ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 _PARENTS = 2  # folders above the file that its paths may be relative to
 
@@ -42,7 +42,7 @@ def is_data_yaml(path: Path) -> bool:
 
 
 def yaml_parts(path: Path) -> Found:
-    """The parts that a data.yaml names. Raises InputError where it is none."""
+    """Return the parts that a data.yaml names. Raises InputError where the file is no data.yaml."""
     document = load_yaml(path)
     splits = _splits(document)
     if not splits:
@@ -52,7 +52,7 @@ def yaml_parts(path: Path) -> Found:
 
 
 def _splits(document: dict[str, Any]) -> dict[str, str]:
-    """The splits that are there, and the keys that they have."""
+    """Return the splits that a data.yaml names, with the keys that it uses for them."""
     found = {split: split for split in SPLITS if not _is_nothing(document.get(split))}
     return found | {split: key for key, split in _ALIASES.items() if split not in found and not _is_nothing(document.get(key))}
 
@@ -62,7 +62,10 @@ def _read(path: Path, document: dict[str, Any], split: str, key: str, request: R
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """A data.yaml with every scalar as text: class names such as `no` and `1e3` stay what they are. Raises InputError."""
+    """Load a data.yaml with every scalar as text, so that class names such as `no` and `1e3` stay what they are.
+
+    Raises InputError where the file cannot be read, is too large, or is no YAML mapping.
+    """
     try:
         data = read_bytes(str(path), _MOST_YAML + 1)
     except OSError as error:
@@ -79,19 +82,19 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def _mapping(text: str) -> Any:
-    """What a text in YAML holds; Windows' paths in double quotes, in which YAML takes a backslash for an escape, are paths."""
+    """Parse YAML text. In Windows' paths in double quotes, backslashes are kept, which YAML would take for escapes."""
     written = re.sub(r'"[A-Za-z]:\\[^"\n]*"', lambda found: re.sub(r"\\+", r"\\\\", found[0]), text)
-    return yaml.load(written, yaml.BaseLoader)  # makes nothing but text, lists and mappings
+    return yaml.load(written, yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings
 
 
 def _reason(error: Exception) -> str:
-    """Line and fault of a text that is no YAML."""
+    """Return the line and the fault of a text that is no YAML, for an error message."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return shown(str(error)) if mark is None or not problem else f"line {mark.line + 1}: {shown(problem)[1:-1]}"
 
 
 def list_yaml(path: Path, document: dict[str, Any], split: str, key: str) -> Listing:
-    """The split's pictures as a data.yaml names them. Raises InputError for what is missing or contradicts itself."""
+    """Return the listing of a split's pictures as a data.yaml names them. Raises InputError for entries that are missing or contradict each other."""
     names = _names(path, document.get("names"))
     classes = _class_count(path, document.get("nc"))
     if names and classes not in (None, len(names)):
@@ -121,7 +124,7 @@ def _class_count(path: Path, value: Any) -> int | None:
 
 
 def _pose(shape: Any) -> int:
-    """How many values a row of Ultralytics' poses has, by its `kpt_shape`: [points, 2 or 3]."""
+    """Return how many values a row of Ultralytics' poses has, by its `kpt_shape`, [points, 2 or 3]; 0 where that is not given."""
     if not isinstance(shape, list) or len(shape) != 2:
         return 0
     points, values = whole(shape[0]), whole(shape[1])
@@ -129,7 +132,7 @@ def _pose(shape: Any) -> int:
 
 
 def _root(path: Path, home: Any) -> tuple[Path, list[str]]:
-    """The folder that a data.yaml's paths are relative to, and a line where it is not where the file says."""
+    """Return the folder that a data.yaml's paths are relative to, and a note where that is not the folder that the file names."""
     if not isinstance(home, str):
         raise InputError(f"{path}: path is {shown(home)}, expected a folder")
     folder = path.parent
@@ -145,7 +148,7 @@ def _root(path: Path, home: Any) -> tuple[Path, list[str]]:
 
 
 def _bases(root: Path, folder: Path) -> list[str]:
-    """Folders that paths may be relative to: the data set's, the file's, those above it, and the working folder."""
+    """Return the folders that paths may be relative to: the data set's, the file's, two above it, and the working folder."""
     above = list(folder.parents)[:_PARENTS]
     return [str(one) for one in dict.fromkeys((root, folder, *above, Path(os.path.abspath("."))))]  # noqa: PTH100
 
@@ -155,7 +158,10 @@ def _is_nothing(value: Any) -> bool:
 
 
 def _names(path: Path, value: Any) -> tuple[str, ...]:
-    """Names as a list, as a mapping of numbers to names, as text of either, as names between commas, or as the file that lists them."""
+    """Return the class names of a data.yaml's `names`: a list, a mapping of numbers to names, text of either, names between commas, or a file's name.
+
+    Raises InputError for everything else.
+    """
     if _is_nothing(value):
         return ()
     if isinstance(value, str):
@@ -176,21 +182,21 @@ def _names_in_text(path: Path, text: str) -> Any:
         return list(listed_names(file))
     if text.strip()[:1] in ("[", "{"):
         try:
-            return yaml.load(text, yaml.BaseLoader)  # makes nothing but text, lists and mappings
+            return yaml.load(text, yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings
         except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
             return text.strip()
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class _Entry:
-    """Where an entry of a data.yaml is, and a line for people where that is not where it says."""
+    """The path of an entry of a data.yaml, and a note where that is not the path that the file gives."""
 
     def __init__(self, path: str, note: str = "") -> None:
         self.path, self.note = Path(os.path.abspath(path)), note  # noqa: PTH100
 
 
 def _found_entry(path: Path, split: str, entry: str, root: Path) -> _Entry:
-    # Exports of Roboflow name ../train/images, which holds from a folder that they do not have: one `..` less is what they mean.
+    # Exports of Roboflow name ../train/images, relative to a folder that they do not have: they mean one `..` less.
     tries = [root / entry, path.parent / entry, *([root / entry[3:]] if entry.startswith("../") else [])]
     for place in tries:
         if exists(str(place)):
@@ -202,7 +208,10 @@ def _found_entry(path: Path, split: str, entry: str, root: Path) -> _Entry:
 
 
 def _pictures_of(place: Path, root: Path, folder: Path, split: str) -> tuple[list[str], Sequence[str]]:
-    """Pictures of a folder, or those that a list file names, relative to its own folder or to the data set's root; and lines for people."""
+    """Return the pictures of an entry, which is a folder, a picture or a list file, and notes on how they were found.
+
+    A list file names pictures relative to its own folder or to the data set's root.
+    """
     if place.is_dir():
         return walk_pictures(place), ()
     if place.suffix.lower() in SUFFIXES:
@@ -211,9 +220,10 @@ def _pictures_of(place: Path, root: Path, folder: Path, split: str) -> tuple[lis
 
 
 def pictures_in_list(place: Path, bases: Sequence[Path], split: str, trees: Sequence[Path]) -> tuple[list[str], Sequence[str]]:
-    """The pictures that a list file names, a line each. bases: folders that they may be relative to; trees: those of the data set, to search by name.
+    """Return the pictures that a list file names, one a line, and notes on those that were found elsewhere.
 
-    Raises InputError for what is no list.
+    bases: folders that the names may be relative to. trees: folders of the data set, searched for pictures by name.
+    Raises InputError where the file cannot be read or is no list.
     """
     try:
         lines = read_lines(str(place))
@@ -229,7 +239,7 @@ def pictures_in_list(place: Path, bases: Sequence[Path], split: str, trees: Sequ
         path = os.path.join(usual[0], line)  # noqa: PTH118
         known = exists(path)
         if not known and exists(other := os.path.join(usual[1], line)):  # noqa: PTH118
-            usual.reverse()  # the next one is likely there too
+            usual.reverse()  # the next picture is likely in the same folder
             path, known = other, True
         return (os.path.normpath(path) if "./" in path else path), known
 

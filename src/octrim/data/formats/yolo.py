@@ -1,4 +1,4 @@
-"""YOLO's labels without a data.yaml: in folders of their own, beside the pictures, or listed as Darknet's tools do."""
+"""Finds YOLO's labels without a data.yaml: in folders of their own, beside the pictures, or listed as Darknet's tools do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from octrim.data.yolo import Listing, label_files, listed, read_yolo, walk_pictu
 
 
 class YoloLists(Format):
-    """train.txt and val.txt that list pictures, without a data.yaml that names them."""
+    """YOLO with train.txt and val.txt that list pictures, without a data.yaml that names them."""
 
     def find(self, place: Place) -> Found | Missed:
         lists = {path.stem: path for path in place.having(".txt") if _lists_pictures(path)}
@@ -61,7 +61,7 @@ def _read_split_list(root: Path, path: Path, around: Sequence[Path], request: Re
 
 
 class YoloFolders(Format):
-    """images/ and labels/, with or without a folder per split, above or below; Label Studio's YOLO export has them without."""
+    """YOLO in images/ and labels/, with a folder per split above or below them, or without, as in Label Studio's YOLO export."""
 
     def find(self, place: Place) -> Found | Missed:
         folders = _picture_folders(place)
@@ -78,17 +78,17 @@ class YoloFolders(Format):
         around = [place.root, *labels, *(folder.parent for folder in [*labels, *every]), *every]
         parts = {split: partial(_read_folder, place.root, several, around) for split, several in folders.items()}
         named = any(map(_of_split, folders))
-        if len(folders) > 1 and not named:  # folders of takes, cameras, days: one part
+        if len(folders) > 1 and not named:  # folders of takes, cameras or days make up one part
             parts = {"images": partial(_read_folder, place.root, tuple(every), around)}
         return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}", serves_all=named)
 
 
 def _picture_folders(place: Place) -> dict[str, tuple[Path, ...]]:
-    """Folders by the name that may tell the split: images/train2017, train/images, camera1/images/train, or images alone."""
+    """Return the picture folders by the name that may tell the split: images/train2017, train/images, camera1/images/train, or images alone."""
     images = place.child("images")
     below = {folder.name: (folder,) for folder in children(images)}
     if below and not any(map(_of_split, below)) and Place(images).pictures:
-        return {"images": (images,)}  # whose folders hold more of the same
+        return {"images": (images,)}  # the folders in images/ hold more pictures of the same part
     if images.is_dir():
         return below or {"images": (images,)}
     found: dict[str, tuple[Path, ...]] = {}
@@ -107,12 +107,12 @@ def _of_split(name: str) -> bool:
 
 
 def _holds(folder: Path, *suffixes: str) -> bool:
-    """Whether there is a file with one of the suffixes in the folder or below it."""
+    """Tell whether the folder, or one below it, holds a file with one of the suffixes."""
     return any(name.lower().endswith(suffixes) and not name.startswith(".") for _, _, files in os.walk(folder) for name in files)
 
 
 class YoloBeside(Format):
-    """Text files beside the pictures: labelImg's YOLO format, Darknet's data sets, Roboflow's "YOLO Darknet" with a folder per split."""
+    """YOLO with text files beside the pictures: labelImg's YOLO format, Darknet's data sets, Roboflow's "YOLO Darknet" with a folder per split."""
 
     def find(self, place: Place) -> Found | Missed:
         parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
@@ -128,7 +128,7 @@ class YoloBeside(Format):
 
 
 def _labelled(place: Place) -> bool:
-    """Whether one of the pictures in this very folder has a text file of its name, with numbers in it or nothing."""
+    """Tell whether one of the pictures in this very folder has a text file of its name beside it that is empty or begins with a number."""
     texts = {Path(name).stem: name for name in place.files if name.lower().endswith(".txt") and name not in NAME_FILES}
     both = [texts[stem] for stem in place.pictures if stem in texts]
     return any(re.match(rb"[\s\d.\xef\xbb\xbf\xff\xfe\x00-]*($|[\d.])", head(place.root / one, 32)) for one in both[:20])
@@ -163,7 +163,7 @@ class Darknet(Format):
 
 
 def _settings(path: Path) -> dict[str, str]:
-    """A file of lines `key = value`."""
+    """Return the settings of a file of lines `key = value`, keys in lower case; none where it cannot be read."""
     try:
         lines = decoded(read_bytes(str(path), 2**16)).splitlines()
     except (OSError, UnicodeDecodeError):
@@ -181,7 +181,10 @@ def _read_list(root: Path, place: Path, names: str | None, request: Request) -> 
 
 
 def _beside_lists(root: Path, pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Labels of pictures that lie elsewhere than their labels do: CVAT exports labels alone, and pictures are put beside by hand."""
+    """Return the label files of pictures; where none of `labels` exists, those of the same stem in the folders obj_* of `root`.
+
+    CVAT exports labels alone, and users put the pictures elsewhere by hand.
+    """
     if any(Path(label).is_file() for label in labels):
         return list(labels)
     texts = {path.stem: str(path) for folder in children(root) if folder.name.startswith("obj_") for path in folder.rglob("*.txt")}
@@ -199,7 +202,10 @@ def _named(listing: Listing, source: Path | None) -> Listing:
 
 
 def class_names(folders: Sequence[Path]) -> tuple[tuple[str, ...], Path | None]:
-    """Class names that a tool put into one of the folders, and the file: a list of names, any *.names, or Label Studio's notes.json."""
+    """Return the class names that a tool put into one of the folders, and their file; no names and None where there are none.
+
+    The file is a list of names, the only *.names, or Label Studio's notes.json. Raises InputError for a file that is no list of names.
+    """
     folders = list(dict.fromkeys(folders))
     names, source = names_in(folders)
     if names:
@@ -216,7 +222,7 @@ def class_names(folders: Sequence[Path]) -> tuple[tuple[str, ...], Path | None]:
 
 
 def _noted(path: Path) -> tuple[str, ...]:
-    """The categories of Label Studio's notes.json, where their numbers go from 0 on."""
+    """Return the names of the categories in Label Studio's notes.json; none unless their ids count from 0."""
     try:
         document = json.loads(decoded(read_bytes(str(path), 2**20)))
         entries = document["categories"]
