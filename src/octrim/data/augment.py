@@ -202,6 +202,7 @@ def scaled_hsv(image: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.nda
 
 
 def flips(generator: np.random.Generator, scene: Scene, augmentation: Augmentation) -> Scene:
+    """Return `flipped` of a scene, in the directions drawn with the augmentation's probabilities."""
     vertical, horizontal = generator.random(2)
     return flipped(scene, bool(vertical < augmentation.flipud), bool(horizontal < augmentation.fliplr))
 

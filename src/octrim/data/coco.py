@@ -76,7 +76,7 @@ _AROUND: Any = ("box around the segmentation",)
 
 def _load(path: Path, data: bytes) -> dict[str, Any]:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
-        segmentation = entry.pop("segmentation", None)  # most of the file: let go at once
+        segmentation = entry.pop("segmentation", None)  # segmentations are most of the file, so they are dropped at once
         if segmentation and _no_box(entry.get("bbox")):
             entry[_AROUND] = segmentation_box(segmentation)
         return entry
@@ -114,7 +114,7 @@ class _Ids:
         place = self.places[key] = len(self.places)
         meant = whole(key)
         if meant is not None:
-            self._meant[meant] = None if meant in self._meant else place  # "7" and "07" in one file mean two
+            self._meant[meant] = None if meant in self._meant else place  # "7" and "07" in one file are two ids, so that 7 is neither
         return place
 
     def find(self, key: Any) -> int | None:

@@ -119,7 +119,7 @@ def hand_out(module: str, messages: Sequence[bytes], workers: int, take: Callabl
             thread.join()
     finally:
         for child in children:
-            child.kill()  # after an interrupt children still run; killing them ends the pipes that the threads wait for
+            child.kill()  # after an interrupt children may still run; their end closes the pipes that the threads wait for
         for thread in threads:
             thread.join()
         for child in children:

@@ -65,11 +65,13 @@ class Index:
         return {key.removeprefix(prefix): value for key, value in self._stored.items() if key.startswith(prefix)}
 
     def put(self, prefix: str, arrays: Arrays) -> None:
+        """Store arrays under names that begin with `prefix`, in place of all that are stored under it."""
         self._stored = {key: value for key, value in self._stored.items() if not key.startswith(prefix)}
         self._stored |= {prefix + key: value for key, value in arrays.items()}
         self._changed = True
 
     def save(self) -> None:
+        """Write the index's file where anything has changed; a file that cannot be written is given up silently."""
         if not self._changed or not self.path.is_absolute():
             return
         with contextlib.suppress(OSError):  # the disk may be full, or the folder not writable

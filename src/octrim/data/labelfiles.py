@@ -76,10 +76,12 @@ def read_lines(path: str) -> list[str]:
 
 
 def word_array(words: Sequence[object]) -> np.ndarray:
+    """Return a list of JSON values as uint8 `[n]`, which `words_of` reads; arrays of text would need pickles or fixed lengths."""
     return np.frombuffer(json.dumps(list(words)).encode(), np.uint8)
 
 
 def words_of(array: np.ndarray) -> list[str]:
+    """Return the list that `word_array` wrote. Raises ValueError for a damaged one."""
     return json.loads(array.tobytes())
 
 

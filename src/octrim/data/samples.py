@@ -112,6 +112,7 @@ def packed(dataset: Dataset) -> bytes:
 
 
 def unpacked(data: bytes) -> Dataset:
+    """Return the data set that `packed` wrote, without names and ids."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         paths = tuple(words_of(file["paths"]))
         arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}

@@ -51,7 +51,7 @@ class Store:
         size = self._start + int(self._offsets[-1])
         if cache == "auto":
             cache = "ram" if size * copies <= AUTO_SHARE * (free_memory() or 0) else "none"
-        if not hasattr(os, "pwrite"):  # Windows
+        if not hasattr(os, "pwrite"):  # Windows has none, so nothing is kept there
             cache = "none"
         try:
             free = free_memory() if cache == "ram" else None
@@ -113,7 +113,7 @@ class Store:
         if descriptor >= 0:
             mapped = mmap.mmap(descriptor, self._start + int(self._offsets[-1]), prot=mmap.PROT_READ)
             self._bytes = np.frombuffer(mapped, np.uint8)
-            self._table = self._bytes[_HEAD : _HEAD + 8 * len(self._dataset)].view(np.int64)  # checksums
+            self._table = self._bytes[_HEAD : _HEAD + 8 * len(self._dataset)].view(np.int64)  # the pictures' checksums
 
     def _decoded(self, index: int) -> np.ndarray:
         path = self._dataset.paths[index]
@@ -167,7 +167,7 @@ class Store:
             try:
                 os.truncate(descriptor, size)
                 if hasattr(os, "posix_fallocate"):  # macOS has none
-                    os.posix_fallocate(descriptor, 0, size)  # a disk without room for it says so now
+                    os.posix_fallocate(descriptor, 0, size)  # a disk without enough room raises an error now
                 os.pwrite(descriptor, head, 0)
             except BaseException:
                 os.close(descriptor)
@@ -178,7 +178,7 @@ class Store:
 def anonymous_file(size: int) -> int:
     """Return the descriptor of a new file of `size` bytes without a name, in memory if possible; it ends with the last process that has it open."""
     try:
-        descriptor = os.memfd_create("octrim")  # unlike /dev/shm, never a mount of 64 MB, as in containers
+        descriptor = os.memfd_create("octrim")  # unlike /dev/shm in containers, this is not limited to 64 MB
     except (AttributeError, OSError):  # the system is not Linux, or forbids it
         with tempfile.TemporaryFile(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as file:
             descriptor = os.dup(file.fileno())

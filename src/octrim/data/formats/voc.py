@@ -158,7 +158,10 @@ def _pictures(root: Path) -> tuple[dict[str, str], Path]:
 
 
 class VocFolders(Format):
-    """VOC without lists: Annotations/ with a folder of pictures beside it, as labelImg's "Change Save Dir" and Label Studio's VOC export write it."""
+    """VOC without lists: Annotations/ with a folder of pictures beside it, with or without a folder per split.
+
+    VOC-like sets, labelImg's "Change Save Dir" and Label Studio's VOC export have this form.
+    """
 
     def find(self, place: Place) -> Found | Missed:
         annotations, pictures = _annotations(place.root), _picture_folder(place.root)

@@ -74,7 +74,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: more than {_MOST_YAML} bytes; no data.yaml needs that")
     try:
         document = _mapping(decoded(data))
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # OverflowError: "\\UFFFFFFFF"
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # PyYAML raises OverflowError for "\\UFFFFFFFF"
         raise InputError(f"{path}: not readable as YAML: {_reason(error)}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected a mapping with train, val and names, found {shown(document)}")
