@@ -1,10 +1,10 @@
-"""The program: `octrim`, and `python -m octrim`."""
+"""Entry point of the program: `octrim`, or `python -m octrim`."""
 
 import sys
 
 
 def main() -> int:
-    """`octrim.cli.main`, whose imports take long enough for somebody to press Ctrl-C."""
+    """Run `octrim.cli.main`, and handle Ctrl-C during its imports, too, because they take long enough for somebody to press it."""
     try:
         from octrim.cli import main as run
 

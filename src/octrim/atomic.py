@@ -21,7 +21,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("r+b") as file:  # Windows flushes only what may be written
+        with temporary.open("r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -37,7 +37,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """Gives an OSError the name of the file that it is about; a full disk tells none."""
+    """Context that adds the file's name to an OSError that has none, as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -46,14 +46,14 @@ def named(path: str | Path) -> Iterator[None]:
 
 
 def append_text(path: str | Path, text: str) -> None:
-    """For logs: the one kind of file that grows in place."""
+    """Append text to a log, the one kind of file that grows in place."""
     with named(path), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
 
 
 def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8", errors="backslashreplace")  # file names need not be text
+        temporary.write_text(text, "utf-8", errors="backslashreplace")  # file names in the text need not be valid Unicode
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

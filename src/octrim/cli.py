@@ -1,4 +1,4 @@
-"""The command line: arguments in, an exit code out. What the commands and their options are stands in `octrim.commands`."""
+"""The command line: it reads the arguments, runs a command and returns an exit code. `octrim.commands` has the commands and their options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from octrim.yolov5_flags import SCRIPTS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 on success, 2 for bad input (one line on standard error), 130 when interrupted."""
-    for stream in (sys.stdout, sys.stderr):  # file names and pipes need not be UTF-8
+    for stream in (sys.stdout, sys.stderr):  # no text may fail to print: file names and pipes need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -36,12 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     commands, name, rest = _commands(arguments)
     name = " ".join([name, *(rest[:1] if rest and rest[0] in commands else [])]).removeprefix("octrim").strip()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot write into the user's home, in several lines
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Matplotlib warns in several lines where it cannot write into the user's home
     with _interruptions() as interrupted:
         try:
             for config in parsed(arguments):
                 config.run()
-        except SystemExit as error:  # tyro: 0 after --help
+        except SystemExit as error:  # tyro exits with 0 after --help
             return error.code if isinstance(error.code, int) else 2
         except KeyboardInterrupt:
             pass
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """A list that Ctrl-C fills. Libraries turn KeyboardInterrupt into errors of their own: an import fails, a graph cannot be built."""
+    """A list that is no longer empty after Ctrl-C. It is needed because libraries turn KeyboardInterrupt into errors of their own."""
     interrupted: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -73,7 +73,7 @@ def _interruptions() -> Iterator[list[int]]:
         signal.default_int_handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupted  # somebody else handles it
+        yield interrupted  # not the main thread, or another handler is in place
         return
     signal.signal(signal.SIGINT, note)
     try:
@@ -88,7 +88,7 @@ def _fail(name: str, message: str) -> int:
 
 
 def _as_typed(message: str, arguments: Sequence[str]) -> str:
-    """A message that begins with an option's name in Python, with the spelling that the user has typed in its place."""
+    """The message with an option's Python name at its start replaced by the spelling that the user typed."""
     commands, _, rest = _commands(arguments)
     name = re.match(r"[a-z]\w*(?= is | has |: )", message)
     option = options_of(commands[rest[0]]).get(name[0]) if name and rest and rest[0] in commands else None
@@ -99,7 +99,7 @@ def _as_typed(message: str, arguments: Sequence[str]) -> str:
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    """The command's dataclass from its arguments. Raises InputError for what makes no sense, and SystemExit(0) after printing the help."""
+    """The command's dataclass with the values of its arguments. Raises InputError for wrong arguments, and SystemExit(0) after printing the help."""
     return parsed(arguments)[0]
 
 
@@ -147,7 +147,7 @@ def read_options(kind: Any, arguments: Sequence[str], program: str) -> Any:
     spelt = {name: option for option in options_of(kind).values() for name in option.names}
     given: dict[str, Given] = {}
     positional = next((option for option in spelt.values() if option.default is dataclasses.MISSING), None)
-    last: Given | None = None  # the option whose values are being read
+    last: Given | None = None  # option to which the next values belong
     for token in arguments:
         awaited = last is not None and not last.option.flag and not last.texts
         assignment = None if awaited else re.fullmatch(r"([A-Za-z][\w-]*)=(.*)", token, re.DOTALL)
@@ -180,14 +180,14 @@ class Given:
     texts: list[str]
 
     def value(self) -> Any:
-        """What they mean. Raises InputError where they mean nothing that the option can be."""
+        """The option's value that the words mean. Raises InputError for words that are no value of the option."""
         if not self.option.flag or self.texts:
             return self.option.from_text(self.texts, self.spelling)
         return True
 
 
 def _meant(typed: str, known: Iterable[str]) -> str:
-    """A hint at the known word that is most like the one typed."""
+    """A hint at the known word that is most similar to the typed one; empty where none is."""
     from difflib import get_close_matches
 
     found = get_close_matches(typed, list(known), n=1, cutoff=0.7)

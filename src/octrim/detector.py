@@ -1,4 +1,4 @@
-"""`Detector`: weights in, detections out.
+"""`Detector`, the class that detects objects in pictures with given weights.
 
 detector = octrim.Detector("yolov5n.pt")
 for detections in detector.predict("pictures/"):
@@ -32,10 +32,10 @@ Picture: TypeAlias = "str | Path | np.ndarray | Image"
 
 
 class Detector:
-    """A network in a runtime, with what stands before and behind it. May be used by several threads at once, see `Session`.
+    """A network in a runtime, with letterboxing before and suppression behind it. It may be used by several threads at once, see `Session`.
 
-    weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width); what the network was made
-    for by default; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be named, too.
+    weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width), by default what the network was made
+    for; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be given by name, too.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Detector:
     def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:
         """Detections of every picture or frame of `source`, in order.
 
-        source: a picture (a path, an array as OpenCV reads it, or Pillow's), a sequence of them, or what `octrim predict --source` takes: a folder,
-        glob, video, list, stream address or camera number. Raises InputError for whatever cannot be read.
+        source: a picture (a path, an array as OpenCV reads it, or a Pillow picture), a sequence of them, or anything that `octrim predict --source`
+        takes: a folder, glob, video, list, stream address or camera number. Raises InputError for a source that cannot be read.
         """
         return list(self.stream(source))
 
@@ -87,7 +87,7 @@ class Detector:
         start = perf_counter()
         batch, box = self.prepare(image)
         prepared = perf_counter() - start
-        self.session.prepare(*batch.shape[:3])  # outside the times: only the first picture of a shape pays for it
+        self.session.prepare(*batch.shape[:3])  # not timed, because only the first picture of a shape needs it
         start = perf_counter()
         predictions = self.session(batch)
         run = perf_counter()
@@ -106,7 +106,7 @@ class Detector:
 
 
 def _class_number(label: int | str, names: Sequence[str]) -> int:
-    """The number of a class that is named or numbered. Raises InputError for one that the network does not have."""
+    """The number of a class that is given by name or number. Raises InputError for a class that the network does not have."""
     if isinstance(label, str):
         same = [number for number, name in enumerate(names) if name == label]
         same = same or [number for number, name in enumerate(names) if name.casefold() == label.casefold()]

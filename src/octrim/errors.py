@@ -28,6 +28,6 @@ def shown(value: object) -> str:
     """`repr(value)` cut to a length that fits an error line; hostile files nest and repeat without end."""
     try:
         text = _short.repr(value)
-    except ValueError:  # an integer of more digits than Python is willing to print
+    except ValueError:  # Python refuses to print an integer with very many digits
         text = f"a {type(value).__name__}"
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

@@ -1,4 +1,4 @@
-"""Matplotlib's figures without a window: made, and written as PNG."""
+"""Figures of Matplotlib without a window, written as PNG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from octrim.atomic import replacing
 
 
 def new_figure(width: float, height: float, arranged: bool = True) -> Figure:
-    """An empty figure of so many inches. arranged: Matplotlib makes room for titles and labels by itself."""
+    """An empty figure. width, height: size in inches. arranged: whether Matplotlib makes room for titles and labels by itself."""
     figure = Figure(figsize=(width, height), layout="constrained" if arranged else None)
     FigureCanvasAgg(figure)
     return figure
@@ -21,5 +21,5 @@ def new_figure(width: float, height: float, arranged: bool = True) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all; the same figure gives the same bytes."""
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks comes out as boxes
+        warnings.filterwarnings("ignore", "Glyph")  # no warning for characters that the font lacks: they are drawn as boxes
         figure.savefig(temporary, dpi=130, metadata={"Software": None})

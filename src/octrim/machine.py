@@ -1,4 +1,4 @@
-"""Facts about this machine, or about the container that it is, and about what a process may use of it."""
+"""Facts about this machine, or the container in which the process runs, and about the part of it that the process may use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def usable_cores() -> int:
 def cores_of_quota() -> int | None:
     """Number of cores that a quota leaves of those that this process may run on; None where no quota makes them fewer.
 
-    Runtimes count the cores themselves, each in the way that suits it, but know nothing of quotas: under one they must be told.
+    Runtimes count the cores themselves, each in its own way, but do not know of quotas, so under a quota they must be given a number.
     """
     cores = usable_cores()
     return cores if cpu_quota() <= cores else None
@@ -46,9 +46,9 @@ def cpu_quota(root: Path = Path("/")) -> float:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that this process can use without swapping, by this machine and by the container that it may be; None where the system does not tell.
+    """Bytes that this process can use without swapping, on this machine and in its container, if any; None where the system does not tell.
 
-    What a container holds of files counts as free: the system gives it up when memory is wanted. root: folder of `proc` and `sys`.
+    Memory in which a container caches files counts as free, because the system gives it up on demand. root: folder of `proc` and `sys`.
     """
     free = [_left(folder) for folder in _control_groups(root, "memory")]
     try:
@@ -61,7 +61,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 def _left(folder: Path) -> int | None:
-    """Bytes that one control group may still take, of version 2 or 1; None without a limit."""
+    """Bytes that one control group, of version 2 or 1, may still take; None without a limit."""
     names = ("memory.max", "memory.current") if (folder / "memory.max").is_file() else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     try:
         limit, used = (int((folder / name).read_text("ascii")) for name in names)
@@ -69,13 +69,13 @@ def _left(folder: Path) -> int | None:
         return None
     with contextlib.suppress(OSError, ValueError):
         held = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
-        # Version 1 counts a group's own files without "total_", and those of the groups below with it.
+        # Version 1 has two counts of cached files: without "total_" the group's own, with it also those of the groups below.
         used -= sum(int(held.get(f"total_{name}", held.get(name, 0))) for name in ("inactive_file", "active_file"))
     return limit - max(used, 0)
 
 
 def _free_pages_of_macos() -> int | None:
-    """Bytes of macOS that are free or given up when memory is wanted, as `vm_stat` tells them."""
+    """Bytes of memory that are free on macOS or given up on demand, as `vm_stat` prints them; None where it does not."""
     try:
         told = subprocess.run(["vm_stat"], capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
@@ -91,7 +91,7 @@ def pages_of_vm_stat(told: str) -> int | None:
 
 
 def _quota(folder: Path) -> float:
-    """Cores' worth of time that one control group grants, of version 2 (`cpu.max`) or 1 (`cpu.cfs_quota_us`); infinity without a quota."""
+    """Cores' worth of time that one control group of version 2 (`cpu.max`) or 1 (`cpu.cfs_quota_us`) grants; infinity without a quota."""
     try:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text("ascii").split()
@@ -106,8 +106,8 @@ def _quota(folder: Path) -> float:
 def _control_groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of the process's control groups that rule `controller`, each with the groups above it, in versions 2 and 1.
 
-    A container often sees its own group at the mount point but is told the path that the group has outside: a folder that is not there says
-    nothing, the mount point does.
+    A container often sees its own group at the mount point but is told the path that the group has outside. So a folder that does not exist
+    is passed over, and the mount point is looked at as well.
     """
     mounts = root / "sys/fs/cgroup"
     try:
@@ -127,12 +127,12 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
         for place in places:
             if ".." not in own.parts:
                 yield from (place / above for above in (own, *own.parents))
-            else:  # a group outside of what is mounted here
+            else:  # the path is that of a group outside of the mounted part
                 yield place
 
 
 def cache_folder() -> Path:
-    """OcTrim's folder for what can be made again: `$XDG_CACHE_HOME/octrim`, or `~/.cache/octrim`. It need not exist."""
+    """OcTrim's folder for files that can be made again: `$XDG_CACHE_HOME/octrim`, or `~/.cache/octrim`. It need not exist."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return Path(cache if Path(cache).is_absolute() else os.path.expanduser("~/.cache"), "octrim")  # noqa: PTH111 (stays relative without a home)
 
@@ -149,9 +149,9 @@ def processor_name() -> str:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send what C code prints on standard error to nowhere, for as long as the block lasts.
+    """Suppress whatever is printed on standard error within the block, by C code, too.
 
-    One block at a time: threads would otherwise restore each other's silence.
+    Only one block runs at a time, because threads would otherwise restore each other's redirected stream.
     """
     with _STDERR_LOCK, contextlib.ExitStack() as cleanup:
         try:
@@ -168,9 +168,9 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def set_paddle_environment() -> None:
-    """Set the environment in which Paddle is fast on processors, before it is imported. What the user set stays.
+    """Set environment variables with which Paddle is fast on processors, before it is imported. Variables that the user has set stay.
 
-    Its bundled MKL takes the slowest path on AMD unless MKL_DEBUG_CPU_TYPE=5, and it defaults to one thread: together a factor of
+    Paddle's bundled MKL takes the slowest path on AMD unless MKL_DEBUG_CPU_TYPE=5, and Paddle defaults to one thread: together a factor of
     two in training steps.
     """
     _keep_freed_memory()
@@ -181,14 +181,14 @@ def set_paddle_environment() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next tensor, unless the user has told it what to do.
+    """Let glibc keep freed memory for the next tensor, unless the user has set its options.
 
-    It gives blocks of megabytes back to the system, which hands them out again page by page, zeroed: an operation on all parameters then takes
-    up to fifteen times as long as its arithmetic (docs/performance.md).
+    By default glibc gives blocks of megabytes back to the system, which hands them out again page by page, zeroed: an operation on all parameters
+    then takes up to fifteen times as long as its arithmetic (docs/performance.md).
     """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    trim_threshold, mmap_threshold = -1, -3  # numbers of these options in malloc.h
     if not any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
-        with contextlib.suppress(OSError, TypeError, AttributeError):  # elsewhere than on glibc
+        with contextlib.suppress(OSError, TypeError, AttributeError):  # another C library has no mallopt
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(mmap_threshold, 32 << 20)  # the most that it takes
+            mallopt(mmap_threshold, 32 << 20)  # the largest value that glibc accepts
             mallopt(trim_threshold, 1 << 30)

@@ -1,6 +1,6 @@
-"""Options: types, ranges and names of what users choose, and the one check of it, whether it was typed, given from Python or stored in a YAML file.
+"""Options of commands: their types, ranges and names, and the one check of their values, whether typed, given from Python or stored in a YAML file.
 
-A command's options are the fields of a frozen dataclass. What a field may hold stands beside it: `epochs: Annotated[int, Range(1, 100_000)] = 100`.
+A command's options are the fields of a frozen dataclass. A field's annotation states its values: `epochs: Annotated[int, Range(1, 100_000)] = 100`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option may have, stated in its annotation; of an option with several numbers each must be in it.
+    """Range of the numbers that an option may have, stated in its annotation; where an option takes several numbers, each must lie in it.
 
     low, high: the bounds, which are allowed themselves; None for no upper bound. above: the lower bound itself is not allowed.
     """
@@ -45,9 +45,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Option:
-    """What a field of a command's dataclass may hold.
+    """Description of a field of a command's dataclass: its names and the values that it may hold.
 
-    kinds: types of a value, or of each value where `many`; choices: all values that there are, where they are listed. optional: None is a value.
+    kinds: types of a value, or of each value where `many`. choices: all allowed values, where they are listed. optional: whether None is allowed.
     aliases: further names on the command line, without dashes.
     """
 
@@ -62,16 +62,16 @@ class Option:
 
     @property
     def flag(self) -> bool:
-        """Whether its name alone switches it on."""
+        """Whether the option is a flag, which its name alone switches on."""
         return self.kinds == (bool,) and self.default is False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names on the command line, without the dashes in front; dashes for underscores."""
+        """All names of the option on the command line, without leading dashes, and with dashes in place of underscores."""
         return (self.name.replace("_", "-"), *self.aliases)
 
     def value(self, given: object, label: str) -> Any:
-        """The value that a field gets for what was given. Raises InputError, which begins with `label`, for what the field cannot hold."""
+        """The field's value for a given one. Raises InputError, whose text begins with `label`, for values that the field cannot hold."""
         if given is None and self.optional:
             return None
         if self.many:
@@ -107,7 +107,7 @@ class Option:
         return what if self.range is None else f"{what}, {self.range}"
 
     def from_text(self, texts: Sequence[str], label: str) -> Any:
-        """The value that words of the command line mean. Raises InputError for words that mean none."""
+        """The value that words of the command line mean. Raises InputError for words that are no value of the option."""
         if not texts:
             raise InputError(f"{label}: the value is missing")
         if not self.many:
@@ -123,7 +123,7 @@ class Option:
         return self.value([self._read(text) for text in texts], label)
 
     def _read(self, text: str) -> object:
-        """A word as the first of the option's types that it can be; the word itself where it can be none."""
+        """A word converted to the first of the option's types that fits; the word itself where none fits."""
         if text == "None" and self.optional:
             return None
         kinds = tuple(type(choice) for choice in self.choices) or self.kinds
@@ -139,7 +139,7 @@ class Option:
 
 
 SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-"""Words for on and off."""
+"""Words that switch an option on or off."""
 
 
 def _as_float(number: float) -> float:
@@ -150,7 +150,7 @@ def _as_float(number: float) -> float:
 
 
 def alternatives(words: Sequence[str]) -> str:
-    """`a, b or c`."""
+    """The words joined as alternatives: `a, b or c`."""
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
@@ -193,9 +193,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 
 
 def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
-    """The configuration that options from Python ask for. Paths count as text, and numbers and arrays of NumPy as Python's.
+    """The configuration with the given options from Python. Paths count as text, and numbers and arrays of NumPy as Python's.
 
-    Raises TypeError for unknown options, as a call does, and InputError for values that a field cannot hold.
+    Raises TypeError for unknown options, as a function call does, and InputError for values that a field cannot hold.
     """
     known = options_of(kind)
     values: dict[str, Any] = {}
@@ -208,7 +208,7 @@ def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
 
 
 def plain(given: Any) -> Any:
-    """A value in types of Python's own, which are what YAML and JSON can hold: NumPy's scalars as numbers, its arrays as lists, paths as text."""
+    """A value in Python's own types, which YAML and JSON can hold: NumPy's scalars as numbers, its arrays as lists, paths as text."""
     if isinstance(given, os.PathLike):
         return os.fspath(given)
     if isinstance(given, list | tuple):
@@ -218,20 +218,20 @@ def plain(given: Any) -> Any:
 
 
 def from_stored(kind: type[T], content: Mapping[str, Any], source: str) -> T:
-    """The configuration in a file. source: the file, with which errors begin. Raises InputError for values that a field cannot hold."""
+    """The configuration that was stored in a file. source: the file's name for errors. Raises InputError for values that a field cannot hold."""
     known = options_of(kind)
     return kind(**{name: known[name].value(value, f"{source}: {name}") for name, value in in_todays_words(kind, content).items()})
 
 
 def in_todays_words(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values under the names of the fields: an option's older names, which the command line takes as aliases, are replaced."""
+    """The values by today's names of the fields: an option's older names, which are aliases on the command line, are replaced."""
     known = options_of(kind)
     names = {alias.replace("-", "_"): name for name, option in known.items() for alias in option.aliases}
     return {name if name in known else names.get(name, name): value for name, value in values.items()}
 
 
 def arguments_of(config: Any) -> list[str]:
-    """The command line that gives this configuration."""
+    """The command-line arguments that give this configuration."""
     arguments = config.command.split()
     for name, option in options_of(type(config)).items():
         value = getattr(config, name)

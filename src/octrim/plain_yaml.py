@@ -1,4 +1,4 @@
-"""YAML and JSON text from users: plain values only, within bounds, and every kind of damage told in one line."""
+"""Reading of YAML and JSON text from users: plain values only, of limited size, with every kind of damage reported in one line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from yaml.composer import ComposerError
 
 from octrim.errors import InputError, shown
 
-# A hundred times the longest published layout; PyYAML needs half a minute for some texts of a megabyte.
+# Largest size of a text: a hundred times the longest published layout; PyYAML needs half a minute for some texts of a megabyte.
 _MAX_BYTES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases: a text of a few lines can otherwise stand for more values than there is memory."""
+    """YAML loader that refuses aliases, because with them a few lines can stand for more values than fit into memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_text(path: str | Path) -> str:
-    """A short UTF-8 file. Raises InputError where it is missing, too long or no text."""
+    """The text of a short UTF-8 file. Raises InputError where it is missing, too long or no text."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -40,17 +40,17 @@ def read_text(path: str | Path) -> str:
 
 
 def parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
-    """The values, and the nodes that know their lines. Raises InputError; `name` stands in it, with the line where one is known."""
+    """The values in a text, and the YAML nodes, which know their lines. Raises InputError with `name` and, where it is known, the line."""
     loader: _Loader | None = None
     try:
-        loader = _Loader(text)  # which looks for characters that YAML must not have
+        loader = _Loader(text)  # the constructor refuses characters that YAML must not have
         root = loader.get_single_node()
         return (None if root is None else loader.construct_document(root)), root
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{name}:{mark.line + 1}" if mark else name
         raise InputError(f"{place}: not YAML: {getattr(error, 'problem', None) or shown(str(error))}") from None
-    # What PyYAML's constructors raise for values they recognise and cannot build, and deep nesting.
+    # PyYAML raises these errors for values that it recognises and cannot build, and for deep nesting.
     except (RecursionError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(f"{name}: not YAML that can be read: {type(error).__name__} {shown(str(error))}") from None
     finally:

@@ -1,4 +1,4 @@
-"""The progress bar of everything that takes longer than two seconds."""
+"""Progress bar for everything that takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from octrim.runs import wide_console
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar that is shown on a terminal. start: the time, of `monotonic`, from which it is shown."""
+    """A progress bar that is shown on a terminal. start: time of `monotonic` from which the bar is shown."""
 
     progress: Progress
     task: TaskID
     start: float
 
     def advance(self, steps: int = 1, title: str | None = None) -> None:
-        """Count so many more steps as done. title: what stands before the bar from now on."""
+        """Count `steps` more steps as done. title: new text before the bar."""
         self.progress.update(self.task, advance=steps, description=title)
         self.show()
 
     def phase(self, title: str, done: int, total: int) -> None:
-        """Count `done` of `total` steps of the phase `title` as done; a new title starts a new phase, and its time."""
+        """Count `done` of `total` steps of the phase `title` as done; a new title starts a new phase with a new time."""
         if self.progress.tasks[0].description != title:
             self.progress.reset(self.task, description=title)
         self.progress.update(self.task, completed=done, total=total)
         self.show()
 
     def show(self) -> None:
-        """Begin to show the bar where its time has come."""
+        """Show the bar once its time `start` has come."""
         if self.progress.console.is_terminal and not self.progress.live.is_started and monotonic() >= self.start:
             self.progress.start()
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int | None, console: Console | None = None, after: float = 0.0) -> Iterator[Bar]:
-    """A bar while the block runs, on a terminal; nothing where output goes elsewhere.
+    """Show a progress bar while the block runs, on a terminal; nothing where output goes elsewhere.
 
-    total: number of steps, None where nobody knows it. console: by default standard output. after: seconds before the bar is shown.
+    total: number of steps, None where it is unknown. console: standard output by default. after: seconds before the bar is shown.
     """
     console = wide_console() if console is None else console
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -53,5 +53,5 @@ def progress_bar(title: str, total: int | None, console: Console | None = None, 
     try:
         yield bar
     finally:
-        if progress.live.is_started:  # else stop() prints an empty line
+        if progress.live.is_started:  # stop() prints an empty line for a bar that was never shown
             progress.stop()

@@ -1,4 +1,4 @@
-"""Runs that go on: paths are kept absolute, so that it may be from any folder, and inputs that have been moved may be named anew."""
+"""Resuming of runs: paths are kept absolute, so that a run can be resumed from any folder, and inputs that were moved may be named anew."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PATHS = ("weights", "cfg", "data", "hyp", "teacher", "keep_map", "project")
 """Options that may name a file or a folder."""
 
 _NAMES = ("cfg", "hyp")
-"""Those that may be a name instead: a published layout, a recipe."""
+"""Options that may be a name instead of a path: a published layout, a recipe."""
 
 
 def absolute(config: T) -> T:
-    """The options with absolute paths. What names no file stays as it is: a layout's or a recipe's name, and what does not exist."""
+    """The options with absolute paths. Values that name no existing file stay as they are, such as the name of a layout or a recipe."""
     options: Any = config
     found = {name: _absolute(name, value) for name, value in _paths_of(options).items()}
     return dataclasses.replace(options, **found)
@@ -30,21 +30,21 @@ def absolute(config: T) -> T:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on. began: its options as it began; config: as they are from now on, with what was given anew."""
+    """A resumed run. began: its options when it began; config: its options from now on, with those that were given anew."""
 
     folder: Path
     began: Any
     config: Any
 
     def require(self, *names: str) -> None:
-        """Raise InputError where a file or folder that one of these options names is not there."""
+        """Raise InputError where a file or folder that one of the options `names` names does not exist."""
         for name in names:
             value = getattr(self.config, name)
             if value is not None and (name not in _NAMES or os.path.isabs(value)) and not _is_there(name, value):  # noqa: PTH117
                 raise InputError(f"{value}: no such file or folder; {self.folder} reads it: give --{name.replace('_', '-')} where it lies now")
 
     def keep(self) -> None:
-        """Write paths that were given anew into the run's config.yaml: the next resume need not name them again."""
+        """Write paths that were given anew into the run's config.yaml, so that the next resume need not name them again."""
         moved = {name: value for name, value in _paths_of(self.config).items() if value != getattr(self.began, name)}
         if moved:
             keep_config(self.folder, dataclasses.replace(self.began, resume=None, **moved))
@@ -53,7 +53,7 @@ class Resumed:
 def run_to_resume(config: Any, free: Collection[str]) -> Resumed:
     """The run that `config.resume` names. free: options that may be given anew. Raises InputError as `stored_config` does."""
     folder = Path(config.resume)
-    stored_config(config, folder, free)  # refuses what must not be given
+    stored_config(config, folder, free)  # refuses options that must not be given with --resume
     defaults = type(config)()
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
@@ -73,17 +73,18 @@ def _absolute(name: str, value: str) -> str:
 
 
 def _may_be_a_file(name: str, value: str) -> bool:
-    """False for the recipes low, med and high, whatever files there are."""
+    """Whether an option's value may name a file; a recipe must end in .yaml or .yml for it, so that low, med and high never mean files."""
     return name != "hyp" or Path(value).suffix.lower() in (".yaml", ".yml")
 
 
 def _is_there(name: str, path: str) -> bool:
-    """Whether there is what an option names: for a layout or a recipe a file, else a file or a folder."""
+    """Whether the path that an option names exists: for a layout or a recipe as a file, else as a file or a folder."""
     return os.path.isfile(path) if name in _NAMES else os.path.exists(path)  # noqa: PTH110, PTH113 (these raise nothing, whatever the name)
 
 
 def _from_its_folder(config: Any, folder: Path) -> Any:
-    """The options of a run of OcTrim 0.1, which kept paths as they were typed: relative to where it was begun, which its own folder tells."""
+    """The options of a run of OcTrim 0.1 with absolute paths. Such a run kept paths relative to the folder where it was begun, which is found from
+    the run's own folder."""
     project = Path(config.project or f"runs/{config.command}")
     parents, parts = folder.resolve().parents, project.parts
     if project.is_absolute() or ".." in parts or len(parents) <= len(parts) or parents[0].parts[len(parents[0].parts) - len(parts) :] != parts:

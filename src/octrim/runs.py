@@ -26,17 +26,17 @@ T = TypeVar("T")
 
 
 def wide_console() -> Console:
-    """Standard output; 150 columns wide where it is no terminal, because files and pipes do not wrap at 80."""
+    """Console on standard output; 150 columns wide where that is no terminal, so that lines in files and pipes do not wrap at 80."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, markup=False, highlight=False)
 
 
 class Run:
-    """A run's folder. What is printed through it appears on standard output and in `log.txt`."""
+    """A run's folder. Texts printed through it appear on standard output and in its `log.txt`."""
 
     def __init__(self, path: Path, config: Any = None) -> None:
         self.path = path
         self.console = wide_console()
-        if config is not None:  # without one, the run goes on
+        if config is not None:  # None for a run that goes on
             keep_config(path, config)
             (path / "log.txt").write_text("", "utf-8")
 
@@ -50,15 +50,15 @@ class Run:
 
 
 def keep_config(folder: Path, config: Any) -> None:
-    """Write the options into `config.yaml`, with the command that they are of."""
+    """Write the options and the name of their command into `config.yaml`."""
     content = {"command": config.command, **_plain(dataclasses.asdict(config))}
     write_text(folder / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def new_run(config: Any) -> Run:
-    """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, numbered where it exists already.
+    """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, with a number where it exists already.
 
-    Raises InputError where it cannot be made.
+    Raises InputError where the folder cannot be made.
     """
     project = Path(config.project or f"runs/{config.command.replace(' ', '-')}")
     check_name(config.name)
@@ -77,13 +77,13 @@ def new_run(config: Any) -> Run:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError where a run cannot be called so."""
+    """Raise InputError for a name that a run's folder cannot have."""
     if not name or Path(name).name != name:
         raise InputError(f"name is {name!r}, expected the name of a folder")
 
 
 def require_space(folder: str | Path, needed: int) -> None:
-    """Raise InputError where the disk of a folder, which need not be there yet, has fewer bytes left than needed."""
+    """Raise InputError where the disk of a folder, which need not exist yet, has fewer than `needed` bytes left."""
     folder = Path(folder).absolute()
     there = next((part for part in (folder, *folder.parents) if part.is_dir()), None)
     with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ def require_space(folder: str | Path, needed: int) -> None:
 
 
 def open_run(path: str | Path) -> Run:
-    """A run's folder to go on in. Raises InputError where there is none."""
+    """The run in an existing folder. Raises InputError where there is none."""
     path = Path(path)
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path}: not the folder of a run (no config.yaml)")
@@ -100,14 +100,14 @@ def open_run(path: str | Path) -> Run:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples."""
+    """The value with tuples as lists, because YAML has no tuples."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> T:
-    """The configuration of the run to resume, which `config` asks for by nothing but `resume`. free: fields that may be given again.
+    """The stored configuration of the run in `folder`, which `config` asks for by `resume`. free: names of fields that may be given besides.
 
     Raises InputError where another field is given, and for a config.yaml that is missing, damaged, or another command's.
     """
@@ -120,7 +120,7 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
         raise InputError(f"--resume goes on as the run began; leave out --{given[0].replace('_', '-')}")
     path = open_run(folder).path / "config.yaml"
     content, _ = parse(read_text(path), str(path))
-    if isinstance(content, dict) and "command" not in content:  # a run of version 0.1, which divided nothing and knew no difficult objects
+    if isinstance(content, dict) and "command" not in content:  # a run of version 0.1, which had neither of these two options
         content = {name: value for name, value in (("val_share", 0.0), ("keep_difficult", True)) if name in fields} | content
     # Version 0.1 did not write which command made the run.
     if not isinstance(content, dict) or content.pop("command", command) != command or not set(in_todays_words(type(config), content)) <= set(fields):

@@ -1,6 +1,6 @@
-"""The stages of a compression: where each works, and what the network that it leaves is called.
+"""The stages of a compression: their folders, and the names of the networks that they leave.
 
-`octrim compress` fills these folders, and the report reads them.
+`octrim compress` writes these folders, and the report reads them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, and what anybody has to know of it.
+    """One stage of a compression.
 
-    title: one word, for logs and the times in summary.json. folder: where it works, in the run's folder. network: what summary.json calls the
-    network that it leaves, "" where it leaves none; shown: what tables call that network; file: its file in the folder. timed_as: the network whose
-    latency stands for its own, because both have the same table. tuned: it trains with the batch and the learning rate of fine-tuning.
-    effort: roughly what an epoch of it takes, or all of it where it has no epochs, in epochs of the first training, as seen on a processor with a
-    teacher and a cut to 1/8.
+    title: one word for logs and for the times in summary.json. folder: the stage's folder in the run's folder. network: name in summary.json of the
+    network that the stage leaves, "" where it leaves none; shown: name of that network in tables; file: its file in the folder. timed_as: the network
+    whose latency stands for its own, because both have the same table. tuned: whether it trains with the batch and the learning rate of fine-tuning.
+    effort: rough duration of one epoch of the stage, or of the stage where it has no epochs, in epochs of the first training, as measured on a
+    processor with a teacher and a cut to 1/8.
     """
 
     title: str

@@ -10,7 +10,7 @@ from octrim.yolov5_flags import FLAGS, Flag, Typed
 
 
 def refuse_script(name: str) -> None:
-    """Raise InputError for scripts of YOLOv5 that do what OcTrim does otherwise or not at all."""
+    """Raise InputError for scripts of YOLOv5 whose work OcTrim does in another way or not at all."""
     if re.fullmatch(r"(segment|classify)/\w+(\.py)?", name):
         raise InputError(f"{name}: OcTrim has detectors only, no segmentation and no classification")
     if name in ("hubconf", "hubconf.py"):
@@ -18,9 +18,9 @@ def refuse_script(name: str) -> None:
 
 
 def rewritten(command: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments of one command, with YOLOv5's options as OcTrim's. Doing it twice changes nothing more.
+    """The arguments of one command with YOLOv5's options replaced by OcTrim's. A second call on the result changes nothing more.
 
-    An option that changes nothing is told on standard error. Raises InputError, with OcTrim's way, for what OcTrim does not have.
+    An option without effect is reported on standard error. Raises InputError, which tells OcTrim's way, for options that OcTrim does not have.
     """
     flags = {flag.name: flag for flag in FLAGS.get(command, ())}
     result: list[str] = []
@@ -28,7 +28,7 @@ def rewritten(command: str, arguments: Sequence[str]) -> list[str]:
     while position < len(arguments):
         argument = arguments[position]
         name, equals, inline = argument.partition("=")
-        # `device=0` is an option, too, but where an option waits for its value (`--source device=0.jpg`).
+        # `device=0` is an option, too, unless it is the value of the option before it (`--source device=0.jpg`).
         option = name.startswith("--") or (equals != "" and (position == 0 or not arguments[position - 1].startswith("--")))
         flag = flags.get(name.removeprefix("--").replace("_", "-")) if option else None
         position += 1
@@ -44,7 +44,7 @@ def rewritten(command: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _is_value(argument: str, flag: Flag, before: int) -> bool:
-    """Whether an argument belongs to the option in front of it, as value number `before`: options do not, nor `key=value` after the first."""
+    """Whether an argument is a value of the option in front of it. before: number of values between. Options are none, nor is a later `key=value`."""
     if flag.words:
         return argument in flag.words
     if argument.startswith("-"):
@@ -53,7 +53,7 @@ def _is_value(argument: str, flag: Flag, before: int) -> bool:
 
 
 def one_format_each(command: str, arguments: list[str]) -> list[list[str]]:
-    """A command line per value of `octrim export --format`, which takes one; of other commands the arguments as they are."""
+    """One command line per value of `octrim export --format`, which takes only one; for other commands the arguments unchanged."""
     if command != "export" or "--format" not in arguments:
         return [arguments]
     start = arguments.index("--format") + 1

@@ -1,6 +1,6 @@
-"""The options of YOLOv5's scripts: what each becomes in OcTrim. docs/yolov5.md shows these tables, and a test holds it to them.
+"""Tables of the options of YOLOv5's scripts and of what each becomes in OcTrim. docs/yolov5.md shows these tables; a test compares them.
 
-An option that OcTrim has under the same name stands in no table, unless YOLOv5's takes other values.
+An option that OcTrim has under the same name stands in no table, unless it takes other values in YOLOv5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from octrim.errors import InputError
 
 @dataclass(frozen=True)
 class Typed:
-    """An option as it was typed, and what else was. command: OcTrim's. values: what followed it."""
+    """An option of YOLOv5 as it was typed. command: OcTrim's command. values: values behind the option. arguments: all arguments of the command."""
 
     command: str
     option: str
@@ -24,7 +24,7 @@ class Typed:
     arguments: Sequence[str]
 
     def note(self, line: str) -> None:
-        """Say something that is no error."""
+        """Print a note, which is no error, on standard error."""
         print(f"octrim {self.command}: note: {line}", file=sys.stderr)
 
     @property
@@ -32,7 +32,7 @@ class Typed:
         return " ".join((self.option, *self.values))
 
     def value_of(self, *options: str) -> str | None:
-        """What follows another option, where that was typed."""
+        """The value of the first of the options that was typed, None where none was."""
         for index, argument in enumerate(self.arguments[:-1]):
             if argument in options:
                 return self.arguments[index + 1]
@@ -44,9 +44,10 @@ Rewrite = Callable[[Typed], list[str]]
 
 @dataclass(frozen=True)
 class Flag:
-    """An option of YOLOv5. most: how many values it takes. does: what OcTrim makes of it, for the docs. rewrite: the arguments in its place.
+    """An option of YOLOv5. most: largest number of its values. does: description, for the docs, of what OcTrim makes of it. rewrite: function that
+    returns OcTrim's arguments for it.
 
-    words: where given, the only values that follow it; whatever else stands behind it is an argument of its own.
+    words: the only values that it takes, where given; other words behind it are arguments of their own.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Flag:
 
 
 def refused(name: str, way: str, most: int = 0) -> Flag:
-    """An option for something that OcTrim does not have, and what to do instead."""
+    """Flag for an option that OcTrim refuses, because it has nothing like it. way: what to do instead."""
 
     def rewrite(given: Typed) -> list[str]:
         raise InputError(f"{given.text}: {way}")
@@ -66,7 +67,7 @@ def refused(name: str, way: str, most: int = 0) -> Flag:
 
 
 def without_effect(name: str, why: str, most: int = 0) -> Flag:
-    """An option without which the results are the same. It is taken, and why it does nothing is said once."""
+    """Flag for an option that is accepted and ignored, because results are the same without it. why: reason, which is printed as a note."""
 
     def rewrite(given: Typed) -> list[str]:
         given.note(f"{given.text} changes nothing: {why}")
@@ -76,7 +77,7 @@ def without_effect(name: str, why: str, most: int = 0) -> Flag:
 
 
 def becomes(name: str, *arguments: str, most: int = 0) -> Flag:
-    """An option that OcTrim spells otherwise. Its values follow."""
+    """Flag for an option that OcTrim spells differently. arguments: OcTrim's spelling, behind which the values follow."""
 
     def rewrite(given: Typed) -> list[str]:
         return [*arguments, *given.values]
@@ -137,7 +138,7 @@ def _export_device(given: Typed) -> list[str]:
 
 
 def _resume(given: Typed) -> list[str]:
-    """`--resume` alone is the newest run; `--resume runs/train/exp/weights/last.pt` is the run's folder."""
+    """Rewrite `--resume`: alone it means the newest run; `--resume runs/train/exp/weights/last.pt` means the run's folder."""
     value = given.values[0] if given.values else ""
     if value.lower() in ("", "true", "1"):
         project = Path(given.value_of("--project") or f"runs/{given.command}")
@@ -160,7 +161,7 @@ def _changed(path: Path) -> float:
 
 
 def _hyp(given: Typed) -> list[str]:
-    """`data/hyps/hyp.scratch-low.yaml` is a recipe of OcTrim's where there is no such file."""
+    """Rewrite `--hyp`: `data/hyps/hyp.scratch-low.yaml` means a recipe of OcTrim where there is no such file."""
     name = Path(given.values[0]).name if given.values else ""
     published = re.fullmatch(r"hyp\.scratch(?:-(low|med|high))?\.yaml", name)
     if published and not Path(given.values[0]).is_file():
@@ -169,7 +170,7 @@ def _hyp(given: Typed) -> list[str]:
 
 
 def _freeze(given: Typed) -> list[str]:
-    """YOLOv5 means a count by one number, and layers by several."""
+    """Rewrite `--freeze`: in YOLOv5 one number is a count of layers, and several numbers are the layers themselves."""
     if len(given.values) > 1 and all(value.isdecimal() for value in given.values):
         return ["--freeze", *(f"model.{value}" for value in given.values)]
     return ["--freeze", *given.values]
@@ -212,7 +213,7 @@ _OTHER_FORMATS = {
 
 
 def _include(given: Typed) -> list[str]:
-    """`--format` with one value; `yolov5_commands` makes a command of each format."""
+    """Rewrite `--include` as `--format` with all its values; `one_format_each` makes a command of each value."""
     formats = [part for value in given.values for part in value.split(",") if part]
     for name in formats:
         if name in _OTHER_FORMATS:
@@ -351,7 +352,7 @@ FLAGS: Mapping[str, tuple[Flag, ...]] = {
     "export": EXPORT,
     "bench": BENCH,
 }
-"""Tables by OcTrim's command."""
+"""Tables of YOLOv5's options by OcTrim's command."""
 
 SCRIPTS: Mapping[str, str] = {
     "detect": "predict",
@@ -365,4 +366,4 @@ SCRIPTS: Mapping[str, str] = {
     "benchmarks": "bench",
     "benchmarks.py": "bench",
 }
-"""YOLOv5's scripts, and the commands that do the same."""
+"""OcTrim's commands by the names of YOLOv5's scripts and commands that do the same."""

@@ -1,4 +1,4 @@
-"""The network in NumPy: slow, plain, and the reference that every other backend is tested against."""
+"""The network in NumPy: slow and plain, the reference against which every other backend is tested."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class NumpyOps:
 
 
 def windows(x: np.ndarray, kernel: int, stride: int, padding: int, value: float) -> np.ndarray:
-    """`[batch, channels, height, width, kernel, kernel]`: what a sliding window sees."""
+    """View of the windows that slide over a map: `[batch, channels, height, width, kernel, kernel]`. value: fills the padding."""
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=value)
     return np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
 
 
 def convolution(x: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
-    """Cross-correlation, as every framework calls convolution. weight: `[out, in / groups, kernel, kernel]`."""
+    """Cross-correlation, which every framework calls convolution. weight: `[out, in / groups, kernel, kernel]`."""
     view = windows(x, weight.shape[-1], stride, padding, 0)
     inputs, outputs = weight.shape[1], len(weight) // groups
     parts = [

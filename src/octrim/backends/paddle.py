@@ -1,4 +1,4 @@
-"""The network in PaddlePaddle: what trains, and what every deployable is compared with."""
+"""The network in PaddlePaddle: it is trained in this form, and deployables are compared with it."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def _import_paddle() -> Any:
 
 paddle = _import_paddle()
 nn, F = paddle.nn, paddle.nn.functional
-_THREADS = int(os.environ["OMP_NUM_THREADS"])  # Paddle has made a whole number of whatever it was
+_THREADS = int(os.environ["OMP_NUM_THREADS"])  # importing Paddle has turned any value into a whole number
 _THREADS_LOCK = threading.RLock()
-_threads_set: list[int] = []  # numbers of the blocks of `processor_threads` that the lock's owner is in
-warnings.filterwarnings("ignore", "When training, we now always track global mean")  # said at every change of mode, and no news
+_threads_set: list[int] = []  # thread numbers of the nested `processor_threads` blocks that the lock's owner is in
+warnings.filterwarnings("ignore", "When training, we now always track global mean")  # Paddle warns so at every change of mode
 
 
 @contextlib.contextmanager
 def processor_threads(number: int | None) -> Iterator[None]:
     """Let Paddle compute with `number` threads (None: what it started with) within the block, and as before after it.
 
-    Part of the number is the thread's and part the process's, so one thread at a time is in such a block; others wait. Blocks may be nested.
-    Paddle Inference leaves the number at 1 after every run: a training in the same process would go on at half its speed, and to other last digits.
+    Paddle keeps part of the setting per thread and part per process, so one thread at a time is in such a block; others wait. Blocks may be nested.
+    Paddle Inference leaves the number at 1 after every run: a training in the same process would go on at half its speed, with other last digits.
     """
     with _THREADS_LOCK:
         _threads_set.append(number or _THREADS)
@@ -64,7 +64,7 @@ class ConvNorm(nn.Layer):
         super().__init__()
         bias = None if row.bias else False
         self.conv = nn.Conv2D(inputs, row.channels, row.kernel, row.stride, row.padding, groups=row.groups, bias_attr=bias)
-        # PyTorch's momentum 0.03 weighs the new value, Paddle's 0.97 the old one.
+        # PyTorch's momentum, 0.03, is the weight of the new value; Paddle's, 0.97, that of the old one.
         self.bn = nn.BatchNorm2D(row.channels, momentum=0.97, epsilon=BATCH_NORM_EPS) if row.norm else None
 
     def forward(self, x: Any) -> Any:
@@ -73,7 +73,7 @@ class ConvNorm(nn.Layer):
 
 
 ACTIVATIONS: Mapping[str, Any] = {
-    "silu": F.swish,  # the same function; the gradient of Paddle's silu is nan below -88, where exp(-x) overflows, and YOLOv5n's stem gets there
+    "silu": F.swish,  # same as silu, whose gradient in Paddle is nan below -88, where exp(-x) overflows; YOLOv5n's stem has such values
     "relu": F.relu,
     "relu6": F.relu6,
     "leaky_relu": F.leaky_relu,
@@ -91,18 +91,18 @@ def activate(row: Row, x: Any) -> Any:
 
 
 class PaddleNetwork(nn.Layer):
-    """The network as a Paddle layer; itself the `Ops` that walks its table.
+    """The network as a Paddle layer, which is also the `Ops` that walk its table.
 
         network = PaddleNetwork(model)
         heads = network(images)
 
-    images: float `[batch, 3, height, width]`, 0..1, sides multiples of the stride. Returns per level the logits
-    `[batch, anchors x (5 + classes), height, width]`. Starts in evaluation mode.
+    images: float `[batch, 3, height, width]`, 0..1, sides multiples of the stride. A call returns per level the logits
+    `[batch, anchors x (5 + classes), height, width]`. The layer starts in evaluation mode.
 
     In training mode on a processor oneDNN runs the table (`octrim.backends.onednn.program`), always in float32, unless `compiled` is False, the
-    images need a gradient, a layer has a forward hook or a subclass replaces an op. A backward pass runs once:
-    Paddle 3.3 itself crashes at the second one through any PyLayer, `retain_graph` or not. A network without batch norm (`folded`) computes
-    the same in both modes, and oneDNN runs it in both.
+    images need a gradient, a layer has a forward hook or a subclass replaces an op. Only one backward pass per call is possible: Paddle 3.3 itself
+    crashes at the second one through any PyLayer, with `retain_graph` or without. A network without batch norm (`folded`) computes the same in both
+    modes, and oneDNN runs it in both.
     """
 
     compiled = True
@@ -152,7 +152,7 @@ class PaddleNetwork(nn.Layer):
         return heads, found
 
     def _watched(self) -> bool:
-        """Whether someone hooks into the layers or has replaced an op, so that every row must really run."""
+        """Whether a layer has a hook or a subclass has replaced an op, so that every row must run by itself."""
         hooked = any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self.sublayers())
         return hooked or any(getattr(type(self), op) is not getattr(PaddleNetwork, op) for op in INPUTS if op != "image")
 
@@ -178,14 +178,14 @@ class PaddleNetwork(nn.Layer):
 
 
 class _Compiled(paddle.autograd.PyLayer):
-    """The whole network as one function of its parameters."""
+    """The whole network as one differentiable function of its parameters, run by oneDNN."""
 
     @staticmethod
     def forward(
         ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
     ) -> tuple[Any, ...]:
         ctx.run, ctx.given, ctx.parameters = run, given(), parameters
-        return outputs()  # functions, because the tensors of a plain list would be taken for inputs
+        return outputs()  # `given` and `outputs` are functions, because PyLayer would take tensors in arguments for inputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
@@ -196,7 +196,7 @@ class _Compiled(paddle.autograd.PyLayer):
 
 
 def _compiled(layer: PaddleNetwork, programs: Programs, images: Any, features: bool) -> list[Any] | None:
-    """Heads, and features where asked for, by oneDNN; None where Paddle's own ops must do it."""
+    """Heads, and features where asked for, computed by oneDNN; None where Paddle's own ops must compute them."""
     norms = [layer._sub_layers[row.name].bn for row in layer.network.convs if row.norm]
     if not images.place.is_cpu_place() or not images.stop_gradient or 0 in images.shape or not all(bn.training for bn in norms):
         return None

@@ -1,4 +1,4 @@
-"""The address at which version 0.1's documentation had `open_session`, which is in `octrim.targets.opening`."""
+"""Alias for `open_session` of `octrim.targets.opening`, which the documentation of version 0.1 named at this place."""
 
 from octrim.targets.opening import open_session
 

@@ -1,4 +1,4 @@
-"""Networks side by side, interleaved in one process."""
+"""Bench: times of several networks, which take turns in one process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAGES = ("pre", "network", "post", "total")
 
 @dataclass(frozen=True)
 class Bench:
-    """Times that were measured. header: on what machine, and how. rows: a dictionary per network and batch, see `results`."""
+    """Measured times. header: the machine and the settings of the measurement. rows: a dictionary per network and batch, see `results`."""
 
     header: dict[str, Any]
     rows: list[dict[str, Any]]
@@ -36,7 +36,7 @@ class Bench:
 class Contestant:
     """One network in the comparison. graphs: for an engine, whether it runs as a CUDA graph or is enqueued layer by layer; else None.
 
-    seconds: per stage, one entry per round.
+    seconds: measured seconds by stage, one entry per round.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Contestant:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
 
     def round(self, image: np.ndarray, batch: int, keep: bool) -> None:
-        """Run one batch of equal pictures; its times per stage are kept where `keep`."""
+        """Run one batch of equal pictures. keep: whether its times per stage are kept."""
         session: Any = self.detector.session
-        if self.graphs is not None:  # one session serves both ways
+        if self.graphs is not None:  # one session runs both with and without a CUDA graph
             session.graphs = self.graphs
         start = perf_counter()
         pictures = np.concatenate([self.detector.prepare(image)[0] for _ in range(batch)])
@@ -64,7 +64,7 @@ class Contestant:
                 self.seconds[stage].append(value)
 
     def execution(self, batch: int) -> str | None:
-        """The way in which an engine really ran, see `TensorrtFileSession.execution`; None for what is no engine."""
+        """The way in which an engine really ran, see `TensorrtFileSession.execution`; None where the network is no engine."""
         session: Any = self.detector.session
         if self.graphs is None:
             return None
@@ -75,8 +75,8 @@ class Contestant:
 def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bool]]:
     """The order in which `count` candidates take turns: (which one, whether its run is timed), `iterations` timed runs each.
 
-    Candidates alternate in short bursts, so that a busy moment of the machine hits all of them. The first run of a burst is not timed:
-    it finds the caches, and perhaps still spinning threads, of the candidate before it.
+    Candidates alternate in short bursts, so that a busy moment of the machine affects all of them. The first run of a burst is not timed, because
+    caches are still filled by the candidate before it, whose threads may still be spinning.
     """
     for number, start in enumerate(range(0, iterations, burst)):
         for offset in range(count):
@@ -88,7 +88,7 @@ def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bo
 def take_turns(
     contestants: Sequence[Contestant], image: np.ndarray, iterations: int, warmup: int, batch: int, console: Console | None = None
 ) -> None:
-    """Fill in the contestants' times: `iterations` timed rounds each, after `warmup` untimed ones."""
+    """Measure all contestants: `iterations` timed rounds each, after `warmup` untimed ones; the times go into their `seconds`."""
     order = list(turns(len(contestants), iterations))
     for contestant in contestants:
         for _ in range(warmup):
@@ -102,7 +102,7 @@ def take_turns(
 def results(contestants: Sequence[Contestant], batch: int) -> list[dict[str, Any]]:
     """One dictionary per network: sizes, milliseconds per batch (p50, p90, p99 per stage), speed-up against the first network.
 
-    `speedup_per_mac_reduction` is 1 where all that was cut became speed.
+    `speedup_per_mac_reduction` is 1 where the time fell as much as the MACs did.
     """
     first = contestants[0]
     rows: list[dict[str, Any]] = []
@@ -131,9 +131,9 @@ def compared(
     console: Console | None = None,
     runtimes: Sequence[str | None] | None = None,
 ) -> Bench:
-    """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); the first is the yardstick of the others.
+    """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); speed-ups are relative to the first network.
 
-    console: where a progress bar shows. runtimes: one for each network, in place of the one in the options. Raises InputError where there is no
+    console: console for a progress bar. runtimes: one for each network, in place of the one in the options. Raises InputError where there is no
     network, and for networks that do not run at one size and batch.
     """
     entered = _entered(networks, options, [options.runtime] * len(networks) if runtimes is None else runtimes)
@@ -146,7 +146,7 @@ def compared(
 
 
 def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, runtimes: Sequence[str | None]) -> list[Contestant]:
-    """The networks, opened, at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where they differ."""
+    """The networks opened at one picture size; an engine enters twice, as a CUDA graph and enqueued. Raises InputError where sizes differ."""
     if not networks:
         raise InputError("give --weights (one or more networks) or --cfg")
     contestants: list[Contestant] = []

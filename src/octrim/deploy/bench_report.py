@@ -29,7 +29,7 @@ def write_bench(found: Bench, folder: Path, more: Mapping[str, Bench] | None = N
 
 
 def show_bench(found: Bench, run: Run) -> None:
-    """A table per batch size; engines also side by side, a line each."""
+    """Print a table per batch size, and for engines another one with a line for each."""
     header, rows = found.header, found.rows
     run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")
     if "gpu" in header:
@@ -45,7 +45,7 @@ def show_bench(found: Bench, run: Run) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    """A column per network, so that paths and many networks still fit a terminal."""
+    """Table with a column per network, so that long paths and many networks still fit a terminal."""
     table = Table(caption="per MAC cut: speed-up / MAC reduction; 1 where every cut MAC became speed")
     table.add_column("")
     for row in rows:
@@ -70,7 +70,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _engines(rows: list[dict[str, Any]]) -> Table:
-    """Engines: how a batch was launched, and what it took."""
+    """Table of engines: how a batch was launched, and the times that it took."""
     table = Table()
     for name in ("engine", "batch", "launched as", "network p50", "p90", "p99", "pictures/s"):
         table.add_column(name, justify="left" if name in ("engine", "launched as") else "right", overflow="fold")

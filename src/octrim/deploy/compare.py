@@ -25,10 +25,10 @@ PARTS = {"centre, px": slice(0, 2), "size, px": slice(2, 4), "objectness": slice
 class Limits:
     """Limits on the difference between two sessions.
 
-    score: largest difference of a score. pixel, relative: of a box coordinate, in pixels plus a share of it. Instead of these, int8 has `energy`:
-    the root of the summed squares of score differences over that of the scores.
-    margin: boxes are looked for within so much of the confidence threshold. agreement: least share of boxes that both find. map: how far mAP50-95
-    may fall.
+    score: largest difference of a score. pixel, relative: largest difference of a box coordinate is `pixel` pixels plus `relative` times the
+    coordinate. Instead of these, int8 has `energy`: the root of the summed squares of score differences over that of the scores.
+    margin: boxes of one session above the confidence threshold plus `margin` are looked for among those of the other above the threshold minus
+    `margin`. agreement: least share of boxes that both find. map: largest fall of mAP50-95.
     """
 
     margin: float
@@ -40,10 +40,10 @@ class Limits:
     energy: float | None = None
 
 
-# float16 keeps 11 bits, so its logits move in the third digit. In int8 a value that falls beside a rounding border takes another step in another
-# program, and later layers carry it on: single scores move by .2 to .9 though both programs are right, so the largest difference says nothing.
-# Measured with yolov5n and random networks, `energy`: .04 to .12 between ONNX Runtime and OpenVINO in int8, .12 to .29 between int8 and float32,
-# 1.0 where OpenVINO computed convolutions wrongly. Whether int8 is accurate enough is for mAP to say (`--data`).
+# float16 keeps 11 bits, so its logits move in the third digit. In int8 a value next to a rounding border may be rounded differently by another
+# program, and later layers carry the difference on: single scores move by .2 to .9 though both programs are right, so the largest difference tells
+# nothing. `energy`, measured with yolov5n and random networks, is .04 to .12 between ONNX Runtime and OpenVINO in int8, .12 to .29 between int8 and
+# float32, and was 1.0 where OpenVINO computed convolutions wrongly. Only mAP tells whether int8 is accurate enough (`--data`).
 _LIMITS = {
     "fp32": Limits(margin=0.01, agreement=0.98, map=0.002, score=1e-3, pixel=0.05, relative=1e-4),
     "fp16": Limits(margin=0.05, agreement=0.95, map=0.01, score=5e-2, pixel=1.0, relative=3e-2),
@@ -53,7 +53,8 @@ _INT8_AND_FLOAT = Limits(margin=0.15, agreement=0.7, map=0.1, energy=0.5)
 
 
 def limits_of(precision: str, reference: str) -> Limits:
-    """The limits that rounding explains. precision: of the session that is judged, "fp32", "fp16" or "int8". reference: that of the other one."""
+    """Limits on differences that rounding explains. precision, reference: precisions of the judged session and of the reference, "fp32", "fp16" or
+    "int8"."""
     return _INT8_AND_FLOAT if precision == "int8" and reference != "int8" else _LIMITS[precision]
 
 
@@ -61,16 +62,16 @@ def limits_of(precision: str, reference: str) -> Limits:
 class Comparison:
     """Differences over all boxes of the pictures compared.
 
-    score_error, box_error: largest, of objectness and class scores, and of coordinates in pixels. energy: as in `Limits`.
-    parts: (largest, mean) for each of PARTS. boxes: how many either side shows above CONF; matched: how many of them the other side has too, of
-    the same class with an IoU of .5 or more. iou: mean over the matched ones.
+    score_error: largest difference of objectness and class scores. box_error: largest difference of coordinates, in pixels. energy: as in `Limits`.
+    parts: (largest, mean) difference for each of PARTS. boxes: number of boxes that either side is sure to show; matched: number of them that the
+    other side has, too, with the same class and an IoU of .5 or more. iou: mean IoU of the matched boxes.
     """
 
     pictures: int = 0
     score_error: float = 0.0
     box_error: float = 0.0
     energy: float = 0.0
-    excess: float = 0.0  # largest of: coordinate difference minus what the limits allow; positive is too much
+    excess: float = 0.0  # largest coordinate difference minus the one that the limits allow; too much where positive
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     boxes: int = 0
     matched: int = 0
@@ -95,9 +96,9 @@ def fitted(pictures: Sequence[np.ndarray], height: int, width: int) -> np.ndarra
 
 
 def compare(reference: Session, session: Session, images: np.ndarray, batch: int, limits: Limits) -> Comparison:
-    """Run both on `images`, uint8 RGB `[n, height, width, 3]`, in batches of `batch`.
+    """Run both sessions on `images`, uint8 RGB `[n, height, width, 3]`, in batches of `batch`, and measure the differences of their outputs.
 
-    Raises InputError for outputs of different shapes, or not finite.
+    Raises InputError for outputs of different shapes, and for values that are not finite.
     """
     found = Comparison(pictures=len(images))
     sums, counts, ious = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0), []
@@ -126,7 +127,7 @@ def compare(reference: Session, session: Session, images: np.ndarray, batch: int
 
 
 def judge(found: Comparison, limits: Limits, reference: str, boxes: bool = False) -> None:
-    """Raise InputError where the difference is more than the limits. reference: the other's name. boxes: they must agree, too."""
+    """Raise InputError where the difference exceeds the limits. reference: name of the reference. boxes: whether detected boxes must agree, too."""
     # Written so that a NaN, which is neither above nor below a limit, is refused.
     if limits.score is not None and not (found.score_error <= limits.score and found.excess <= 0):
         raise InputError(
@@ -147,12 +148,12 @@ def judge(found: Comparison, limits: Limits, reference: str, boxes: bool = False
 
 def _outputs(reference: Session, session: Session, images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(images), batch):
-        part = np.take(images, range(start, start + batch), axis=0, mode="wrap")  # a fixed batch is filled up from the start
+        part = np.take(images, range(start, start + batch), axis=0, mode="wrap")  # the last batch is filled up with the first pictures
         expected, given = reference(part), session(part)
         if expected.shape != given.shape:
             where = reference.info.runtime
             raise InputError(f"the deployable gives {list(given.shape)} values where {where} gives {list(expected.shape)}; nothing was written")
-        # Of numbers that are none, no comparison below says anything.
+        # Values that are not finite would make every later comparison meaningless.
         for which, values in ((reference, expected), (session, given)):
             if not np.isfinite(values).all():
                 name = "the deployable" if which is session else which.info.runtime
@@ -162,12 +163,12 @@ def _outputs(reference: Session, session: Session, images: np.ndarray, batch: in
 
 
 def _matched(one: np.ndarray, other: np.ndarray, margin: float) -> list[float]:
-    """IoU of every box that `one` is sure to show with the best of the boxes that `other` may show in its class.
+    """Best IoU of every box that `one` is sure to show with the boxes of the same class that `other` may show.
 
-    Before suppression: where many boxes overlap alike, which of them stays hangs on the last digit.
+    Boxes are compared before suppression: where many boxes overlap alike, the last digit decides which of them stays.
     """
     boxes = non_max_suppression(one, CONF + margin, IOU)
-    boxes = boxes[(boxes[:, 2:4] - boxes[:, :2]).min(1, initial=np.inf) >= 1]  # of a box without area no IoU says anything
+    boxes = boxes[(boxes[:, 2:4] - boxes[:, :2]).min(1, initial=np.inf) >= 1]  # IoU is meaningless for a box without area
     ious = np.zeros(len(boxes))
     for label in np.unique(boxes[:, 5]).astype(int).tolist():
         candidates = other[other[:, 4] * other[:, 5 + label] > max(CONF - margin, 0.01), :4]

@@ -33,11 +33,12 @@ FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
 class ExportReport:
     """Report of an export: what was written, and how far it is from the reference over all boxes of the pictures compared.
 
-    path: file or folder. reference: what it was compared with: Paddle, or ONNX Runtime in the same precision for engines, which are built
-    where there may be no Paddle, and for OpenVINO in int8. runtime: what ran the deployable. batch: None for any number, three numbers for an
-    engine's fewest, typical and most. score_error: largest absolute difference of objectness and class scores. box_error: of box coordinates, in
-    pixels. parts: largest and mean per part of the output. energy, boxes, matched, iou: as in `octrim.deploy.compare`. map: mAP50-95 of reference
-    and deployable, where labelled data was given. not_compared: why this machine cannot run the deployable; then nothing is said of differences.
+    path: written file or folder. reference: runtime that it was compared with: Paddle, or ONNX Runtime in the same precision for engines, which are
+    built where there may be no Paddle, and for OpenVINO in int8. runtime: runtime that ran the deployable. batch: pictures per batch, None for any
+    number, three numbers for an engine's fewest, typical and most. score_error: largest absolute difference of objectness and class scores.
+    box_error: largest difference of box coordinates, in pixels. parts: largest and mean difference per part of the output. energy, boxes, matched,
+    iou: as in `octrim.deploy.compare`. map: mAP50-95 of reference and deployable, where labelled data was given. not_compared: reason why this
+    machine cannot run the deployable; differences are then unknown.
     """
 
     path: str
@@ -74,7 +75,7 @@ def export(
     data: Dataset | None = None,
     engine: EngineOptions | None = None,
 ) -> ExportReport:
-    """Write `path` and return how it compares: with Paddle, or an engine with ONNX Runtime.
+    """Write the deployable `path` and return a report of its differences from Paddle or, for an engine, from ONNX Runtime.
 
     path: `.onnx`, `.engine` (and its header `.engine.json` beside it), or a folder for OpenVINO IR and Paddle Inference.
     precision: "fp32"; "fp16": float16 feature maps and weights in ONNX and TensorRT, float16 weights in OpenVINO; "int8" for a model with scales
@@ -129,7 +130,7 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
 
 
 def _compared(report: ExportReport, model: Model, made: Path, target: Target, images: np.ndarray, verify: bool, data: Dataset | None) -> ExportReport:
-    """The report with how the deployable `made` compares. Raises InputError where it differs by more than its precision explains."""
+    """The report with the differences of the deployable `made`. Raises InputError where they are larger than its precision explains."""
     session = open_session(made)
     try:
         reference = open_session(model, *target.judge(report.precision))
@@ -149,14 +150,14 @@ def _compared(report: ExportReport, model: Model, made: Path, target: Target, im
 
 
 def _at_once(batch: Batch, pictures: int) -> int:
-    """Pictures per batch of the comparison."""
+    """Number of pictures per batch in the comparison."""
     if isinstance(batch, tuple):
         return min(max(pictures, batch[0]), batch[2])
-    return min(pictures, 8) if batch is None else batch  # of 32 large ones the maps would fill the memory
+    return min(pictures, 8) if batch is None else batch  # at most 8, because the maps of 32 large pictures would fill the memory
 
 
 def _maps(reference: Session, session: Session, data: Dataset, limits: Limits, name: str) -> tuple[float, float]:
-    """mAP50-95 of both. Raises InputError where the deployable's is too low."""
+    """mAP50-95 of the reference and of the deployable. Raises InputError where the deployable's is too low."""
     low, high = session.info.batches if session.info.batches is not None else (1, 8)
     size = min(max(8, low), high)
     expected, given = (evaluate(one, data, batch=size, bootstrap=0).map for one in (reference, session))
@@ -166,11 +167,11 @@ def _maps(reference: Session, session: Session, data: Dataset, limits: Limits, n
 
 
 def place(made: Path, path: Path) -> list[Path]:
-    """Move what passed to where it belongs, whole file by whole file; other files in a folder stay."""
+    """Move the files of a checked deployable to their final place, each whole; other files in an existing folder stay."""
     if made.is_dir():
         path.mkdir(exist_ok=True)
         pairs = [(file, path / file.name) for file in sorted(made.iterdir())]
-    else:  # an engine's header stands beside it; it comes last
+    else:  # an engine and the header beside it, which is moved last
         pairs = [(file, path.with_name(path.name + file.name.removeprefix(made.name))) for file in sorted(made.parent.iterdir())]
     for source, target in pairs:
         write_bytes(target, source.read_bytes())

@@ -1,6 +1,6 @@
-"""`octrim doctor`: what of OcTrim works on this machine, and what to do about what does not.
+"""Checks of `octrim doctor`: which parts of OcTrim work on this machine, and what to do about those that do not.
 
-Libraries are tried in processes of their own: one whose instructions this processor lacks ends the process that imports it.
+Libraries are tried in separate processes, because a library whose instructions this processor lacks ends the process that imports it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from octrim.errors import InputError
 from octrim.machine import cache_folder
 from octrim.targets.table import live_targets
 
-_TIMEOUT = 60  # seconds; a busy machine imports Paddle in ten
+_TIMEOUT = 60  # seconds for one trial; importing Paddle takes ten on a busy machine
 
 
 def verdict(found: list[Check]) -> None:
-    """Raise InputError where what running networks takes does not work: this Python, the libraries, a runtime, a folder to write to."""
+    """Raise InputError where a part does not work that running networks needs: this Python, the libraries, a runtime, a folder to write to."""
     wrong = [check for check in found if check.what in ("Python", "libraries", "this folder") and check.state != "works"]
     programs = [target.program for target in live_targets().values()]
     runtimes = [check for check in found if check.what in programs]
@@ -82,8 +82,8 @@ def _libgomp() -> Check:
 
 @contextlib.contextmanager
 def _started(name: str) -> Iterator[Callable[[], list[Check]]]:
-    """Start a trial; what the block gets waits for it and returns its checks, the last of which tells how it ended if it ended badly."""
-    # Isolated, then with our own module path: a trial must not import what lies about in the working directory.
+    """Start a trial. The block gets a function that waits for it and returns its checks; the last one tells how the trial ended if it failed."""
+    # The trial's Python is isolated and gets this process's module path, so that it imports nothing from the working directory.
     code = "import sys; sys.path[:] = sys.argv[2:]; from octrim.doctor.trials import attempt; attempt(sys.argv[1])"
     command = [sys.executable, "-I", "-c", code, name, *sys.path]
     with tempfile.TemporaryFile() as said:
@@ -109,7 +109,7 @@ def _started(name: str) -> Iterator[Callable[[], list[Check]]]:
 
 
 def _told(out: str) -> list[Check]:
-    """Checks in what a trial printed. Libraries may print whatever they like around the lines of checks."""
+    """The checks in the output of a trial. Libraries may print anything between the lines of checks."""
     return [Check(*json.loads(line.partition(" ")[2])) for line in out.splitlines() if line.startswith("octrim-check ")]
 
 

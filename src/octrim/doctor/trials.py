@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from octrim.network.model import Model
     from octrim.targets.session import Session
 
-TOLERANCE = 1e-3  # relative to the largest value; float32 in another order gives 1e-6
+TOLERANCE = 1e-3  # largest deviation, relative to the largest value; float32 sums in another order give 1e-6
 
 SYSTEM_LIBRARIES = {
     "libgomp.so.1": "libgomp1",
@@ -63,7 +63,7 @@ def attempt(name: str) -> None:
         for check in trials()[name]():
             tell(check)
     except Exception as error:
-        # Our own modules tell of a missing library in an InputError.
+        # OcTrim's own modules report a missing library by an InputError.
         module = re.search(r"No module named '(\w+)", str(error)) if isinstance(error, ModuleNotFoundError | InputError) else None
         advice = _install(name)
         if module and advice is not None:
@@ -104,7 +104,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _libraries() -> Iterator[Check]:
-    """Every library that the package requires, in a version that it allows."""
+    """Check every library that the package requires, and whether its version is allowed."""
     versions, wrong, install = [], [], []
     own_lines = [one.runtime for one in TARGETS.values()]
     for requirement in metadata.requires("octrim") or []:
@@ -164,7 +164,7 @@ def pictures() -> np.ndarray:
 def deviation(values: np.ndarray, reference: np.ndarray) -> float:
     """The largest difference, relative to the largest value; infinity where either has values that are not finite.
 
-    Not NaN, which `max` loses when it comes second.
+    Infinity is used instead of NaN, because `max` drops a NaN that comes second.
     """
     largest, difference = float(abs(reference).max()), float(abs(values - reference).max())
     found = difference / largest if largest else math.inf
@@ -172,12 +172,12 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def agrees(what: str, session: Session, line: str) -> Check:
-    """Whether a session over the small network computes what NumPy computes. line: version and features of the runtime, for the table."""
+    """Check that a session over the small network computes the same as NumPy. line: version and features of the runtime, for the table."""
     from octrim.targets.opening import open_session
 
     batch = pictures()
     found, expected = session(batch), open_session(small_model(), "numpy")(batch)
-    # Boxes are pixels, the rest is scores of 0 to 1.
+    # Boxes and scores are compared apart, because boxes are pixels and scores lie in 0..1.
     difference = max(deviation(found[..., :4], expected[..., :4]), deviation(found[..., 4:], expected[..., 4:]))
     line = f"{line}; differs from NumPy by {difference:.0e}"
     if difference >= TOLERANCE:
@@ -186,7 +186,7 @@ def agrees(what: str, session: Session, line: str) -> Check:
 
 
 def _target(target: Target) -> Iterator[Check]:
-    """Run the small network in a target's runtime, by way of a file where it takes one."""
+    """Run the small network in a target's runtime, from a file where the runtime needs one."""
     version, obstacle = target.version(), target.obstacle()
     if obstacle is not None:
         yield Check(target.program, "works", version, f"not tried: {told(InputError(obstacle))}")
@@ -251,14 +251,14 @@ def _pygame() -> Iterator[Check]:
 
 
 def trials() -> dict[str, Callable[[], Iterator[Check]]]:
-    """Everything that is tried, by name: the machine, the libraries, the runtime of every target, and what training and Pong need."""
+    """All trials by name: the machine, the libraries, the runtime of every target, and the parts that training and Pong need."""
     ordered = dict.fromkeys((*live_targets().values(), *TARGETS.values()))  # the default runtime first
     targets = {one.program: functools.partial(_target, one) for one in ordered}
     return {"machine": _machine, "libraries": _libraries, "GPU": _gpu, **targets, "PaddlePaddle": _paddle, "pygame": _pygame}
 
 
 def _install(name: str) -> str | None:
-    """Advice for a trial that finds that its library is not installed; None for trials that need no library of their own."""
+    """Advice for a trial whose library is not installed; None for trials that need no library of their own."""
     advice = {one.program: one.install for one in TARGETS.values()}
     advice["PaddlePaddle"] = "training is not available; pip install 'octrim[cpu]', or paddlepaddle-gpu"
     advice["pygame"] = "only octrim pong play needs it: pip install 'octrim[pong]'"

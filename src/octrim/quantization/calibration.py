@@ -30,7 +30,7 @@ Picture = np.ndarray | str | Path
 class Calibration:
     """Result of a calibration pass. histograms: distribution of |x| over all maps of a group, by the group's name. pictures: number of pictures.
 
-    height, width: their size in pixels.
+    height, width: size in pixels at which the network saw the pictures.
     """
 
     model: Model
@@ -71,8 +71,8 @@ def calibrate(
     """Run the float32 network over pictures, one pass, and keep a histogram per group of maps that share a scale.
 
     pictures: paths, or uint8 BGR arrays `[height, width, 3]` of any size, letterboxed on grey 114; read one by one, so that memory does not grow
-    with their number. skip: rows that stay in high precision, see `placement`. imgsz: side, or (height, width), in pixels; what the network was
-    made for by default. progress: called with 1 after each picture.
+    with their number. skip: rows that stay in high precision, see `placement`. imgsz: side, or (height, width), in pixels; by default what the
+    network was made for. progress: called with 1 after each picture.
     Raises InputError for no pictures, unreadable ones, options as above, and a network that gives values that are not finite.
     """
     if isinstance(pictures, str | Path):
@@ -113,8 +113,8 @@ def quantize(
 ) -> Model:
     """The model with int8 scales from a calibration on pictures; scales that it had are replaced. Weights stay as they are.
 
-    method: where the values of a map are clipped: "max", the largest; "percentile", of |x|; "histogram", where rounding and clipping make the least
-    squared error. pictures, skip, imgsz, progress, errors: as for `calibrate`.
+    method: how the value is chosen at which |x| is clipped: "max", the largest; "percentile", the percentile `percentile`; "histogram", the value
+    for which rounding and clipping make the least squared error. pictures, skip, imgsz, progress, errors: as for `calibrate`.
     """
     check_method(method, percentile)
     return calibrate(model, pictures, skip, imgsz, progress).quantized(method, percentile)
@@ -131,8 +131,8 @@ def fitted(picture: Picture, height: int, width: int) -> np.ndarray:
 def map_runner(model: Model, height: int, width: int, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """A function from `[1, 3, height, width]` to the maps of the rows `names`, float32, of the network with batch norm folded.
 
-    ONNX Runtime, because it hands out maps in the layout that it computes them in; OpenVINO reorders each: 0.1 s against 0.15 s for a picture
-    of 640 x 640 pixels and the 63 maps of yolov5n.
+    The function uses ONNX Runtime, because it returns maps in the layout in which it computes them, while OpenVINO reorders each: 0.1 s against
+    0.15 s for a picture of 640 x 640 pixels and the 63 maps of yolov5n.
     """
     from onnx import TensorProto, helper
 

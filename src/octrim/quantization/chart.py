@@ -1,4 +1,4 @@
-"""Chart of every map's values and of where they are clipped."""
+"""Chart of the distribution of every map's values, and of the values at which they are clipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def save_scale_chart(histograms: dict[str, Histogram], clips: dict[str, float], 
 
 
 def _resampled(histogram: Histogram) -> np.ndarray:
-    """Shares of the values in _COLUMNS equal parts from 0 to the largest."""
+    """Shares of the values in _COLUMNS equal parts of the range from 0 to the largest value."""
     below = np.concatenate([[0], np.cumsum(histogram.counts)])
     edges = np.linspace(0, histogram.max / histogram.width, _COLUMNS + 1)
     return np.diff(np.interp(edges, np.arange(BINS + 1), below)) / max(below[-1], 1)

@@ -15,7 +15,7 @@ from octrim.network.scales import Scales
 from octrim.quantization.calibration import Picture, fitted, runner
 from octrim.targets.onnx.graph import onnx_model
 
-_LARGEST = 40  # powers of ten that stand for infinity
+_LARGEST = 40  # power of ten that stands for an infinite ratio
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LogitError:
 
 @dataclass(frozen=True)
 class LayerError:
-    """The network with nothing quantized but this row: a convolution's weight and input, or both inputs of an addition. sqnr: as in `LogitError`."""
+    """Error of the network with only one row quantized: a convolution's weight and input, or both inputs of an addition. sqnr: as in `LogitError`."""
 
     row: str
     op: str

@@ -11,13 +11,13 @@ BINS = 2048
 
 METHODS = ("max", "percentile", "histogram")
 
-_OCTAVES = 8  # below the largest value, in which `histogram` looks for the clip: first in eighths of an octave, then in quarters of those
+_OCTAVES = 8  # octaves below the largest value in which `clip` looks for the least error, first in eighths of an octave, then in quarters of these
 
 
 class Histogram:
-    """Histogram of |x|: counts in BINS equal bins from 0 to `range`, a power of two that doubles, bins merging in pairs, when a larger value comes.
+    """Histogram of |x|: counts in BINS equal bins from 0 to `range`, a power of two. For a larger value `range` doubles and bins merge in pairs.
 
-    With powers of two both the division into bins and the merging are exact: the counts are those that all values at once would give.
+    With powers of two both the division into bins and the merging are exact: the counts are the same as those of all values at once.
     """
 
     def __init__(self) -> None:
@@ -73,8 +73,8 @@ class Histogram:
     def squared_errors(self, clips: np.ndarray) -> np.ndarray:
         """Sum over all values of (x - its int8 value)^2 for every clip in `[n]`, all above 0: rounding and clipping together.
 
-        Values are taken as spread evenly in their bin, over which the error is integrated exactly: sampling it at the middle of a bin would
-        see rounding as zero, or as large, where steps and bins are of similar width.
+        Values are taken as spread evenly in their bin, over which the error is integrated exactly: the error at the middle of a bin alone would
+        be much too small or too large where steps and bins are of similar width.
         """
         used = int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 0
         edges = np.arange(used + 1) * self.width
@@ -83,7 +83,7 @@ class Histogram:
             step = clip / LEVELS
             u = edges / step
             level = np.minimum(np.rint(u), LEVELS)
-            # Integral of (v - nearest level)^2 from 0 to u, in steps: 1/12 per level passed, and what lies between u and its level.
+            # Integral of (v - nearest level)^2 from 0 to u, in steps: 1/12 per level passed, plus the part between the nearest level and u.
             integral = level / 12 + (u - level) ** 3 / 3
             errors[index] = (self.counts[:used] * np.diff(integral)).sum() * step**3 / self.width
         return errors
@@ -100,7 +100,7 @@ class Histogram:
         return float(fine[np.argmin(self.squared_errors(fine))])
 
 
-_BLOCK = 1 << 16  # values at a time, so that what is computed of them stays in the cache
+_BLOCK = 1 << 16  # number of values counted at a time, so that intermediate results stay in the cache
 
 
 def check_method(method: str, percentile: float) -> None:

@@ -29,7 +29,7 @@ class Placement:
 
 
 def placement(network: Network, skip: Sequence[str] = ()) -> Placement:
-    """All convolutions but Detect's and all additions, without those that a pattern of `skip` fits.
+    """Placement that quantizes all additions and all convolutions but Detect's, without those that a pattern of `skip` fits.
 
     skip: names of rows or patterns (`model.0`, `model.2.*`); `model.2` also fits all rows below it. Raises InputError for a pattern that fits
     no convolution and no addition, an addition that cannot be skipped by itself, and when nothing is left.

@@ -17,10 +17,10 @@ Shape = Sequence[int | None]
 _CONTRACT = "expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]"
 
 _SUPPRESSED = {"num_dets", "num_detections", "det_boxes", "det_scores", "det_classes", "detection_boxes", "detection_scores", "selected_indices"}
-"""Names that exporters give to outputs behind suppression."""
+"""Names that exporters give to outputs of graphs that contain suppression."""
 
 BLANK = 256
-"""Pixels of the blank picture that tells an open output shape: a multiple of every stride that is in use."""
+"""Side in pixels of the blank picture by which an open output shape is measured: a multiple of every stride that is in use."""
 
 
 def export_metadata(model: Model) -> dict[str, str]:
@@ -34,9 +34,9 @@ def export_metadata(model: Model) -> dict[str, str]:
 
 
 def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> int:
-    """Number of the output that has the boxes, among the outputs of a file by name and shape (None: of any number of dimensions).
+    """Index of the output that has the boxes, among the outputs of a file by name and shape (None: any number of dimensions).
 
-    YOLOv5's exports of 2021 give the maps of every level besides. Raises InputError for a file that is no plain detector, and says what it is.
+    YOLOv5's exports of 2021 also output the maps of every level. Raises InputError for a file that is no plain detector, and says what it is.
     """
     ranks = [None if shape is None else len(shape) for _, shape in outputs]
     suppressed = {name.lower() for name, _ in outputs} & _SUPPRESSED or any(shape is not None and list(shape)[1:] == [7] for _, shape in outputs)
@@ -64,8 +64,8 @@ def file_info(
 ) -> SessionInfo:
     """Description of a deployable, from its metadata and its input and output shapes (None: open).
 
-    measured: the shape of what it gives for a blank picture, for outputs whose last dimension is open, as exports with dynamic axes may have it.
-    Raises InputError when it is not a detector of the YOLOv5 contract.
+    measured: function that returns the output's shape for a blank picture; it is called where the output's last dimension is open, as exports with
+    dynamic axes may have it. Raises InputError when the file is not a detector of the YOLOv5 contract.
     """
     network = _table(path, metadata)
     names, stride = _names_and_stride(metadata)
@@ -94,7 +94,7 @@ def file_info(
 def _newer(boxes: int | None, last: int, classes: int | None) -> bool:
     """Whether an output `[batch, boxes, last]` is that of a newer YOLO, `[batch, 4 + classes, boxes]`.
 
-    Where the file does not say how many classes it has: whether it has more columns than rows, as theirs have.
+    Where the file does not tell its number of classes, an output with more columns than rows is taken for one.
     """
     if boxes is None or last - 5 == classes:
         return False
@@ -102,7 +102,7 @@ def _newer(boxes: int | None, last: int, classes: int | None) -> bool:
 
 
 def _table(path: Path, metadata: dict[str, str]) -> Network | None:
-    """The network's table, which OcTrim's own files carry. Raises InputError where it is damaged."""
+    """The network's table from the metadata of OcTrim's own files; None in others. Raises InputError where it is damaged."""
     if "octrim" not in metadata:
         return None
     try:
@@ -113,7 +113,7 @@ def _table(path: Path, metadata: dict[str, str]) -> Network | None:
 
 
 def _names_and_stride(metadata: dict[str, str]) -> tuple[tuple[str, ...] | None, int]:
-    """Class names and stride from the metadata of YOLOv5's exports and ours; (None, 32) where they do not say, or nonsense."""
+    """Class names and stride from the metadata of YOLOv5's and OcTrim's exports; None and 32 where they are missing or invalid."""
     try:
         names = ast.literal_eval(metadata["names"])
         return tuple(str(names[index]) for index in range(len(names))), int(float(metadata["stride"]))

@@ -1,4 +1,4 @@
-"""Opens whatever can run: a model, a model file, a checkpoint or a deployable."""
+"""Opening of sessions over everything that can run: a model, a model file, a checkpoint or a deployable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_session(weights: str | Path | Model, runtime: str | None = None, precis
 
 
 def _deployable(path: Path) -> tuple[Target, Path] | None:
-    """The target that a path is a deployable of, and what to open; None for everything else."""
+    """The target whose deployable a path is, and the path to open; None where it is no deployable."""
     for one in TARGETS.values():
         found = one.find(path)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Options about targets and runtimes. Their choices are those of the table of targets."""
+"""Options about targets and runtimes. Their choices come from the table of targets."""
 
 from __future__ import annotations
 

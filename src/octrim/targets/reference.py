@@ -1,4 +1,4 @@
-"""Sessions over what is no target: the trainable network in Paddle, and the NumPy reference."""
+"""Sessions that belong to no target: the trainable network in Paddle, and the NumPy reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octrim.targets.session import Session, float_batch, model_info
 
 
 class PaddleSession(Session):
-    """Runs the trainable network in evaluation mode, batch norm unfolded."""
+    """Session that runs the trainable Paddle network in evaluation mode, with batch norm unfolded."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         from octrim.backends import paddle as backend
@@ -26,7 +26,7 @@ class PaddleSession(Session):
 
 
 class NumpySession(Session):
-    """Runs the NumPy reference."""
+    """Session that runs the NumPy reference."""
 
     def __init__(self, model: Model, precision: str) -> None:
         from octrim.backends import numpy as backend

@@ -29,7 +29,7 @@ _SHAPES_KEPT = 16
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """Description of a session and of what it takes.
+    """Description of a session and of the batches that it takes.
 
     size: (height, width) in pixels where the graph fixes it, else None. batch: number of pictures per batch where the graph fixes it, else None.
     batches: fewest and most pictures per batch, where there is a limit.
@@ -62,7 +62,7 @@ class Session:
         self._lock = threading.Lock()
 
     def prepare(self, batch: int, height: int, width: int) -> None:
-        """Compile whatever batches of this shape need; otherwise the first call does."""
+        """Compile for batches of this shape in advance; otherwise the first call with this shape does it."""
         with self._lock:
             self.ready(batch, height, width)
 
@@ -73,10 +73,10 @@ class Session:
             return self.run(batch)
 
     def close(self) -> None:
-        """Give back what the runtime holds beyond this process's memory; the session cannot run any more."""
+        """Give back what the runtime holds outside of this process's memory; the session cannot run afterwards."""
 
     def ready(self, batch: int, height: int, width: int) -> None:
-        """Compile for batches of this shape. Runtimes whose graph is ready when it is opened have nothing to do."""
+        """Compile for batches of this shape. Runtimes whose graph is ready when it is opened need not override this."""
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Predictions for a batch that `check_batch` has passed, in an array that nothing else writes to."""
@@ -102,12 +102,12 @@ def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
     if any(side < info.stride or side % info.stride for side in size):
         raise InputError(f"picture sides must be multiples of the stride {info.stride}; found {size[0]}x{size[1]}")
     if info.network is not None and size not in info.network.sizes_checked:
-        shapes(info.network, *size)  # tells which row a picture is too small for
+        shapes(info.network, *size)  # raises an error that names the row for which a picture is too small
         info.network.sizes_checked.add(size)
 
 
 def float_batch(batch: np.ndarray) -> np.ndarray:
-    """uint8 `[batch, height, width, 3]` to float32 `[batch, 3, height, width]` in 0..1."""
+    """The batch, uint8 `[batch, height, width, 3]`, as float32 `[batch, 3, height, width]` in 0..1."""
     return np.multiply(batch.transpose(0, 3, 1, 2), np.float32(1 / 255), dtype=np.float32, order="C")
 
 
@@ -115,7 +115,7 @@ C = TypeVar("C")
 
 
 class PerShape(Generic[C]):
-    """Keeps what `build(batch, height, width)` gives for the shapes used last. For one thread at a time, as `Session` calls it."""
+    """Cache of the results of `build(batch, height, width)` for the latest shapes. It is used by one thread at a time, as `Session` ensures."""
 
     def __init__(self, build: Callable[[int, int, int], C]) -> None:
         self.build = build

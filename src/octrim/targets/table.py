@@ -1,4 +1,4 @@
-"""`TARGETS`, the one list of what a network can become.
+"""`TARGETS`, the one list of the forms in which a network can be deployed.
 
 The command line, Python, export, sessions, doctor, the documentation's table and the tests all read it: a target is a folder with a module that has
 a `TARGET`, and a line here. CONTRIBUTING.md tells how to add one.

@@ -18,7 +18,7 @@ Batch = int | tuple[int, int, int] | None
 class Order:
     """Order to write a deployable.
 
-    height, width: pixels, multiples of the stride. options: what only one target asks for, as an object of that target's own kind.
+    height, width: picture size in pixels, multiples of the stride. options: options that only one target has, as an object of that target's class.
     """
 
     precision: str
@@ -31,7 +31,7 @@ class Order:
 class Target:
     """One form in which a network can be deployed: how its files are written, recognised and run.
 
-    A target is a subclass that sets the attributes and overrides `write` and `open`; the other methods where it differs. Nothing heavy may be
+    A target is a subclass that sets the attributes and overrides `write` and `open`, and the other methods where it differs. Nothing heavy may be
     imported at the top of its module, because the command line reads all targets for `--help`: imports of runtimes stand inside the methods.
     """
 
@@ -53,7 +53,7 @@ class Target:
     """Whether every installation of OcTrim can write and run it; `octrim compress` exports to these."""
 
     runtime: ClassVar[str]
-    """Name for `--runtime` of what runs its files."""
+    """Name for `--runtime` of the runtime that runs its files."""
     program: ClassVar[str]
     """Name of that runtime in sentences, as in "ONNX Runtime"."""
     live: ClassVar[tuple[str, ...]] = ()

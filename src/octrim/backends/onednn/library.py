@@ -1,9 +1,9 @@
-"""oneDNN through its C interface: the library that PyTorch computes with on a processor, and that Paddle's wheel carries but trains without.
+"""oneDNN through its C interface: PyTorch computes with this library on processors; Paddle's wheel contains it, but does not use it for training.
 
     Convolution = operation("convolution_forward", FORWARD, DIRECT, source, weights, None, result, strides, ...)
 
-A `Description` is the shape and layout of a tensor, an `Operation` is compiled code for given descriptions. The names and the numbers below are
-those of `dnnl.h` and `dnnl_types.h`, version 3, whose binary interface is stable within that version: `library` refuses any other.
+A `Description` is the shape and layout of a tensor, an `Operation` is compiled code for given descriptions. The names and numbers of constants are
+those of `dnnl.h` and `dnnl_types.h`, version 3, whose binary interface is stable within that version: `library` refuses other versions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORWARD, BACKWARD = 64, 128  # propagation kinds
 DIRECT, MAX_POOLING, NEAREST = 1, 511, 196592  # algorithms
 GLOBAL_STATISTICS, SCALE_AND_SHIFT = 1, 2 | 4  # flags of batch normalisation
 
-ANY, VECTOR, NCHW, GROUPED, NHWC = 1, 2, 5, 6, 22  # layouts: any, a, abcd, abcde, acdb
+ANY, VECTOR, NCHW, GROUPED, NHWC = 1, 2, 5, 6, 22  # layouts, in oneDNN's names: any, a, abcd, abcde, acdb
 
 SRC, SRC1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 17, 33, 41, 49, 50, 51, 52, 64  # arguments
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT, MULTIPLE_SRC = 129, 145, 161, 169, 255, 256, 1024
@@ -33,7 +33,7 @@ _QUERY = {WEIGHTS: 131, DIFF_WEIGHTS: 132, WORKSPACE: 135}
 
 
 class RefusedError(Exception):
-    """oneDNN has no code for this, or only its slow reference code."""
+    """Error for an operation for which oneDNN has no code, or only its slow reference code."""
 
 
 class _Library:
@@ -62,7 +62,7 @@ class _Library:
 
 @lru_cache(maxsize=1)
 def library() -> _Library | None:
-    """The oneDNN of the installed Paddle; None where there is none, or another version than this module was written for."""
+    """The oneDNN library in the installed Paddle; None where there is none, or a version for which this module was not written."""
     package = importlib.util.find_spec("paddle")
     for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder) / "libs" / "libdnnl.so.3"
@@ -83,7 +83,7 @@ def _library() -> _Library:
 
 
 class _Owned:
-    """A handle of oneDNN's, destroyed with this object."""
+    """Owner of a handle of oneDNN, which is destroyed with this object."""
 
     def __init__(self, kind: str) -> None:
         self.handle, self.destroy = c_void_p(), getattr(_library().c, f"dnnl_{kind}_destroy")
@@ -112,7 +112,7 @@ class Description(_Owned):
         return copy
 
     def part(self, shape: Sequence[int], offsets: Sequence[int]) -> Description:
-        """A box within this tensor, in place."""
+        """Description of a box within this tensor, in the same memory."""
         copy = Description()
         _library().call("memory_desc_create_submemory", byref(copy.handle), self.handle, numbers(*shape), numbers(*offsets))
         return copy
@@ -128,7 +128,7 @@ class Description(_Owned):
 
 
 class Memory(_Owned):
-    """A tensor's place in memory, which `at` sets. With `of` it is another description of that memory and moves with it."""
+    """A tensor's place in memory, which `at` sets. With `of` given, it describes the same memory as `of` differently and moves with it."""
 
     def __init__(self, description: Description, of: Memory | None = None) -> None:
         super().__init__("memory")
@@ -145,14 +145,15 @@ class Memory(_Owned):
         _library().c.dnnl_memory_set_data_handle(self.handle, address)
 
     def array(self) -> np.ndarray:
-        """The numbers of a vector, in place."""
+        """The numbers of a vector as an array over the same memory."""
         return np.ctypeslib.as_array((c_float * self.description.shape[0]).from_address(self.address))
 
 
 class Operation:
-    """Compiled code. `kind` is the middle of its creating function's name in `dnnl.h`; the arguments after the engine follow.
+    """Compiled code of one operation.
 
-    Raises RefusedError where there is no code, or only reference code, thousands of times slower.
+    kind: middle part of the name of its creating function in `dnnl.h`. arguments: that function's arguments after the engine.
+    Raises RefusedError where oneDNN has no code for it, or only reference code, which is thousands of times slower.
     """
 
     def __init__(self, kind: str, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Places of the maps of a list of steps in one block of memory."""
+"""Memory plan: places in one block of memory for the maps that a list of steps reads and writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octrim.backends.onednn.library import Memory, Step
 
 @dataclass(frozen=True)
 class Work:
-    """A step that NumPy runs."""
+    """A step that is a function in NumPy instead of a oneDNN operation."""
 
     run: Callable[[], None]
     memories: tuple[Memory, ...]
@@ -21,9 +21,10 @@ class Work:
 
 
 def places(steps: Sequence[Step | Work], forward: int, kept: Sequence[Memory], outside: set[int]) -> tuple[int, list[tuple[Memory, int]]]:
-    """A place for every map such that no two overlap that are needed at the same time: (bytes, [(map, offset)]).
+    """Size in bytes of a block, and a list of (map, offset), such that no two maps that are needed at the same time overlap.
 
-    First fit in the order of the steps. Statistics are read between the passes.
+    forward: number of steps of the forward pass. kept: statistics, which are read between the passes. outside: ids of memories that lie elsewhere.
+    Places are chosen by first fit in the order of the steps.
     """
     last: dict[int, int] = {id(memory): forward for memory in kept}
     for index, step in enumerate(steps):

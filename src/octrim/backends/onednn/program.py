@@ -1,8 +1,8 @@
 """Training steps of the network on a processor: the table compiled, for one shape of batch, into two lists of oneDNN operations.
 
-Paddle's own kernels for a processor run each image's convolution as a matrix product and batch norm and activations on one core; these use all
-cores, keep the maps with channels last, and reuse one block of memory step after step. `PaddleNetwork` uses this in training mode wherever it can
-and Paddle's ops wherever it cannot; to the outside there is no difference but the time.
+Paddle's own kernels for a processor run each image's convolution as a matrix product, and batch norm and activations on one core. oneDNN's operations
+use all cores, keep the maps with channels last, and reuse one block of memory step after step. `PaddleNetwork` uses this module in training mode
+wherever it can and Paddle's ops wherever it cannot; to the outside there is no difference but the time.
 
 Every operation makes new maps from old ones. A map's place in the block is free again after the last operation that reads it (`memory_plan`).
 """
@@ -21,7 +21,7 @@ from octrim.backends.onednn.library import Description, Memory, Operation, Refus
 from octrim.backends.onednn.memory_plan import Work, places
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
 
-# Algorithm, alpha, beta of oneDNN's element-wise functions. Leaky ReLU's alpha is its slope.
+# Algorithm, alpha and beta of oneDNN's element-wise functions, by activation. Leaky ReLU's alpha is its slope.
 _ACTIVATIONS: Mapping[str, tuple[int, float, float]] = {
     "silu": (44, 1.0, 0.0),
     "relu": (32, 0.0, 0.0),
@@ -35,7 +35,7 @@ _ACTIVATIONS: Mapping[str, tuple[int, float, float]] = {
 
 @dataclass(eq=False)
 class _Map:
-    """A feature map of the program: its row's name, None where no gradient goes further, and its memory."""
+    """A feature map of the program: its row's name, its memory, and whether it learns, i.e. whether a gradient is sent to it."""
 
     name: str
     memory: Memory
@@ -49,10 +49,10 @@ class _Map:
 class Program:
     """The forward and the backward pass for one shape. As an `Ops` it reads the table, emits the forward steps and notes the backward ones.
 
-    moments: where in the block the batch's mean and variance stand, and their length, by row.
+    moments: offsets in the block of the batch's mean and variance, and their length, by row.
     outside: memories whose tensors belong to Paddle, by name: "images", the parameters, their gradients as "grad:" + name, the outputs as
-    "output0", .. and the outputs' gradients as "grad:output0", ... outputs: their shapes; the heads, and with `features` what the heads'
-    convolutions read, level by level.
+    "output0", .. and the outputs' gradients as "grad:output0", ... outputs: shapes of the outputs: the heads, and with `features` the maps that the
+    heads' convolutions read, level by level.
     Raises RefusedError when oneDNN lacks fast code for a row.
     """
 
@@ -79,7 +79,7 @@ class Program:
         self._base = 0
 
     def execute(self, steps: Sequence[Step | Work], block: int, addresses: Mapping[str, int]) -> None:
-        """Run steps with the maps in the block at this address and the outside tensors at theirs."""
+        """Run steps with the maps in the block at the address `block` and the outside tensors at `addresses`."""
         if block != self._base:
             for memory, offset in self._places:
                 memory.at(block + offset)
@@ -109,7 +109,7 @@ class Program:
         return target
 
     def _gradient(self, value: _Map) -> Memory:
-        """The sum of what the readers of a map sent back."""
+        """The gradient of a map: the sum of the gradients that its readers sent back."""
         parts = self._gradients.pop(value.name)
         if len(parts) == 1:
             return parts[0]
@@ -211,8 +211,8 @@ class Program:
         """Emit mean and biased variance of every channel.
 
         oneDNN adds up a channel one value after the other; in float32, after 400,000 values, the variance is off by 5e-5 and gradients by 1e-3 of
-        their size. Read as `[batch x height, width x channels]`, in the same memory, every column of pixels has statistics of its own, which are
-        then joined in float64.
+        their size. Here the same memory is read as `[batch x height, width x channels]`, so that every column of pixels has statistics of its own,
+        which are then joined in float64.
         """
         batch, channels, height, width = y.description.shape
         wide = Description((batch * height, width * channels, 1, 1), dnn.NHWC)
@@ -280,7 +280,7 @@ class Program:
         out = [(side + 2 * row.padding - row.kernel) // row.stride + 1 for side in (height, width)]
         result = Memory(Description((batch, channels, *out), dnn.NHWC))
         window = [dnn.numbers(*[size] * 2) for size in (row.stride, row.kernel, 0, row.padding)]
-        # oneDNN lets the window end where the picture does; whatever Paddle's leaves over on the right and below is cut off.
+        # Padding on the right and below, as far as the last window exceeds the picture; negative where the windows leave a rest of the picture over.
         excess = [(side - 1) * row.stride + row.kernel - row.padding - full for side, full in zip(out, (height, width), strict=True)]
         window.append(dnn.numbers(*excess))
         forward = Operation("pooling_forward", dnn.FORWARD, dnn.MAX_POOLING, x.description, result.description, *window)
@@ -310,7 +310,7 @@ class Program:
         return self._made(row, result, send, x)
 
     def _made(self, row: Row, memory: Memory, send: Callable[[Memory], None], *inputs: _Map) -> _Map:
-        """The map of a row without parameters; `send` passes its gradient on."""
+        """The map of a row without parameters. send: function that emits the steps which pass the map's gradient on."""
         value = _Map(row.name, memory, any(x.learns for x in inputs))
 
         def backward() -> None:

@@ -13,7 +13,7 @@ from octrim.backends.onednn.library import RefusedError
 from octrim.backends.onednn.program import Program
 from octrim.network.rows import Network
 
-# Multi-scale training at 640 px has 21 sizes, each with full and last batches.
+# Number of programs kept: multi-scale training at 640 px has 21 sizes, each with full and last batches.
 _PROGRAMS_KEPT = 48
 
 
@@ -47,7 +47,7 @@ class Programs:
         return self._programs[key]
 
     def take(self, size: int) -> np.ndarray:
-        """A block of at least `size` bytes that nobody uses; page-aligned."""
+        """A page-aligned block of at least `size` bytes that no other run uses."""
         while self._blocks:
             block = self._blocks.pop()
             if block.nbytes >= size:

@@ -34,7 +34,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 class OnnxOps:
     """`Ops` over value names; collects nodes and initializers. Feature maps are float32 or float16, decoding is always float32.
 
-    In int8 a row's value is named after the row as ever and not quantized; readers of it in int8 share the pair behind it (`read`).
+    In int8, too, a row's value is named after the row and not quantized; rows that read it in int8 share one pair of nodes behind it (`read`).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class OnnxOps:
         return output
 
     def reads(self, row: Row) -> bool:
-        """Whether the row reads int8."""
+        """Whether the row reads its inputs in int8."""
         return self.scales.reads(row) and (self.only is None or row.name in self.only)
 
     def read(self, row: Row, x: str) -> str:
@@ -135,7 +135,7 @@ class OnnxOps:
         channels, height, width = self.shapes[row.inputs[level]]
         anchors = len(network.anchors[level])
         scale, offset, size = level_constants(network, level, height, width)
-        # 0 keeps the batch, whatever it is.
+        # A 0 in Reshape's shape keeps the batch dimension.
         shape = self.constant(f"{name}/shape", np.asarray([0, anchors, channels // anchors, height * width], np.int64))
         s = self.node("Reshape", [self.node("Sigmoid", [x], f"{name}/sigmoid"), shape], f"{name}/anchors")
         parts = [f"{name}/xy", f"{name}/wh", f"{name}/scores"]
@@ -165,7 +165,7 @@ def onnx_model(
     batch: None makes it dynamic. precision: "fp32", or "fp16" for float16 weights and feature maps between float32 input and output, or "int8"
     for a model with scales (`octrim quantize`), also between float32 input and output.
     decode: False gives the logits `head0`, `head1`, .. `[batch, anchors x (5 + classes), h, w]` instead of `output0`.
-    only: of int8, the names of the rows that read it; by default all that have scales. Raises InputError for int8 without scales.
+    only: names of the rows that read int8, by default all that have scales. Raises InputError for int8 without scales.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} for ONNX; expected one of {', '.join(PRECISIONS)}")

@@ -1,4 +1,4 @@
-"""Sessions that run in ONNX Runtime: a model's own graph, and files."""
+"""Sessions that run a model's own graph, or an ONNX file, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from octrim.targets.session import PerShape, Session, float_batch, model_info
 
 def _open(graph: bytes | str, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print, we say
+    options.log_severity_level = 4  # silent, because its errors come as exceptions, too
     options.intra_op_num_threads = threads or cores_of_quota() or 0
-    # Without a fallback, which would print what it falls back to, and there is none.
+    # The fallback to other providers is switched off: there is none, and it would print a message.
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
@@ -29,7 +29,7 @@ def _version() -> str:
 
 
 class OnnxruntimeSession(Session):
-    """Runs the ONNX graph of the same walk in ONNX Runtime, one per shape."""
+    """Session that builds an ONNX graph from the table, one per shape, and runs it in ONNX Runtime."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         super().__init__(model_info(model, "onnxruntime", _version(), precision))
@@ -46,12 +46,12 @@ class OnnxruntimeSession(Session):
         session = self.sessions(*batch.shape[:3])
         try:
             return session.run(None, {"images": float_batch(batch)})[0]
-        except Exception as error:  # its own classes; out of memory, most likely
+        except Exception as error:  # ONNX Runtime raises its own classes; the cause is most likely lack of memory
             raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
 
 
 class OnnxruntimeFileSession(Session):
-    """Runs an ONNX file of the YOLOv5 contract: OcTrim's own, or one that YOLOv5 exported."""
+    """Session that runs an ONNX file of the YOLOv5 contract, exported by OcTrim or YOLOv5, in ONNX Runtime."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         try:
@@ -68,7 +68,7 @@ class OnnxruntimeFileSession(Session):
         dimensions = [side if isinstance(side, int) else None for side in taken[0].shape]
         outputs = [(one.name, [side if isinstance(side, int) else None for side in one.shape] or None) for one in given]
         actual = metadata.get("precision", kind)
-        if precision not in ("fp32", actual):  # fp32 is the default and says nothing
+        if precision not in ("fp32", actual):  # fp32 is the default, so it is accepted for every file
             raise InputError(f"{path}: was exported in {actual}; ONNX Runtime cannot run it in {precision}")
         self.path = path
         self.input = taken[0].name
@@ -86,5 +86,5 @@ class OnnxruntimeFileSession(Session):
         images = float_batch(batch).astype(self.dtype, copy=False)
         try:
             return self.session.run([self.output], {self.input: images})[0].astype(np.float32, copy=False)
-        except Exception as error:  # its own classes again
+        except Exception as error:  # ONNX Runtime raises its own classes
             raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

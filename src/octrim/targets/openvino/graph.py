@@ -75,8 +75,9 @@ class OpenvinoOps:
     def level(self, row: Row, level: int, x: Output) -> list[Output]:
         """Decoded boxes of one level, per anchor `[batch, cells, 5 + classes]`.
 
-        A convolution per anchor and an arithmetic that treats all channels alike, s (a s + b) + c, leave the values in the order in which
-        OpenVINO's convolutions write them (channels last): no reordering, no splitting. A fifth of the time of a network of 1/8 channels.
+        A convolution per anchor, and an arithmetic that treats all channels alike, s (a s + b) + c, leave the values in the order in which
+        OpenVINO's convolutions write them (channels last), without reordering and splitting. That saves a fifth of the time of a network of 1/8
+        channels.
         """
         anchors = len(self.model.network.anchors[level])
         channels = row.channels // anchors
@@ -105,14 +106,14 @@ class OpenvinoOps:
 def openvino_model(model: Model, height: int, width: int, batch: int | None = 1, decode: bool = True, pixels: bool = False) -> ov.Model:
     """The OpenVINO model for pictures of height x width pixels, multiples of the stride; names and metadata as in the ONNX contract.
 
-    batch: None makes it dynamic. decode: False gives the logits `head0`, `head1`, .. instead of `output0`. pixels: take pictures as they
-    are, uint8 `[batch, height, width, 3]`, instead of float `[batch, 3, height, width]` in 0..1.
+    batch: None makes it dynamic. decode: False gives the logits `head0`, `head1`, .. instead of `output0`. pixels: True makes the input uint8
+    `[batch, height, width, 3]` instead of float `[batch, 3, height, width]` in 0..1.
     """
     network = model.network
     name, channels, size = network.rows[0].name, network.rows[0].channels, -1 if batch is None else batch
     if pixels:
         image = op.parameter([size, height, width, channels], np.uint8, name=name)
-        # The transposition last: the first convolution wants channels last, and then it costs nothing.
+        # Transposed last: OpenVINO's first convolution reads channels last, so that the transposition costs nothing there.
         scaled = op.multiply(op.convert(image, np.float32), op.constant(np.float32(1 / 255)))
         picture = op.transpose(scaled, op.constant(np.asarray([0, 3, 1, 2])))
     else:
@@ -130,7 +131,7 @@ def openvino_model(model: Model, height: int, width: int, batch: int | None = 1,
 
 
 def with_uint8_input(built: ov.Model) -> ov.Model:
-    """A float graph that was read from a file, fed with pictures as they are: uint8 `[batch, height, width, 3]`."""
+    """Change a float graph that was read from a file so that its input is pictures, uint8 `[batch, height, width, 3]`."""
     processing = ov.preprocess.PrePostProcessor(built)
     processing.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps = processing.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)

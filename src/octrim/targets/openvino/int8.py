@@ -2,7 +2,7 @@
 
 Where a processor's int8 convolutions take unsigned values (x86 without AMX), OpenVINO stores signed ones with a zero point of 128, and computes a
 convolution of a concatenation wrongly: found in 2026.4 with two convolutions, a concatenation and a third convolution (docs/quantization.md).
-An operation between the concatenation and its readers, which OpenVINO does not know to do nothing, keeps them apart.
+An operation between the concatenation and its readers keeps them apart: it changes nothing, but OpenVINO does not recognise that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def openvino_int8_model(model: Model, height: int, width: int, batch: int | None
 
 
 def with_plain_concats(built: ov.Model) -> ov.Model:
-    """The same function, with a PReLU of slope 1 behind every concatenation of maps, in place. Only quantized graphs gain from it."""
+    """Insert a PReLU of slope 1, which changes no value, behind every concatenation of maps, in place. Only quantized graphs need it."""
     for node in built.get_ordered_ops():
         if node.get_type_name() == "Concat" and node.get_output_partial_shape(0).rank.get_length() == 4:
             readers = list(node.output(0).get_target_inputs())

@@ -1,4 +1,4 @@
-"""Sessions that run in OpenVINO: a model's own graph, and files."""
+"""Sessions that run a model's own graph, or a file, in OpenVINO."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _compile(graph: Any, precision: str, threads: int | None) -> Any:
     if precision not in types:
         raise InputError(f"openvino runs in {', '.join(types)}; {precision} was asked for")
     # Without the hint OpenVINO chooses bf16 on processors that have it, and its results move by a percent.
-    # Pinned threads wait for their core where another program has it: on a busy machine the slowest tenth took 1.6 times as long.
+    # Threads are not pinned: pinned ones wait while another program has their core; on a busy machine the slowest tenth took 1.6 times as long.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": types[precision], "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     threads = threads or cores_of_quota()
     if threads:
@@ -41,7 +41,8 @@ def _version() -> str:
 
 
 class OpenvinoSession(Session):
-    """Builds the graph from the table, one per shape (a fixed batch runs faster than a dynamic one), with /255 and layout inside it."""
+    """Session that builds an OpenVINO graph from the table, one per shape (a fixed batch runs faster than a dynamic one), and runs it. The graph
+    itself divides by 255 and changes the layout."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         super().__init__(model_info(model, "openvino", _version(), precision))
@@ -61,13 +62,13 @@ class OpenvinoSession(Session):
         try:
             request = self.requests(*batch.shape[:3])
             request.infer([np.ascontiguousarray(batch)], share_inputs=True)
-        except RuntimeError as error:  # out of memory, most likely
+        except RuntimeError as error:  # most likely lack of memory
             raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
         return request.get_output_tensor(0).data.copy()
 
 
 class OpenvinoFileSession(Session):
-    """Runs OpenVINO IR, or an ONNX file, in OpenVINO."""
+    """Session that runs OpenVINO IR, or an ONNX file, in OpenVINO."""
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         try:
@@ -83,16 +84,16 @@ class OpenvinoFileSession(Session):
                 metadata = {item.key: item.value for item in onnx.load(str(path), load_external_data=False).metadata_props}
                 if metadata.get("precision") == "int8":
                     graph = with_plain_concats(graph)
-            shape = graph.input().get_partial_shape()  # raises where there is not exactly one
+            shape = graph.input().get_partial_shape()  # raises an error where there is not exactly one input
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
             outputs = [(min(one.get_names(), default=""), _shape(one.get_partial_shape())) for one in graph.outputs]
-        except Exception as error:  # OpenVINO raises RuntimeError, onnx DecodeError, for files they cannot read
+        except Exception as error:  # for unreadable files OpenVINO raises RuntimeError, onnx DecodeError
             raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
         self.path = path
         stored = metadata.get("precision")
         if precision == "int8" and stored != "int8":
             raise InputError(f"{path}: was not exported in int8; OpenVINO cannot run it in int8")
-        # What is int8 in the graph runs in int8; the precision asked for is that of the rest.
+        # Layers that are int8 in the graph run in int8; the precision asked for is that of the other layers.
         rest = "fp32" if precision == "int8" else precision
         precision = "int8" if stored == "int8" and precision == "fp32" else precision
         self.output = detector_output(path, outputs)
@@ -118,7 +119,7 @@ class OpenvinoFileSession(Session):
             self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
             raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
-        return self.request.get_output_tensor(self.output).data.astype(np.float32)  # a copy, always
+        return self.request.get_output_tensor(self.output).data.astype(np.float32)  # astype always copies: the runtime may overwrite its own array
 
 
 def _shape(partial: Any) -> list[int | None] | None:

@@ -27,7 +27,7 @@ class OpenvinoTarget(Target):
     install = "pip install openvino"
 
     def find(self, path: Path) -> Path | None:
-        """An `.xml` file, or the first in a folder."""
+        """The path itself for an `.xml` file, the first `.xml` file for a folder."""
         if path.is_dir():
             return min(path.glob("*.xml"), default=None)
         return path if path.suffix == ".xml" else None
@@ -57,7 +57,7 @@ class OpenvinoTarget(Target):
         return OpenvinoSession(model, precision, threads)
 
     def judge(self, precision: str) -> tuple[str, str]:
-        """int8 is compared with the same quantization, which ONNX Runtime computes."""
+        """ONNX Runtime for int8, because it computes the same quantization; otherwise Paddle in float32."""
         return ("onnxruntime", "int8") if precision == "int8" else ("paddle", "fp32")
 
     def version(self) -> str:

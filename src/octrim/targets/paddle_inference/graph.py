@@ -24,19 +24,19 @@ FILES = ("model.json", "model.pdiparams", "octrim.json")
 
 
 class _Recorded(PaddleNetwork):
-    """Paddle's own ops only, which can be recorded."""
+    """The network in Paddle's own ops only, because these can be recorded."""
 
     compiled = False
 
     def conv(self, row: Row, x: Any) -> Any:
         x = self._sub_layers[row.name](x)
         if (row.activation or "").startswith("leaky_relu"):
-            # Not by leaky_relu: where Paddle 3.3 fuses that into a convolution of oneDNN, the process dies of a segmentation fault.
+            # maximum replaces leaky_relu: where Paddle 3.3 fuses that into a convolution of oneDNN, the process dies of a segmentation fault.
             return paddle.maximum(x, x * row.slope)
         return activate(row, x)
 
     def upsample(self, row: Row, x: Any) -> Any:
-        # Not by interpolation: Paddle 3.3 cannot hand that to oneDNN ("ConvertPirAttribute2RuntimeAttribute not support").
+        # No interpolation: Paddle 3.3 cannot hand that to oneDNN ("ConvertPirAttribute2RuntimeAttribute not support").
         _, channels, height, width = x.shape
         spread = paddle.tile(x.reshape([0, channels, height, 1, width, 1]), [1, 1, 1, row.stride, 1, row.stride])
         return spread.reshape([0, channels, height * row.stride, width * row.stride])
@@ -68,7 +68,7 @@ def _boxes(layer: _Decoded, images: Any) -> Any:
     levels = []
     for logits, anchors, (scale, offset, size) in zip(layer.layers(images), layer.model.network.anchors, layer.constants, strict=True):
         _, channels, height, width = logits.shape
-        # 0 keeps the batch, whatever it is.
+        # A 0 in the shape keeps the batch dimension.
         s = F.sigmoid(logits).reshape([0, len(anchors), channels // len(anchors), height * width])
         xy = s[:, :, :2] * scale + getattr(layer, offset)
         wh = s[:, :, 2:4] * s[:, :, 2:4] * getattr(layer, size)
@@ -78,11 +78,11 @@ def _boxes(layer: _Decoded, images: Any) -> Any:
 
 
 def write_paddle_inference(model: Model, folder: Path, height: int, width: int, batch: int | None = 1) -> None:
-    """Write FILES into `folder`, for pictures of height x width pixels. batch: None for any number."""
+    """Write FILES into `folder`, for pictures of height x width pixels. batch: pictures per batch, None for any number."""
     size = -1 if batch is None else batch
     layer = _Decoded(model, height, width)
     spec = [paddle.static.InputSpec([size, 3, height, width], "float32", "images")]
-    with tempfile.TemporaryDirectory(prefix="octrim-") as temporary, quiet_stderr():  # a warning about nothing in every recording
+    with tempfile.TemporaryDirectory(prefix="octrim-") as temporary, quiet_stderr():  # every recording prints a needless warning
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), f"{temporary}/model")
         for name in FILES[:2]:
             write_bytes(folder / name, (Path(temporary) / name).read_bytes())

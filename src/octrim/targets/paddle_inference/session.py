@@ -1,4 +1,4 @@
-"""Runs a folder for Paddle Inference."""
+"""Session that runs a folder for Paddle Inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from octrim.targets.session import Session, float_batch
 
 
 class PaddleInferenceSession(Session):
-    """Runs such a folder in Paddle Inference on a processor, by oneDNN."""
+    """Session that runs a folder written by the target `paddle` in Paddle Inference on a processor, by oneDNN."""
 
     def __init__(self, folder: Path, precision: str = "fp32", threads: int | None = None) -> None:
         from paddle import inference
@@ -32,7 +32,7 @@ class PaddleInferenceSession(Session):
             (height, width), batch, classes = content["size"], content["batch"], content["classes"]
             metadata = {key: str(content[key]) for key in ("names", "stride", "octrim")}
             numbers = (height, width, classes, *([] if batch is None else [batch]))
-            if not all(type(number) is int and number >= 1 for number in numbers):  # true is an int, too
+            if not all(type(number) is int and number >= 1 for number in numbers):  # JSON's true is an int for isinstance
                 raise ValueError("size, batch and classes must be whole numbers from 1 up")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{description}: is damaged: {shown(str(error))}") from None
@@ -42,7 +42,7 @@ class PaddleInferenceSession(Session):
         config = inference.Config(str(program), str(weights))
         config.disable_gpu()
         config.disable_glog_info()
-        config.enable_mkldnn()  # half the time of Paddle's own kernels
+        config.enable_mkldnn()  # oneDNN takes half the time of Paddle's own kernels
         self.threads = threads or usable_cores()
         config.set_cpu_math_library_num_threads(self.threads)
         try:
@@ -62,5 +62,5 @@ class PaddleInferenceSession(Session):
             with processor_threads(self.threads):
                 self.predictor.run()
             return self.output.copy_to_cpu()
-        except Exception as error:  # its own classes again
+        except Exception as error:  # Paddle raises its own classes
             raise InputError(f"{self.folder}: Paddle Inference cannot run it on {list(batch.shape)}: {shown(str(error))}") from None

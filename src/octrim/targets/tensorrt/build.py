@@ -34,8 +34,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def import_tensorrt() -> ModuleType:
-    """The `tensorrt` module, or where it is missing that of TensorRT for RTX, which has the same API. Raises InputError where both are missing or
-    `tensorrt` is older than the API used here.
+    """The `tensorrt` module or, where it is missing, the module of TensorRT for RTX, which has the same API. Raises InputError where both are missing
+    or `tensorrt` is older than the API used here.
     """
     try:
         import tensorrt  # pyright: ignore[reportMissingImports] (an extra that only machines with an NVIDIA GPU have)
@@ -60,7 +60,7 @@ def version_of(trt: ModuleType) -> str:
 def logger(trt: Any) -> Any:
     """The one logger of this process, an ILogger with `errors`: the latest messages of severity error and worse, oldest first.
 
-    TensorRT keeps the first logger that it meets and ignores others, and reads it for as long as anything of it lives: hence one, for ever.
+    TensorRT keeps the first logger that it is given and ignores others, and uses it as long as any of its objects lives. So there is one for ever.
     """
 
     class Logger(trt.ILogger):
@@ -149,7 +149,7 @@ def build_engine(
         with _noting_interrupts(pressed):
             serialized = builder.build_serialized_network(network, config)
     except RuntimeError as error:
-        if pressed or monitor.raised is not None:  # then this is how the build stopped
+        if pressed or monitor.raised is not None:  # the build was stopped by Ctrl-C or by an error in `progress`
             raise (monitor.raised or KeyboardInterrupt) from None
         raise InputError(f"TensorRT {version_of(trt)}: {log.reason() if log.errors else error}") from None
     if pressed or monitor.raised is not None:
@@ -175,7 +175,7 @@ def check_options(
     level: int = 3,
     high_precision: str = "fp16",
 ) -> tuple[int, int, int]:
-    """Raise InputError for options that cannot work, before anything takes time; the batch as (fewest, typical, most)."""
+    """Raise InputError for options that cannot work, before anything takes time. Returns the batch as (fewest, typical, most)."""
     stride = model.network.stride
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} for TensorRT; expected one of {', '.join(PRECISIONS)}")
@@ -185,7 +185,7 @@ def check_options(
         raise InputError(f"high_precision is {high_precision!r}, expected fp16 or fp32")
     if any(side < stride or side % stride for side in (height, width)):
         raise InputError(f"picture sides must be multiples of the stride {stride}; found {height}x{width}")
-    shapes(model.network, height, width)  # tells which row a picture is too small for
+    shapes(model.network, height, width)  # raises an error that names the row for which a picture is too small
     counts = (batch,) * 3 if isinstance(batch, int) else tuple(batch)
     if len(counts) != 3 or not 1 <= counts[0] <= counts[1] <= counts[2]:
         raise InputError(f"batch is {batch}, expected a number from 1 or three that do not fall: fewest, typical, most")
@@ -197,13 +197,13 @@ def check_options(
 
 
 def _read_timing_cache(trt: Any, config: Any, path: Path) -> Any:
-    """Give the configuration the file's kernel times, or an empty cache where they are none, damaged, or of another GPU or version."""
+    """Give the configuration the file's kernel times, or an empty cache where the file is missing, damaged, or of another GPU or version."""
     stored = path.read_bytes() if path.is_file() else b""
     for content in (stored, b""):
         try:
             found = config.create_timing_cache(content)
             if found is not None and config.set_timing_cache(found, ignore_mismatch=False):
-                return found  # must outlive the build
+                return found  # the cache must outlive the build
         except (RuntimeError, ValueError, TypeError):
             if not content:
                 raise
@@ -212,10 +212,10 @@ def _read_timing_cache(trt: Any, config: Any, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _noting_interrupts(pressed: list[int]) -> Iterator[None]:
-    """Ctrl-C is noted in `pressed`: a KeyboardInterrupt that comes up in a callback, such as the logger's, is printed by TensorRT and lost."""
+    """Note Ctrl-C in `pressed` within the block: TensorRT prints and drops a KeyboardInterrupt that is raised in a callback, such as the logger's."""
     try:
         before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    except ValueError:  # not the main thread: signals are somebody else's
+    except ValueError:  # only the main thread may handle signals
         yield
         return
     try:
@@ -225,7 +225,8 @@ def _noting_interrupts(pressed: list[int]) -> Iterator[None]:
 
 
 def _monitor(trt: Any, progress: Progress, pressed: list[int]) -> Any:
-    """An IProgressMonitor. What `progress` raises stops the build and waits in `raised`: it may not cross TensorRT's code. So does `pressed`."""
+    """An IProgressMonitor that stops the build after Ctrl-C (`pressed`) or an exception of `progress`. The exception is kept in `raised`, because it
+    must not pass through TensorRT's code."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -287,7 +288,7 @@ def engine_header(
 
 
 def weights_sha256(model: Model) -> str:
-    """Hash of all tensors and scales by name, whatever file they came from."""
+    """SHA-256 of all tensors and scales with their names, which does not depend on the file that they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted({**model.tensors, **model.scales}.items()):
         digest.update(name.encode())

@@ -1,6 +1,6 @@
-"""The few calls of the CUDA runtime that running an engine takes, through `cuda.bindings` (cuda-python 12.9 and 13), and what GPU there is.
+"""The few calls of the CUDA runtime that running an engine needs, through `cuda.bindings` (cuda-python 12.9 and 13), and facts about the GPU.
 
-Nothing is imported before `cuda_runtime` is called: the rest of OcTrim works without any of it.
+CUDA's bindings are imported only when `cuda_runtime` is called: the rest of OcTrim works without them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INSTALL = "pip install 'octrim[tensorrt]' on the machine with the GPU (on a Jets
 
 
 class CudaError(InputError):
-    """A call of the CUDA runtime failed. name: of the error, as CUDA spells it."""
+    """Error for a failed call of the CUDA runtime. name: name of the error, as CUDA spells it."""
 
     def __init__(self, message: str, name: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Cuda:
         self.runtime = runtime
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """The function's result; None where it has none. Raises CudaError."""
+        """Call a function of the CUDA runtime and return its result, None where it has none. Raises CudaError where it fails."""
         error, *results = getattr(self.runtime, function)(*arguments)
         if error != self.runtime.cudaError_t.cudaSuccess:
             _, text = self.runtime.cudaGetErrorString(error)
@@ -95,7 +95,7 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-# Names in reports, and what nvidia-smi is asked for. Clocks are those of the moment, beside the highest.
+# Names in reports, and the fields for which nvidia-smi is asked. Clocks are the current ones and the highest possible ones.
 _QUERY = {
     "name": "name",
     "driver": "driver_version",

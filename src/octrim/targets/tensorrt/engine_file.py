@@ -1,6 +1,6 @@
 """An engine and the header file beside it: `model.engine`, `model.engine.json`.
 
-TensorRT's engines say nothing of class names, anchors, or what they were built from and for; the header does. Both are needed to run one.
+TensorRT's engines contain no class names and anchors, and not what they were built from and for; the header does. Both files are needed to run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_engine(path: Path) -> tuple[EngineHeader, bytes]:
 def check_origin(path: Path, header: EngineHeader, tensorrt: str, gpu: Gpu) -> None:
     """Raise InputError where this is not the TensorRT or the GPU that the engine was built with."""
     again = "build it here: octrim export --format tensorrt"
-    if tensorrt != header.tensorrt:  # to the last digit: engines run in the very version that built them
+    if tensorrt != header.tensorrt:  # all digits must agree: engines run only in the version that built them
         raise InputError(f"{path}: this is TensorRT {tensorrt}, the engine was built with {header.tensorrt}; {again}")
     built_on = header.gpu
     if built_on is None or (gpu.name, gpu.capability) != (built_on.name, built_on.capability):

@@ -1,4 +1,4 @@
-"""The header of an engine, with everything that an engine does not say of itself."""
+"""The header of an engine, with everything that an engine does not tell about itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octrim.network.rows import Network
 from octrim.targets.tensorrt.cuda import Gpu
 
 ENGINE_FORMAT = 1
-"""Newest version of the header that this reads, and the one that it writes."""
+"""Version of the header that OcTrim writes, and the newest that it reads."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class EngineHeader:
 
     precision: "fp32", "fp16" or "int8". high_precision: of an int8 engine, the precision of what is not int8; otherwise `precision`.
     names: one per class. image_size: the side in pixels that the network was made for. size: height and width of the pictures, pixels.
-    batch: fewest, typical and most pictures per batch. tensorrt: version of TensorRT. gpu: GPU that it was built on; None where nobody has said.
+    batch: fewest, typical and most pictures per batch. tensorrt: version of TensorRT. gpu: GPU that it was built on; None where it is unknown.
     input: "uint8" for pictures `[batch, height, width, 3]`, "float32" for `[batch, 3, height, width]` in 0..1. decode: whether it gives boxes.
     engine_sha256: hash of the engine's bytes. weights_sha256: hash of the tensors that it was built from. lineage: as of the model.
     """
@@ -83,7 +83,7 @@ def _header(content: dict[str, Any]) -> EngineHeader:
     if not all(type(number) is int and 1 <= number <= 65536 for number in numbers) or not low <= typical <= high:
         raise InputError(f"size, batch, stride and image_size are {shown(list(numbers))}")
     if not isinstance(digests, dict):
-        digests = {}  # no engine has an empty digest: whoever compares it refuses
+        digests = {}  # no engine has an empty digest, so a comparison with it fails
     found = Gpu(gpu["name"], gpu["capability"], gpu.get("cuda", ""), gpu.get("driver", ""))
     texts = (content["precision"], content["tensorrt"], *asdict(found).values(), digests.get("engine", ""), *names)
     if not isinstance(names, list) or not all(isinstance(text, str) and text.isprintable() for text in texts):

@@ -66,10 +66,10 @@ class TensorrtOps:
         self.dequantized: dict[str, Any] = {}
         self.kept: list[np.ndarray] = []
 
-    # What every op is made of.
+    # Helpers of which every op is made.
 
     def layer(self, kind: str, name: str, *arguments: Any, second: Any = None, **settings: Any) -> Any:
-        """Add a layer, `network.add_{kind}(*arguments)`, set its attributes, name it; its output. second: replaces input 1."""
+        """Add a layer by `network.add_{kind}(*arguments)`, set its attributes and its name, and return its output. second: replaces input 1."""
         layer = getattr(self.network, f"add_{kind}")(*arguments)
         if layer is None:
             raise InputError(f"{name}: TensorRT refuses this layer: {self.explain()}")
@@ -93,7 +93,7 @@ class TensorrtOps:
         return self.layer("constant", name, array.shape, self.weights(array))
 
     def float32(self, name: str, tensor: Any) -> Any:
-        """A tensor of the network's type as float32."""
+        """A tensor of the network's type, cast to float32."""
         return tensor if self.dtype is np.float32 else self.layer("cast", name, tensor, self.trt.DataType.FLOAT)
 
     def product(self, name: str, a: Any, b: Any) -> Any:
@@ -103,7 +103,7 @@ class TensorrtOps:
         return self.layer("activation", name, tensor, getattr(self.trt.ActivationType, kind), **settings)
 
     def rounded(self, name: str, array: np.ndarray) -> np.ndarray:
-        """The array in the precision of the network. Raises InputError where that has no such number: one infinity makes the engine find nothing."""
+        """The array in the precision of the network. Raises InputError for values beyond its range: one infinity makes the engine find nothing."""
         with np.errstate(all="ignore"):
             values = array.astype(self.dtype)
         if not np.isfinite(values).all():
@@ -115,7 +115,7 @@ class TensorrtOps:
         return -(-channels // self.pad_channels) * self.pad_channels
 
     def moved(self, name: str, x: Map, tensor: Any, channels: int) -> Any:
-        """`tensor`, laid out as `x`, with the table's channels first and padding up to `channels` behind them: a convolution that selects."""
+        """`tensor`, laid out as `x`, with the table's channels moved to the front and padding up to `channels` behind them, by a 1x1 convolution."""
         if x.channels == channels and np.array_equal(x.real, np.arange(len(x.real))):
             return tensor
         selection = np.zeros((channels, x.channels, 1, 1), self.dtype)
@@ -125,30 +125,30 @@ class TensorrtOps:
     # Quantization.
 
     def through_int8(self, name: str, tensor: Any, scale: np.ndarray) -> Any:
-        """tensor -> int8 -> tensor. scale: a scalar.
+        """The tensor quantized to int8 and dequantized again. scale: a scalar.
 
-        Both layers read one constant of the network's precision: with float16 the rounded scale makes the integers and takes them back.
+        Both layers read one constant in the network's precision: with float16 the same rounded scale makes the integers and takes them back.
         """
         factor = self.constant(f"{name}/scale", scale)
         integers = self.layer("quantize", f"{name}/quantized", tensor, factor, self.trt.DataType.INT8)
         return self.layer("dequantize", f"{name}/dequantized", integers, factor, self.type)
 
     def int8_weight(self, name: str, integers: np.ndarray, scale: np.ndarray) -> Any:
-        """A constant of int8 and what it stands for, in the network's precision. scale: per output channel.
+        """A constant of int8 weights, dequantized to the network's precision. scale: one per output channel.
 
-        The integers are made here, of float32 weights: rounding to float16 first would move one in a hundred.
+        The integers come from float32 weights: rounding to float16 first would change one in a hundred.
         """
         stored, factor = self.constant(name, integers), self.constant(f"{name}/scale", scale)
         return self.layer("dequantize", f"{name}/dequantized", stored, factor, self.type, axis=0)
 
     def map_scale(self, name: str) -> np.ndarray:
-        """Constant for a feature map, in the network's precision, which also holds the largest value that it gives back."""
+        """Scale of a feature map, in the network's precision, which must also hold the largest dequantized value."""
         scale = np.asarray(self.scales.map(name))
         self.rounded(f"{name}: 128 times its scale", 128 * scale.astype(np.float64))
         return self.rounded(f"{name}: scale", scale)
 
     def read(self, row: Row, x: Map) -> Any:
-        """The map as `row` reads it: as it is, or through int8 by one pair of layers per map, which its readers share."""
+        """The map as `row` reads it: unchanged, or through int8 by one pair of layers per map, which the map's readers share."""
         if not self.scales.reads(row):
             return x.tensor
         if x.row not in self.dequantized:
@@ -158,10 +158,10 @@ class TensorrtOps:
     # The ops of the table.
 
     def image(self, row: Row, tensor: Any, pixels: bool) -> Map:
-        """tensor: the network's input; pixels: uint8 `[batch, height, width, 3]`, otherwise float32 `[batch, 3, height, width]` in 0..1."""
+        """Map of the network's input `tensor`: with `pixels` uint8 `[batch, height, width, 3]`, else float32 `[batch, 3, height, width]` in 0..1."""
         trt = self.trt
         if pixels:
-            # Scaled in float32: 1/255 rounded to float16 would be off by more than the product is.
+            # Pixels are scaled in float32: 1/255 rounded to float16 would add a larger error than rounding the product does.
             scale = self.constant(f"{row.name}/one_255th", np.full((1, 1, 1, 1), 1 / 255, np.float32))
             tensor = self.product(f"{row.name}/scaled", self.layer("cast", f"{row.name}/float32", tensor, trt.DataType.FLOAT), scale)
         if self.dtype is not np.float32:
@@ -278,7 +278,7 @@ class TensorrtOps:
         c[:, :, :2] = offset
         a, b, c = (self.constant(f"{name}/{letter}", values) for letter, values in (("a", a), ("b", b), ("c", c)))
         s = self.activation(f"{name}/sigmoid", self.float32(f"{row.inputs[level]}/float32", x), "SIGMOID")
-        s = self.layer("shuffle", f"{name}/anchors", s, reshape_dims=(0, anchors, channels, cells))  # 0 keeps the batch, whatever it is
+        s = self.layer("shuffle", f"{name}/anchors", s, reshape_dims=(0, anchors, channels, cells))  # 0 keeps the batch dimension
         slope = self.layer("elementwise", f"{name}/slope", self.product(f"{name}/squared", s, a), b, sum_of)
         boxes = self.layer("elementwise", f"{name}/boxes", self.product(f"{name}/scaled", s, slope), c, sum_of)
         last = {"first_transpose": self.trt.Permutation([0, 1, 3, 2]), "reshape_dims": (0, anchors * cells, channels)}

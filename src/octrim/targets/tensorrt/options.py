@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Progress = Callable[[str, int, int], None]
-"""Function that is called with a phase of the build, its steps done, and its steps in all. Phases nest; TensorRT names them."""
+"""Function that is called with the name of a phase of the build, its finished steps, and all its steps. Phases nest; TensorRT names them."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class EngineOptions:
 
     pad_channels: multiple that convolutions are padded to with zeros; results stay the same. workspace: GiB of GPU memory while building.
     builder_level: 0 (builds fast) to 5 (runs fast). timing_cache: file of kernel times, read and written, so that later builds are faster.
-    progress: told how far the build is. high_precision: what an int8 engine computes in where it does not compute in int8: "fp16" or "fp32".
+    progress: called during the build. high_precision: what an int8 engine computes in where it does not compute in int8: "fp16" or "fp32".
     """
 
     pad_channels: int = 1

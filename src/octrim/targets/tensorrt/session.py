@@ -1,9 +1,9 @@
-"""Runs a TensorRT engine file through the CUDA runtime: own stream, pinned buffers, a CUDA graph per batch size.
+"""Session that runs a TensorRT engine file through the CUDA runtime, with its own stream, pinned buffers, and a CUDA graph per batch size.
 
     with open_session("model.engine") as session:
         predictions = session(batch)
 
-Needs `octrim[tensorrt]` and the GPU that the engine was built on; no Paddle.
+It needs `octrim[tensorrt]` and the kind of GPU that the engine was built on, but no Paddle.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from octrim.targets.tensorrt.build import import_tensorrt, logger, version_of
 from octrim.targets.tensorrt.cuda import Cuda, cuda_runtime
 from octrim.targets.tensorrt.engine_file import check_origin, read_engine
 
-# Batch sizes whose context, buffers and graph are kept: of yolov5s at 640 px and batch 32 the output alone takes 274 MB on either side.
+# Number of batch sizes whose context, buffers and graph are kept: the output of yolov5s at 640 px and batch 32 takes 274 MB on host and GPU each.
 _LANES = 4
 
 _DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
 
 
 class TensorrtFileSession(Session):
-    """Runs a `.engine` file; its description stands in the header file beside it.
+    """Session that runs a `.engine` file, whose description stands in the header file beside it.
 
     A session has its own stream, contexts and buffers and shares nothing with other sessions: threads that are to run side by side take one each.
     GPU memory is given back by `close`, at the end of a `with` block, or with the object.
     graphs: False enqueues layer by layer instead of launching a captured graph; can be changed between calls.
 
-    Raises InputError: no header, or one that is damaged, newer, or another engine's; another TensorRT or GPU than it was built with; no
-    TensorRT, CUDA bindings, driver or GPU here.
+    Raises InputError for a header that is missing, damaged, newer, or another engine's, for another TensorRT or GPU than the engine was built with,
+    and where TensorRT, CUDA's bindings, the driver or a GPU is missing.
     """
 
     def __init__(self, path: Path, precision: str = "fp32", graphs: bool = True) -> None:
         header, data = read_engine(path)
-        if precision not in ("fp32", header.precision):  # fp32 is the default and says nothing
+        if precision not in ("fp32", header.precision):  # fp32 is the default, so it is accepted for every file
             raise InputError(f"{path}: was built in {header.precision}; TensorRT cannot run it in {precision}")
         trt = import_tensorrt()
         version = version_of(trt)
@@ -81,7 +81,7 @@ class TensorrtFileSession(Session):
         return "enqueue" if not self.graphs or lane is None else "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
 
     def close(self) -> None:
-        """Give all memory on the GPU back; the session cannot run any more."""
+        """Give all memory on the GPU back; the session cannot run afterwards."""
         with self._lock:
             self._finalizer()
 
@@ -93,7 +93,7 @@ class TensorrtFileSession(Session):
 
 
 class _Engine:
-    """The deserialised engine, its stream, and a lane per batch size. Knows nothing of the session, so that it can outlive it for the clean-up."""
+    """The deserialised engine, its stream, and a lane per batch size. It has no reference to the session, so that it can outlive it for clean-up."""
 
     def __init__(self, trt: Any, cuda: Cuda, data: bytes, path: Path) -> None:
         self.cuda, self.path = cuda, path
@@ -151,7 +151,7 @@ class _Lane:
                 raise InputError(f"{engine.path}: TensorRT does not take {shown(list(shape))}: {engine.logger.last()}")
             self.images, self.device_images = self.buffers("images", shape)
             self.output, self.device_output = self.buffers("output0", tuple(self.context.get_tensor_shape("output0")))
-            # What no graph may contain, TensorRT's work after a change of shape, is done in one plain run.
+            # One plain run does TensorRT's work after a change of shape, which no graph may contain.
             self.images[...] = 0
             self.enqueue()
             self.cuda.call("cudaStreamSynchronize", engine.stream)
@@ -160,12 +160,12 @@ class _Lane:
             raise
 
     def buffers(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        """Pinned array of a tensor and its address on the GPU; the context is told both."""
+        """Pinned array of a tensor and the address of its buffer on the GPU; the context is told the address."""
         kind = self.engine.engine.get_tensor_dtype(name).name
         if kind not in _DTYPES or min(shape) < 1:
             raise InputError(f"{self.engine.path}: {name} is {kind} {list(shape)}, which no OcTrim engine has")
         array, pinned = self.cuda.pinned(shape, _DTYPES[kind])
-        # Clean-up goes on whatever CUDA says: after an error on the GPU every call repeats it.
+        # Clean-up ignores errors: after an error on the GPU every call of CUDA returns it again.
         self.cleanup.callback(self.cuda.runtime.cudaFreeHost, pinned)
         device = int(self.cuda.call("cudaMalloc", array.nbytes))
         self.cleanup.callback(self.cuda.runtime.cudaFree, device)
@@ -174,7 +174,7 @@ class _Lane:
         return array, device
 
     def enqueue(self) -> None:
-        """Copy in, execute, copy out, on the stream."""
+        """Enqueue on the stream: copy the input to the GPU, execute, copy the output back."""
         kinds = self.cuda.runtime.cudaMemcpyKind
         stream, images, output = self.engine.stream, self.images, self.output
         copy: Callable[..., Any] = self.cuda.call
@@ -188,17 +188,17 @@ class _Lane:
         call, runtime, stream = self.cuda.call, self.cuda.runtime, self.engine.stream
         recorded: Any = None
         try:
-            # Only this thread's calls are watched: what other threads do to CUDA meanwhile breaks no capture.
+            # The mode ThreadLocal watches only this thread's calls, so that CUDA calls of other threads do not break the capture.
             call("cudaStreamBeginCapture", stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
             try:
                 self.enqueue()
-            finally:  # also ends a capture that went wrong, without which the stream would stay in it
+            finally:  # a failed capture must be ended, too, or the stream would stay in it
                 recorded = call("cudaStreamEndCapture", stream)
             self.graph = call("cudaGraphInstantiate", recorded, 0)
             self.cleanup.callback(runtime.cudaGraphExecDestroy, self.graph)
         except InputError as error:
             self.graph, self.refusal = None, str(error)
-            runtime.cudaGetLastError()  # resets it
+            runtime.cudaGetLastError()  # resets CUDA's error
         finally:
             if recorded is not None:  # the executable graph is a copy
                 runtime.cudaGraphDestroy(recorded)

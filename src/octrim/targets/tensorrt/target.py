@@ -28,11 +28,11 @@ class TensorrtTarget(Target):
 
     def check(self, model: Model, order: Order) -> None:
         workspace = _options(order).workspace
-        if not 0 < workspace <= 1 << 20:  # not a number, too
+        if not 0 < workspace <= 1 << 20:  # refuses nan, too
             raise InputError(f"workspace is {workspace:g} GiB, expected more than 0")
 
     def write(self, model: Model, path: Path, order: Order) -> None:
-        """Build for this machine's GPU. Raises InputError where TensorRT, CUDA, driver or GPU are missing."""
+        """Build an engine for this machine's GPU. Raises InputError where TensorRT, CUDA, the driver or a GPU is missing."""
         from octrim.targets.tensorrt.build import build_engine, engine_header, import_tensorrt
         from octrim.targets.tensorrt.cuda import cuda_runtime
         from octrim.targets.tensorrt.engine_file import write_engine
@@ -65,7 +65,7 @@ class TensorrtTarget(Target):
         return TensorrtFileSession(path, precision)
 
     def judge(self, precision: str) -> tuple[str, str]:
-        """ONNX Runtime, because engines are built where there may be no Paddle: the same quantization for int8, the exact numbers for fp16."""
+        """ONNX Runtime, because engines are built where there may be no Paddle: in int8 with the same quantization, else in float32."""
         return "onnxruntime", "int8" if precision == "int8" else "fp32"
 
     def version(self) -> str:
