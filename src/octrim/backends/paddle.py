@@ -37,7 +37,7 @@ nn, F = paddle.nn, paddle.nn.functional
 _THREADS = int(os.environ["OMP_NUM_THREADS"])  # importing Paddle has turned any value into a whole number
 _THREADS_LOCK = threading.RLock()
 _threads_set: list[int] = []  # thread numbers of the nested `processor_threads` blocks that the lock's owner is in
-warnings.filterwarnings("ignore", "When training, we now always track global mean")  # Paddle warns so at every change of mode
+warnings.filterwarnings("ignore", "When training, we now always track global mean")  # Paddle warns at every change of mode
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ class ConvNorm(nn.Layer):
 
 
 ACTIVATIONS: Mapping[str, Any] = {
-    "silu": F.swish,  # same as silu, whose gradient in Paddle is nan below -88, where exp(-x) overflows; YOLOv5n's stem has such values
+    "silu": F.swish,  # swish is silu; the gradient of Paddle's own silu is nan below -88, where exp(-x) overflows, and YOLOv5n's stem has such values
     "relu": F.relu,
     "relu6": F.relu6,
     "leaky_relu": F.leaky_relu,

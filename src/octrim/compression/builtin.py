@@ -26,7 +26,7 @@ SIDE = 256
 
 _OPPONENT = "computer:medium"
 _POINTS = 3  # points of a game: games are short, because many games say more than long ones
-_LATEST_MS = 10_000.0  # a player that sees later than this cannot play
+_LATEST_MS = 10_000.0  # largest latency in milliseconds with which a player can still play
 
 
 def with_data(config: Compression) -> Compression:

@@ -105,7 +105,7 @@ def evaluated(job: Job, model: Model, folder: Path) -> Evaluation:
 
 def row(job: Job, model: Model, path: Path, evaluation: Evaluation | None, epochs: int | None) -> dict[str, Any]:
     """A row of the summary: the network's cost at the size that it is trained for, and its evaluation. epochs: epochs of all stages so far."""
-    assert evaluation is not None  # there is a validation part
+    assert evaluation is not None  # a compression always has a validation part
     cost = network_cost(model.network, model.image_size)
     found = evaluation.to_json()
     values = {"parameters": cost.parameters, "macs": cost.macs, "channels": cost.channels, "file_bytes": path.stat().st_size}

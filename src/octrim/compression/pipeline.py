@@ -1,4 +1,4 @@
-"""A compression from its start to its report: stage by stage, each evaluated, all of it resumable.
+"""Pipeline of a compression from its start to its report: it runs the stages one by one, and can be resumed at any point.
 
 done = octrim.compress(weights="yolov5n.pt", data="bccd", imgsz=320, keep="1/8", preset="fast")
 print(done.summary["stages"]["finetuned"]["mAP50-95"], done.summary["times"]["speedup"])

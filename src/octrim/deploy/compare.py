@@ -91,7 +91,7 @@ class Comparison:
 
 
 def fitted(pictures: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Pictures (uint8 BGR) as a batch for sessions."""
+    """Pictures of any size (uint8 BGR) as a batch for sessions, uint8 RGB `[n, height, width, 3]`."""
     return np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
 
 
@@ -128,7 +128,7 @@ def compare(reference: Session, session: Session, images: np.ndarray, batch: int
 
 def judge(found: Comparison, limits: Limits, reference: str, boxes: bool = False) -> None:
     """Raise InputError where the difference exceeds the limits. reference: name of the reference. boxes: whether detected boxes must agree, too."""
-    # Written so that a NaN, which is neither above nor below a limit, is refused.
+    # The conditions are written so that NaN, for which every comparison is false, is refused.
     if limits.score is not None and not (found.score_error <= limits.score and found.excess <= 0):
         raise InputError(
             f"the deployable differs from {reference} by {found.score_error:.2g} in scores and {found.box_error:.2g} px in boxes; "

@@ -37,7 +37,7 @@ def verdict(found: list[Check]) -> None:
 
 
 def checks() -> list[Check]:
-    """All checks, in the table's order."""
+    """All checks of `octrim doctor`, in the order of its table."""
     with contextlib.ExitStack() as stack:
         started = [stack.enter_context(_started(name)) for name in trials()]
         found = [_python(), *_folders(), _libgomp()]

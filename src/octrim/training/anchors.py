@@ -96,7 +96,7 @@ def auto_anchors(
         return report("good", anchors, recall, per_label)
     if len(large) < len(old):
         return report("few", anchors, recall, per_label)
-    new = fit_anchors(large, len(old), threshold, seed=seed).round(2)  # so that a table of them can be read
+    new = fit_anchors(large, len(old), threshold, seed=seed).round(2)  # two decimals keep the printed anchors readable
     new_recall, new_per_label = best_possible_recall(jittered, new, threshold)
     if not new_recall > recall and not provisional:
         return report("no better", anchors, recall, per_label)

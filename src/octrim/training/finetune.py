@@ -30,7 +30,7 @@ def finetune(**options: Any) -> Trained:
 def run_finetuning(config: Distilled) -> Trained:
     """Fine-tune in this process, which may be one of several that a launcher has started."""
     setup = begun(with_teacher(config), checked_teacher) if config.resume is None else resumed(config)
-    if setup.run is not None and setup.config.teacher is None:  # setup.config: for a resumed run, the options that it began with
+    if setup.run is not None and setup.config.teacher is None:  # a resumed run has the teacher in setup.config only
         setup.run.print("no --teacher: learning from the labels alone")
     return to_the_end(setup, distillation(setup))
 

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The loop over epochs and batches that every training shares."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def batch_gradients(
     tensors = network.named_tensors()
     wanted = {name: tensor for name, tensor in tensors.items() if name.endswith((".bn.weight", ".bn.bias"))}
     for name in tensors.keys() - wanted.keys():
-        tensors[name].stop_gradient = True  # gradients of convolution weights are not needed and would be half of the work
+        tensors[name].stop_gradient = True  # gradients of other tensors are not needed and would be half of the work
     found: list[dict[str, np.ndarray]] = []
     failures: list[str] = []
     for group in readable_batches(dataset, fixed_plan(len(dataset), height, width, batch), max(height, width)):
@@ -80,7 +80,7 @@ def loss_side(height: int, width: int) -> int:
 
 
 def taylor_pictures(model: Model, data: str | None, pictures: int, seed: int, **reading: Any) -> tuple[Dataset, list[str]]:
-    """The pictures that `taylor_on` uses, in the network's classes, and lines about the data set for people. reading: as `open_labelled` takes it.
+    """The pictures that `taylor_on` uses, in the network's classes, and lines about the data set for people. reading: options of `open_labelled`.
 
     Raises InputError without `data`, and as `open_in_classes` does.
     """
@@ -95,7 +95,7 @@ def taylor_on(
 ) -> tuple[Criterion, list[str]]:
     """The criterion `taylor` on the training part of a data set, and lines for the log. A progress bar shows on `console`.
 
-    reading: as `open_labelled` takes it.
+    reading: options of `open_labelled`.
 
     Raises InputError without `data`, and as `open_in_classes` and `batch_gradients` do.
     """

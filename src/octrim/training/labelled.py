@@ -16,7 +16,7 @@ from octrim.evaluate.classes import map_classes
 
 
 def open_in_classes(data: str | None, split: str, names: Sequence[str], **reading: Any) -> tuple[Dataset, list[str]]:
-    """A part of a data set in the network's classes, `names`, and lines about it for people. reading: as `open_labelled` takes it.
+    """A part of a data set in the network's classes, `names`, and lines about it for people. reading: options of `open_labelled`.
 
     Raises InputError where the data set cannot be read, has no labelled object, or has a class that the network does not have.
     """

@@ -79,7 +79,7 @@ class Weights:
         self.groups = _slices(counts[:3])
 
     def values(self) -> Any:
-        """A copy of parameters and statistics."""
+        """A copy of parameters and statistics as one flat vector."""
         return self.vector.clone()
 
     def assign(self, values: Any) -> None:

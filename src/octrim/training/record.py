@@ -218,7 +218,7 @@ def _memory() -> str:
         return f"{int(status.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**30:.3g}G"
     try:
         import resource
-    except ImportError:  # Windows
+    except ImportError:  # Windows has no module `resource`
         return ""
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3g}G"
 

@@ -63,7 +63,7 @@ class SensitivityCurves:
 
     def channels_kept(self, curve: GroupCurve, tolerance: float) -> int:
         """The fewest channels of a group down to which no cut was measured to harm by more than `tolerance`; all where the first cut does."""
-        limit = tolerance + 0.5 * 10**-_DIGITS  # .5 - .48 is .02 to people
+        limit = tolerance + 0.5 * 10**-_DIGITS  # half a digit more, so that .5 - .48 counts as .02 in spite of rounding
         # A deeper cut that measures better again is due to chance.
         harmless = takewhile(lambda cut: self.harm(cut[1]) <= limit, zip(curve.kept, curve.values, strict=True))
         return min((count for count, _ in harmless), default=curve.channels)

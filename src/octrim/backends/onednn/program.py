@@ -90,7 +90,7 @@ class Program:
         for step in steps:
             step()
 
-    # Emitting steps
+    # Helpers that emit steps
 
     def _outside(self, name: str, shape: Sequence[int], layout: int = dnn.VECTOR) -> Memory:
         if name not in self.outside:
@@ -122,7 +122,7 @@ class Program:
     def _send(self, value: _Map, gradient: Memory) -> None:
         self._gradients.setdefault(value.name, []).append(gradient)
 
-    # The ops of the table
+    # The ops of the table: each emits forward steps and notes the backward ones
 
     def conv(self, row: Row, x: _Map) -> _Map:
         if row.kernel == 1 and row.stride > 1:

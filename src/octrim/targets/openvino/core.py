@@ -1,4 +1,4 @@
-"""OpenVINO's entry point, one per process."""
+"""OpenVINO's core object, of which there is one per process."""
 
 from __future__ import annotations
 

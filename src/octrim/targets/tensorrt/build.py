@@ -100,7 +100,7 @@ def build_engine(
     """A serialized engine for pictures of height x width pixels, multiples of the stride. Takes minutes.
 
     precision: "fp32" (without TF32), "fp16", or "int8", which needs a model with scales.
-    high_precision: what an int8 engine computes everything else in, maps before they are rounded to int8 included: "fp16", or "fp32", which makes
+    high_precision: precision of everything in an int8 engine that is not int8, such as maps before they are rounded: "fp16", or "fp32", which makes
     the same integers as ONNX but leaves Detect's convolutions without tensor cores.
     batch: pictures at a time, or (fewest, typical, most) for an engine that takes any number between and is fastest at the typical one.
     pixels: False takes float32 `[batch, 3, height, width]` in 0..1 instead of uint8 `[batch, height, width, 3]`.

@@ -17,11 +17,11 @@ ENGINE_FORMAT = 1
 class EngineHeader:
     """Header of an engine: the network, and what the engine was built with, for and from.
 
-    precision: "fp32", "fp16" or "int8". high_precision: of an int8 engine, the precision of what is not int8; otherwise `precision`.
+    precision: "fp32", "fp16" or "int8". high_precision: precision of the layers of an int8 engine that are not int8; otherwise `precision`.
     names: one per class. image_size: the side in pixels that the network was made for. size: height and width of the pictures, pixels.
     batch: fewest, typical and most pictures per batch. tensorrt: version of TensorRT. gpu: GPU that it was built on; None where it is unknown.
     input: "uint8" for pictures `[batch, height, width, 3]`, "float32" for `[batch, 3, height, width]` in 0..1. decode: whether it gives boxes.
-    engine_sha256: hash of the engine's bytes. weights_sha256: hash of the tensors that it was built from. lineage: as of the model.
+    engine_sha256: hash of the engine's bytes. weights_sha256: hash of the tensors that it was built from. lineage: the model's.
     """
 
     precision: str

@@ -16,7 +16,7 @@ class EngineOptions:
 
     pad_channels: multiple that convolutions are padded to with zeros; results stay the same. workspace: GiB of GPU memory while building.
     builder_level: 0 (builds fast) to 5 (runs fast). timing_cache: file of kernel times, read and written, so that later builds are faster.
-    progress: called during the build. high_precision: what an int8 engine computes in where it does not compute in int8: "fp16" or "fp32".
+    progress: called during the build. high_precision: precision of everything in an int8 engine that is not int8: "fp16" or "fp32".
     """
 
     pad_channels: int = 1
