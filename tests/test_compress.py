@@ -342,6 +342,7 @@ def test_given_weights_are_only_evaluated_and_changes_are_refused(
     assert main(["compress", "--resume", str(trained)]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_elsewhere(
     trained: Path, shapes: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -381,6 +382,7 @@ def test_a_run_goes_on_elsewhere(
     assert "(data) has changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_recipe_is_copied(shapes: Path, weights: Path, tmp_path: Path) -> None:
     """Every training of a run has the numbers that it began with, whatever becomes of the file."""
     hyper = tmp_path / "mine.yaml"

@@ -6,6 +6,7 @@ Every import counts: at the top of a module, inside a function, under TYPE_CHECK
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ def imported(name: str, text: str, is_package: bool, known: set[str]) -> Iterato
                 yield candidate, getattr(node, "lineno", 0)
 
 
+@functools.cache
 def arrows() -> dict[str, dict[str, int]]:
     """Who imports whom, and in which line: module -> imported module -> line."""
     paths = modules()

@@ -80,6 +80,7 @@ def test_shapes_that_exports_state(
         assert session(np.concatenate([batch] * 3)).shape == (3, 252, 8)
 
 
+@pytest.mark.slow
 def test_predict_val_and_bench_run_it(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("m.onnx").write_bytes(shaped(model, OPEN, ["batch", "anchors", "values"], half=True))

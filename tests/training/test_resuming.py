@@ -67,6 +67,7 @@ def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_paths_are_kept_absolute(begun: Path) -> None:
     config = yaml.safe_load((begun / "runs" / "finetune" / "run" / "config.yaml").read_text())
     expected = {"weights": "w.safetensors", "teacher": "t.safetensors", "data": "ds/data.yaml", "hyp": "my.yaml"}
@@ -86,6 +87,7 @@ def test_what_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert absolute(config) == config
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_any_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     (home / "my.yaml").unlink()  # the run has its numbers
@@ -96,6 +98,7 @@ def test_a_run_goes_on_from_any_folder(home: Path, tmp_path: Path, monkeypatch: 
     assert "not what it was" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_moved_data_and_teacher_are_named_anew(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = home / "runs" / "finetune" / "run"
     (home / "ds").rename(tmp_path / "moved")
@@ -127,6 +130,7 @@ def _changed(path: Path) -> Any:
     return replace(model, tensors={name: tensor + 1 for name, tensor in model.tensors.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moved", [False, True])
 def test_runs_of_0_1_go_on(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], moved: bool) -> None:
     """From another folder than the one that their relative paths start from."""

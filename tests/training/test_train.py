@@ -505,6 +505,7 @@ head:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5])
 def test_anchors_given_as_a_number_are_fitted(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
     """Two and five levels of strides 4 and up, two anchors each."""

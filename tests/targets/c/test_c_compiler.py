@@ -101,6 +101,7 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys:
     assert len(told) == 1 and "/sys/octrim" in told[0] and "not kept" in told[0]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_full_disk(cache: Path, no_room: None) -> None:
     """The compiler's first line, and no half library."""
@@ -109,6 +110,7 @@ def test_a_full_disk(cache: Path, no_room: None) -> None:
     assert not cache.exists() or not list(cache.iterdir())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_size_that_does_not_fit() -> None:
     model = lively_model(after_stem(Row("a", "conv", ("stem",), 6, 2, 2, 0, bias=True), cell=4))
