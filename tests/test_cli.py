@@ -180,6 +180,7 @@ def test_prune_refuses(folder: Path, capsys: pytest.CaptureFixture[str], argumen
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_predict_on_pictures(folder: Path) -> None:
     assert main(["predict", "--weights", "small.safetensors", "--source", "pictures", "--save-txt", "--save-conf", "--save-json", "--save-crop"]) == 0
     run = folder / "runs/predict/exp"
@@ -324,6 +325,7 @@ def test_export_and_what_runs_on_it(folder: Path, format: str, options: list[str
     assert {entry["name"] for entry in found} <= {"a", "b/c", "ü"}
 
 
+@pytest.mark.slow
 def test_the_onnx_contract(folder: Path) -> None:
     """As OpenCV, ONNX Runtime and DeepStream examples for YOLOv5 expect it."""
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -435,6 +437,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.24.m.2" in out
 
 
+@pytest.mark.slow
 def test_full_disks_and_closed_pipes(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")

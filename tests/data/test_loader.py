@@ -317,6 +317,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, what: str, number: signa
     assert until(lambda: not any(map(alive, children)), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked at in /proc")
 def test_not_even_where_another_process_holds_the_pipe(tmp_path: Path) -> None:
     """Whatever the user's program has started may have inherited everything."""
@@ -329,6 +330,7 @@ def test_not_even_where_another_process_holds_the_pipe(tmp_path: Path) -> None:
         os.close(holder)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_the_parents(tmp_path: Path) -> None:
     """The terminal sends it to the parent's whole process group, of which the children are none; they go on until they are told."""
     parent, children = start_parent(tmp_path, "idle")

@@ -191,6 +191,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     return data
 
 
+@pytest.mark.slow
 def test_command(answers: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["val", "--weights", "w", "--data", "d", "--batch", "2", "--bootstrap", "50"]) == 0
     run = tmp_path / "runs" / "val" / "exp"

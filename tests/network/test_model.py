@@ -28,6 +28,7 @@ from octrim.network.yolov5 import yolov5_network
 from tests.networks import lively_model, random_networks
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(random_networks())
 def test_save_and_load_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, network: Network) -> None:
@@ -40,6 +41,7 @@ def test_save_and_load_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, net
     assert all(found.tensors[name].tobytes() == tensor.tobytes() for name, tensor in model.tensors.items())
 
 
+@pytest.mark.slow
 def test_the_same_file_from_two_processes(tmp_path: Path) -> None:
     program = "import sys, octrim; octrim.fresh_model('yolov5n', classes=3, seed=7).save(sys.argv[1])"
     digests = set()

@@ -48,6 +48,7 @@ def test_readers_find_nothing_wrong(made: Path) -> None:
     assert (made.stat().st_mode & 0o777) == (made.parent.stat().st_mode & 0o777)
 
 
+@pytest.mark.slow
 def test_labels_and_pictures_are_what_was_drawn(made: Path) -> None:
     classic_ones = 0
     for number in range(8):

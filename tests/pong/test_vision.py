@@ -180,6 +180,7 @@ def watch(one: VisionPlayer, seconds: float) -> int:
     return len(seen)
 
 
+@pytest.mark.slow
 def test_live_looks_at_the_latest_picture_in_a_thread() -> None:
     one = VisionPlayer(LEFT, SlowEye(0.05), live=True)
     start = monotonic()
