@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import json
 import weakref
 from dataclasses import replace
@@ -46,6 +47,7 @@ class CountingOps:
         return list(heads)  # type: ignore[call-overload]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps the arguments of a call alive until it returns")
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s6"])
 def test_walk_frees_maps_after_their_last_use(name: str) -> None:
     network = yolov5_network(name)
