@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
 import json
+import sys
 import weakref
 from dataclasses import replace
 
