@@ -1,4 +1,4 @@
-# make demo: the main job, from nothing. make test: the tests and checks, from nothing. make check: those that take no minute.
+# make demo: the main job, from nothing. make test: the tests and checks, from nothing. make check: the quick ones, about a minute.
 PYTHON ?= python3
 # Processes that run tests; auto: one more than there are cores.
 WORKERS ?= auto

@@ -52,7 +52,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The index of data sets goes to a folder of the tests, not to the user's cache; tables are as wide as where there is no terminal."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it in its processes
+        patch.delenv("COLUMNS", raising=False)  # whoever starts the tests may have set it
         yield
 
 
