@@ -12,11 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import cv2
 import numpy as np
 
 from octrim.data.from_python import bgr_picture, is_pillow
-from octrim.data.pictures import letterbox
+from octrim.data.pictures import network_input
 from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
@@ -101,8 +100,8 @@ class Detector:
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
         """A picture as the session's batch of one, and the letterbox that leads back. Raises InputError for an array that is no picture."""
         image = bgr_picture(image)
-        fitted, box = letterbox(image, self.height, self.width, self.info.stride if self.rectangular else None)
-        return cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None], box
+        fitted, box = network_input(image, self.height, self.width, self.info.stride if self.rectangular else None)
+        return fitted[None], box
 
 
 def _class_number(label: int | str, names: Sequence[str]) -> int:

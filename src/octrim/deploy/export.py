@@ -12,8 +12,9 @@ import numpy as np
 
 from octrim.atomic import named, write_bytes
 from octrim.data.dataset import Dataset
+from octrim.data.pictures import network_inputs
 from octrim.data.scenes import drawn_scene
-from octrim.deploy.compare import Limits, compare, fitted, judge, limits_of
+from octrim.deploy.compare import Limits, compare, judge, limits_of
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
@@ -101,7 +102,8 @@ def export(
             target.write(model, made, order)
         report = ExportReport(str(path), format, precision, *size, batch, 0, {}, not_compared=obstacle)
         if obstacle is None:
-            report = _compared(report, model, made, target, fitted(pictures, *size), verify, data)
+            images = np.stack([*network_inputs(pictures, *size)])
+            report = _compared(report, model, made, target, images, verify, data)
         files = place(made, path)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return replace(report, bytes=sum(file.stat().st_size for file in files), sha256=digests)
