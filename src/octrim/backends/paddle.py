@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.onednn.runs import Programs, Run
+from octrim.backends.onednn.runs import Programs, TrainingPass
 from octrim.errors import InputError
 from octrim.machine import set_paddle_environment
 from octrim.network.model import Model
@@ -182,7 +182,7 @@ class _Compiled(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
+        ctx: Any, run: TrainingPass, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
     ) -> tuple[Any, ...]:
         ctx.run, ctx.given, ctx.parameters = run, given(), parameters
         return outputs()  # `given` and `outputs` are functions, because PyLayer would take tensors in arguments for inputs
@@ -209,7 +209,7 @@ def _compiled(layer: PaddleNetwork, programs: Programs, images: Any, features: b
     if program is None:
         return None
     made = [paddle.empty(shape, "float32") for shape in program.outputs]
-    run = Run(programs, program)
+    run = TrainingPass(programs, program)
     given = {"images": images.contiguous(), **parameters}
     outputs = {f"output{index}": output for index, output in enumerate(made)}
     moments = run.forward({name: tensor.data_ptr() for name, tensor in {**given, **outputs}.items()})

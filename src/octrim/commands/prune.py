@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Range, Reading, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.pruning.importance import Criterion as CriterionFunction
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prune(Weights, Reading, Folder):
+class Prune(OneNetwork, Reading, Folder):
     """Cut channels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"

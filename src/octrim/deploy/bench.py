@@ -25,7 +25,7 @@ STAGES = ("pre", "network", "post", "total")
 
 
 @dataclass(frozen=True)
-class Bench:
+class Timings:
     """Measured times. header: the machine and the settings of the measurement. rows: a dictionary per network and batch, see `results`."""
 
     header: dict[str, Any]
@@ -130,7 +130,7 @@ def compared(
     image: np.ndarray,
     console: Console | None = None,
     runtimes: Sequence[str | None] | None = None,
-) -> Bench:
+) -> Timings:
     """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); speed-ups are relative to the first network.
 
     console: console for a progress bar. runtimes: one for each network, in place of the one in the options. Raises InputError where there is no
@@ -142,7 +142,7 @@ def compared(
         contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
         take_turns(contestants, image, options.rounds, options.warmup, batch, console)
         rows += results(contestants, batch)
-    return Bench(_header(options, entered), rows)
+    return Timings(_header(options, entered), rows)
 
 
 def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, runtimes: Sequence[str | None]) -> list[Contestant]:

@@ -23,7 +23,7 @@ from octrim.targets.opening import open_session
 from octrim.targets.session import Session
 from octrim.targets.table import TARGETS, program
 from octrim.targets.table import target as target_named
-from octrim.targets.target import Batch, Order, Target
+from octrim.targets.target import BatchSizes, Order, Target
 from octrim.targets.tensorrt.options import EngineOptions
 
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
@@ -47,7 +47,7 @@ class ExportReport:
     precision: str
     height: int
     width: int
-    batch: Batch
+    batch: BatchSizes
     bytes: int
     sha256: dict[str, str]
     pictures: int = 0
@@ -70,7 +70,7 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     imgsz: int | Sequence[int] | None = None,
-    batch: Batch = 1,
+    batch: BatchSizes = 1,
     pictures: Sequence[np.ndarray] | None = None,
     verify: bool = False,
     data: Dataset | None = None,
@@ -151,7 +151,7 @@ def _compared(report: ExportReport, model: Model, made: Path, target: Target, im
     return replace(report, pictures=len(images), reference=name, runtime=runtime, map=maps, **errors)
 
 
-def _at_once(batch: Batch, pictures: int) -> int:
+def _at_once(batch: BatchSizes, pictures: int) -> int:
     """Number of pictures per batch in the comparison."""
     if isinstance(batch, tuple):
         return min(max(pictures, batch[0]), batch[2])

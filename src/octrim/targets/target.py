@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from octrim.network.model import Model
     from octrim.targets.session import Session
 
-Batch = int | tuple[int, int, int] | None
+BatchSizes = int | tuple[int, int, int] | None
 """Pictures per batch that a deployable takes: a number, (fewest, typical, most), or None for any number."""
 
 
@@ -24,7 +24,7 @@ class Order:
     precision: str
     height: int
     width: int
-    batch: Batch = 1
+    batch: BatchSizes = 1
     options: object | None = None
 
 
