@@ -57,6 +57,22 @@ def processor_threads(number: int | None) -> Iterator[None]:
             paddle.base.core.set_num_threads(_threads_set[-1] if _threads_set else _THREADS)
 
 
+def gpus() -> int:
+    """Number of GPUs that this Paddle can use."""
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
+def use_device(device: str) -> None:
+    """Let everything that Paddle does in this process from now on run on the device "cpu" or "gpu".
+
+    "auto" leaves the device as it is; Paddle starts on the GPU where it has one. Raises InputError where Paddle has no GPU and "gpu" is asked for.
+    """
+    if device == "gpu" and not gpus():
+        raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
+    if device != "auto":
+        paddle.set_device(device)
+
+
 class ConvNorm(nn.Layer):
     """Convolution, then batch norm where the row has it. Holds the parameters of one row; `PaddleNetwork.conv` applies them."""
 

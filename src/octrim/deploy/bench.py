@@ -152,7 +152,16 @@ def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchO
     contestants: list[Contestant] = []
     size = options.imgsz
     for (name, source), runtime in zip(networks, runtimes, strict=True):
-        detector = Detector(source, size, options.conf, options.iou, runtime=runtime, precision=options.precision, threads=options.threads)
+        detector = Detector(
+            source,
+            size,
+            options.conf,
+            options.iou,
+            runtime=runtime,
+            precision=options.precision,
+            threads=options.threads,
+            device=options.device,
+        )
         if detector.info.batch is not None and any(batch != detector.info.batch for batch in options.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
         low, high = detector.info.batches or (1, max(options.batch))

@@ -56,6 +56,8 @@ class Target:
     """Name for `--runtime` of the runtime that runs its files."""
     program: ClassVar[str]
     """Name of that runtime in sentences, as in "ONNX Runtime"."""
+    device: ClassVar[str] = "cpu"
+    """What that runtime computes on: "cpu" or "gpu"."""
     live: ClassVar[tuple[str, ...]] = ()
     """Precisions in which its runtime runs a model without a file; empty where a file must be written first."""
     also_opens: ClassVar[tuple[str, ...]] = ()
