@@ -16,7 +16,7 @@ TITLES = {stage.network: stage.shown for stage in STAGES if stage.network}
 
 
 @dataclass(frozen=True)
-class SummaryRow:
+class Row:
     """A network in the summary.
 
     map: mAP50-95. interval: ends of its interval. latency, latency_c: milliseconds per picture, latency_c in C. speedup, speedup_c: speed-up over
@@ -114,12 +114,12 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class BenchResults:
+class Bench:
     """Contents of bench.json. c: timings of the original in OpenVINO and of both networks in C, where a compression took them, or None."""
 
     machine: str
     timings: tuple[Timing, ...]
-    c: BenchResults | None = None
+    c: Bench | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Parity:
 
 
 @dataclass(frozen=True, eq=False)
-class ScaleHistograms:
+class Scales:
     """Batch-norm scales in sparsity training.
 
     counts: number of channels per bin of scales between 0 and `top`, before training and after each epoch, int `[epochs + 1, bins]`. dead: share
@@ -182,9 +182,9 @@ class Part:
     metrics: Metrics | None
     curves: tuple[ClassCurve, ...] | None
     cut: Cut | None
-    bench: BenchResults | None
+    bench: Bench | None
     exports: tuple[Parity, ...] | None
-    scales: ScaleHistograms | None
+    scales: Scales | None
 
     @property
     def weights(self) -> Path | None:
@@ -204,7 +204,7 @@ class Contents:
     command: str
     config: Mapping[str, Any]
     parts: tuple[Part, ...]
-    rows: tuple[SummaryRow, ...]
+    rows: tuple[Row, ...]
     seconds: Mapping[str, float]
     cuts: tuple[tuple[str, tuple[str, ...]], ...]
     match: tuple[str, tuple[Games, ...]] | None = None
@@ -212,5 +212,5 @@ class Contents:
     def part(self, key: str) -> Part | None:
         return next((part for part in self.parts if part.key == key), None)
 
-    def row(self, key: str) -> SummaryRow | None:
+    def row(self, key: str) -> Row | None:
         return next((row for row in self.rows if row.key == key), None)

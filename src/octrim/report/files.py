@@ -14,7 +14,7 @@ from octrim.errors import InputError, shown
 from octrim.plain_yaml import parse, read_text
 from octrim.report.contents import (
     TITLES,
-    BenchResults,
+    Bench,
     ClassCurve,
     ClassScore,
     Contents,
@@ -24,8 +24,8 @@ from octrim.report.contents import (
     Metrics,
     Parity,
     Part,
-    ScaleHistograms,
-    SummaryRow,
+    Row,
+    Scales,
     Timing,
 )
 from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
@@ -145,9 +145,9 @@ def _pair(convert: Callable[[Any], T], value: Any) -> tuple[T, T]:
     return convert(first), convert(second)
 
 
-def _row(key: str, row: Any, times: Any) -> SummaryRow:
+def _row(key: str, row: Any, times: Any) -> Row:
     in_c = times.get("c", {})
-    return SummaryRow(
+    return Row(
         key,
         parameters=_whole(row["parameters"]),
         macs=_whole(row["macs"]),
@@ -164,9 +164,7 @@ def _row(key: str, row: Any, times: Any) -> SummaryRow:
     )
 
 
-def _summary(
-    content: Any,
-) -> tuple[tuple[SummaryRow, ...], dict[str, float], tuple[tuple[str, tuple[str, ...]], ...], tuple[str, tuple[Games, ...]] | None]:
+def _summary(content: Any) -> tuple[tuple[Row, ...], dict[str, float], tuple[tuple[str, tuple[str, ...]], ...], tuple[str, tuple[Games, ...]] | None]:
     times = content["times"]
     rows = tuple(_row(key, row, times) for key, row in content["stages"].items() if key in TITLES)
     seconds = {_text(name): _number(value) for name, value in times["seconds"].items()}
@@ -191,13 +189,13 @@ def _match(content: Any) -> tuple[str, tuple[Games, ...]]:
     return _text(content["opponent"]), games
 
 
-def _stored_rows(folder: Path) -> tuple[SummaryRow, ...]:
+def _stored_rows(folder: Path) -> tuple[Row, ...]:
     """Rows of a compression that has not come to its end, from the stage.json of each stage."""
     found = [_read_json(folder / stage.folder / "stage.json", partial(_stage_row, stage.network)) for stage in STAGES if stage.network]
     return tuple(row for row in found if row is not None)
 
 
-def _stage_row(key: str, content: Any) -> SummaryRow:
+def _stage_row(key: str, content: Any) -> Row:
     return _row(key, content["row"], {})
 
 
@@ -243,7 +241,7 @@ def _cut(content: Any) -> Cut:
     )
 
 
-def _bench(content: Any) -> BenchResults:
+def _bench(content: Any) -> Bench:
     header = content["header"]
     batch = header["batch"]
     machine = f"{_text(header['processor'])}, {_whole(header['threads'])} of {_whole(header['cores'])} cores, {_text(header['runtime'])}, "
@@ -258,7 +256,7 @@ def _bench(content: Any) -> BenchResults:
         execution = row.get("execution")
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
-    return BenchResults(machine, tuple(timings), _optional(_bench, content.get("c")))
+    return Bench(machine, tuple(timings), _optional(_bench, content.get("c")))
 
 
 def _exports(content: Any) -> tuple[Parity, ...]:
@@ -279,7 +277,7 @@ def _exports(content: Any) -> tuple[Parity, ...]:
     )
 
 
-def _scales(folder: Path) -> ScaleHistograms | None:
+def _scales(folder: Path) -> Scales | None:
     """Scales of sparsity training from a folder's checkpoint, which keeps their distribution after every epoch; None if it holds none."""
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -293,6 +291,6 @@ def _scales(folder: Path) -> ScaleHistograms | None:
         dead = tuple(_number(row["sparsity/dead"]) for row in state.rows)
         if counts.ndim != 2 or not counts.size or (counts < 0).any() or (counts.sum(1) == 0).any():
             raise TypeError("counts that are none")
-        return ScaleHistograms(_number(kept["top"]), counts, dead)
+        return Scales(_number(kept["top"]), counts, dead)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None
