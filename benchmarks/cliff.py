@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from octrim.data.open import open_dataset
 from octrim.data.picture_paths import picture_paths
-from octrim.data.pictures import Readable, letterboxed
+from octrim.data.pictures import Readable, network_inputs
 from octrim.evaluate.val import evaluate
 from octrim.network.loading import load
 from octrim.pruning.cut import prune
@@ -46,7 +46,7 @@ def main() -> None:
     results = options.out / "results.jsonl"
     model = load(options.weights)
     dataset = open_dataset(options.data, "val", model.names)
-    pictures = list(letterboxed(Readable(picture_paths(options.repair_on, 200, 0)), options.side, options.side))
+    pictures = list(network_inputs(Readable(picture_paths(options.repair_on, 200, 0)), options.side, options.side))
     done = {tuple(line["key"]): line for line in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
 
     def measured(key: tuple, network) -> None:

@@ -454,6 +454,45 @@ def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsy
     assert not (tmp_path / "run").exists()
 
 
+def _nothing_begins(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line with which a compression is refused before it leaves anything."""
+    assert main(arguments(shapes, weights, tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+    return error
+
+
+@pytest.mark.parametrize("step", ["write", "open"])
+def test_an_export_that_would_fail_in_the_end_is_refused_before_anything_trains(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from octrim.targets.onnx.target import OnnxTarget
+
+    def broken(*_: object) -> None:
+        raise ImportError("No module named 'runtime'")
+
+    monkeypatch.setattr(OnnxTarget, step, broken)
+    error = _nothing_begins(shapes, weights, tmp_path, capsys)
+    assert "the small network could not be exported in the end (--format onnx): No module named 'runtime'" in error
+
+
+def test_a_run_needs_its_space_on_the_disk(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the four networks that are trained or cut counts as a training: its checkpoint and weights twice, and 20 MB of pictures."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> shutil._ntuple_diskusage:
+        asked.append(Path(path))
+        return shutil._ntuple_diskusage(10**12, 10**12 - 79_999_999, 79_999_999)
+
+    monkeypatch.setattr("octrim.runs.shutil.disk_usage", usage)
+    error = _nothing_begins(shapes, weights, tmp_path, capsys)
+    needed = 4 * (20_000_000 + 4 * 13 * sum(array.size for array in load(weights).tensors.values()))
+    assert f"{tmp_path}: 80 MB are free on this disk, and the run needs about {needed / 1e6:.0f} MB" in error
+    assert asked == [tmp_path]
+
+
 def test_presets_and_what_overrides_them() -> None:
     assert resolved(Compress()) == PRESETS["default"]
     preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, cut_steps=4, distill="output", criterion="l1"))

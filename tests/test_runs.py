@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
 from octrim.errors import InputError
 from octrim.report.files import read_run
-from octrim.runs import new_run, stored_config
+from octrim.runs import new_run, require_space, stored_config
 
 LEAVING_FILES = {
     name: command
@@ -68,3 +70,24 @@ def test_runs_are_resumed_by_their_own_command(name: str, tmp_path: Path) -> Non
     (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "seed": "3"}), "utf-8")
     with pytest.raises(InputError, match="config.yaml: seed is '3', expected a whole number"):
         stored_config(asked, run.path)
+
+
+def test_space_is_asked_of_the_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's folder need not exist yet; a disk that cannot be asked is taken to have space."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(free=1000)
+
+    monkeypatch.setattr("octrim.runs.shutil.disk_usage", usage)
+    require_space(tmp_path / "a" / "b", 1000)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / 'a' / 'b'))}: 0 MB are free on this disk, and the run needs about 2 MB$"):
+        require_space(tmp_path / "a" / "b", 2_000_000)
+    assert asked == [tmp_path, tmp_path]
+
+    def unknown(path: Path) -> SimpleNamespace:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("octrim.runs.shutil.disk_usage", unknown)
+    require_space(tmp_path, 10**15)

@@ -12,11 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import cv2
 import numpy as np
 
 from octrim.data.from_python import bgr_picture, is_pillow
-from octrim.data.pictures import letterbox
+from octrim.data.pictures import network_input
 from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
@@ -34,8 +33,8 @@ Picture: TypeAlias = "str | Path | np.ndarray | Image"
 class Detector:
     """A network in a runtime, with letterboxing before and suppression behind it. It may be used by several threads at once, see `Session`.
 
-    weights, runtime, precision, threads: as for `open_session`. imgsz: side in pixels, or (height, width), by default what the network was made
-    for; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be given by name, too.
+    weights, runtime, precision, threads, device: as for `open_session`. imgsz: side in pixels, or (height, width), by default what the network was
+    made for; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be given by name, too.
     """
 
     def __init__(
@@ -50,13 +49,14 @@ class Detector:
         runtime: str | None = None,
         precision: str = "fp32",
         threads: int | None = None,
+        device: str = "auto",
     ) -> None:
         for name, value in (("conf", conf), ("iou", iou)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}, expected 0 to 1")
         if max_det < 1:
             raise InputError(f"max_det is {max_det}, expected 1 or more")
-        self.session = open_session(weights, runtime, precision, threads)
+        self.session = open_session(weights, runtime, precision, threads, device)
         self.info = self.session.info
         numbers = None if classes is None else [_class_number(label, self.info.names) for label in classes]
         self.height, self.width = self.info.size or image_size(imgsz, self.info.image_size, self.info.stride)
@@ -101,8 +101,8 @@ class Detector:
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
         """A picture as the session's batch of one, and the letterbox that leads back. Raises InputError for an array that is no picture."""
         image = bgr_picture(image)
-        fitted, box = letterbox(image, self.height, self.width, self.info.stride if self.rectangular else None)
-        return cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None], box
+        fitted, box = network_input(image, self.height, self.width, self.info.stride if self.rectangular else None)
+        return fitted[None], box
 
 
 def _class_number(label: int | str, names: Sequence[str]) -> int:

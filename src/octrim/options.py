@@ -254,7 +254,7 @@ Criterion = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "ta
 
 
 @dataclass(frozen=True)
-class Weights:
+class OneNetwork:
     """Options of every command that reads one network."""
 
     weights: Text = None

@@ -26,6 +26,11 @@ class Bar:
         self.progress.update(self.task, advance=steps, description=title)
         self.show()
 
+    def restart(self, total: int, done: int = 0) -> None:
+        """Start over with `total` steps, of which `done` are done, and a new time."""
+        self.progress.reset(self.task, total=total, completed=done)
+        self.show()
+
     def phase(self, title: str, done: int, total: int) -> None:
         """Count `done` of `total` steps of the phase `title` as done; a new title starts a new phase with a new time."""
         if self.progress.tasks[0].description != title:

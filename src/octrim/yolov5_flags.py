@@ -124,11 +124,18 @@ def _train_device(given: Typed) -> list[str]:
 
 
 def _run_device(given: Typed) -> list[str]:
-    text = ",".join(given.values).lower()
-    engine = (given.value_of("--weights") or "").endswith(".engine")
-    if text in ("", "''", "cpu") or (engine and text.removeprefix("cuda:") == "0"):
+    text = ",".join(given.values).lower().removeprefix("cuda:").replace(" ", "")
+    if text in ("", "''"):
         return []
-    raise InputError(f"{given.text}: only cpu is supported here; a GPU runs an engine: octrim export --format tensorrt, then --weights model.engine")
+    if text in ("cpu", "auto"):
+        return ["--device", text]
+    if text in ("0", "cuda", "gpu"):
+        return ["--device", "gpu"]
+    if not text.replace(",", "").isdecimal():
+        raise InputError(f"{given.text}: networks run on cpu and on NVIDIA's GPUs here: --device cpu, gpu or 0")
+    if "," in text:
+        raise InputError(f"{given.text}: one GPU runs a network here: set CUDA_VISIBLE_DEVICES and give --device gpu")
+    raise InputError(f"{given.text}: set CUDA_VISIBLE_DEVICES={text} and give --device gpu")
 
 
 def _export_device(given: Typed) -> list[str]:
@@ -277,7 +284,7 @@ TRAIN: tuple[Flag, ...] = (
 VAL: tuple[Flag, ...] = (
     Flag("weights", 9, "the same, one network", _empty_weights),
     Flag("task", 1, "`--split train`, `val` or `test`; `speed` and `study` are refused: octrim bench", _task),
-    Flag("device", 9, "`cpu`; with an engine 0; others are refused", _run_device),
+    Flag("device", 9, "`cpu`; `0` is `--device gpu`; others by CUDA_VISIBLE_DEVICES", _run_device),
     becomes("half", "--precision", "fp16"),
     refused("single-cls", "train with --single-cls; the network then has one class"),
     refused("augment", _AUGMENT),
@@ -294,7 +301,7 @@ VAL: tuple[Flag, ...] = (
 
 DETECT: tuple[Flag, ...] = (
     Flag("weights", 9, "the same, one network", _empty_weights),
-    Flag("device", 9, "`cpu`; with an engine 0; others are refused", _run_device),
+    Flag("device", 9, "`cpu`; `0` is `--device gpu`; others by CUDA_VISIBLE_DEVICES", _run_device),
     becomes("half", "--precision", "fp16"),
     refused("augment", _AUGMENT),
     refused("visualize", "feature maps are not drawn; octrim info shows every map's shape"),
@@ -334,7 +341,7 @@ EXPORT: tuple[Flag, ...] = (
 )
 
 BENCH: tuple[Flag, ...] = (
-    Flag("device", 9, "`cpu`; with an engine 0; others are refused", _run_device),
+    Flag("device", 9, "`cpu`; `0` is `--device gpu`; others by CUDA_VISIBLE_DEVICES", _run_device),
     becomes("half", "--precision", "fp16"),
     refused("data", "octrim val measures accuracy", 1),
     refused("test", "octrim export compares every file before it is called done"),

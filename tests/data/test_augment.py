@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from octrim.data.augment import (
     Augmentation,
-    Scene,
+    TrainingScene,
     drawn_matrix,
     flipped,
     flips,
@@ -31,11 +31,11 @@ from octrim.errors import InputError
 IDENTITY = Augmentation(**dict.fromkeys((field.name for field in dataclasses.fields(Augmentation)), 0))
 
 
-def painted(height: int, width: int, *boxes: tuple[int, int, int, int], value: int = 255) -> Scene:
+def painted(height: int, width: int, *boxes: tuple[int, int, int, int], value: int = 255) -> TrainingScene:
     image = np.zeros((height, width, 3), np.uint8)
     for x1, y1, x2, y2 in boxes:
         image[y1:y2, x1:x2] = value
-    return Scene(image, np.asarray(boxes, np.float32).reshape(-1, 4), np.arange(len(boxes), dtype=np.int32))
+    return TrainingScene(image, np.asarray(boxes, np.float32).reshape(-1, 4), np.arange(len(boxes), dtype=np.int32))
 
 
 def extent(image: np.ndarray, threshold: int = 185) -> list[int]:
@@ -44,7 +44,7 @@ def extent(image: np.ndarray, threshold: int = 185) -> list[int]:
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def moved(generator: np.random.Generator, augmentation: Augmentation, scene: Scene, side: int) -> Scene:
+def moved(generator: np.random.Generator, augmentation: Augmentation, scene: TrainingScene, side: int) -> TrainingScene:
     return random_perspective(generator, scene, augmentation, side)
 
 
@@ -106,7 +106,7 @@ def test_mosaic_centres() -> None:
 def test_nothing_drawn_changes_nothing() -> None:
     generator = np.random.default_rng(0)
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    scene = Scene(noise, np.asarray([[1.25, 2.5, 60.125, 63.75], [0, 0, 64, 64]], np.float32), np.asarray([7, 3], np.int32))
+    scene = TrainingScene(noise, np.asarray([[1.25, 2.5, 60.125, 63.75], [0, 0, 64, 64]], np.float32), np.asarray([7, 3], np.int32))
     found = moved(generator, IDENTITY, scene, 64)
     for before, after in zip(scene, found, strict=True):
         np.testing.assert_array_equal(before, after)
@@ -121,7 +121,7 @@ def test_nothing_drawn_changes_nothing() -> None:
 @pytest.mark.parametrize("perspective", [0, 1e-12])
 def test_general_warps_agree_with_the_fast_one(perspective: float) -> None:
     """A scale and a shift as warpAffine and warpPerspective do them, and as resize does."""
-    scene = Scene(
+    scene = TrainingScene(
         cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8), (9, 9), 4), *painted(96, 96, (30, 20, 70, 60))[1:]
     )
     matrix = np.asarray([[4 / 3, 0, -16], [0, 4 / 3, -8], [0, 0, 1]])  # the window from (12, 6), 48 pixels wide
@@ -298,7 +298,7 @@ def test_boxes_stay_inside_and_keep_their_labels(seed: int, augmentation: Augmen
         height, width = (side, int(generator.integers(16, side + 1))) if number % 2 else (int(generator.integers(16, side + 1)), side)
         image = np.zeros((height, width, 3), np.uint8)
         image[2:14, 3:13] = 150 + 30 * number
-        scenes.append(Scene(image, np.asarray([[3, 2, 13, 14]], np.float32), np.asarray([number], np.int32)))
+        scenes.append(TrainingScene(image, np.asarray([[3, 2, 13, 14]], np.float32), np.asarray([number], np.int32)))
     found = flips(generator, random_perspective(generator, mosaic(generator, scenes, side), augmentation, side), augmentation)
     boxes = found.boxes_xyxy
     assert found.image.shape == (side, side, 3)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octrim.data.pictures import Readable, decode_picture, letterbox, letterboxed, read_picture
+from octrim.data.pictures import Readable, decode_picture, letterbox, network_inputs, read_picture
 from octrim.data.probe import picture_facts
 from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
@@ -266,6 +266,6 @@ def test_what_can_be_read_of_many(tmp_path: Path) -> None:
     readable.require()
     assert len(list(readable)) == 1
     assert (readable.read, len(readable.failures)) == ([str(whole)], 2)
-    assert [fitted.shape for fitted in letterboxed(readable, 32, 32)] == [(32, 32, 3)]
+    assert [fitted.shape for fitted in network_inputs(readable, 32, 32)] == [(32, 32, 3)]
     with pytest.raises(InputError, match=r"none of the 1 pictures can be read: .*b\.jpg: the file is empty"):
         Readable([str(tmp_path / "b.jpg")]).require()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octrim.data.augment import Augmentation, Scene
+from octrim.data.augment import Augmentation, TrainingScene
 from octrim.data.dataset import Dataset
 from octrim.data.samples import REPLACEMENTS, Samples, packed, unpacked
 from octrim.data.store import Store
@@ -55,7 +55,7 @@ def samples(dataset: Dataset, side: int, augmentation: Augmentation = PLAIN, see
     return Samples(dataset, side, augmentation, seed, Store(dataset, side, cache))
 
 
-def same(first: Scene, second: Scene) -> bool:
+def same(first: TrainingScene, second: TrainingScene) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 

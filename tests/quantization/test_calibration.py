@@ -190,7 +190,7 @@ def test_bad_input(tmp_path: Path) -> None:
     grey = np.zeros((8, 8), np.uint8)
     for given_pictures, told in (
         ([], "no pictures"),
-        ([grey], "uint8 BGR"),
+        ([grey.astype(np.float32)], "uint8"),
         ([tmp_path / "broken.jpg"], "broken.jpg"),
         ("pictures", "expected a list"),
     ):

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from octrim.evaluate.matching import match
 from octrim.report import numerals
 from octrim.report.charts import accuracy_chart, channels_chart, recall_charts
-from octrim.report.contents import ClassCurve, Cut, Layer, Row
+from octrim.report.contents import ClassCurve, Cut, Layer, SummaryRow
 from octrim.report.shots import matched
 from octrim.report.svg import Axis, Plot, axis, epochs_axis
 from tests.evaluate.material import random_case
@@ -103,8 +103,8 @@ def test_boxes_are_matched_as_the_evaluation_does(seed: int) -> None:
         assert hit.sum() == right.sum()
 
 
-def row(key: str, macs: int, value: float) -> Row:
-    return Row(key, 1, macs, 1, 1, value, value, (value - 0.02, value + 0.02), 1)
+def row(key: str, macs: int, value: float) -> SummaryRow:
+    return SummaryRow(key, 1, macs, 1, 1, value, value, (value - 0.02, value + 0.02), 1)
 
 
 def test_networks_of_one_cost_stand_side_by_side() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.onednn.runs import Programs, Run
+from octrim.backends.onednn.runs import Programs, TrainingPass
 from octrim.errors import InputError
 from octrim.machine import set_paddle_environment
 from octrim.network.model import Model
@@ -55,6 +55,22 @@ def processor_threads(number: int | None) -> Iterator[None]:
         finally:
             _threads_set.pop()
             paddle.base.core.set_num_threads(_threads_set[-1] if _threads_set else _THREADS)
+
+
+def gpus() -> int:
+    """Number of GPUs that this Paddle can use."""
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
+def use_device(device: str) -> None:
+    """Let everything that Paddle does in this process from now on run on the device "cpu" or "gpu".
+
+    "auto" leaves the device as it is; Paddle starts on the GPU where it has one. Raises InputError where Paddle has no GPU and "gpu" is asked for.
+    """
+    if device == "gpu" and not gpus():
+        raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
+    if device != "auto":
+        paddle.set_device(device)
 
 
 class ConvNorm(nn.Layer):
@@ -182,7 +198,7 @@ class _Compiled(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Run, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
+        ctx: Any, run: TrainingPass, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
     ) -> tuple[Any, ...]:
         ctx.run, ctx.given, ctx.parameters = run, given(), parameters
         return outputs()  # `given` and `outputs` are functions, because PyLayer would take tensors in arguments for inputs
@@ -209,7 +225,7 @@ def _compiled(layer: PaddleNetwork, programs: Programs, images: Any, features: b
     if program is None:
         return None
     made = [paddle.empty(shape, "float32") for shape in program.outputs]
-    run = Run(programs, program)
+    run = TrainingPass(programs, program)
     given = {"images": images.contiguous(), **parameters}
     outputs = {f"output{index}": output for index, output in enumerate(made)}
     moments = run.forward({name: tensor.data_ptr() for name, tensor in {**given, **outputs}.items()})

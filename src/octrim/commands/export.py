@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Folder, ImageSize, Range, Reading, Text, Weights
+from octrim.options import Folder, ImageSize, OneNetwork, Range, Reading, Text
 from octrim.targets.options import ExportPrecision, Format
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from octrim.deploy.export import ExportReport
     from octrim.runs import Run
-    from octrim.targets.target import Batch
+    from octrim.targets.target import BatchSizes
 
 _COMPARED = 32  # pictures of the source that are compared at most
 
 
 @dataclass(frozen=True)
-class Export(Weights, Reading, Folder):
+class Export(OneNetwork, Reading, Folder):
     """Write a deployable, compared on pictures with another runtime before it is called done."""
 
     command: ClassVar[str] = "export"
@@ -92,7 +92,7 @@ class Export(Weights, Reading, Folder):
         _print(run, report, self.verify)
 
 
-def _batch(config: Export) -> Batch:
+def _batch(config: Export) -> BatchSizes:
     """What --batch and --dynamic ask for, as `export` takes it."""
     from octrim.targets.table import target
 

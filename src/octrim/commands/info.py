@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from octrim.options import ImageSize, Weights
+from octrim.options import ImageSize, OneNetwork
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Info(Weights):
+class Info(OneNetwork):
     """Show a network: its rows, parameters, MACs, coupled channels and lineage."""
 
     command: ClassVar[str] = "info"

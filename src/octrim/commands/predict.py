@@ -81,7 +81,7 @@ class Predict(Execution, Folder):
         from octrim.runs import new_run
 
         suppression = (self.conf, self.iou, self.classes, self.agnostic, self.max_det)
-        detector = Detector(self.weights, self.imgsz, *suppression, self.runtime, self.precision, self.threads)
+        detector = Detector(self.weights, self.imgsz, *suppression, self.runtime, self.precision, self.threads, self.device)
         if detector.info.batch not in (None, 1):
             raise InputError(f"{self.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
         log = _Log()

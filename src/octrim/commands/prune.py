@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Range, Reading, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.pruning.importance import Criterion as CriterionFunction
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prune(Weights, Reading, Folder):
+class Prune(OneNetwork, Reading, Folder):
     """Cut channels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"
@@ -50,7 +50,7 @@ class Prune(Weights, Reading, Folder):
     def run(self) -> None:
         """Plan, show the plan, and unless `dry_run` cut and write the model. The plan's files are written either way."""
         from octrim.data.picture_paths import picture_paths
-        from octrim.data.pictures import Readable, letterboxed
+        from octrim.data.pictures import Readable, network_inputs
         from octrim.network.options import image_size, model_from
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_plan
@@ -86,7 +86,7 @@ class Prune(Weights, Reading, Folder):
         if self.dry_run:
             run.print(f"plan only, nothing was cut: {run.path}")
             return
-        reconstruct, recalibrate = (letterboxed(readable[data], *size) if data else None for data in (self.reconstruct, self.recalibrate))
+        reconstruct, recalibrate = (network_inputs(readable[data], *size) if data else None for data in (self.reconstruct, self.recalibrate))
         smaller = cut_and_repaired(model, made, self.compensate, reconstruct, recalibrate, self.seed, run.console)
         for line in dict.fromkeys(line for some in readable.values() for line in some.failures):
             run.print(f"left out: {line}")

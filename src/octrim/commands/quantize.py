@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Folder, ImageSize, Range, Reading, Text, Weights
+from octrim.options import Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +24,7 @@ _LISTED = 20  # layers shown of the sensitivity; all are in the file
 
 
 @dataclass(frozen=True)
-class Quantize(Weights, Reading, Folder):
+class Quantize(OneNetwork, Reading, Folder):
     """Calibrate int8 scales on pictures and write them into a model file; the weights stay as they are."""
 
     command: ClassVar[str] = "quantize"

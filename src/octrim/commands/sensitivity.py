@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Criterion, Folder, ImageSize, Range, Reading, Text, Weights
+from octrim.options import Batch, Criterion, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.data.dataset import Dataset
@@ -22,7 +22,7 @@ _FILE = "sensitivity.json"
 
 
 @dataclass(frozen=True)
-class Sensitivity(Weights, Reading, Folder):
+class Sensitivity(OneNetwork, Reading, Folder):
     """Accuracy or loss as each group of channels is cut by 10 .. 90 %, the rest left whole; and a keep-map that follows from it."""
 
     command: ClassVar[str] = "sensitivity"

@@ -51,7 +51,7 @@ class Val(Execution, Reading, Folder):
         from octrim.runs import new_run
         from octrim.targets.opening import open_session
 
-        session = open_session(self.weights, self.runtime, self.precision, self.threads)
+        session = open_session(self.weights, self.runtime, self.precision, self.threads, self.device)
         dataset = open_labelled(self.data, self.split, session.info.names, **self.reading())
         _, note = map_classes(session.info.names, dataset.names)
         run = new_run(self)

@@ -12,7 +12,7 @@ import numpy as np
 from octrim.compression.job import Job, evaluated, once, row, sweep
 from octrim.compression.start import planned
 from octrim.compression.trainings import finetuning_between_cuts
-from octrim.data.pictures import Readable, letterboxed
+from octrim.data.pictures import Readable, network_inputs
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
@@ -81,7 +81,7 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
     dead = all(_are_dead(model, conv, _gone(made, conv)) for conv in model.network.convs)
     fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
     readable = _training_pictures(job) if fit or move else Readable(())
-    fitted, moved = (letterboxed(readable, model.image_size, model.image_size) if wanted else None for wanted in (fit, move))
+    fitted, moved = (network_inputs(readable, model.image_size, model.image_size) if wanted else None for wanted in (fit, move))
     repaired = cut_and_repaired(model, made, True, fitted, moved, seed, job.run.console)
     for line in readable.failures:
         job.run.print(f"left out: {line}")

@@ -9,23 +9,22 @@ from typing import Any
 
 from octrim.atomic import write_text
 from octrim.compression.job import Job, emptied
+from octrim.compression.rehearsal import export_formats
 from octrim.data.pictures import read_picture
 from octrim.data.scenes import drawn_scene
 from octrim.deploy.bench import compared
 from octrim.deploy.bench_report import show_bench, write_bench
-from octrim.deploy.export import FORMATS, export
+from octrim.deploy.export import export
 from octrim.deploy.options import BenchOptions
 from octrim.errors import InputError
-from octrim.network.model import Model
 from octrim.runs import new_run
 from octrim.stages import FINETUNE, TRAIN
-from octrim.targets.opening import open_session
 
 _EXPORT_PICTURES = 8
 
 
 def exporting(job: Job, folder: Path) -> dict[str, Any]:
-    """ONNX, OpenVINO and, where C can be compiled, C, compared with Paddle on validation pictures."""
+    """Export the small network to ONNX, OpenVINO and, where C can be compiled, C, each compared with Paddle on validation pictures."""
     emptied(folder)
     model = job.network(FINETUNE)
     pictures = []
@@ -36,22 +35,23 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
             pictures.append(read_picture(path))
         except InputError as error:
             job.run.print(f"left out: {error}")
-    missing = _why_not_c(model)
-    if missing is not None:
-        job.run.print(f"not exported to C: {missing}")
+    formats, why_not_c = export_formats(model)
+    if why_not_c is not None:
+        job.run.print(f"not exported to C: {why_not_c}")
     reports = {}
-    for name in (*FORMATS, "c") if missing is None else FORMATS:
+    for name in formats:
         report = export(model, folder / ("model.onnx" if name == "onnx" else name), name, imgsz=model.image_size, pictures=pictures or None)
         errors = f"{report.score_error:.2g} in scores, {report.box_error:.2g} px in boxes"
         job.run.print(f"{report.path}: {report.bytes / 1e6:.2f} MB; largest difference to Paddle on {report.pictures} pictures {errors}")
         reports[name] = asdict(report)
     write_text(folder / "export.json", json.dumps(reports, indent=1))
-    keys = ("pictures", "runtime", "score_error", "box_error")  # not the bytes: OpenVINO numbers its nodes anew in every process
+    # The results leave out the files' sizes, which differ from run to run, because OpenVINO numbers its nodes anew in every process.
+    keys = ("pictures", "runtime", "score_error", "box_error")
     return {"export": {name: {key: report[key] for key in keys} for name, report in reports.items()}}
 
 
 def timing(job: Job, folder: Path) -> dict[str, Any]:
-    """The first and the last network, taking turns, in OpenVINO; then both in C, beside the first in OpenVINO, where C can be compiled."""
+    """Time the first and the last network, taking turns, in OpenVINO; then both in C beside the first in OpenVINO, where C can be compiled."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.bench_rounds
     options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
@@ -60,9 +60,9 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     write_bench(found, run.path)
     show_bench(found, run)
     result = {"bench": _times(found.rows)}
-    missing = _why_not_c(job.network(FINETUNE))
-    if missing is not None:
-        run.print(f"not timed in C: {missing}")
+    why_not_c = export_formats(job.network(FINETUNE))[1]
+    if why_not_c is not None:
+        run.print(f"not timed in C: {why_not_c}")
         return result
     networks = [(f"{name} in {shown}", name) for name, shown in zip((weights[0], *weights), ("OpenVINO", "C", "C"), strict=True)]
     in_c = compared(networks, options, drawn_scene(0), run.console, ("openvino", "c", "c"))
@@ -72,15 +72,6 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def _times(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """What the summary needs of a bench of the first and the last network, by their names."""
+    """The numbers of a bench that the summary needs, by the names of the first and the last network."""
     keys = ("network_p50_ms", "total_p50_ms", "network_speedup", "total_speedup")
     return {label: {key: row[key] for key in keys} for label, row in zip((TRAIN.network, FINETUNE.network), rows, strict=True)}
-
-
-def _why_not_c(model: Model) -> str | None:
-    """The reason why networks do not run in C on this machine, None where they do: the runtime is compiled, and kept for later."""
-    try:
-        open_session(model, "c")
-    except InputError as error:
-        return str(error)
-    return None

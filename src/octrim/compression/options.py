@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Number, Range, Reading, Text, Weights
+from octrim.options import Criterion, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
-class Compression(Weights, Reading, Folder):
+class Compression(OneNetwork, Reading, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from octrim.atomic import write_text
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
+from octrim.compression.rehearsal import rehearse
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.errors import InputError, shown
@@ -72,8 +73,11 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     return replace(model, image_size=height), keep_map
 
 
-def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> Model:
-    """The network with the classes `names`, for which a cut can be planned as the options say. Raises InputError where it cannot."""
+def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model]:
+    """The network with the classes `names`, and the network that is left of it when it is cut as the options say, with weights that mean nothing.
+
+    Raises InputError where no such cut can be planned.
+    """
     if preset.train_epochs == 0:
         if config.weights is None:
             raise InputError("train_epochs is 0: fresh weights have to be trained first")
@@ -87,15 +91,15 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     # taylor needs gradients of training pictures; the check does not depend on the ranking, so bn takes its place.
     criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
     planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
-    model = base
+    small = base
     for step in range(1, preset.cut_steps + 1):
-        model = prune(model, planned(config, preset, keep_map, model, base.network, step, criterion))
+        small = prune(small, planned(config, preset, keep_map, small, base.network, step, criterion))
     if preset.sparsify_epochs:
         aim = sparsity(config, preset, keep_map)
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
-    return base
+    return base, small
 
 
 def planned(
@@ -134,7 +138,8 @@ def checked(config: Compression, preset: Preset) -> Start:
     val_set = open_labelled(config.data, "val", model.names, "measure", **config.reading())
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
-    base = checked_plan(config, preset, model, train_set.names, keep_map)
+    base, small = checked_plan(config, preset, model, train_set.names, keep_map)
+    rehearse(small)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     return Start(config, preset, base, train_set, val_set, keep_map, inputs | {"data": data_digest(train_set, val_set)})

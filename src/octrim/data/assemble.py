@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from octrim.data.crew import Arrays
-from octrim.data.dataset import Dataset, Report, printable
+from octrim.data.dataset import DataReport, Dataset, printable
 from octrim.data.labelfiles import CROWD, DIFFICULT, KEYPOINTS, MISSING, POLYGON, ROW_PROBLEMS, UNREADABLE
 from octrim.data.probe import PICTURE_PROBLEMS, PICTURE_REMARKS
 from octrim.errors import InputError
@@ -45,7 +45,7 @@ def assemble(
     picture_ids: Sequence[int | str],
     facts: Arrays,
     found: Annotations,
-    report: Report,
+    report: DataReport,
     category_ids: Sequence[int] | None = None,
     left_out: np.ndarray | None = None,
     notes: Sequence[str] = (),
@@ -93,12 +93,12 @@ def assemble(
         starts=np.concatenate([[0], np.cumsum(np.bincount(picture, minlength=len(kept)))]).astype(np.int64),
         picture_ids=tuple(picture_ids[index] for index in kept),
         category_ids=tuple(range(len(names)) if category_ids is None else category_ids),
-        report=Report(report.counts, {problem: list(map(printable, places)) for problem, places in report.examples.items()}, report.remarks),
+        report=DataReport(report.counts, {problem: list(map(printable, places)) for problem, places in report.examples.items()}, report.remarks),
         notes=tuple(map(printable, notes)),
     )
 
 
-def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
+def add_rows(report: DataReport, problem: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
     """Add a problem of some rows to the report: all rows are counted, and only the five that the report shows are looked up by `place`."""
     for index in rows[:5].tolist():
         report.add(problem, place(index))
@@ -106,14 +106,14 @@ def add_rows(report: Report, problem: str, rows: np.ndarray, place: Callable[[in
         report.add(problem, "", len(rows) - 5)
 
 
-def add_remark(report: Report, remark: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
+def add_remark(report: DataReport, remark: str, rows: np.ndarray, place: Callable[[int], str]) -> None:
     """Add a remark on some rows to the report, like `add_rows`; a remark is listed, but does not count as a problem."""
     if len(rows):
         report.remarks.add(remark)
         add_rows(report, remark, rows, place)
 
 
-def file_problems(report: Report, table: Arrays, files: Sequence[str], what: str, missing: bool, unit: str = ":") -> None:
+def file_problems(report: DataReport, table: Arrays, files: Sequence[str], what: str, missing: bool, unit: str = ":") -> None:
     """Add the problems of label files and of their rows to the report.
 
     table: table of `labelfiles`, of which `files` are the paths. what: text of the problem of a file that cannot be read. missing: whether an
@@ -128,14 +128,14 @@ def file_problems(report: Report, table: Arrays, files: Sequence[str], what: str
         add_rows(report, problem, rows, lambda index: f"{files[bad_file[index]]}{unit}{table['bad_line'][index]}")
 
 
-def _within(order: np.ndarray, report: Report, problem: str, found: Annotations, good: Any) -> np.ndarray:
+def _within(order: np.ndarray, report: DataReport, problem: str, found: Annotations, good: Any) -> np.ndarray:
     passed = good[order]
     add_rows(report, problem, order[~passed], found.place)
     return order[passed]
 
 
 def _first_of_equals(
-    picture: np.ndarray, label: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, order: np.ndarray, report: Report, place: Callable[[int], str]
+    picture: np.ndarray, label: np.ndarray, crowd: np.ndarray, boxes: np.ndarray, order: np.ndarray, report: DataReport, place: Callable[[int], str]
 ) -> np.ndarray:
     """Return a bool mask `[n]` of the rows that do not repeat an earlier one, and report those that do."""
     columns = [picture, label, crowd, *boxes.view(np.int32).reshape(-1, 4).T]

@@ -52,21 +52,24 @@ class Augmentation:
                 raise InputError(f"augmentation {name} is {shown(value)}, expected a number from 0 to {limit}")
 
 
-class Scene(NamedTuple):
-    """A picture with its boxes. image: uint8 `[height, width, 3]`. boxes_xyxy: float32 `[n, 4]` in pixels. labels: int32 `[n]`, class numbers."""
+class TrainingScene(NamedTuple):
+    """A training picture with its boxes.
+
+    image: uint8 `[height, width, 3]`. boxes_xyxy: float32 `[n, 4]` in pixels. labels: int32 `[n]`, class numbers.
+    """
 
     image: np.ndarray
     boxes_xyxy: np.ndarray
     labels: np.ndarray
 
 
-def mosaic(generator: np.random.Generator, scenes: Sequence[Scene], side: int) -> Scene:
+def mosaic(generator: np.random.Generator, scenes: Sequence[TrainingScene], side: int) -> TrainingScene:
     """Return `mosaic_at` of four scenes, with a centre drawn from the middle half of the canvas."""
     x, y = generator.uniform(side / 2, 3 * side / 2, 2)
     return mosaic_at(scenes, side, int(x), int(y))
 
 
-def mosaic_at(scenes: Sequence[Scene], side: int, x: int, y: int) -> Scene:
+def mosaic_at(scenes: Sequence[TrainingScene], side: int, x: int, y: int) -> TrainingScene:
     """Return four scenes that meet at (x, y) on a grey canvas of twice the side, in the order upper left, upper right, lower left, lower right.
 
     The scenes' pictures are at most side x side. Parts outside the canvas are cut off; boxes wholly outside are dropped.
@@ -81,10 +84,10 @@ def mosaic_at(scenes: Sequence[Scene], side: int, x: int, y: int) -> Scene:
         boxes.append(scene.boxes_xyxy + np.asarray((left, top, left, top), np.float32))
     boxes_xyxy = np.concatenate(boxes).clip(0, 2 * side)
     seen = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)
-    return Scene(canvas, boxes_xyxy[seen], np.concatenate([scene.labels for scene in scenes])[seen])
+    return TrainingScene(canvas, boxes_xyxy[seen], np.concatenate([scene.labels for scene in scenes])[seen])
 
 
-def random_perspective(generator: np.random.Generator, scene: Scene, augmentation: Augmentation, side: int) -> Scene:
+def random_perspective(generator: np.random.Generator, scene: TrainingScene, augmentation: Augmentation, side: int) -> TrainingScene:
     """Return the scene after YOLOv5's random perspective, cut to side x side; with all strengths 0 this cuts out the middle."""
     height, width = scene.image.shape[:2]
     return warped(scene, *drawn_matrix(generator, augmentation, height, width, side), side)
@@ -109,7 +112,7 @@ def drawn_matrix(generator: np.random.Generator, augmentation: Augmentation, hei
     return shear_then_move @ rotation @ perspective @ centre, scale
 
 
-def warped(scene: Scene, matrix: np.ndarray, scale: float, side: int) -> Scene:
+def warped(scene: TrainingScene, matrix: np.ndarray, scale: float, side: int) -> TrainingScene:
     """Return the scene mapped by `matrix` into side x side pixels, grey where there is nothing; boxes become the hulls of their moved corners.
 
     A box stays when more than 2 pixels of both its sides and more than a tenth of its area (times scale^2) are left, and it is not
@@ -136,7 +139,7 @@ def warped(scene: Scene, matrix: np.ndarray, scale: float, side: int) -> Scene:
         moved = np.concatenate([corners.min(1), corners.max(1)], 1)
     moved = moved.clip(0, side)
     stay = survivors(boxes, moved, scale)
-    return Scene(image, moved[stay].astype(np.float32), scene.labels[stay])
+    return TrainingScene(image, moved[stay].astype(np.float32), scene.labels[stay])
 
 
 def _straight(image: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -173,15 +176,15 @@ def survivors(before_xyxy: np.ndarray, after_xyxy: np.ndarray, scale: float) -> 
     return (shorter > _MIN_SIDE) & (width * height > _MIN_AREA * before) & (longer < _MAX_ASPECT * shorter)
 
 
-def mixup(generator: np.random.Generator, first: Scene, second: Scene) -> Scene:
+def mixup(generator: np.random.Generator, first: TrainingScene, second: TrainingScene) -> TrainingScene:
     """Return `mixed` of two scenes, with a share drawn from Beta(32, 32), which is within .5 +- .12 nineteen times of twenty."""
     return mixed(first, second, float(generator.beta(32, 32)))
 
 
-def mixed(first: Scene, second: Scene, share: float) -> Scene:
+def mixed(first: TrainingScene, second: TrainingScene, share: float) -> TrainingScene:
     """Return two scenes of one size laid over each other, with the boxes of both. share: weight of the first picture, 0..1."""
     image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0)
-    return Scene(image, np.concatenate([first.boxes_xyxy, second.boxes_xyxy]), np.concatenate([first.labels, second.labels]))
+    return TrainingScene(image, np.concatenate([first.boxes_xyxy, second.boxes_xyxy]), np.concatenate([first.labels, second.labels]))
 
 
 def hsv(generator: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -201,13 +204,13 @@ def scaled_hsv(image: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.nda
     return cv2.cvtColor(cv2.LUT(channels, table.astype(np.uint8)[None]), cv2.COLOR_HSV2RGB)
 
 
-def flips(generator: np.random.Generator, scene: Scene, augmentation: Augmentation) -> Scene:
+def flips(generator: np.random.Generator, scene: TrainingScene, augmentation: Augmentation) -> TrainingScene:
     """Return `flipped` of a scene, in the directions drawn with the augmentation's probabilities."""
     vertical, horizontal = generator.random(2)
     return flipped(scene, bool(vertical < augmentation.flipud), bool(horizontal < augmentation.fliplr))
 
 
-def flipped(scene: Scene, vertical: bool, horizontal: bool) -> Scene:
+def flipped(scene: TrainingScene, vertical: bool, horizontal: bool) -> TrainingScene:
     """Return the scene mirrored upside down (`vertical`), left to right (`horizontal`), or both."""
     if not (vertical or horizontal):
         return scene
@@ -217,4 +220,4 @@ def flipped(scene: Scene, vertical: bool, horizontal: bool) -> Scene:
         boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
     if horizontal:
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    return Scene(cv2.flip(scene.image, (0 if vertical else 1) if vertical != horizontal else -1), boxes, scene.labels)
+    return TrainingScene(cv2.flip(scene.image, (0 if vertical else 1) if vertical != horizontal else -1), boxes, scene.labels)

@@ -13,7 +13,7 @@ import numpy as np
 
 from octrim.data.assemble import Annotations, add_rows, assemble
 from octrim.data.crew import Arrays
-from octrim.data.dataset import Dataset, Report
+from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import CROWD, POLYGON, file_digest, read_bytes, word_array, words_of
 from octrim.data.paths import Located, Locator, exists
@@ -47,7 +47,7 @@ def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -
     if not pictures:
         raise InputError(f"{path}: the list of images is empty{_first_problem(counts, examples)}")
     facts, _ = index.facts(pictures, [], "")
-    report = Report(counts, examples)
+    report = DataReport(counts, examples)
     stated, actual = arrays["stated"], facts["size"]
     differ = np.flatnonzero((stated != actual).any(1) & (stated > 0).all(1) & (actual > 0).all(1))
     problem = "picture has another size than its annotation file says, boxes taken as they are"
@@ -67,7 +67,7 @@ def read_coco(path: Path, split: str, index: Index, trees: Sequence[str] = ()) -
 
 
 def _first_problem(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
-    return "".join(f"; {line}" for line in Report(counts, examples).lines()[:1])
+    return "".join(f"; {line}" for line in DataReport(counts, examples).lines()[:1])
 
 
 _AROUND: Any = ("box around the segmentation",)
@@ -132,7 +132,7 @@ def _key(value: Any) -> int | str | None:
 
 def _parse(path: Path, document: dict[str, Any]) -> Arrays:
     """Return what a COCO document holds for OcTrim, as arrays that the index can store; `texts` is JSON as bytes."""
-    report = Report()
+    report = DataReport()
     names, class_of, category_ids = _categories(path, document["categories"])
     picture_ids = _Ids()
     files: list[str] = []
@@ -156,7 +156,7 @@ def _parse(path: Path, document: dict[str, Any]) -> Arrays:
 class _Rows:
     """Collector of annotations: usable ones become rows of columns, the others go to the report."""
 
-    def __init__(self, path: Path, pictures: _Ids, classes: _Ids, report: Report) -> None:
+    def __init__(self, path: Path, pictures: _Ids, classes: _Ids, report: DataReport) -> None:
         self._path, self._pictures, self._classes, self._report = path, pictures, classes, report
         self._columns: tuple[list[Any], ...] = ([], [], [], [], [])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass
-class Report:
+class DataReport:
     """Report of what was wrong with a data set.
 
     counts: how often each problem occurred. examples: the first five places of each. remarks: entries that are no problems but ought to be known,
@@ -65,7 +65,7 @@ class Dataset:
     starts: np.ndarray
     picture_ids: tuple[int | str, ...]
     category_ids: tuple[int, ...]
-    report: Report = field(default_factory=Report)
+    report: DataReport = field(default_factory=DataReport)
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:

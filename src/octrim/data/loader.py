@@ -99,6 +99,10 @@ class Loader:
         """Return the number of batches per epoch, the same for every rank."""
         return ceil(len(self._dataset) / self._batch)
 
+    def pictures_in(self, number: int) -> int:
+        """Number of pictures in batch `number` of an epoch, of all ranks together, without those that fill it up to a multiple of the ranks."""
+        return min(self._batch, len(self._dataset) - number * self._batch)
+
     def __enter__(self) -> Loader:
         return self
 

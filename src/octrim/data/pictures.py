@@ -134,12 +134,6 @@ class Readable:
             raise InputError(f"none of the {len(self.paths)} pictures can be read: {self.failures[0] if self.failures else 'there are none'}")
 
 
-def letterboxed(pictures: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
-    """Yield pictures, uint8 BGR of any size, letterboxed into height x width, as uint8 RGB `[height, width, 3]`."""
-    for picture in pictures:
-        yield cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB)
-
-
 @dataclass(frozen=True)
 class Letterbox:
     """The way in which a picture was letterboxed: scaled by (x, y), then moved by `left` and `top` pixels of padding."""
@@ -166,9 +160,37 @@ def letterbox(image: np.ndarray, height: int, width: int, stride: int | None = N
         image = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
     if stride is not None:
         height, width = (-(-side // stride) * stride for side in (inner_height, inner_width))
-    pad_y, pad_x = (height - inner_height) / 2, (width - inner_width) / 2
-    # YOLOv5 puts an odd pixel of padding to the right and to the bottom.
+    image, left, top = centred(image, height, width)
+    return image, Letterbox((inner_width / columns, inner_height / rows), left, top)
+
+
+def centred(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    """Put a picture that is not larger than height x width into its middle, grey 114 around it. Returns it with the padding on the left and on top.
+
+    An odd pixel of padding is put to the right and to the bottom, as YOLOv5 does.
+    """
+    pad_y, pad_x = (height - image.shape[0]) / 2, (width - image.shape[1]) / 2
     top, bottom, left, right = round(pad_y - 0.1), round(pad_y + 0.1), round(pad_x - 0.1), round(pad_x + 0.1)
     if top or bottom or left or right:
         image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
-    return image, Letterbox((inner_width / columns, inner_height / rows), left, top)
+    return image, left, top
+
+
+def as_input(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Turn a letterboxed picture, uint8 BGR `[height, width, 3]`, into what sessions read: RGB of the same shape. out: array to write it to."""
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def network_input(image: np.ndarray, height: int, width: int, stride: int | None = None) -> tuple[np.ndarray, Letterbox]:
+    """Turn a picture, uint8 BGR of any size, into a network's input, uint8 RGB `[height, width, 3]`; return it with the way it was letterboxed.
+
+    stride: as `letterbox` takes it.
+    """
+    fitted, box = letterbox(image, height, width, stride)
+    return as_input(fitted), box
+
+
+def network_inputs(pictures: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
+    """Yield pictures, uint8 BGR of any size, as a network's inputs, each uint8 RGB `[height, width, 3]`, letterboxed."""
+    for picture in pictures:
+        yield network_input(picture, height, width)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from octrim.data.augment import Augmentation, Scene, flips, hsv, mixup, mosaic, random_perspective
+from octrim.data.augment import Augmentation, TrainingScene, flips, hsv, mixup, mosaic, random_perspective
 from octrim.data.dataset import Dataset
 from octrim.data.labelfiles import word_array, words_of
 from octrim.data.pictures import letterbox
@@ -35,7 +35,7 @@ class Samples:
         sizes = dataset.sizes[:, ::-1]
         self._scales = np.tile(store.shapes[:, ::-1] / sizes, 2).astype(np.float32)
 
-    def sample(self, epoch: int, index: int, mosaic: bool = True) -> Scene:
+    def sample(self, epoch: int, index: int, mosaic: bool = True) -> TrainingScene:
         """Return the sample of picture `index` in `epoch`: image uint8 RGB `[side, side, 3]`, boxes in pixels inside it, labels.
 
         mosaic: whether the sample may be a mosaic of four pictures, with the augmentation's probability; published recipes end without mosaics.
@@ -48,7 +48,7 @@ class Samples:
                 scene = mixup(generator, scene, self._mosaic(generator, self._other(generator)))
         else:
             scene = random_perspective(generator, self._letterboxed(generator, index), self._augmentation, self._side)
-        scene = Scene(hsv(generator, scene.image, self._augmentation), scene.boxes_xyxy, scene.labels)
+        scene = TrainingScene(hsv(generator, scene.image, self._augmentation), scene.boxes_xyxy, scene.labels)
         return flips(generator, scene, self._augmentation)
 
     def batch(
@@ -69,21 +69,21 @@ class Samples:
             rows.append(np.column_stack([numbers, labels, (upper + lower) / 2, lower - upper]).astype(np.float32))
         return np.concatenate(rows), list(self.failures)
 
-    def _mosaic(self, generator: np.random.Generator, index: int) -> Scene:
+    def _mosaic(self, generator: np.random.Generator, index: int) -> TrainingScene:
         scenes = [self._picture(generator, index), *(self._picture(generator, self._other(generator)) for _ in range(3))]
         order = generator.permutation(4)  # the sample's own picture stands in every place equally often
         whole = mosaic(generator, [scenes[place] for place in order], self._side)
         return random_perspective(generator, whole, self._augmentation, self._side)
 
-    def _letterboxed(self, generator: np.random.Generator, index: int) -> Scene:
+    def _letterboxed(self, generator: np.random.Generator, index: int) -> TrainingScene:
         scene = self._picture(generator, index)
         image, box = letterbox(scene.image, self._side, self._side)
-        return Scene(image, scene.boxes_xyxy + np.asarray((box.left, box.top, box.left, box.top), np.float32), scene.labels)
+        return TrainingScene(image, scene.boxes_xyxy + np.asarray((box.left, box.top, box.left, box.top), np.float32), scene.labels)
 
     def _other(self, generator: np.random.Generator) -> int:
         return int(generator.integers(len(self._dataset)))
 
-    def _picture(self, generator: np.random.Generator, index: int) -> Scene:
+    def _picture(self, generator: np.random.Generator, index: int) -> TrainingScene:
         """Return a picture as it is stored, BGR, with its boxes; another one where it cannot be read. Raises InputError where none can be."""
         failure = ""
         for _ in range(REPLACEMENTS + 1):
@@ -96,7 +96,7 @@ class Samples:
                 index = self._other(generator)
                 continue
             boxes, labels, crowd = self._dataset.targets(index)
-            return Scene(image, (boxes * self._scales[index])[~crowd], labels[~crowd])
+            return TrainingScene(image, (boxes * self._scales[index])[~crowd], labels[~crowd])
         raise InputError(f"{failure} (and {REPLACEMENTS} pictures drawn in the place of another could not be read either)")
 
 

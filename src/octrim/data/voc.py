@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
-from octrim.data.dataset import Dataset, Report
+from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import DIFFICULT, MISSING, UNREADABLE, taken, words_of
 from octrim.errors import InputError, shown
@@ -55,7 +55,7 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
         names = (*names, *sorted({words[number] for number in used} - set(names))) or ("object",)
         notes += _alike(names)
     table = taken(table, np.arange(len(own)))
-    report = Report()
+    report = DataReport()
     add_rows(report, "annotation file without a picture, ignored", np.arange(len(part.strays)), part.strays.__getitem__)
     if (table["state"] == MISSING).all():
         raise InputError(f"{root}: none of the {len(own)} pictures of {split} has an annotation file; looked for {own[0] if own else 'none'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
-from octrim.data.dataset import Dataset, Report
+from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import MISSING, UNREADABLE
 from octrim.data.paths import walk_files
@@ -66,7 +66,7 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
         raise InputError(f"{data}: there are no pictures in this split (looked for {', '.join(SUFFIXES)})")
     labels = list(listing.labels) or label_files(paths)
     facts, table = index.facts(paths, labels, f"yolo:{listing.pose}" if listing.pose else "yolo")
-    report = Report()
+    report = DataReport()
     for path in listing.repeated:
         report.add("picture is listed more than once, counted once", path)
     strays = _strays(paths, labels)

@@ -25,7 +25,7 @@ STAGES = ("pre", "network", "post", "total")
 
 
 @dataclass(frozen=True)
-class Bench:
+class Timings:
     """Measured times. header: the machine and the settings of the measurement. rows: a dictionary per network and batch, see `results`."""
 
     header: dict[str, Any]
@@ -130,7 +130,7 @@ def compared(
     image: np.ndarray,
     console: Console | None = None,
     runtimes: Sequence[str | None] | None = None,
-) -> Bench:
+) -> Timings:
     """Time networks, each given with its name, on a picture (uint8 BGR `[height, width, 3]`); speed-ups are relative to the first network.
 
     console: console for a progress bar. runtimes: one for each network, in place of the one in the options. Raises InputError where there is no
@@ -142,7 +142,7 @@ def compared(
         contestants = [replace(one, seconds={stage: [] for stage in STAGES}) for one in entered]
         take_turns(contestants, image, options.rounds, options.warmup, batch, console)
         rows += results(contestants, batch)
-    return Bench(_header(options, entered), rows)
+    return Timings(_header(options, entered), rows)
 
 
 def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchOptions, runtimes: Sequence[str | None]) -> list[Contestant]:
@@ -152,7 +152,16 @@ def _entered(networks: Sequence[tuple[str, str | Path | Model]], options: BenchO
     contestants: list[Contestant] = []
     size = options.imgsz
     for (name, source), runtime in zip(networks, runtimes, strict=True):
-        detector = Detector(source, size, options.conf, options.iou, runtime=runtime, precision=options.precision, threads=options.threads)
+        detector = Detector(
+            source,
+            size,
+            options.conf,
+            options.iou,
+            runtime=runtime,
+            precision=options.precision,
+            threads=options.threads,
+            device=options.device,
+        )
         if detector.info.batch is not None and any(batch != detector.info.batch for batch in options.batch):
             raise InputError(f"{name}: was built for batches of {detector.info.batch}; use --batch {detector.info.batch}")
         low, high = detector.info.batches or (1, max(options.batch))

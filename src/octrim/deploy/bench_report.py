@@ -12,11 +12,11 @@ from typing import Any
 from rich.table import Table
 
 from octrim.atomic import write_text
-from octrim.deploy.bench import STAGES, Bench
+from octrim.deploy.bench import STAGES, Timings
 from octrim.runs import Run
 
 
-def write_bench(found: Bench, folder: Path, more: Mapping[str, Bench] | None = None) -> None:
+def write_bench(found: Timings, folder: Path, more: Mapping[str, Timings] | None = None) -> None:
     """Write `bench.json` and `bench.csv`. more: further measurements, each under its name in `bench.json`."""
     content: dict[str, Any] = {"header": found.header, "networks": found.rows}
     content |= {name: {"header": one.header, "networks": one.rows} for name, one in (more or {}).items()}
@@ -28,7 +28,7 @@ def write_bench(found: Bench, folder: Path, more: Mapping[str, Bench] | None = N
     write_text(folder / "bench.csv", buffer.getvalue())
 
 
-def show_bench(found: Bench, run: Run) -> None:
+def show_bench(found: Timings, run: Run) -> None:
     """Print a table per batch size, and for engines another one with a line for each."""
     header, rows = found.header, found.rows
     run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")

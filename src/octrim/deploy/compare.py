@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from rich.table import Table
 
-from octrim.data.pictures import letterbox
 from octrim.errors import InputError
 from octrim.evaluate.matching import box_iou
 from octrim.evaluate.nms import non_max_suppression
@@ -88,11 +86,6 @@ class Comparison:
         for name, (largest, mean) in self.parts.items():
             table.add_row(name, f"{largest:.3g}", f"{mean:.3g}")
         return table
-
-
-def fitted(pictures: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Pictures of any size (uint8 BGR) as a batch for sessions, uint8 RGB `[n, height, width, 3]`."""
-    return np.stack([cv2.cvtColor(letterbox(picture, height, width)[0], cv2.COLOR_BGR2RGB) for picture in pictures])
 
 
 def compare(reference: Session, session: Session, images: np.ndarray, batch: int, limits: Limits) -> Comparison:

@@ -12,8 +12,9 @@ import numpy as np
 
 from octrim.atomic import named, write_bytes
 from octrim.data.dataset import Dataset
+from octrim.data.pictures import network_inputs
 from octrim.data.scenes import drawn_scene
-from octrim.deploy.compare import Limits, compare, fitted, judge, limits_of
+from octrim.deploy.compare import Limits, compare, judge, limits_of
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
@@ -22,7 +23,7 @@ from octrim.targets.opening import open_session
 from octrim.targets.session import Session
 from octrim.targets.table import TARGETS, program
 from octrim.targets.table import target as target_named
-from octrim.targets.target import Batch, Order, Target
+from octrim.targets.target import BatchSizes, Order, Target
 from octrim.targets.tensorrt.options import EngineOptions
 
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
@@ -46,7 +47,7 @@ class ExportReport:
     precision: str
     height: int
     width: int
-    batch: Batch
+    batch: BatchSizes
     bytes: int
     sha256: dict[str, str]
     pictures: int = 0
@@ -69,7 +70,7 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     imgsz: int | Sequence[int] | None = None,
-    batch: Batch = 1,
+    batch: BatchSizes = 1,
     pictures: Sequence[np.ndarray] | None = None,
     verify: bool = False,
     data: Dataset | None = None,
@@ -101,7 +102,8 @@ def export(
             target.write(model, made, order)
         report = ExportReport(str(path), format, precision, *size, batch, 0, {}, not_compared=obstacle)
         if obstacle is None:
-            report = _compared(report, model, made, target, fitted(pictures, *size), verify, data)
+            images = np.stack([*network_inputs(pictures, *size)])
+            report = _compared(report, model, made, target, images, verify, data)
         files = place(made, path)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return replace(report, bytes=sum(file.stat().st_size for file in files), sha256=digests)
@@ -149,7 +151,7 @@ def _compared(report: ExportReport, model: Model, made: Path, target: Target, im
     return replace(report, pictures=len(images), reference=name, runtime=runtime, map=maps, **errors)
 
 
-def _at_once(batch: Batch, pictures: int) -> int:
+def _at_once(batch: BatchSizes, pictures: int) -> int:
     """Number of pictures per batch in the comparison."""
     if isinstance(batch, tuple):
         return min(max(pictures, batch[0]), batch[2])

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from octrim.data.dataset import Dataset
-from octrim.data.pictures import PADDING, Letterbox, read_picture
+from octrim.data.pictures import PADDING, Letterbox, as_input, centred, read_picture
 from octrim.errors import InputError
 
 
@@ -73,9 +73,7 @@ def fit(image: np.ndarray, side: int, height: int, width: int) -> tuple[np.ndarr
     inner_height, inner_width = min(ceil(rows * ratio), height, side), min(ceil(columns * ratio), width, side)
     if (inner_height, inner_width) != (rows, columns):
         image = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
-    top, left = round((height - inner_height) / 2 - 0.1), round((width - inner_width) / 2 - 0.1)
-    bottom, right = height - inner_height - top, width - inner_width - left
-    image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    image, left, top = centred(image, height, width)
     return image, Letterbox((inner_width / columns, inner_height / rows), left, top)
 
 
@@ -104,7 +102,7 @@ def read_batches(dataset: Dataset, plan: Sequence[Planned], side: int, slots: in
                 batch.unread.append(picture)
                 continue
             fitted, box = fit(image, side, planned.height, planned.width)
-            cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB, dst=images[slot])
+            as_input(fitted, out=images[slot])
             read, pre = read + decoded - start, pre + perf_counter() - decoded
             batch.slots.append(slot)
             batch.pictures.append(picture)

@@ -20,7 +20,7 @@ from octrim.targets.session import Session
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Detected:
     """What a network detected. detections: per picture of the data set, as in `Evaluation`; empty for pictures of another's part.
 
     failures: a line per unreadable picture, unread: their numbers. seconds: by stage, of all pictures together.
@@ -43,7 +43,7 @@ def detect(
     progress: Callable[[int], None] | None = None,
     part: tuple[int, int] = (0, 1),
     observe: Callable[[Batch], None] | None = None,
-) -> Found:
+) -> Detected:
     """Run a network over a data set; options as in `evaluate`.
 
     part: (number, count): of processes that share the batches. observe: called after each batch that had pictures.
@@ -78,7 +78,7 @@ def detect(
                 observe(group)
         if progress is not None:
             progress(len(group.pictures) + len(group.failures))
-    return Found(detections, failures, unread, seconds)
+    return Detected(detections, failures, unread, seconds)
 
 
 def evaluate(

@@ -10,10 +10,10 @@ from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.options import Weights
+from octrim.options import OneNetwork
 
 
-def model_from(config: Weights, anchors_to_fit: bool = False) -> Model:
+def model_from(config: OneNetwork, anchors_to_fit: bool = False) -> Model:
     """Return the model that `--weights` or `--cfg` names. anchors_to_fit: as `fresh_model` takes it.
 
     Raises InputError unless exactly one of them is given.

@@ -39,7 +39,7 @@ QUALITY = 95  # JPEG quality
 
 
 @dataclass(frozen=True)
-class Job:
+class PictureJob:
     """Pictures of one game that are to be made.
 
     folder: where the data set is written. split: index into SPLITS. number: number of the game within its split. first: number of the game's
@@ -117,17 +117,17 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-def _jobs(folder: str, images: int, imgsz: int, seed: int) -> list[Job]:
+def _jobs(folder: str, images: int, imgsz: int, seed: int) -> list[PictureJob]:
     held = max(round(SHARE * images), 1)
     jobs, first = [], 0
     for split, total in enumerate((images - 2 * held, held, held)):
         for number, start in enumerate(range(0, total, PER_GAME)):
-            jobs.append(Job(folder, seed, imgsz, split, number, first + start, min(PER_GAME, total - start)))
+            jobs.append(PictureJob(folder, seed, imgsz, split, number, first + start, min(PER_GAME, total - start)))
         first += total
     return jobs
 
 
-def _share_out(jobs: Sequence[Job], workers: int | None, progress: Callable[[int], None]) -> None:
+def _share_out(jobs: Sequence[PictureJob], workers: int | None, progress: Callable[[int], None]) -> None:
     """Do the jobs, in child processes where there are several workers. Jobs that children leave undone, for whatever reason, are done in this one."""
     workers = min(workers or usable_cores(), -(-len(jobs) // 10))  # a process takes longer to start than a few games
     done = set[int]()
@@ -150,11 +150,11 @@ def serve() -> None:
     source, output = child_pipes()
     with contextlib.suppress(EOFError, OSError):  # the parent does the job again, and reports a full disk
         while True:
-            _write(Job(**json.loads(receive(source))))
+            _write(PictureJob(**json.loads(receive(source))))
             send(output, b"done")
 
 
-def _write(job: Job) -> None:
+def _write(job: PictureJob) -> None:
     for place, (picture, classic) in enumerate(pictures(job.seed, job.imgsz, job.split, job.number, job.count)):
         height, width = picture.image.shape[:2]
         xyxy = picture.boxes.astype(np.float64) / (width, height, width, height)

@@ -24,7 +24,7 @@ SAME = 0.15  # largest change, in seconds, between two forecasts of one arrival
 
 
 @dataclass(frozen=True)
-class Plan:
+class Intention:
     """A vision player's intention.
 
     target: height at which the own paddle's centre should be. time, y: moment and height at which the ball is expected at the own paddle's
@@ -44,10 +44,10 @@ class Planner:
         self.shot = 0.0  # offset on the paddle, -1 to 1, with which to hit the ball
         self.shot_time = -inf  # time of the arrival that the shot was chosen for
 
-    def plan(self, now: float, track: Track | None, rackets: Rackets, rules: Rules) -> Plan:
+    def plan(self, now: float, track: Track | None, rackets: Rackets, rules: Rules) -> Intention:
         """The plan at the time `now`. track: the ball as it was in the last picture, or None. rackets: places of both paddles at any time."""
         if track is None:
-            return Plan(0.5)
+            return Intention(0.5)
         motion, time = track.motion, track.time
         certain = True
         for _ in range(HITS):
@@ -60,15 +60,15 @@ class Planner:
             racket = rackets(who, time)
             if who == self.side and time > now - GRACE:
                 sigma = _deviation(track, ball.y, rules) if certain else inf
-                return Plan(ball.y - self._shot(motion, time, sigma, rackets(1 - who, now).y, rules) * rules.paddle_height / 2, time, ball.y)
+                return Intention(ball.y - self._shot(motion, time, sigma, rackets(1 - who, now).y, rules) * rules.paddle_height / 2, time, ball.y)
             if who != self.side:
-                return Plan(self._return(motion, time - track.time, racket.offset(ball.y, rules), rules))
+                return Intention(self._return(motion, time - track.time, racket.offset(ball.y, rules), rules))
             offset = racket.offset(ball.y, rules)
             if abs(offset) > 1.3:
                 break  # the ball passes the paddle
             motion = hit(motion, rules, who, offset, racket.vy)
             certain = False
-        return Plan(0.5)
+        return Intention(0.5)
 
     def _shot(self, motion: Motion, time: float, sigma: float, opponent: float, rules: Rules) -> float:
         """The offset with which to hit the ball so that the other paddle has the longest way for the time that it has.

@@ -55,7 +55,9 @@ def _vision(weights: str, side: int, config: PlayOptions | MatchOptions, detecto
         threads = config.threads
         if threads is None and config.latency_ms is not None and config.runtime != "numpy":
             threads = 1  # the number of threads changes the last bits of sums, and games with a fixed latency are to be the same anywhere
-        detector = Detector(weights, config.imgsz, config.conf, runtime=config.runtime, precision=config.precision, threads=threads)
+        detector = Detector(
+            weights, config.imgsz, config.conf, runtime=config.runtime, precision=config.precision, threads=threads, device=config.device
+        )
         if detector.info.batch not in (None, 1):
             raise InputError(f"{weights}: was built for batches of {detector.info.batch}; players look at one picture at a time")
         detectors[weights] = detector

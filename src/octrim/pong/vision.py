@@ -16,7 +16,7 @@ from octrim.errors import InputError
 from octrim.evaluate.detections import Detections
 from octrim.pong.ball import Rules
 from octrim.pong.physics import Scene
-from octrim.pong.planning import GRACE, Plan, Planner
+from octrim.pong.planning import GRACE, Intention, Planner
 from octrim.pong.players import DECISION
 from octrim.pong.rackets import OtherPaddle, OwnPaddle, Racket
 from octrim.pong.renderer import BALL, CLASSES, PADDLE, field_view, render
@@ -101,7 +101,7 @@ class VisionPlayer:
         """Forget everything, before a new game."""
         sigma = ERROR / field_view(self.rules, self.width, self.height).scale
         self.sighting: Sighting | None = None
-        self.plan = Plan(0.5)
+        self.plan = Intention(0.5)
         self.seen = self.missed = 0
         self.own, self.other = OwnPaddle(sigma), OtherPaddle(sigma)
         self.planner = Planner(self.side)

@@ -25,7 +25,7 @@ def cut_and_repaired(
 ) -> Model:
     """Return the model cut as planned, and repaired as asked.
 
-    reconstruct, recalibrate: pictures as from `letterboxed`, or None to leave the repair out. console: where progress shows.
+    reconstruct, recalibrate: pictures as from `network_inputs`, or None to leave the repair out. console: where progress shows.
     """
     smaller = prune(model, made)
     if compensate:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from octrim.data.pictures import letterbox, read_picture
+from octrim.data.from_python import bgr_picture
+from octrim.data.pictures import network_input, read_picture
 from octrim.errors import InputError, shown
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
@@ -122,10 +122,8 @@ def quantize(
 
 def fitted(picture: Picture, height: int, width: int) -> np.ndarray:
     """A picture as the network sees it: letterboxed, RGB, float32 `[1, 3, height, width]` in 0..1."""
-    image = picture if isinstance(picture, np.ndarray) else read_picture(picture)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise InputError(f"a picture is uint8 BGR [height, width, 3]; found {image.dtype} {list(image.shape)}")
-    return float_batch(cv2.cvtColor(letterbox(image, height, width)[0], cv2.COLOR_BGR2RGB)[None])
+    image = read_picture(picture) if isinstance(picture, str | Path) else bgr_picture(picture)
+    return float_batch(network_input(image, height, width)[0][None])
 
 
 def map_runner(model: Model, height: int, width: int, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

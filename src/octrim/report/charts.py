@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from octrim.report import numerals
-from octrim.report.contents import ClassCurve, Cut, Part, Row, Scales, Timing
+from octrim.report.contents import ClassCurve, Cut, Part, ScaleHistograms, SummaryRow, Timing
 from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
 
 _BANDS = 100  # most places of a chart that tell their numbers
@@ -69,7 +69,7 @@ def _module_ticks(names: Sequence[str]) -> Iterable[tuple[float, str]]:
         module = here
 
 
-def scales_charts(scales: Scales) -> list[Chart]:
+def scales_charts(scales: ScaleHistograms) -> list[Chart]:
     """Charts of the distribution of batch-norm scales, and of the share of dead channels, over the epochs of sparsity training."""
     shares = scales.counts / scales.counts.sum(1, keepdims=True)
     chosen = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), _COLUMNS)).round().astype(int))
@@ -102,7 +102,7 @@ def axis_to(top: float) -> Axis:
     return Axis(0, top, tuple(tick for tick in axis(0, top, 4).ticks if tick[0] <= top))
 
 
-def story_charts(parts: Sequence[Part], rows: Sequence[Row]) -> list[Chart]:
+def story_charts(parts: Sequence[Part], rows: Sequence[SummaryRow]) -> list[Chart]:
     """Charts of mAP over the epochs of all stages, one after the other, and of the control, which trains from the first epoch on.
 
     A chart without two scores is left out; without results of a stage there are none.
@@ -223,7 +223,7 @@ def _recall_chart(title: str, lines: Mapping[tuple[str, str], tuple[float, np.nd
     return Chart(title, plot.svg(f"Precision against recall, {title}"), legend)
 
 
-def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, unit: str) -> Chart:
+def accuracy_chart(rows: Sequence[SummaryRow], values: Sequence[float], label: str, unit: str) -> Chart:
     """A chart of mAP50-95, with its interval, against a cost: a dot per network. values: the cost of each row's network, in `unit`."""
     top = max(max(row.interval[1], row.map) for row in rows)
     plot = Plot(axis(0, max(values), 4), axis(0, max(top, 0.01), 5), 250)
@@ -244,7 +244,7 @@ def accuracy_chart(rows: Sequence[Row], values: Sequence[float], label: str, uni
     return Chart(f"mAP50-95 against {label}", plot.svg(f"mAP50-95 against {label}"))
 
 
-def _crowded(rows: Sequence[Row], values: Sequence[float]) -> list[list[int]]:
+def _crowded(rows: Sequence[SummaryRow], values: Sequence[float]) -> list[list[int]]:
     """Indices of rows, in groups of equal cost and overlapping intervals, whose dots stand side by side; sorted by cost, best mAP first."""
     groups: list[list[int]] = []
     for place in sorted(range(len(rows)), key=lambda place: (values[place], -rows[place].map)):

@@ -16,7 +16,7 @@ TITLES = {stage.network: stage.shown for stage in STAGES if stage.network}
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """A network in the summary.
 
     map: mAP50-95. interval: ends of its interval. latency, latency_c: milliseconds per picture, latency_c in C. speedup, speedup_c: speed-up over
@@ -114,12 +114,12 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchResults:
     """Contents of bench.json. c: timings of the original in OpenVINO and of both networks in C, where a compression took them, or None."""
 
     machine: str
     timings: tuple[Timing, ...]
-    c: Bench | None = None
+    c: BenchResults | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Parity:
 
 
 @dataclass(frozen=True, eq=False)
-class Scales:
+class ScaleHistograms:
     """Batch-norm scales in sparsity training.
 
     counts: number of channels per bin of scales between 0 and `top`, before training and after each epoch, int `[epochs + 1, bins]`. dead: share
@@ -182,9 +182,9 @@ class Part:
     metrics: Metrics | None
     curves: tuple[ClassCurve, ...] | None
     cut: Cut | None
-    bench: Bench | None
+    bench: BenchResults | None
     exports: tuple[Parity, ...] | None
-    scales: Scales | None
+    scales: ScaleHistograms | None
 
     @property
     def weights(self) -> Path | None:
@@ -204,7 +204,7 @@ class Contents:
     command: str
     config: Mapping[str, Any]
     parts: tuple[Part, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
     seconds: Mapping[str, float]
     cuts: tuple[tuple[str, tuple[str, ...]], ...]
     match: tuple[str, tuple[Games, ...]] | None = None
@@ -212,5 +212,5 @@ class Contents:
     def part(self, key: str) -> Part | None:
         return next((part for part in self.parts if part.key == key), None)
 
-    def row(self, key: str) -> Row | None:
+    def row(self, key: str) -> SummaryRow | None:
         return next((row for row in self.rows if row.key == key), None)

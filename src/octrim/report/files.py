@@ -14,7 +14,7 @@ from octrim.errors import InputError, shown
 from octrim.plain_yaml import parse, read_text
 from octrim.report.contents import (
     TITLES,
-    Bench,
+    BenchResults,
     ClassCurve,
     ClassScore,
     Contents,
@@ -24,8 +24,8 @@ from octrim.report.contents import (
     Metrics,
     Parity,
     Part,
-    Row,
-    Scales,
+    ScaleHistograms,
+    SummaryRow,
     Timing,
 )
 from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
@@ -145,9 +145,9 @@ def _pair(convert: Callable[[Any], T], value: Any) -> tuple[T, T]:
     return convert(first), convert(second)
 
 
-def _row(key: str, row: Any, times: Any) -> Row:
+def _row(key: str, row: Any, times: Any) -> SummaryRow:
     in_c = times.get("c", {})
-    return Row(
+    return SummaryRow(
         key,
         parameters=_whole(row["parameters"]),
         macs=_whole(row["macs"]),
@@ -164,7 +164,9 @@ def _row(key: str, row: Any, times: Any) -> Row:
     )
 
 
-def _summary(content: Any) -> tuple[tuple[Row, ...], dict[str, float], tuple[tuple[str, tuple[str, ...]], ...], tuple[str, tuple[Games, ...]] | None]:
+def _summary(
+    content: Any,
+) -> tuple[tuple[SummaryRow, ...], dict[str, float], tuple[tuple[str, tuple[str, ...]], ...], tuple[str, tuple[Games, ...]] | None]:
     times = content["times"]
     rows = tuple(_row(key, row, times) for key, row in content["stages"].items() if key in TITLES)
     seconds = {_text(name): _number(value) for name, value in times["seconds"].items()}
@@ -189,13 +191,13 @@ def _match(content: Any) -> tuple[str, tuple[Games, ...]]:
     return _text(content["opponent"]), games
 
 
-def _stored_rows(folder: Path) -> tuple[Row, ...]:
+def _stored_rows(folder: Path) -> tuple[SummaryRow, ...]:
     """Rows of a compression that has not come to its end, from the stage.json of each stage."""
     found = [_read_json(folder / stage.folder / "stage.json", partial(_stage_row, stage.network)) for stage in STAGES if stage.network]
     return tuple(row for row in found if row is not None)
 
 
-def _stage_row(key: str, content: Any) -> Row:
+def _stage_row(key: str, content: Any) -> SummaryRow:
     return _row(key, content["row"], {})
 
 
@@ -241,7 +243,7 @@ def _cut(content: Any) -> Cut:
     )
 
 
-def _bench(content: Any) -> Bench:
+def _bench(content: Any) -> BenchResults:
     header = content["header"]
     batch = header["batch"]
     machine = f"{_text(header['processor'])}, {_whole(header['threads'])} of {_whole(header['cores'])} cores, {_text(header['runtime'])}, "
@@ -256,7 +258,7 @@ def _bench(content: Any) -> Bench:
         execution = row.get("execution")
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
-    return Bench(machine, tuple(timings), _optional(_bench, content.get("c")))
+    return BenchResults(machine, tuple(timings), _optional(_bench, content.get("c")))
 
 
 def _exports(content: Any) -> tuple[Parity, ...]:
@@ -277,7 +279,7 @@ def _exports(content: Any) -> tuple[Parity, ...]:
     )
 
 
-def _scales(folder: Path) -> Scales | None:
+def _scales(folder: Path) -> ScaleHistograms | None:
     """Scales of sparsity training from a folder's checkpoint, which keeps their distribution after every epoch; None if it holds none."""
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -291,6 +293,6 @@ def _scales(folder: Path) -> Scales | None:
         dead = tuple(_number(row["sparsity/dead"]) for row in state.rows)
         if counts.ndim != 2 or not counts.size or (counts < 0).any() or (counts.sum(1) == 0).any():
             raise TypeError("counts that are none")
-        return Scales(_number(kept["top"]), counts, dead)
+        return ScaleHistograms(_number(kept["top"]), counts, dead)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None

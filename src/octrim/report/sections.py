@@ -11,7 +11,7 @@ from octrim.network.loading import load
 from octrim.network.model import sha256
 from octrim.report import numerals
 from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_bars, recall_charts, scales_charts, story_charts, training_charts
-from octrim.report.contents import TITLES, Contents, Cut, Part, Row
+from octrim.report.contents import TITLES, Contents, Cut, Part, SummaryRow
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
 from octrim.stages import STAGES
@@ -32,7 +32,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Step:
+class LineageStep:
     """A step of a network's lineage. action: what was done. facts: names and values of what is recorded about it."""
 
     action: str
@@ -133,7 +133,7 @@ def _tiles(run: Contents, main: Part, cut: Cut | None) -> list[Tile]:
     return tiles
 
 
-def _compared(before: Row, after: Row) -> list[Tile]:
+def _compared(before: SummaryRow, after: SummaryRow) -> list[Tile]:
     tiles = [
         _shrunk("Parameters", before.parameters, after.parameters, numerals.short),
         _shrunk("MACs", before.macs, after.macs, numerals.short),
@@ -154,7 +154,7 @@ def _shrunk(label: str, before: float, after: float, style: Any, unit: str = "")
     return Tile(label, style(after), unit, style(before), f"{numerals.times(before / max(after, 1))} {'smaller' if unit else 'fewer'}")
 
 
-def _table(run: Contents) -> list[tuple[Row, str]]:
+def _table(run: Contents) -> list[tuple[SummaryRow, str]]:
     """The summary's rows, each with the time that its stage took."""
     seconds = {stage.network: run.seconds.get(stage.title) for stage in STAGES if stage.network}
     return [(row, numerals.duration(taken) if (taken := seconds[row.key]) is not None else numerals.NONE) for row in run.rows]
@@ -214,7 +214,7 @@ def _shots(run: Contents) -> Shots | None:
     return take_shots(networks, data, split if isinstance(split, str) else "val", options, reading)
 
 
-def _accuracy(rows: Sequence[Row]) -> list[Chart]:
+def _accuracy(rows: Sequence[SummaryRow]) -> list[Chart]:
     if len(rows) < 2:
         return []
     charts = [accuracy_chart(rows, [row.macs / 1e6 for row in rows], "MACs, in millions", "M MACs")]
@@ -243,13 +243,13 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
 
-def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[Step]]]:
+def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[LineageStep]]]:
     """Lineages of the network that the run made and of the control: title, SHA-256 of the file, steps."""
     found = []
     for part in dict.fromkeys([main, *(part for part in run.parts if part.key == "control")]):
         if part.weights is None:
             continue
-        steps = [Step(str(step.get("action", "")), tuple(_facts(step))) for step in load(part.weights).lineage]
+        steps = [LineageStep(str(step.get("action", "")), tuple(_facts(step))) for step in load(part.weights).lineage]
         found.append((part.title, sha256(part.weights), steps))
     return found
 

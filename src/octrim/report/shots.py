@@ -27,7 +27,7 @@ _COLOURS = 7  # number of colours, which classes take in turn
 
 
 @dataclass(frozen=True)
-class View:
+class Drawing:
     """One drawing of a picture with boxes. title: whose boxes they are. note: how many objects there are, or were found."""
 
     title: str
@@ -40,7 +40,7 @@ class Shot:
     """A picture, by the name of its file, and its drawings: one with the labels, then one per network."""
 
     name: str
-    views: tuple[View, ...]
+    views: tuple[Drawing, ...]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
         number, width, height, base64.b64encode(jpeg).decode("ascii")
     )
     texts = [dataset.names[label] + " (crowd)" * is_crowd for label, is_crowd in zip(labels.tolist(), crowd.tolist(), strict=True)]
-    views = [View("labels", _drawing(picture, width, height, boxes * scale, labels, texts, ["right"] * len(boxes)), _objects(objects))]
+    views = [Drawing("labels", _drawing(picture, width, height, boxes * scale, labels, texts, ["right"] * len(boxes)), _objects(objects))]
     for title, rows in found.items():
         right, ignored, hit = matched(rows, boxes, labels, crowd)
         missed = ~hit & ~crowd
@@ -146,7 +146,7 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
             ["missed"] * int(missed.sum()) + kinds,
         )
         wrong = kinds.count("wrong")
-        views.append(View(title, drawing, f"{int(right.sum())} of {objects} found" + f", {wrong} without a label" * (wrong > 0)))
+        views.append(Drawing(title, drawing, f"{int(right.sum())} of {objects} found" + f", {wrong} without a label" * (wrong > 0)))
     return Shot(Path(dataset.paths[index]).name, tuple(views))
 
 

@@ -38,5 +38,7 @@ class Execution:
     """Program that runs the network (default: openvino; a deployable runs in its own)."""
     precision: Precision = "fp32"
     """Precision that the network computes in; int8 after octrim quantize."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the network runs. gpu: an engine always does, a model file in Paddle (--runtime paddle) where Paddle has GPUs, nothing else."""
     threads: Annotated[Number, Range(1, 1024)] = None
     """Number of processor threads (default: all)."""

@@ -10,11 +10,15 @@ from octrim.targets.session import Session, float_batch, model_info
 
 
 class PaddleSession(Session):
-    """Session that runs the trainable Paddle network in evaluation mode, with batch norm unfolded."""
+    """Session that runs the trainable Paddle network in evaluation mode, with batch norm unfolded.
 
-    def __init__(self, model: Model, precision: str, threads: int | None) -> None:
+    device: "cpu", "gpu" or "auto", which is the GPU where Paddle has one. It becomes the device of everything that Paddle does in the process.
+    """
+
+    def __init__(self, model: Model, precision: str, threads: int | None, device: str = "auto") -> None:
         from octrim.backends import paddle as backend
 
+        backend.use_device(device)
         super().__init__(model_info(model, "paddle", str(backend.paddle.__version__), precision))
         self.backend, self.model, self.threads = backend, model, threads
         self.network = backend.PaddleNetwork(model)

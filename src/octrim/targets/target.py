@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from octrim.network.model import Model
     from octrim.targets.session import Session
 
-Batch = int | tuple[int, int, int] | None
+BatchSizes = int | tuple[int, int, int] | None
 """Pictures per batch that a deployable takes: a number, (fewest, typical, most), or None for any number."""
 
 
@@ -24,7 +24,7 @@ class Order:
     precision: str
     height: int
     width: int
-    batch: Batch = 1
+    batch: BatchSizes = 1
     options: object | None = None
 
 
@@ -56,6 +56,8 @@ class Target:
     """Name for `--runtime` of the runtime that runs its files."""
     program: ClassVar[str]
     """Name of that runtime in sentences, as in "ONNX Runtime"."""
+    device: ClassVar[str] = "cpu"
+    """What that runtime computes on: "cpu" or "gpu"."""
     live: ClassVar[tuple[str, ...]] = ()
     """Precisions in which its runtime runs a model without a file; empty where a file must be written first."""
     also_opens: ClassVar[tuple[str, ...]] = ()

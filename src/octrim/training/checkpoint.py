@@ -61,6 +61,28 @@ class State:
     best: tuple[float, int] = (-1.0, -1)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def count_batch(self, losses: Sequence[float], labels: int, pictures: int) -> None:
+        """Count one more batch of the epoch, whose gradient waits for a step.
+
+        losses: its losses, as many as `self.losses` has. labels: number of its boxes. pictures: number of its pictures, of all processes together.
+        """
+        self.losses = tuple(total + loss for total, loss in zip(self.losses, losses, strict=True))
+        self.labels += labels
+        self.waiting += 1
+        self.waiting_pictures += pictures
+        self.batch += 1
+
+    def note_fitness(self, fitness: float, epoch: int) -> None:
+        """Keep the epoch as the best one where no earlier epoch was as good; among epochs with fitness 0 the last one is the best."""
+        if fitness > self.best[0] or fitness == self.best[0] == 0:
+            self.best = (fitness, epoch)
+
+    def close_epoch(self, epoch: int, row: dict[str, float]) -> None:
+        """Add the row of results.csv of `epoch`, and start counting the next epoch. row: columns but for the epoch's number."""
+        self.rows.append({"epoch": epoch, **row})
+        self.losses, self.labels = (0.0,) * len(self.losses), 0
+        self.epoch, self.batch = epoch + 1, 0
+
     def averaged(self, action: dict[str, Any]) -> Model:
         """The moving average as a model. action: entry to add to the model's lineage."""
         tensors = unflattened(self.network, self.arrays["average"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from math import isnan
 from time import perf_counter
 from typing import Any
 
-from octrim.backends.paddle import F, paddle
+from octrim.backends.paddle import F, PaddleNetwork, paddle
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader
 from octrim.errors import InputError
@@ -64,41 +65,31 @@ def fit(
                 _note_scales(state, sparsity, 0)
             record.begin(learner.snapshot(state))
         if learner.accumulate > len(loader):
-            record.print(
-                f"an optimizer step takes {learner.accumulate} batches and an epoch has {len(loader)}: whole epochs change nothing; "
-                f"a smaller --nominal-batch (now {config.nominal_batch}) changes weights more often"
-            )
+            record.print(_FEW_BATCHES.format(learner.accumulate, len(loader), config.nominal_batch))
         for epoch in range(state.epoch, config.epochs):
             # Patience is checked before an epoch, so that a resumed run that had stopped stops again. Only the first process knows the best epoch.
             if world.agree(world.first and 0 < config.patience <= epoch - 1 - state.best[1]):
                 record.print(f"no better epoch in {config.patience}: stopped (patience)")
                 break
             record.start_epoch(epoch, len(loader), state)
-            started = perf_counter()
-            pictures = 0
+            started, pictures, last = perf_counter(), 0, epoch == config.epochs - 1
             for batch in loader.epoch(epoch, mosaic=epoch < config.epochs - config.close_mosaic, first=state.batch):
                 settings = schedule.at(epoch, state.batch)
                 images = paddle.to_tensor(float_batch(batch.images))
                 if config.multi_scale:
                     side = side_of_batch(model.image_size, stride, config.seed, epoch, state.batch)
                     images = F.interpolate(images, size=[side, side], mode="bilinear")
-                with _mixed_precision(config.amp):
-                    heads, features = network.with_features(images) if distillation and distillation.feature_weight else (network(images), [])
+                heads, features = _forward(network, images, config.amp, with_features=bool(distillation and distillation.feature_weight))
                 found = loss(heads, batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
                 if distillation:  # add the loss against the teacher
                     more, told = distillation(images, heads, features)
                     total, parts = total + more, parts + told.numpy().tolist()
                 learner.add(total)
-                state.losses = tuple(sum_ + part for sum_, part in zip(state.losses, parts, strict=True))
-                state.labels += len(batch.targets)
-                state.waiting += 1
-                state.waiting_pictures += min(config.batch, len(train_set) - state.batch * config.batch)  # counts all processes
-                state.batch += 1
+                state.count_batch(parts, len(batch.targets), loader.pictures_in(state.batch))
                 pictures += len(batch.images)
                 # The last step may have fewer batches: the gradient is a sum over pictures, so it is then smaller in proportion.
-                last = epoch == config.epochs - 1 and state.batch == len(loader)
-                if state.waiting >= settings.accumulate or last:
+                if state.waiting >= settings.accumulate or (last and state.batch == len(loader)):
                     if not learner.step(settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
                     if sparsity:  # shrink scales after the optimizer's step
@@ -119,32 +110,15 @@ def fit(
             state.losses = tuple(world.mean_of(state.losses))
             row = dict(zip(losses, [total / len(loader) for total in state.losses], strict=True))
             if sparsity:
-                row |= {"sparsity/dead": sparsity.dead(), "sparsity/strength": sparsity.strength}
-                _note_scales(state, sparsity, epoch + 1)
-                if epoch == config.epochs - 1:  # the moving average of a dead channel still holds earlier values
-                    learner.average.values = paddle.to_tensor(sparsity.silence(learner.average.values.numpy()))
+                row |= _sparsity_columns(sparsity, state, learner, epoch, last)
             evaluation = None
-            if validator is not None and (not config.noval or epoch == config.epochs - 1):
-                record.save(learner.snapshot(state))  # a kill during a long evaluation must not cost the epoch
-                try:
-                    evaluation, found_losses = validator.evaluate(learner.average.values, interrupted)
-                except KeyboardInterrupt:
-                    record.interrupt(state)
-                    raise
-                row |= dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), found_losses, strict=True)) | _metrics(evaluation)
-            at_end = schedule.at(epoch, len(loader) - 1)
-            row |= {"x/lr0": at_end.bias_rate, "x/lr1": at_end.rate, "x/lr2": at_end.rate}
-            # Without evaluation the last epoch counts as the best; in sparsity training, too, because channels are dead only at the end.
-            if evaluation is None or config.noval or sparsity:
-                fitness = float(epoch)
-            else:
-                fitness = fitness_of(evaluation)
-            if fitness > state.best[0] or fitness == state.best[0] == 0:  # among epochs with fitness 0 the last is the best
-                state.best = (fitness, epoch)
-            state.rows.append({"epoch": epoch, **row})
+            if validator is not None and (last or not config.noval):
+                evaluation, columns = _evaluated(validator, learner, state, record, interrupted)
+                row |= columns
+            row |= schedule.columns(epoch)
+            state.note_fitness(_fitness(evaluation, epoch, by_metrics=not (config.noval or sparsity)), epoch)
             labels = round(world.mean_of([state.labels])[0] * world.size)
-            state.losses, state.labels = (0.0,) * len(losses), 0
-            state.epoch, state.batch = epoch + 1, 0
+            state.close_epoch(epoch, row)
             seconds = (trained - started, perf_counter() - trained)
             record.end_epoch(learner.snapshot(state), evaluation, labels, pictures * world.size, seconds)
         if world.agree(interrupted()):
@@ -152,6 +126,11 @@ def fit(
             raise KeyboardInterrupt
     return state
 
+
+_FEW_BATCHES = (
+    "an optimizer step takes {} batches and an epoch has {}: whole epochs change nothing; "
+    "a smaller --nominal-batch (now {}) changes weights more often"
+)
 
 _DIVERGED = (
     "gradients or weights are not finite any more (epoch {}, batch {}); the checkpoint before that is kept; a lower lr0 or a longer warm-up may help"
@@ -182,17 +161,51 @@ def _stops(world: World, interrupted: bool, between_steps: bool) -> bool:
     return interrupted and world.size == 1
 
 
-def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
-    """The columns of results.csv that come from an evaluation, which only the first process has."""
-    if evaluation is None:
-        return {}
-    names = ("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95")
-    return dict(zip(names, (evaluation.precision, evaluation.recall, evaluation.map50, evaluation.map), strict=True))
+def _sparsity_columns(sparsity: Sparsity, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
+    """The columns of results.csv that sparsity training adds. Keeps the histogram of the scales and, in the last epoch, silences the average."""
+    columns = {"sparsity/dead": sparsity.dead(), "sparsity/strength": sparsity.strength}
+    _note_scales(state, sparsity, epoch + 1)
+    if last:  # the moving average of a dead channel still holds earlier values
+        learner.average.values = paddle.to_tensor(sparsity.silence(learner.average.values.numpy()))
+    return columns
+
+
+def _evaluated(
+    validator: Validator, learner: Learner, state: State, record: Record, interrupted: Callable[[], bool]
+) -> tuple[Evaluation | None, dict[str, float]]:
+    """The evaluation of the averaged weights, which only the first process has, and its columns of results.csv."""
+    record.save(learner.snapshot(state))  # a kill during a long evaluation must not cost the epoch
+    try:
+        evaluation, losses = validator.evaluate(learner.average.values, interrupted)
+    except KeyboardInterrupt:
+        record.interrupt(state)
+        raise
+    columns: dict[str, float] = dict(zip(("val/box_loss", "val/obj_loss", "val/cls_loss"), losses, strict=True))
+    if evaluation is not None:
+        names = ("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95")
+        columns |= dict(zip(names, (evaluation.precision, evaluation.recall, evaluation.map50, evaluation.map), strict=True))
+    return evaluation, columns
+
+
+def _fitness(evaluation: Evaluation | None, epoch: int, by_metrics: bool) -> float:
+    """Number by which the best epoch is chosen. Without metrics the last epoch counts as the best; in sparsity training, too, because channels are
+    dead only at the end."""
+    if evaluation is None or not by_metrics:
+        return float(epoch)
+    return fitness_of(evaluation)
 
 
 def fitness_of(evaluation: Evaluation) -> float:
     """Number by which the best epoch is chosen: .1 mAP50 + .9 mAP50-95; nan counts as 0."""
     return sum(weight * (0.0 if isnan(value) else value) for weight, value in ((0.1, evaluation.map50), (0.9, evaluation.map)))
+
+
+def _forward(network: PaddleNetwork, images: Any, amp: bool, with_features: bool) -> tuple[list[Any], list[Any]]:
+    """The network's heads per level and, only where asked for, the feature maps in front of Detect."""
+    with _mixed_precision(amp):
+        if with_features:
+            return network.with_features(images)
+        return network(images), []
 
 
 def _mixed_precision(wanted: bool) -> Any:

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Folder, ImageSize, Number, Range, Reading, Text, Weights
+from octrim.options import Batch, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
-class Training(Weights, Reading, Folder):
+class Training(OneNetwork, Reading, Folder):
     """Options of every command that trains."""
 
     command: ClassVar[str] = "train"

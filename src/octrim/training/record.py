@@ -13,14 +13,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from octrim.atomic import append_text, write_text
 from octrim.data.dataset import Dataset
 from octrim.data.loader import TrainingBatch
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
+from octrim.progress import Bar, progress_bar
 from octrim.runs import Run
 from octrim.training.checkpoint import CHECKPOINT, State, save_state
 from octrim.training.options import Training
@@ -58,19 +57,19 @@ class Record:
         self.run, self.config, self.val_set = run, config, val_set
         self.action = config.command
         self.events = _events(run.path) if run is not None and config.tensorboard else None
-        terminal = run is not None and run.console.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=run.console if run is not None else None, transient=True, disable=not terminal)
-        self.task = self.progress.add_task("", total=1)
+        self._shown = contextlib.ExitStack()
+        self._bar: Bar | None = None
+        self._headed = False
         self._drawn = -inf
         self._undrawn: State | None = None
 
     def __enter__(self) -> Record:
-        self.progress.start()
+        if self.run is not None:
+            self._bar = self._shown.enter_context(progress_bar("", 1, self.run.console))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.progress.stop()
+        self._shown.close()
         try:
             if self._undrawn is not None:
                 # After an error of the training, an error in drawing must not take its place.
@@ -92,10 +91,12 @@ class Record:
         self.save(state)
 
     def start_epoch(self, epoch: int, batches: int, state: State) -> None:
-        if (state.batch == 0 and epoch == 0) or not self.progress.tasks[0].completed:
+        if not self._headed:
+            self._headed = True
             names = ("box_loss", "obj_loss", "cls_loss", "output", "feature")[: len(state.losses)]
             self.print(f"{'epoch':>9} {'memory':>8} {' '.join(f'{name:>9}' for name in names)} {'labels':>7} {'size':>5}")
-        self.progress.reset(self.task, total=batches, completed=state.batch)
+        if self._bar is not None:
+            self._bar.restart(batches, state.batch)
 
     def batch(self, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
         if self.run is None:
@@ -104,7 +105,8 @@ class Record:
             self.print(f"left out: {line}")
         if epoch == 0 and state.batch <= _SHOWN_BATCHES:
             save_batch(batch.images, batch.targets, state.names, self.run.path / f"train_batch{state.batch - 1}.jpg")
-        self.progress.update(self.task, description=self._line(epoch, state.losses, state.batch, state.labels, side), advance=1)
+        if self._bar is not None:
+            self._bar.advance(title=self._line(epoch, state.losses, state.batch, state.labels, side))
 
     def _line(self, epoch: int, losses: Sequence[float], batches: int, labels: int, side: int) -> str:
         means = " ".join(f"{loss / max(batches, 1):9.5f}" for loss in losses)

@@ -49,6 +49,11 @@ class Schedule:
             accumulate=max(round(1 + (self.accumulate - 1) * warm), 1),
         )
 
+    def columns(self, epoch: int) -> dict[str, float]:
+        """Columns of results.csv: the learning rates at the end of `epoch`. lr0 is the one of the biases."""
+        settings = self.at(epoch, self.batches - 1)
+        return {"x/lr0": settings.bias_rate, "x/lr1": settings.rate, "x/lr2": settings.rate}
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -135,18 +135,17 @@ def check(config: Training) -> None:
 
 def choose_device(device: str, devices: int | None = None, sync_bn: bool = False) -> str:
     """Make Paddle use the device that the options name, and return it: "cpu" or "gpu". Raises InputError where this machine does not have it."""
-    from octrim.backends.paddle import paddle  # imported late: it takes seconds, and errors in options are told first
+    from octrim.backends.paddle import gpus, use_device  # imported late: it takes seconds, and errors in options are told first
 
-    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    if device == "gpu" and not gpus:
-        raise InputError("device is gpu; this Paddle has none (pip install paddlepaddle-gpu, and a driver)")
-    if device != "cpu" and gpus:
-        if (devices or 1) > gpus:
-            raise InputError(f"devices is {devices}; there are {gpus} GPUs")
+    count = gpus()
+    if device != "cpu" and count:
+        if (devices or 1) > count:
+            raise InputError(f"devices is {devices}; there are {count} GPUs")
         return "gpu"
+    use_device(device)  # refuses a GPU that is not there
     if sync_bn:
         raise InputError("sync_bn needs GPUs: Paddle has no synchronised batch norm for processors")
-    paddle.set_device("cpu")
+    use_device("cpu")
     return "cpu"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from octrim.backends.onednn import library as dnn
 from octrim.backends.onednn.library import RefusedError
-from octrim.backends.onednn.program import Program
+from octrim.backends.onednn.program import TrainingProgram
 from octrim.network.rows import Network
 
 # Number of programs kept: multi-scale training at 640 px has 21 sizes, each with full and last batches.
@@ -22,7 +22,7 @@ class Programs:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._programs: OrderedDict[Any, Program | None] = OrderedDict()
+        self._programs: OrderedDict[Any, TrainingProgram | None] = OrderedDict()
         self._blocks: list[np.ndarray] = []
 
     def __deepcopy__(self, memo: object) -> Programs:
@@ -31,14 +31,14 @@ class Programs:
     def __reduce__(self) -> Any:
         return Programs, (self.network,)
 
-    def find(self, shape: tuple[int, ...], frozen: frozenset[str], features: bool) -> Program | None:
+    def find(self, shape: tuple[int, ...], frozen: frozenset[str], features: bool) -> TrainingProgram | None:
         """The program for batches of this shape; None where oneDNN cannot run it."""
         if dnn.library() is None:
             return None
         key = shape, frozen, features
         if key not in self._programs:
             try:
-                self._programs[key] = Program(self.network, shape, frozen, features)
+                self._programs[key] = TrainingProgram(self.network, shape, frozen, features)
             except RefusedError:
                 self._programs[key] = None
             if len(self._programs) > _PROGRAMS_KEPT:
@@ -59,10 +59,13 @@ class Programs:
         self._blocks.append(block)
 
 
-class Run:
-    """One forward pass and, once, its backward pass. Tensors from outside come as addresses of contiguous float32, by their names in `Program`."""
+class TrainingPass:
+    """One forward pass and, once, its backward pass.
 
-    def __init__(self, programs: Programs, program: Program) -> None:
+    Tensors from outside come as addresses of contiguous float32, by their names in `TrainingProgram`.
+    """
+
+    def __init__(self, programs: Programs, program: TrainingProgram) -> None:
         self.program, self._programs = program, programs
         self._block: np.ndarray | None = None
 

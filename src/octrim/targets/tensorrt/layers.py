@@ -23,7 +23,7 @@ from octrim.targets.decoding import level_constants
 
 
 @dataclass(frozen=True, eq=False)
-class Map:
+class LayerOutput:
     """A feature map while the network is being defined.
 
     tensor: ITensor `[batch, channels, height, width]`. real: where the table's channels lie among them; the others are padding, which holds
@@ -37,7 +37,7 @@ class Map:
 
 
 class TensorrtOps:
-    """`Ops` over `Map`s. Layers are named after the rows; helpers of a row are called `{row}/...`. A tensor is named after its layer.
+    """`Ops` over `LayerOutput`s. Layers are named after the rows; helpers of a row are called `{row}/...`. A tensor is named after its layer.
 
     trt: the module. network: a strongly typed INetworkDefinition. explain: why TensorRT refused the last layer.
     kept: arrays whose memory TensorRT reads while it builds; they must live until then.
@@ -114,7 +114,7 @@ class TensorrtOps:
     def padded_count(self, channels: int) -> int:
         return -(-channels // self.pad_channels) * self.pad_channels
 
-    def moved(self, name: str, x: Map, tensor: Any, channels: int) -> Any:
+    def moved(self, name: str, x: LayerOutput, tensor: Any, channels: int) -> Any:
         """`tensor`, laid out as `x`, with the table's channels moved to the front and padding up to `channels` behind them, by a 1x1 convolution."""
         if x.channels == channels and np.array_equal(x.real, np.arange(len(x.real))):
             return tensor
@@ -147,7 +147,7 @@ class TensorrtOps:
         self.rounded(f"{name}: 128 times its scale", 128 * scale.astype(np.float64))
         return self.rounded(f"{name}: scale", scale)
 
-    def read(self, row: Row, x: Map) -> Any:
+    def read(self, row: Row, x: LayerOutput) -> Any:
         """The map as `row` reads it: unchanged, or through int8 by one pair of layers per map, which the map's readers share."""
         if not self.scales.reads(row):
             return x.tensor
@@ -157,7 +157,7 @@ class TensorrtOps:
 
     # The ops of the table.
 
-    def image(self, row: Row, tensor: Any, pixels: bool) -> Map:
+    def image(self, row: Row, tensor: Any, pixels: bool) -> LayerOutput:
         """Map of the network's input `tensor`: with `pixels` uint8 `[batch, height, width, 3]`, else float32 `[batch, 3, height, width]` in 0..1."""
         trt = self.trt
         if pixels:
@@ -168,9 +168,9 @@ class TensorrtOps:
             tensor = self.layer("cast", f"{row.name}/float16", tensor, self.type)
         if pixels:
             tensor = self.layer("shuffle", f"{row.name}/transposed", tensor, first_transpose=trt.Permutation([0, 3, 1, 2]))
-        return Map(row.name, tensor, np.arange(row.channels), row.channels)
+        return LayerOutput(row.name, tensor, np.arange(row.channels), row.channels)
 
-    def conv(self, row: Row, x: Map) -> Map:
+    def conv(self, row: Row, x: LayerOutput) -> LayerOutput:
         weight_scale = self.scales.weight(row)
         exact, bias = folded_conv(self.model, row)
         weight, bias = self.rounded(f"{row.name}: weight", exact), self.rounded(f"{row.name}: bias", bias)
@@ -201,7 +201,7 @@ class TensorrtOps:
         window = {"stride_nd": (row.stride,) * 2, "padding_nd": (row.padding,) * 2, "num_groups": row.groups}
         name = f"{row.name}/conv" if row.activation else row.name
         y = self.layer("convolution_nd", name, tensor, channels, (row.kernel,) * 2, kernel, self.weights(bias), second=dequantized, **window)
-        return Map(row.name, self.activate(row, y), np.arange(row.channels), channels)
+        return LayerOutput(row.name, self.activate(row, y), np.arange(row.channels), channels)
 
     def activate(self, row: Row, x: Any) -> Any:
         kind = (row.activation or "").partition(":")[0]
@@ -221,27 +221,27 @@ class TensorrtOps:
             return self.activation(row.name, x, kind.upper())
         return x
 
-    def add(self, row: Row, a: Map, b: Map) -> Map:
+    def add(self, row: Row, a: LayerOutput, b: LayerOutput) -> LayerOutput:
         left, right = self.read(row, a), self.read(row, b)
         real, channels = a.real, a.channels
         if a.channels != b.channels or not np.array_equal(a.real, b.real):  # a concatenation of padded maps against a convolution
             real, channels = np.arange(len(a.real)), self.padded_count(len(a.real))
             left, right = self.moved(f"{row.name}/left", a, left, channels), self.moved(f"{row.name}/right", b, right, channels)
         y = self.layer("elementwise", row.name, left, right, self.trt.ElementWiseOperation.SUM)
-        return Map(row.name, y, real, channels)
+        return LayerOutput(row.name, y, real, channels)
 
-    def concat(self, row: Row, xs: Sequence[Map]) -> Map:
+    def concat(self, row: Row, xs: Sequence[LayerOutput]) -> LayerOutput:
         y = self.layer("concatenation", row.name, [self.read(row, x) for x in xs], axis=1)
         starts = np.cumsum([0, *(x.channels for x in xs)])
         real = np.concatenate([start + x.real for start, x in zip(starts[:-1], xs, strict=True)])
-        return Map(row.name, y, real, int(starts[-1]))
+        return LayerOutput(row.name, y, real, int(starts[-1]))
 
-    def maxpool(self, row: Row, x: Map) -> Map:
+    def maxpool(self, row: Row, x: LayerOutput) -> LayerOutput:
         window = {"stride_nd": (row.stride,) * 2, "padding_nd": (row.padding,) * 2}
         y = self.layer("pooling_nd", row.name, self.read(row, x), self.trt.PoolingType.MAX, (row.kernel,) * 2, **window)
-        return Map(row.name, y, x.real, x.channels)
+        return LayerOutput(row.name, y, x.real, x.channels)
 
-    def upsample(self, row: Row, x: Map) -> Map:
+    def upsample(self, row: Row, x: LayerOutput) -> LayerOutput:
         trt = self.trt
         modes = {
             "resize_mode": trt.InterpolationMode.NEAREST,
@@ -249,17 +249,17 @@ class TensorrtOps:
             "nearest_rounding": trt.ResizeRoundMode.FLOOR,
             "scales": (1.0, 1.0, float(row.stride), float(row.stride)),
         }
-        return Map(row.name, self.layer("resize", row.name, self.read(row, x), **modes), x.real, x.channels)
+        return LayerOutput(row.name, self.layer("resize", row.name, self.read(row, x), **modes), x.real, x.channels)
 
-    def detect(self, row: Row, heads: Sequence[Map]) -> list[Map]:
+    def detect(self, row: Row, heads: Sequence[LayerOutput]) -> list[LayerOutput]:
         """The network's outputs, float32 in every precision: a float16 cannot tell pixels beyond 2048 apart, nor halves beyond 1024."""
         if not self.decode:  # also for float32, so that the output's name is free and the row keeps its own
             casts = [self.layer("cast", f"head{level}", x.tensor, self.trt.DataType.FLOAT) for level, x in enumerate(heads)]
-            return [Map(f"head{level}", y, x.real, x.channels) for level, (x, y) in enumerate(zip(heads, casts, strict=True))]
+            return [LayerOutput(f"head{level}", y, x.real, x.channels) for level, (x, y) in enumerate(zip(heads, casts, strict=True))]
         levels = [self.level(row, level, x.tensor) for level, x in enumerate(heads)]
         y = self.layer("concatenation", row.name, levels, axis=1)
         y.name = "output0"
-        return [Map("output0", y, np.arange(0), 0)]
+        return [LayerOutput("output0", y, np.arange(0), 0)]
 
     def level(self, row: Row, level: int, x: Any) -> Any:
         """Decoded boxes of one level, `[batch, anchors x cells, 5 + classes]`.

@@ -24,6 +24,7 @@ class TensorrtTarget(Target):
     batch_range = True
     runtime = "tensorrt"
     program = "TensorRT"
+    device = "gpu"
     install = "only engines need it: pip install 'octrim[tensorrt]' where there is an NVIDIA GPU"
 
     def check(self, model: Model, order: Order) -> None:
