@@ -19,6 +19,7 @@ from octrim.network.cost import tensor_shapes
 from octrim.network.initialize import fresh_model
 from octrim.runs import new_run
 from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state
+from octrim.training.cutting import GradualCut
 from octrim.training.hyper import Hyperparameters, stored_hyperparameters
 from octrim.training.setup import resumed
 
@@ -78,6 +79,43 @@ def test_what_sparsity_training_cannot_have_kept(tmp_path: Path, extra: dict[str
         load_state(saved(tmp_path / "checkpoint" / "state.safetensors", extra))
     saved(tmp_path / "checkpoint" / "state.safetensors", {"strength": 0.5, "scales": {"top": 1.0, "counts": [[1, 2], [3, 0]]}})
     assert load_state(tmp_path / "checkpoint" / "state.safetensors").extra["strength"] == 0.5
+
+
+def cut_notes(**changes: Any) -> dict[str, Any]:
+    """What a training of `saved`'s network that cuts keeps, with changes."""
+    model = fresh_model("yolov5n", classes=1)
+    state = State(model.network, ("a",), 64, (), "digest", {})
+    GradualCut(3, "1/2", criterion="signal").begin(model, state)
+    return {"cutting": state.extra["cutting"] | changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"table": []},
+        {"table": None},
+        {"kept": []},
+        {"kept": {"model.0": [0]}},
+        {"kept": {"model.0": list(range(1, 17))}},
+        {"kept": {"model.0": [0.5] * 16}},
+        {"kept": {"model.7": [1]}},
+        {"wanted": {}},
+        {"wanted": {"epochs": 0}},
+        {"removed": {"": 2.0}},
+        {"removed": [1]},
+        {"share": 0},
+        {"level": -1},
+        {"step": 1.5},
+        {"done": 1},
+    ],
+)
+def test_what_cutting_cannot_have_kept(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    with pytest.raises(InputError, match="damaged checkpoint|table|a network starts") as error:
+        load_state(saved(path, cut_notes(**changes)))
+    assert str(error.value).startswith(str(path))
+    saved(path, cut_notes())
+    assert GradualCut.remembered(load_state(path)) == GradualCut(3, "1/2", criterion="signal")
 
 
 ROW = {"parameters": 1, "macs": 2, "channels": 3, "file_bytes": 4, "mAP50": 0.5, "mAP50-95": 0.25, "interval": [0.2, 0.3], "epochs": None}

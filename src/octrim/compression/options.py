@@ -52,6 +52,8 @@ class Compression(OneNetwork, Reading, Folder):
     """Epochs of the last fine-tuning (default: the preset's)."""
     cut_steps: Annotated[Number, arg(aliases=["--iterations"]), Range(1, 100)] = None
     """Number of steps in which channels are cut, with a short fine-tuning after each but the last (default: the preset's)."""
+    cut_epochs: Annotated[Number, Range(0, 100_000)] = None
+    """Epochs of the fine-tuning over which channels go, little by little; 0 cuts before it, all at once (default: the preset's)."""
     step_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"

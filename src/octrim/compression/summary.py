@@ -43,14 +43,14 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
     settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
-    epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
+    epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
     return {
         "stages": {stage.network: results[stage]["row"] for stage in networks},
         "export": results[EXPORT]["export"],
         "epochs": epochs,
         "seed": config.seed,
         "settings": settings,
-        "cuts": results[PRUNE]["cuts"],
+        "cuts": results[FINETUNE if preset.cut_epochs else PRUNE]["cuts"],
         "times": times,
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, emptied, evaluated, row
-from octrim.compression.start import HYPER, sparsity
+from octrim.compression.start import HYPER, keep_of, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
@@ -47,10 +47,19 @@ def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]
 
 
 def finetuning(job: Job, folder: Path) -> dict[str, Any]:
-    """Fine-tune the cut network, with the original as its teacher."""
-    preset = job.start.preset
-    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **_taught(job), no_autoanchor=True)
-    return row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    """Fine-tune with the original as the teacher: the cut network, or the whole one, whose channels then go on the way."""
+    config, preset = job.start.config, job.start.preset
+    options = {**_taught(job), "no_autoanchor": True}
+    if not preset.cut_epochs:
+        done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
+        return row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    criterion = config.criterion or preset.gradual_criterion
+    options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
+    options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
+    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
+    found = row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    return {**found, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
 
 
 def control(job: Job, folder: Path) -> dict[str, Any]:

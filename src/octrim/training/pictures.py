@@ -39,6 +39,7 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Class loss", {"train/cls_loss": "training", "val/cls_loss": "validation"}),
     ("mAP", {"metrics/mAP_0.5": "mAP50", "metrics/mAP_0.5:0.95": "mAP50-95"}),
     ("Precision and recall", {"metrics/precision": "precision", "metrics/recall": "recall"}),
+    ("Kept of the network", {"cut/channels": "channels", "cut/macs": "MACs"}),
     ("Learning rate", {"x/lr0": "lr0", "x/lr1": "lr1", "x/lr2": "lr2"}),
 )
 
@@ -96,10 +97,13 @@ def _number(row: Sequence[str], place: int) -> float:
 
 
 def _best(columns: dict[str, np.ndarray]) -> int | None:
-    """Index of the best epoch's row, the first among equal ones; None where no epoch was evaluated."""
+    """Index of the best epoch's row, the first among equal ones; None where no epoch was evaluated. Where channels were cut, only epochs of the last
+    network count."""
     if "metrics/mAP_0.5" not in columns or "metrics/mAP_0.5:0.95" not in columns:
         return None
     score = 0.1 * columns["metrics/mAP_0.5"] + 0.9 * columns["metrics/mAP_0.5:0.95"]
+    if "cut/channels" in columns:
+        score = np.where(columns["cut/channels"] == columns["cut/channels"][-1], score, nan)
     return None if np.isnan(score).all() else int(np.nanargmax(score))
 
 

@@ -47,6 +47,9 @@ _FILES = (
     "curves.json",
     "predictions.json",
     "val_predictions.jpg",
+    "plan.json",
+    "plan.txt",
+    "channels.png",
 )
 
 

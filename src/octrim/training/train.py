@@ -14,12 +14,14 @@ from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.pruning.fractions import parse_fraction
+from octrim.pruning.plan_files import write_plan
 from octrim.targets.opening import open_session
 from octrim.training.checkpoint import State
 from octrim.training.options import Training
 from octrim.training.setup import Setup, begun, resumed
 
 if TYPE_CHECKING:
+    from octrim.training.cutting import GradualCut
     from octrim.training.distillation import Distillation
     from octrim.training.record import Record
     from octrim.training.sparsity import Penalty
@@ -57,14 +59,18 @@ def alone(config: T) -> T:
     return config
 
 
-def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None) -> Trained:
-    """Train from the state of `setup` to the end, and write the results. distillation, penalty: as `fit` takes them."""
+def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None, cut: GradualCut | None = None) -> Trained:
+    """Train from the state of `setup` to the end, and write the results. distillation, penalty, cut: as `fit` takes them."""
+    from octrim.training.cutting import whole_cut
     from octrim.training.fit import fit
     from octrim.training.record import Record
 
     with Record(setup.run, setup.config, setup.val_set) as record:
         record.write_results(setup.state)
-        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, distillation, penalty)
+        parts = (distillation, penalty, cut)
+        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, *parts)
+        if cut is not None and setup.run is not None:
+            write_plan(whole_cut(state), setup.run.path)
         return _finished(setup, state, record)
 
 
