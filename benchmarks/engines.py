@@ -1,23 +1,27 @@
-"""Which engine runs a small network fastest? C beside OpenVINO, ONNX Runtime, ncnn and MNN, interleaved in one process.
+"""Which engine runs a small network fastest? C beside OpenVINO, ONNX Runtime, ncnn and MNN, interleaved on one machine.
 
     pip install '.[cpu,engines]'
     python -m benchmarks.engines [--cuts 1 1/2 1/4 1/8 1/8a1] [--sizes 320 640] [--threads 1 2] [--seconds 20] [--pause 20] [--weights W]
-    ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.engines ..    # OpenVINO limited to AVX2 (it then has no bf16)
 
-Batch 1, decoding included except for ncnn. 1/8a1 is the cut to 1/8 in multiples of 1. Bursts of 10 ms, the first two runs of a burst not timed; with
---pause every run comes after a sleep of so many milliseconds, as from a camera. Milliseconds: minimum, median; and the median of OpenVINO in fp32
-with equally many threads divided by the median.
+Batch 1, decoding included except for ncnn. 1/8a1 is the cut to 1/8 in multiples of 1. Every engine has a process of its own, so that idle threads
+of one do not disturb another, and OpenVINO limited to AVX2, which is a setting of the process, takes part. Bursts of 10 ms in random order, the first
+two runs of a burst not timed; with --pause every run comes after a sleep of so many milliseconds, as from a camera. Milliseconds: minimum, median;
+and the median of OpenVINO in fp32 with equally many threads divided by the median.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import random
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,9 @@ from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.opening import open_session
 
 Run = Callable[[np.ndarray], object]
+
+AVX2 = "OpenVINO AVX2"
+"""OpenVINO in fp32, told to use no more than AVX2: vectors of 8 lanes instead of 16."""
 
 
 def main() -> None:
@@ -50,9 +57,10 @@ def main() -> None:
         keep, _, align = cut.partition("a")
         small = model if keep == "1" else prune(model, plan(model, keep=keep, align=int(align or 8)))
         for size in options.sizes:
-            with tempfile.TemporaryDirectory() as folder:
-                runs = contestants(small, size, options.threads, options.engines, Path(folder))
-                times = interleaved(runs, picture(size), options.seconds, options.pause)
+            field = contestants(small, size, options.threads, options.engines)
+            times = interleaved(field, options.seconds, options.pause)
+            for one in field.values():
+                one.close()
             show(f"{cut}, {size} px, {network_cost(small.network, size).macs / 1e6:.0f} M MACs", times)
 
 
@@ -109,6 +117,7 @@ def _session(runtime: str, precision: str) -> Callable[[Model, int, int, Path], 
 ENGINES: dict[str, Callable[[Model, int, int, Path], Run]] = {
     "C": _session("c", "fp32"),
     "OpenVINO fp32": _session("openvino", "fp32"),
+    AVX2: _session("openvino", "fp32"),
     "OpenVINO bf16": _session("openvino", "bf16"),
     "ONNX Runtime": _session("onnxruntime", "fp32"),
     "ncnn": _ncnn,
@@ -116,48 +125,86 @@ ENGINES: dict[str, Callable[[Model, int, int, Path], Run]] = {
 }
 
 
-def contestants(model: Model, size: int, threads: list[int], engines: list[str], folder: Path) -> dict[tuple[str, int], Run]:
-    """Runs by engine and number of threads; an engine that is not installed, or cannot, says so and is left out."""
-    runs: dict[tuple[str, int], Run] = {}
+class Contestant:
+    """An engine with a number of threads in a process of its own. Raises ValueError with its reason where it cannot run the network."""
+
+    def __init__(self, context: SpawnContext, name: str, model: Model, size: int, threads: int) -> None:
+        environment = {"ONEDNN_MAX_CPU_ISA": "AVX2"} if name == AVX2 else {}
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, name, model, size, threads, environment), daemon=True)
+        self.process.start()
+        theirs.close()
+        reason = self.pipe.recv()
+        if reason:
+            raise ValueError(reason)
+
+    def burst(self, pause: float) -> list[float]:
+        """Milliseconds of the runs of one burst."""
+        self.pipe.send(pause)
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+def _serve(pipe: Connection, name: str, model: Model, size: int, threads: int, environment: dict[str, str]) -> None:
+    """What the process of a contestant does: bursts, as they are asked for."""
+    os.environ.update(environment)
+    batch = picture(size)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run = ENGINES[name](model, size, threads, Path(folder))
+            run(batch)
+        except (ImportError, InputError, RuntimeError) as error:
+            pipe.send(" ".join(str(error).split())[:100] or type(error).__name__)
+            return
+        pipe.send("")
+        with contextlib.suppress(EOFError):
+            while True:
+                pipe.send(_burst(run, batch, pipe.recv()))
+
+
+def _burst(run: Run, batch: np.ndarray, pause: float, seconds: float = 0.01) -> list[float]:
+    times: list[float] = []
+    if not pause:
+        run(batch)
+        run(batch)
+    stop = time.perf_counter() + seconds
+    while True:
+        time.sleep(pause / 1000)
+        start = time.perf_counter()
+        run(batch)
+        times.append(1000 * (time.perf_counter() - start))
+        if pause or time.perf_counter() > stop:
+            return times
+
+
+def contestants(model: Model, size: int, threads: list[int], engines: list[str]) -> dict[tuple[str, int], Contestant]:
+    """Contestants by engine and number of threads; an engine that is not installed, or cannot, says so and is left out."""
+    found: dict[tuple[str, int], Contestant] = {}
     for name in engines:
         for count in threads:
-            own = folder / f"{name}-{count}"
-            own.mkdir()
             try:
-                runs[name, count] = ENGINES[name](model, size, count, own)
-                runs[name, count](picture(size))
-            except (ImportError, InputError, RuntimeError) as error:
-                runs.pop((name, count), None)
-                print(f"{name}, {count} threads: left out ({' '.join(str(error).split())[:100]})")
-    return runs
+                found[name, count] = Contestant(multiprocessing.get_context("spawn"), name, model, size, count)
+            except ValueError as error:
+                print(f"{name}, {count} threads: left out ({error})")
+    return found
 
 
-def interleaved(
-    runs: dict[tuple[str, int], Run], batch: np.ndarray, seconds: float, pause: float, burst: float = 0.01
-) -> dict[tuple[str, int], np.ndarray]:
+def interleaved(field: dict[tuple[str, int], Contestant], seconds: float, pause: float) -> dict[tuple[str, int], np.ndarray]:
     """Milliseconds of every run, contestants taking turns in random order."""
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
-    end, order = time.perf_counter() + seconds, list(runs)
+    times: dict[tuple[str, int], list[float]] = {key: [] for key in field}
+    end, order = time.perf_counter() + seconds, list(field)
     while time.perf_counter() < end:
         random.shuffle(order)
         for key in order:
-            run = runs[key]
-            if not pause:
-                run(batch)
-                run(batch)
-            stop = time.perf_counter() + burst
-            while True:
-                time.sleep(pause / 1000)
-                start = time.perf_counter()
-                run(batch)
-                times[key].append(1000 * (time.perf_counter() - start))
-                if pause or time.perf_counter() > stop:
-                    break
+            times[key] += field[key].burst(pause)
     return {key: np.asarray(values) for key, values in times.items()}
 
 
 def show(what: str, times: dict[tuple[str, int], np.ndarray]) -> None:
-    print(f"\n{what}{', AVX2 only in OpenVINO' if os.environ.get('ONEDNN_MAX_CPU_ISA') == 'AVX2' else ''}")
+    print(f"\n{what}")
     for (name, threads), values in times.items():
         yardstick = times.get(("OpenVINO fp32", threads))
         ratio = "" if yardstick is None else f"   x{np.median(yardstick) / np.median(values):.2f}"

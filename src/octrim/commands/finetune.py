@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octrim.commands.train import start
-from octrim.training.options import Distilled
+from octrim.training.options import Finetuning
 
 
 @dataclass(frozen=True)
-class Finetune(Distilled):
-    """Train a cut network, with the network before the cut as its teacher; without --teacher from the labels alone."""
+class Finetune(Finetuning):
+    """Train a cut network, with the network before the cut as its teacher; or, with --keep or --budget, a whole one that is cut on the way."""
 
     def run(self) -> None:
         from octrim.training.finetune import run_finetuning

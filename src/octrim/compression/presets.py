@@ -15,10 +15,11 @@ class Preset:
 
     batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0: settings of fine-tuning and of the
     control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after
-    each cut but the last. criterion: criterion that ranks channels where no sparsity training has set scales to zero. reconstruct, recalibrate:
-    whether to repair with training pictures where live channels are cut; the constants of cut channels always go into their consumers. ema: moving
-    average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget
-    the plan gives the number. match_games: games of Pong that original and cut network each play at the end.
+    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. criterion: criterion that ranks channels in a
+    cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning.
+    reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels
+    always go into their consumers. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget the plan gives
+    the number. match_games: games of Pong that original and cut network each play at the end.
     """
 
     train_epochs: int
@@ -30,9 +31,10 @@ class Preset:
     finetune_lr0: float = 0.03
     cut_steps: int = 1
     step_epochs: int = 10
+    cut_epochs: int = 0
     distill: str = "output"
-    ema: str = "auto"
     criterion: str = "group-l2"
+    gradual_criterion: str = "taylor"
     reconstruct: bool = False
     recalibrate: bool = False
     dead: str = "1/2"
@@ -40,7 +42,7 @@ class Preset:
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
-        left_out = {SPARSIFY: not self.sparsify_epochs, MATCH: not self.match_games, CONTROL: not control}
+        left_out = {SPARSIFY: not self.sparsify_epochs, PRUNE: self.cut_epochs > 0, MATCH: not self.match_games, CONTROL: not control}
         return [stage for stage in STAGES if not left_out.get(stage)]
 
     def epochs_of(self, stage: Stage) -> int | None:

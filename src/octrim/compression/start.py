@@ -90,6 +90,12 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     base = adapted(model, names, model.image_size, seed=config.seed)
     # taylor needs gradients of training pictures; the check does not depend on the ranking, so bn takes its place.
     criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
+    if preset.cut_epochs > preset.finetune_epochs:
+        raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
+    if preset.cut_epochs and preset.cut_steps > 1:
+        raise InputError(
+            f"cut_epochs is {preset.cut_epochs} and cut_steps is {preset.cut_steps}: cut either within fine-tuning or in steps before it"
+        )
     planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
     small = base
     for step in range(1, preset.cut_steps + 1):
@@ -114,7 +120,8 @@ def planned(
         budget = f"{what}={stepped(value, share)}"
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
     size = (model.image_size, model.image_size)
-    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original)
+    nearest = preset.cut_epochs > 0  # as a cut within training rounds
+    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, nearest)
 
 
 def stepped(value: object, share: Fraction) -> str:
@@ -179,7 +186,6 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
     try:
         content = json.loads(path.read_text("utf-8"))
         numbers: dict[str, Any] = {_OLDER_NAMES.get(str(name), str(name)): value for name, value in content["preset"].items()}
-        numbers.setdefault("ema", "published")  # runs that do not say it are older than the choice
         preset, inputs = Preset(**numbers), dict(content["sha256"])
         if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
             raise TypeError

@@ -43,14 +43,14 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
     settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
-    epochs |= {"finetune": preset.finetune_epochs, "all": preset.whole}
+    epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
     return {
         "stages": {stage.network: results[stage]["row"] for stage in networks},
         "export": results[EXPORT]["export"],
         "epochs": epochs,
         "seed": config.seed,
         "settings": settings,
-        "cuts": results[PRUNE]["cuts"],
+        "cuts": results[FINETUNE if preset.cut_epochs else PRUNE]["cuts"],
         "times": times,
     }
 
@@ -62,7 +62,7 @@ def _by_network(networks: Sequence[Stage], measured: Mapping[str, Mapping[str, f
 
 def table(summary: Mapping[str, Any], size: int) -> Table:
     """Table for people with a row per network."""
-    caption = f"{size} px; mAP on the val part after the last epoch, 95 % interval over resampled pictures; latency p50, batch 1, OpenVINO fp32"
+    caption = f"{size} px; mAP on the val part, 95 % interval over resampled pictures; latency of the network, p50, batch 1, OpenVINO fp32"
     result = Table(title="Compression", caption=caption)
     result.add_column("network", no_wrap=True)
     for name in ("parameters", "MACs, M", "channels", "file, MB", "epochs", "mAP50", "mAP50-95", "95 % interval", "latency, ms", "speed-up"):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, emptied, evaluated, row
-from octrim.compression.start import HYPER, sparsity
+from octrim.compression.start import HYPER, keep_of, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
-from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
+from octrim.training.checkpoint import CHECKPOINT
 from octrim.training.finetune import finetune
 from octrim.training.sparsify import sparsify
 from octrim.training.train import Trained, train
@@ -21,16 +21,15 @@ from octrim.training.train import Trained, train
 def first_training(job: Job, folder: Path) -> dict[str, Any]:
     """Train the network on the data; without epochs the given weights are only evaluated."""
     config, preset = job.start.config, job.start.preset
+    path = folder / TRAIN.file
     if preset.train_epochs:
         done = _trained(job, TRAIN, folder, train, preset.train_epochs, weights=config.weights, cfg=config.cfg)
-        return row(job, done.model, folder / done.weights.name, done.evaluation, preset.train_epochs)
+        return row(job, done.model, path, done.evaluation, preset.train_epochs)
     emptied(folder)
     lineage = (*job.start.base.lineage, {"action": "start", "weights": Path(config.weights or "").name})
     model = replace(job.start.base, lineage=lineage)
-    path = folder / TRAIN.file
-    for name in (LAST, BEST):  # as a training leaves them
-        model.save(folder / name)
-    return row(job, model, path, evaluated(job, model, path), 0)
+    model.save(path)
+    return row(job, model, path, evaluated(job, model, folder), 0)
 
 
 def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
@@ -38,20 +37,29 @@ def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
     preset = job.start.preset
     options = {**sparsity(job.start.config, preset, job.start.keep_map), **_taught(job), "no_autoanchor": True}
     done = _trained(job, SPARSIFY, folder, sparsify, preset.sparsify_epochs, weights=str(job.weights(TRAIN)), **options)
-    return row(job, done.model, folder / done.weights.name, done.evaluation, preset.train_epochs + preset.sparsify_epochs)
+    return row(job, done.model, folder / SPARSIFY.file, done.evaluation, preset.train_epochs + preset.sparsify_epochs)
 
 
 def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]:
     """Fine-tune the network in the file `cut` for a while, between that cut and the next."""
     done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_taught(job), no_autoanchor=True)
-    return row(job, done.model, folder / done.weights.name, done.evaluation, None)
+    return row(job, done.model, folder / FINETUNE.file, done.evaluation, None)
 
 
 def finetuning(job: Job, folder: Path) -> dict[str, Any]:
-    """Fine-tune the cut network, with the original as its teacher."""
-    preset = job.start.preset
-    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **_taught(job), no_autoanchor=True)
-    return row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
+    """Fine-tune with the original as the teacher: the cut network, or the whole one, whose channels then go on the way."""
+    config, preset = job.start.config, job.start.preset
+    options = {**_taught(job), "no_autoanchor": True}
+    if not preset.cut_epochs:
+        done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
+        return row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    criterion = config.criterion or preset.gradual_criterion
+    options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
+    options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
+    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
+    found = row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    return {**found, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
 
 
 def control(job: Job, folder: Path) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def control(job: Job, folder: Path) -> dict[str, Any]:
     lineage = ({"action": "initialise", "layout": "table of the compressed network", "seed": seed, "licence": "none: no trained weights"},)
     fresh = replace(small, tensors=fresh_tensors(small.network, seed), lineage=lineage, scales={})
     done = _trained(job, CONTROL, folder, train, epochs, fresh, no_autoanchor=True)
-    return row(job, done.model, folder / done.weights.name, done.evaluation, epochs)
+    return row(job, done.model, folder / CONTROL.file, done.evaluation, epochs)
 
 
 def _trained(
@@ -87,7 +95,7 @@ def _trained(
     # No early stop: stages and control train for exactly the epochs that the summary states.
     recipe = job.run.path / HYPER
     common = {"data": config.data, **config.reading(), "hyp": str(recipe) if recipe.is_file() else config.hyp, "patience": 0, "seed": config.seed}
-    common |= {"imgsz": (job.start.base.image_size,), "ema": preset.ema}
+    common |= {"imgsz": (job.start.base.image_size,)}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **steps, **place, **free, **options)
 

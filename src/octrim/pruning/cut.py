@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.pruning.labels import channel_labels
+from octrim.network.rows import Network
+from octrim.pruning.labels import ChannelLabels, channel_labels
 from octrim.pruning.plan import Plan, cut_network
 
 
@@ -33,16 +35,25 @@ def prune(model: Model, plan: Plan) -> Model:
     for row in network.convs:
         if (cut[labels.labels[row.name]] == masks[row.name]).any():
             raise InputError(f"{row.name}: the plan keeps a channel here that it cuts in a coupled convolution")
-    tensors: dict[str, np.ndarray] = {}
+    tensors = cut_tensors(network, labels, cut, model.tensors)
+    lineage = (*model.lineage, {"action": "prune", **plan.settings})
+    return replace(model, network=cut_network(network, labels, plan.kept), tensors=tensors, lineage=lineage, scales={})
+
+
+def cut_tensors(network: Network, labels: ChannelLabels, cut: np.ndarray, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the network's tensors by name without the channels whose labels are cut, as copies.
+
+    cut: bool `[labels.count]`. tensors: arrays of any type in the shapes that `octrim.network.cost.tensor_shapes` gives.
+    """
+    smaller: dict[str, np.ndarray] = {}
     for row in network.convs:
-        outputs = np.flatnonzero(masks[row.name])
-        weight = model.tensors[row.weight_name][outputs]
+        outputs = np.flatnonzero(~cut[labels.labels[row.name]])
+        weight = tensors[row.weight_name][outputs]
         if row.groups == 1:
             inputs = np.flatnonzero(~cut[labels.labels[row.inputs[0]]])
             weight = np.ascontiguousarray(weight[:, inputs])
-        tensors[row.weight_name] = weight
+        smaller[row.weight_name] = weight
         vectors = [f"{row.name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")] if row.norm else []
         for name in vectors + [f"{row.name}.bias"] * row.bias:
-            tensors[name] = model.tensors[name][outputs]
-    lineage = (*model.lineage, {"action": "prune", **plan.settings})
-    return replace(model, network=cut_network(network, labels, plan.kept), tensors=tensors, lineage=lineage, scales={})
+            smaller[name] = tensors[name][outputs]
+    return smaller

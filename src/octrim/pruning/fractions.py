@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -32,11 +33,16 @@ def parse_fraction(value: object, what: str) -> Fraction:
     return fraction
 
 
-def aligned_count(channels: int, fraction: Fraction, align: int) -> int:
-    """Return how many of `channels` stay for a fraction: rounded down to a multiple of `align`, at least one `align`, at most all."""
+def aligned_count(channels: int, fraction: Fraction, align: int, nearest: bool = False) -> int:
+    """Return how many of `channels` stay for a fraction, a multiple of `align`, at least one `align`, at most all.
+
+    nearest: whether to round to the nearest multiple, of two equally near ones to the lower, instead of down.
+    """
     if fraction == 1:
         return channels
-    return min(max(int(channels * fraction) // align * align, align), channels)
+    multiples = channels * fraction / align
+    rounded = math.ceil(multiples - Fraction(1, 2)) if nearest else int(multiples)
+    return min(max(rounded * align, align), channels)
 
 
 def matching_convs(network: Network, pattern: str, what: str) -> list[str]:

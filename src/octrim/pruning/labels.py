@@ -140,11 +140,17 @@ def _groups(network: Network, labels: dict[str, np.ndarray], reasons: dict[int, 
     members: dict[tuple[tuple[str, ...], str | None], list[int]] = {}
     for label, convs in producers.items():
         members.setdefault((tuple(convs), reasons.get(label)), []).append(label)
-    groups: list[Group] = []
-    started: Counter[str] = Counter()  # groups that begin with the same convolution are numbered
-    for (convs, reason), found in members.items():
-        name = f"{convs[0]}~{started[convs[0]]}" if started[convs[0]] else convs[0]
+    # Groups that begin with the same convolution are numbered. The number does not depend on which of their channels there are, so that it stays as
+    # channels are cut.
+    numbers: dict[tuple[tuple[str, ...], str | None], int] = {}
+    started: Counter[str] = Counter()
+    for convs, reason in sorted(members, key=str):
+        numbers[convs, reason] = started[convs[0]]
         started[convs[0]] += 1
+    groups: list[Group] = []
+    for (convs, reason), found in members.items():
+        number = numbers[convs, reason]
+        name = f"{convs[0]}~{number}" if number else convs[0]
         # A label may stand twice in one convolution (a concat of a map with itself, added to something); it is named once here.
         groups.append(Group(name, tuple(dict.fromkeys(convs)), np.asarray(found), reason))
     return tuple(groups)

@@ -99,6 +99,7 @@ def plan(
     image_size: tuple[int, int] | None = None,
     budget: str | None = None,
     original: Network | None = None,
+    nearest: bool = False,
 ) -> Plan:
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
@@ -110,7 +111,9 @@ def plan(
     budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay. The least important aligned steps of
     all groups go, until the value is at or below the budget; restoring the last one would exceed it. No group then goes below `keep`,
     where that is given, and groups in `keep_map` have their fraction.
-    original: the network that all fractions are of, where the model was cut from it before; the model's own by default.
+    original: the network that all fractions are of, where the model was cut from it before; the model's own by default. With a budget, groups that
+    were cut before to a count that is no multiple of `align` are cut to one.
+    nearest: whether counts are rounded to the nearest multiple of `align` instead of down, of two equally near ones to the lower.
     Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
     be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
     """
@@ -129,9 +132,10 @@ def plan(
     height, width = (side, side) if image_size is None else image_size
     original = original or network
     widths = {group.name: len(group) for group in channel_labels(original).groups}
-    if any(widths.get(group.name, 0) < len(group) for group in labels.groups):
+    # A depthwise convolution that is cut to one channel is an ordinary one, and begins a group of its own.
+    if any(widths.get(group.name, 1) < len(group) for group in labels.groups):
         raise InputError("the original has other channels than a network that this model was cut from")
-    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths)
+    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths, nearest)
 
     def cut(counts: Sequence[int]) -> tuple[dict[str, np.ndarray], Network]:
         gone = np.zeros(labels.count, bool)
@@ -217,18 +221,25 @@ def _candidates(
     fraction: Fraction | None,
     align: int,
     widths: Mapping[str, int],
+    nearest: bool,
 ) -> list[_Candidate]:
-    """Return every group as the plan sees it. widths: group name to the number of channels that the fractions are of."""
+    """Return every group as the plan sees it. widths: group name to the number of channels that the fractions are of. nearest: as in `plan`."""
     excluded = {name: pattern for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
     fractions = mapped_fractions(network, keep_map)
     found = []
     for group in labels.groups:
         reason = group.reason or next((f"excluded by {excluded[name]}" for name in group.convs if name in excluded), None)
         wanted = group_fraction(group, fractions, fraction)
-        least = len(group) if reason else min(align if wanted is None else aligned_count(widths[group.name], wanted, align), len(group))
+        width = widths.get(group.name, 1)
+        least = len(group) if reason else min(align if wanted is None else aligned_count(width, wanted, align, nearest), len(group))
         own = scores[group.labels]
         order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
-        most = least if any(name in fractions for name in group.convs) else len(group)
+        if any(name in fractions for name in group.convs):
+            most = least
+        elif len(group) == width:
+            most = width
+        else:  # cut before, perhaps to a count between two multiples
+            most = max(len(group) // align * align, least)
         found.append(_Candidate(group, group.labels[order], own[order], most, least, reason))
     return found
 

@@ -37,24 +37,37 @@ def compensated(model: Model, plan: Plan, small: Model) -> Model:
     constant act(beta). It goes through additions, concatenations, pooling and upsampling, and through the consumer's weights. For
     gamma 0 this is exact where the consumer's window does not reach the zero padding.
     """
-    ops = _ConstantOps(model, plan)
-    walk(model.network, ops, np.zeros(model.network.rows[0].channels))
+    changes = constants(model, plan.kept)
     tensors = dict(small.tensors)
+    for name, change in changes.items():
+        tensors[name] = (tensors[name].astype(np.float64) + change).astype(np.float32)
+    return _repaired(small, tensors, {"action": "compensate"})
+
+
+def constants(model: Model, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `compensated` adds to batch-norm means and biases of the cut network: tensor name to float64 `[channels that stay]`.
+
+    kept: per convolution of `model`, the channels that stay, ascending.
+    """
+    ops = _ConstantOps(model, kept)
+    walk(model.network, ops, np.zeros(model.network.rows[0].channels))
+    changes = {}
     for row in model.network.convs:
         if row.groups > 1:
             continue  # a depthwise channel is cut with its input; other grouped convolutions are never touched
-        shift = ops.shifts[row.name][plan.kept[row.name]]
-        name, sign = (f"{row.name}.bn.running_mean", -1.0) if row.norm else (f"{row.name}.bias", 1.0)
-        if name in tensors:
-            tensors[name] = (tensors[name].astype(np.float64) + sign * shift).astype(np.float32)
-    return _repaired(small, tensors, {"action": "compensate"})
+        shift = ops.shifts[row.name][kept[row.name]]
+        if row.norm:
+            changes[f"{row.name}.bn.running_mean"] = -shift
+        elif row.bias:
+            changes[f"{row.name}.bias"] = shift
+    return changes
 
 
 class _ConstantOps:
     """`Ops` over float64 `[channels]`: the constant that stands for a cut channel, 0 for one that stays. Keeps what it adds to each convolution."""
 
-    def __init__(self, model: Model, plan: Plan) -> None:
-        self.model, self.plan = model, plan
+    def __init__(self, model: Model, kept: Mapping[str, np.ndarray]) -> None:
+        self.model, self.kept = model, kept
         self.shifts: dict[str, np.ndarray] = {}
 
     def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
@@ -63,7 +76,7 @@ class _ConstantOps:
         constants = np.zeros(row.channels)
         if row.norm:
             cut = np.ones(row.channels, bool)
-            cut[self.plan.kept[row.name]] = False
+            cut[self.kept[row.name]] = False
             beta, gamma = (self.model.tensors[f"{row.name}.bn.{part}"][cut] for part in ("bias", "weight"))
             constants[cut] = activation_moments(row, beta, gamma)[0]
         return constants

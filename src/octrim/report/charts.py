@@ -144,7 +144,31 @@ def story_charts(parts: Sequence[Part], rows: Sequence[SummaryRow]) -> list[Char
         _bands(plot, found, whole)
         legend = {part.key: part.title for part, _ in shown if part in lines and part.title}
         charts.append(Chart(f"{name} over epochs", plot.svg(f"{name} over {whole} epochs"), tuple(legend.items())))
+    charts += [_kept_chart(part, start, whole) for part, start in shown if part.results is not None and "cut/channels" in part.results]
     return charts
+
+
+def _kept_chart(part: Part, start: int, whole: int) -> Chart:
+    """A chart of the shares of channels and MACs that are left while a training cuts. start: epochs before that training; whole: epochs of all."""
+    assert part.results is not None
+    percents = tuple((tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100))
+    plot = Plot(epochs_axis(whole), Axis(0, 1, percents), 150)
+    epochs = np.concatenate([[0.0], part.results["epoch"] + 1]) + start
+    found: dict[int, list[str]] = {}
+    lines = {label: part.results[name] for name, label in _KEPT.items() if name in part.results}
+    for key, (label, values) in zip(_KEYS, lines.items(), strict=False):
+        values = np.concatenate([[1.0], np.clip(values, 0, 1)])
+        plot.line(epochs, values, key)
+        for epoch, value in zip(epochs.tolist(), values.tolist(), strict=True):
+            if np.isfinite(value) and np.isfinite(epoch):
+                found.setdefault(round(epoch), []).append(f"{numerals.percent(value)} of the {label}")
+    _bands(plot, found, whole)
+    return Chart(
+        "Channels and MACs that are left", plot.svg(f"Shares of channels and MACs over {whole} epochs"), tuple(zip(_KEYS, lines, strict=False))
+    )
+
+
+_KEPT = {"cut/channels": "channels", "cut/macs": "MACs"}  # columns of results.csv of a training that cuts
 
 
 def _last_epoch(part: Part) -> int:
@@ -170,7 +194,7 @@ def training_charts(part: Part) -> list[Chart]:
     """Charts of results.csv other than mAP: losses, precision and recall, learning rates, and every column that is not known here."""
     assert part.results is not None
     columns = {name: values for name, values in part.results.items() if name != "epoch" and not np.isnan(values).all()}
-    known = {name for _, lines in _PANELS for name in lines} | {"metrics/mAP_0.5", "metrics/mAP_0.5:0.95"}
+    known = {name for _, lines in _PANELS for name in lines} | _KEPT.keys() | {"metrics/mAP_0.5", "metrics/mAP_0.5:0.95"}
     panels = [*_PANELS, *((name[:40], {name: ""}) for name in columns if name not in known)]
     epochs = part.results["epoch"] + 1
     last = _last_epoch(part)

@@ -42,7 +42,7 @@ class LineageStep:
 def page(run: Contents) -> dict[str, Any]:
     """Variables of the template report.html. A section that has nothing to show is None, or empty."""
     main = run.part("finetuned") or next((part for part in reversed(run.parts) if part.weights or part.metrics), run.parts[0])
-    cut = next((part.cut for part in run.parts if part.cut is not None and part.key in ("cut", "original")), None)
+    cut = next((part.cut for part in run.parts if part.cut is not None and part.key in ("cut", "finetuned", "original")), None)
     config = [(name, _value(value)) for name, value in run.config.items()]
     return {
         "name": run.folder.resolve().name,

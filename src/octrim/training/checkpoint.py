@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,11 @@ from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.training.schedule import PUBLISHED, Averaging
 
 FORMAT = 1
 
 CHECKPOINT = "checkpoint/state.safetensors"
 """Path of the checkpoint in the folder of a run."""
-
-LAST, BEST = "last.safetensors", "best.safetensors"
-"""Files in the folder of a run with the weights of the last epoch, and of the best one by the validation part."""
 
 _KEY = "octrim-training"
 
@@ -41,10 +37,11 @@ class State:
 
     lineage: lineage of the weights that the training began with. data: digest of the data that it learns from. arrays: float32 vectors `values`
     (parameters, then statistics), `average` (their moving average), `gradient` (of the batches that wait for an optimizer step), `moment0`,
-    `moment1`; empty before the first step. waiting: number of batches that wait for a step; waiting_pictures: number of their pictures, of all
-    processes together. steps: optimizer steps so far. updates: updates of the average so far.
+    `moment1`, and `taylor` (one score per batch-norm weight, where channels are ranked by them); empty before the first step. waiting: number of
+    batches that wait for a step; waiting_pictures: number of their pictures, of all processes together. steps: optimizer steps so far. updates:
+    updates of the average so far.
     losses: sums of box, objectness and class loss over the epoch's batches so far; labels: number of boxes in these batches. rows: rows of
-    results.csv. best: the best fitness and its epoch. extra: JSON values by name that parts of a training keep.
+    results.csv. best: the best fitness and its epoch. extra: JSON values that sparsity training or distillation keeps.
     """
 
     network: Network
@@ -93,16 +90,6 @@ class State:
         return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action))
 
 
-def stored_averaging(state: State) -> Averaging:
-    """The moving average that a run began with. Runs that do not say it are older than the choice, and have the published one."""
-    return Averaging(**state.extra["average"]) if "average" in state.extra else PUBLISHED
-
-
-def chooses_best(state: State) -> bool:
-    """Whether the result of a run is its best epoch instead of its last one, as it was when the run began: in runs of OcTrim 0.1."""
-    return "average" not in state.extra
-
-
 def kind_of(name: str) -> int:
     """Kind of a tensor by its name: 0 convolution weights, 1 batch-norm weights, 2 biases, 3 batch-norm statistics."""
     if name.endswith((".running_mean", ".running_var")):
@@ -120,6 +107,11 @@ def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
         tensors[name] = flat[start : start + size].reshape(shape)
         start += size
     return tensors
+
+
+def flattened(network: Network, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One flat vector of the tensors, in the order that `unflattened` reads."""
+    return np.concatenate([tensors[name].reshape(-1) for name in sorted(tensor_shapes(network), key=kind_of)])
 
 
 _COUNTS = ("image_size", "epoch", "batch", "waiting", "waiting_pictures", "steps", "updates", "labels")
@@ -186,7 +178,7 @@ def _check_values(state: State) -> None:
         "lineage": all(isinstance(step, dict) for step in state.lineage),
         "losses, best or rows": rows is not None and len(state.losses) >= 3 and all(type(value) in (int, float) for value in numbers),
         "data": isinstance(state.data, str),
-        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra) and _sound_averaging(state.extra),
+        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra) and _sound_cutting(state),
         **{name: type(getattr(state, name)) is int and getattr(state, name) >= 0 for name in _COUNTS},
     }
     for name, fine in sound.items():
@@ -206,13 +198,30 @@ def _sound_sparsity(extra: dict[str, Any]) -> bool:
     return all(isinstance(row, list) and len(row) == len(counts[0]) and all(type(count) is int for count in row) for row in counts)
 
 
-def _sound_averaging(extra: dict[str, Any]) -> bool:
-    """Whether `extra` says how the moving average decays in numbers that a training has written, or says nothing of it."""
-    numbers = extra.get("average", {"decay": PUBLISHED.decay, "ramp": PUBLISHED.ramp})
-    if not isinstance(numbers, dict) or numbers.keys() != {"decay", "ramp"}:
+def _sound_cutting(state: State) -> bool:
+    """Whether what the cutting keeps in `extra`, if anything, is valid: the first network's table, and which channels of each convolution are left.
+
+    Raises InputError for a table that is none.
+    """
+    noted = state.extra.get("cutting")
+    if noted is None:
+        return True
+    if not isinstance(noted, dict) or not all(isinstance(noted.get(name), dict) for name in ("kept", "wanted", "removed")):
         return False
-    decay, ramp = numbers["decay"], numbers["ramp"]
-    return all(type(number) in (int, float) for number in (decay, ramp)) and 0 <= decay < 1 and 0 < ramp < math.inf
+    first = {row.name: row.channels for row in Network.from_json(noted["table"], [list(level) for level in state.network.anchors]).convs}
+    now = {row.name: row.channels for row in state.network.convs}
+    for name, channels in noted["kept"].items():
+        ascending = all(type(channel) is int for channel in channels) and channels == sorted(set(channels))
+        if not ascending or len(channels) != now[name] or not 0 <= channels[0] <= channels[-1] < first[name]:
+            return False
+    wanted, removed, share = noted["wanted"], noted["removed"], noted["share"]
+    texts = all(value is None or isinstance(value, str) for value in (wanted["keep"], wanted["budget"], wanted["criterion"]))
+    counts = all(type(value) is int and value >= 0 for value in (noted["level"], noted["step"], wanted["seed"]))
+    counts = counts and all(type(wanted[name]) is int and wanted[name] >= 1 for name in ("epochs", "align", "interval"))
+    shares = all(type(value) in (int, float) and 0 <= value <= 1 for value in (*removed.values(), share)) and share > 0
+    kinds = isinstance(wanted["exclude"], list) and isinstance(wanted["keep_map"], dict) and type(noted["done"]) is bool and len(wanted) == 9
+    scored = ("taylor" in state.arrays) == (wanted["criterion"] == "taylor") or not state.arrays
+    return texts and counts and shares and kinds and scored and noted["kept"].keys() == now.keys() == first.keys()
 
 
 def _check_arrays(state: State) -> None:
@@ -220,6 +229,7 @@ def _check_arrays(state: State) -> None:
     total = sum(math.prod(shape) for shape in shapes.values())
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if kind_of(name) < 3)
     wanted = {"values": total, "average": total, "gradient": parameters, "moment0": parameters, "moment1": parameters}
+    wanted["taylor"] = sum(math.prod(shape) for name, shape in shapes.items() if kind_of(name) == 1)
     for name in ("values", "average", "gradient", "moment0"):
         if name not in state.arrays:
             raise InputError(f"a damaged checkpoint: no vector {name}")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.options import from_python
-from octrim.training.options import Distilled
+from octrim.pruning.plan_files import read_keep_map
+from octrim.training.options import Distilled, Finetuning
 from octrim.training.setup import Setup, begun, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
+    from octrim.training.cutting import GradualCut
     from octrim.training.distillation import Distillation
 
 T = TypeVar("T", bound=Distilled)
@@ -24,15 +27,48 @@ def finetune(**options: Any) -> Trained:
 
     Takes the options of `octrim finetune`, and leaves a run folder as that command does. Raises InputError for bad input.
     """
-    return run_finetuning(alone(from_python(Distilled, options)))
+    return run_finetuning(alone(from_python(Finetuning, options)))
 
 
-def run_finetuning(config: Distilled) -> Trained:
+def run_finetuning(config: Finetuning) -> Trained:
     """Fine-tune in this process, which may be one of several that a launcher has started."""
-    setup = begun(with_teacher(config), checked_teacher) if config.resume is None else resumed(config)
+    from octrim.training.cutting import GradualCut
+
+    if config.resume is None:
+        cut = gradual_cut(config)
+        setup = begun(with_teacher(config), partial(_examined, cut=cut))
+        if cut is not None:
+            cut.begin(setup.model, setup.state)
+    else:
+        setup = resumed(config)
+        cut = GradualCut.remembered(setup.state)
     if setup.run is not None and setup.config.teacher is None:  # a resumed run has the teacher in setup.config only
         setup.run.print("no --teacher: learning from the labels alone")
-    return to_the_end(setup, distillation(setup))
+    return to_the_end(setup, distillation(setup), cut=cut)
+
+
+def gradual_cut(config: Finetuning) -> GradualCut | None:
+    """What the options say about cutting while training; None where nothing is to be cut. Raises InputError where they contradict each other."""
+    from octrim.training.cutting import GradualCut
+
+    if config.keep is None and config.budget is None and config.keep_map is None:
+        given = [name for name in ("cut_epochs", "criterion", "exclude") if getattr(config, name)]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} is about cutting: say with --keep, --budget or --keep-map what is to be left")
+        return None
+    epochs = -(-config.epochs // 3) if config.cut_epochs is None else config.cut_epochs
+    if epochs > config.epochs:
+        raise InputError(f"cut_epochs is {epochs}, more than all {config.epochs} epochs")
+    keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
+    criterion = config.criterion or "taylor"
+    return GradualCut(epochs, config.keep, config.align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
+
+
+def _examined(model: Model, config: Finetuning, cut: GradualCut | None) -> None:
+    """Raise InputError where the teacher does not fit the network, or the network cannot be cut as the options say."""
+    checked_teacher(model, config)
+    if cut is not None:
+        cut.check(model)
 
 
 def with_teacher(config: T) -> T:

@@ -16,6 +16,7 @@ from octrim.evaluate.evaluation import Evaluation
 from octrim.network.model import Model
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import State
+from octrim.training.cutting import Cutting, GradualCut
 from octrim.training.distillation import Distillation
 from octrim.training.hyper import Hyperparameters
 from octrim.training.interruptions import interruptions
@@ -24,7 +25,7 @@ from octrim.training.loss import DetectionLoss
 from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
-from octrim.training.schedule import PUBLISHED, Schedule, averaging, side_of_batch
+from octrim.training.schedule import Schedule, side_of_batch
 from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
 from octrim.training.validate import Validator
 
@@ -40,15 +41,17 @@ def fit(
     world: World,
     distillation: Distillation | None = None,
     penalty: Penalty | None = None,
+    cut: GradualCut | None = None,
 ) -> State:
     """Train `model` from `state` to the last epoch and return the state at the end. `record` is told what happens; it writes the files.
 
     distillation: loss against a teacher, to be added. penalty: sparsity penalty that drives channels to zero; the last epoch then counts as the best.
+    cut: what is to be left of the network, whose channels then go little by little; only epochs of its final shape can be the best one.
 
     Raises InputError when gradients or weights are no longer finite, and KeyboardInterrupt after SIGINT or SIGTERM, once the state has been saved.
     """
-    learner = Learner(model, config, hyper, world)
-    network, stride = learner.network, model.network.stride
+    learner = Learner(model, config, hyper, world, scored=cut is not None and cut.criterion == "taylor")
+    stride = model.network.stride
     loss = DetectionLoss(model.network, hyper, model.image_size)
     validator = Validator(model, val_set, loss, config.batch, world) if val_set is not None else None
     loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, config.seed, config.workers, config.cache, world.rank, world.size)
@@ -58,9 +61,9 @@ def fit(
         state.losses = (0.0,) * len(losses)
     if state.arrays:
         learner.restore(state)
-    else:
-        learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
     sparsity = _sparsity(penalty, learner, schedule, config, state, len(train_set))
+    cutting = Cutting(cut, state, schedule, config.freeze) if cut else None
+    shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
         if not state.arrays:
             if sparsity:
@@ -70,7 +73,7 @@ def fit(
             record.print(_FEW_BATCHES.format(learner.accumulate, len(loader), config.nominal_batch))
         for epoch in range(state.epoch, config.epochs):
             # Patience is checked before an epoch, so that a resumed run that had stopped stops again. Only the first process knows the best epoch.
-            if world.agree(world.first and 0 < config.patience <= epoch - 1 - state.best[1]):
+            if world.agree(world.first and 0 < config.patience <= epoch - 1 - max(state.best[1], shaped)):
                 record.print(f"no better epoch in {config.patience}: stopped (patience)")
                 break
             record.start_epoch(epoch, len(loader), state)
@@ -81,7 +84,7 @@ def fit(
                 if config.multi_scale:
                     side = side_of_batch(model.image_size, stride, config.seed, epoch, state.batch)
                     images = F.interpolate(images, size=[side, side], mode="bilinear")
-                heads, features = _forward(network, images, config.amp, with_features=bool(distillation and distillation.feature_weight))
+                heads, features = _forward(learner.network, images, config.amp, with_features=bool(distillation and distillation.feature_weight))
                 found = loss(heads, batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
                 if distillation:  # add the loss against the teacher
@@ -100,6 +103,8 @@ def fit(
                         state.extra["strength"] = sparsity.strength
                     learner.follow()
                     state.waiting = state.waiting_pictures = 0
+                    if cutting and cutting.due(state, learner.optimizer.steps):  # the training goes on with the channels that stay
+                        cutting.cut(state, learner)
                 record.batch(epoch, batch, images.shape[2], state)
                 if _stops(world, interrupted(), between_steps=state.waiting == 0):
                     state.losses = tuple(world.mean_of(state.losses))
@@ -113,6 +118,8 @@ def fit(
             row = dict(zip(losses, [total / len(loader) for total in state.losses], strict=True))
             if sparsity:
                 row |= _sparsity_columns(sparsity, state, learner, epoch, last)
+            if cutting:
+                row |= cutting.columns(state)
             evaluation = None
             if validator is not None and (last or not config.noval):
                 evaluation, columns = _evaluated(validator, learner, state, record, interrupted)
@@ -178,7 +185,7 @@ def _evaluated(
     """The evaluation of the averaged weights, which only the first process has, and its columns of results.csv."""
     record.save(learner.snapshot(state))  # a kill during a long evaluation must not cost the epoch
     try:
-        evaluation, losses = validator.evaluate(learner.average.values, interrupted)
+        evaluation, losses = validator.evaluate(state.network, learner.average.values, interrupted)
     except KeyboardInterrupt:
         record.interrupt(state)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,52 +9,61 @@ import numpy as np
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.training.checkpoint import State, stored_averaging
+from octrim.training.checkpoint import State, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.options import Training
 from octrim.training.parallel import World
-from octrim.training.schedule import Averaging, Settings
+from octrim.training.schedule import Settings
+from octrim.training.taylor import TaylorScores
 
 
 class Learner:
     """The changing parts of a training, and the steps from a loss to new weights.
 
     network: the network in training mode. accumulate: batches per optimizer step, once the warm-up is over. gradient: the sum over the batches that
-    wait for a step, a flat vector like the parameters.
+    wait for a step, a flat vector like the parameters. taylor: scores of the channels by the gradients of all steps, None where nobody asks for them.
     """
 
-    def __init__(self, model: Model, config: Training, hyper: Hyperparameters, world: World) -> None:
-        self.world = world
-        self.optimizer_name = config.optimizer
+    def __init__(self, model: Model, config: Training, hyper: Hyperparameters, world: World, scored: bool = False) -> None:
+        """Begin with the weights of `model`. scored: whether to keep scores of its channels."""
+        self.world, self.config = world, config
+        self.accumulate = max(round(config.nominal_batch / config.batch), 1)
+        # The recipe's weight decay is meant for steps of nominal_batch pictures.
+        self._decay = hyper.weight_decay * config.batch * self.accumulate / config.nominal_batch
+        self.taylor = TaylorScores(model.network) if scored else None
+        self._build(model)
+
+    def _build(self, model: Model) -> None:
+        """Make the network, and everything that has its sizes."""
         self.network = PaddleNetwork(model)
-        if config.sync_bn:
+        if self.config.sync_bn:
             _synchronise_batch_norm(self.network)
         self.network.train()
         self.weights = Weights(self.network)
-        self.accumulate = max(round(config.nominal_batch / config.batch), 1)
-        # The recipe's weight decay is meant for steps of nominal_batch pictures.
-        decay = hyper.weight_decay * config.batch * self.accumulate / config.nominal_batch
-        self.optimizer = Optimizer.create(self.weights, config.optimizer, decay, _freeze(self.weights, config.freeze))
+        self.optimizer = Optimizer.create(self.weights, self.config.optimizer, self._decay, _freeze(self.weights, self.config.freeze))
         self.average = MovingAverage(self.weights.values())
         self.gradient = paddle.zeros([self.weights.parameters.size])
-
-    def begin(self, state: State, averaging: Averaging) -> None:
-        """Begin a new training: choose the moving average, and note it in the state, so that a resumed run averages as it began."""
-        self.average.averaging = averaging
-        state.extra["average"] = dataclasses.asdict(averaging)
 
     def restore(self, state: State) -> None:
         """Take over the vectors of a checkpoint. Raises InputError where the checkpoint was written with another optimizer."""
         arrays = state.arrays
         if len(self.optimizer.moments) != sum(name.startswith("moment") for name in arrays):
-            raise InputError(f"the checkpoint is of another optimizer than {self.optimizer_name}")
+            raise InputError(f"the checkpoint is of another optimizer than {self.config.optimizer}")
         self.weights.assign(paddle.to_tensor(arrays["values"]))
-        self.average = MovingAverage(paddle.to_tensor(arrays["average"]), stored_averaging(state), state.updates)
+        self.average = MovingAverage(paddle.to_tensor(arrays["average"]), state.updates)
         self.gradient = paddle.to_tensor(arrays["gradient"]) / self.world.size
         self.optimizer.moments = [paddle.to_tensor(arrays[f"moment{index}"]) for index in range(len(self.optimizer.moments))]
         self.optimizer.steps = state.steps
+        if self.taylor is not None:
+            self.taylor = TaylorScores(self.network.network, arrays["taylor"])
+
+    def go_on_with(self, state: State) -> None:
+        """Go on with the network and the vectors of `state`, out of which channels have been cut."""
+        tensors = unflattened(state.network, state.arrays["values"])
+        self._build(Model(state.network, tensors, state.names, state.image_size))
+        self.restore(state)
 
     def snapshot(self, state: State) -> State:
         """Put copies of the current vectors into `state`, and return it.
@@ -65,6 +73,8 @@ class Learner:
         gradient = self.gradient * self.world.size
         state.arrays = {"values": self.weights.values().numpy(), "average": self.average.values.numpy(), "gradient": gradient.numpy()}
         state.arrays |= {f"moment{index}": moment.numpy() for index, moment in enumerate(self.optimizer.moments)}
+        if self.taylor is not None:
+            state.arrays["taylor"] = self.taylor.values
         state.steps, state.updates = self.optimizer.steps, self.average.updates
         return state
 
@@ -75,7 +85,10 @@ class Learner:
 
     def step(self, settings: Settings) -> bool:
         """Do an optimizer step with the waiting gradient; False, and no step, where it is not finite. `follow` moves the average afterwards."""
-        if not self.optimizer.step(self.world.sum(self.gradient), settings):
+        gradient = self.world.sum(self.gradient)
+        if self.taylor is not None:
+            self.taylor.observe(self.weights, gradient)
+        if not self.optimizer.step(gradient, settings):
             return False
         self.world.share(self.weights.statistics.vector)
         self.gradient = paddle.zeros([self.weights.parameters.size])

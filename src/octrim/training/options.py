@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import Batch, Criterion, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,6 @@ class Training(OneNetwork, Reading, Folder):
     """Optimizer that changes the weights."""
     cos_lr: bool = False
     """Let the learning rate fall along a cosine instead of a line."""
-    ema: Literal["auto", "published"] = "auto"
-    """Moving average of the weights, which is evaluated and saved: over a share of the training (auto), or as long as YOLOv5's (published)."""
     multi_scale: bool = False
     """Vary the picture size from batch to batch, by up to half of it."""
     close_mosaic: Annotated[int, Range(0, 100_000)] = 0
@@ -82,6 +80,28 @@ class Distilled(Training):
     """Weight of the loss against the teacher's boxes and scores, relative to the loss against labels."""
     feature_weight: Annotated[float, Range(0, 1000)] = 0.1
     """Weight of the loss against the teacher's feature maps."""
+
+
+@dataclass(frozen=True)
+class Finetuning(Distilled):
+    """Options of fine-tuning, which may cut the network on its way."""
+
+    keep: Text = None
+    """Cut the network while it trains: fraction of its channels that every convolution keeps; with --budget the least that any keeps."""
+    budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
+    """Cut the network while it trains: fraction of its channels, parameters or MACs to reach by cutting the least important channels."""
+    keep_map: Text = None
+    """Cut the network while it trains: JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    cut_epochs: Annotated[Number, Range(1, 100_000)] = None
+    """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
+    cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
+    """Least number of optimizer steps between two cuts."""
+    align: Annotated[int, Range(1)] = 8
+    """Number that all channel counts are multiples of in the end, and at least."""
+    criterion: Annotated[Criterion | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""
+    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
+    """Convolutions to keep whole: model.0, 'model.2.*', ..."""
 
 
 @dataclass(frozen=True)

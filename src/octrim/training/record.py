@@ -21,7 +21,7 @@ from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.progress import Bar, progress_bar
 from octrim.runs import Run
-from octrim.training.checkpoint import BEST, CHECKPOINT, LAST, State, save_state
+from octrim.training.checkpoint import CHECKPOINT, State, save_state
 from octrim.training.options import Training
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
 
@@ -41,12 +41,15 @@ _FILES = (
     "results.csv",
     "results.png",
     "scales.png",
-    BEST,
-    LAST,
+    "best.safetensors",
+    "last.safetensors",
     "metrics.json",
     "curves.json",
     "predictions.json",
     "val_predictions.jpg",
+    "plan.json",
+    "plan.txt",
+    "channels.png",
 )
 
 
@@ -159,9 +162,9 @@ class Record:
         action = {"action": self.action, "data": _place(config.data), "epoch": epoch + 1, "epochs": config.epochs, "hyp": Path(config.hyp).name}
         action |= {"seed": config.seed}
         model = state.averaged(action)
-        model.save(folder / LAST)
+        model.save(folder / "last.safetensors")
         if state.best[1] == epoch:
-            model.save(folder / BEST)
+            model.save(folder / "best.safetensors")
 
     def _draw(self, state: State) -> None:
         """Draw the curves, and the scales of sparsity training. `__exit__` calls this again where the last state was not drawn."""

@@ -14,12 +14,14 @@ from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.pruning.fractions import parse_fraction
+from octrim.pruning.plan_files import write_plan
 from octrim.targets.opening import open_session
-from octrim.training.checkpoint import BEST, LAST, State, chooses_best
+from octrim.training.checkpoint import State
 from octrim.training.options import Training
 from octrim.training.setup import Setup, begun, resumed
 
 if TYPE_CHECKING:
+    from octrim.training.cutting import GradualCut
     from octrim.training.distillation import Distillation
     from octrim.training.record import Record
     from octrim.training.sparsity import Penalty
@@ -29,14 +31,9 @@ T = TypeVar("T", bound=Training)
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Result of a training: its folder, the file with the resulting weights, the network in it, and its evaluation (None without a validation part).
-
-    The result is the network of the last epoch. Only where `--patience` has ended the training early, and in runs of OcTrim 0.1 that went on, it is
-    that of the best epoch: patience lets the validation part choose the epoch.
-    """
+    """Result of a training: its folder, the best weights, and their evaluation on the validation part (None without one)."""
 
     folder: Path
-    weights: Path
     model: Model
     evaluation: Evaluation | None
 
@@ -62,39 +59,38 @@ def alone(config: T) -> T:
     return config
 
 
-def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None) -> Trained:
-    """Train from the state of `setup` to the end, and write the results. distillation, penalty: as `fit` takes them."""
+def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None, cut: GradualCut | None = None) -> Trained:
+    """Train from the state of `setup` to the end, and write the results. distillation, penalty, cut: as `fit` takes them."""
+    from octrim.training.cutting import whole_cut
     from octrim.training.fit import fit
     from octrim.training.record import Record
 
     with Record(setup.run, setup.config, setup.val_set) as record:
         record.write_results(setup.state)
-        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, distillation, penalty)
+        parts = (distillation, penalty, cut)
+        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, *parts)
+        if cut is not None and setup.run is not None:
+            write_plan(whole_cut(state), setup.run.path)
         return _finished(setup, state, record)
 
 
 def _finished(setup: Setup, state: State, record: Record) -> Trained:
-    """Evaluate the resulting weights, write what `octrim val` writes, and print the table."""
+    """Evaluate the best weights, write what `octrim val` writes, and print the table."""
     folder = setup.run.path if setup.run is not None else Path()
-    weights, epoch = folder / LAST, len(state.rows)
-    if state.epoch < setup.config.epochs or chooses_best(state):
-        weights, epoch = folder / BEST, state.best[1] + 1
     model, evaluation = setup.model, None
     if setup.run is not None:
-        model = load(weights)
+        model = load(folder / "best.safetensors")
         if setup.val_set is not None:
             evaluation = evaluate(open_session(model), setup.val_set, model.image_size, setup.config.batch, seed=setup.config.seed)
-            write_evaluation(folder, setup.val_set, evaluation, weights.name)
+            write_evaluation(folder, setup.val_set, evaluation)
             record.show_predictions(evaluation)
             setup.run.print(evaluation.table())
             for name, (low, high) in evaluation.interval.items():
                 setup.run.print(f"{name} 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
-        chosen = "last" if weights.name == LAST else "best"
-        setup.run.print(f"{chosen} epoch, {epoch} of {len(state.rows)}: {weights} ({weights.stat().st_size / 1e6:.2f} MB)")
-        if weights.name == LAST and state.best[1] + 1 != epoch:
-            setup.run.print(f"best epoch by the validation part, which flatters: {state.best[1] + 1}: {folder / BEST}")
-        setup.run.print(f"next: {_next_command(setup.config, weights)}")
-    return Trained(folder, weights, model, evaluation)
+        best = f"best epoch {state.best[1] + 1} of {len(state.rows)}"
+        setup.run.print(f"{best}: {folder / 'best.safetensors'} ({(folder / 'best.safetensors').stat().st_size / 1e6:.2f} MB)")
+        setup.run.print(f"next: {_next_command(setup.config, folder / 'best.safetensors')}")
+    return Trained(folder, model, evaluation)
 
 
 def _next_command(config: Any, weights: Path) -> str:

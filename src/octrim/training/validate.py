@@ -16,6 +16,7 @@ from octrim.evaluate.evaluation import Evaluation, measure
 from octrim.evaluate.val import detect
 from octrim.network.folding import folded
 from octrim.network.model import Model
+from octrim.network.rows import Network
 from octrim.targets.session import Session, float_batch, model_info
 from octrim.training.checkpoint import unflattened
 from octrim.training.loss import DetectionLoss
@@ -28,9 +29,7 @@ class Validator(Session):
     def __init__(self, model: Model, dataset: Dataset, loss: DetectionLoss, batch: int, world: World) -> None:
         super().__init__(model_info(model, "paddle", str(paddle.__version__), "fp32"))
         self.model = model
-        self.network = PaddleNetwork(folded(model))  # folded, because oneDNN evaluates a network only without batch norm
-        for parameter in self.network.parameters():
-            parameter.stop_gradient = True
+        self.network = _frozen(model)
         self.dataset, self.loss, self.batch, self.world = dataset, loss, batch, world
         self.side = model.image_size
         self.heads: list[Any] = []
@@ -40,15 +39,22 @@ class Validator(Session):
             self.heads = self.network(paddle.to_tensor(float_batch(batch)))
             return decode(self.network.network, self.heads).numpy()
 
-    def evaluate(self, values: Any, stop: Callable[[], bool]) -> tuple[Evaluation | None, list[float]]:
-        """Evaluation of the weights `values` (a flat vector), on the first process only, and their box, objectness and class loss.
+    def evaluate(self, network: Network, values: Any, stop: Callable[[], bool]) -> tuple[Evaluation | None, list[float]]:
+        """Evaluation of the weights `values` (a flat vector) of `network`, on the first process only, and their box, objectness and class loss.
+
+        network: table of the model that this was made for, which may have lost channels since.
 
         Raises InputError when no picture can be read, and KeyboardInterrupt when `stop` returns True, but not among several processes, which must
         stay together.
         """
-        now = folded(replace(self.model, tensors=unflattened(self.model.network, values.numpy())))
-        for name, tensor in self.network.named_tensors().items():
-            tensor.set_value(now.tensors[name])
+        changed = network != self.model.network
+        self.model = replace(self.model, network=network, tensors=unflattened(network, values.numpy()))
+        if changed:
+            self.network = _frozen(self.model)
+        else:
+            now = folded(self.model)
+            for name, tensor in self.network.named_tensors().items():
+                tensor.set_value(now.tensors[name])
         sums = np.zeros(4, np.float32)
 
         def add(group: Batch) -> None:
@@ -71,6 +77,14 @@ class Validator(Session):
         everyone = everyone[np.argsort(everyone[:, 0], kind="stable")]
         detections = np.split(everyone[:, 1:], np.searchsorted(everyone[:, 0], np.arange(1, len(self.dataset))))
         return measure(self.dataset, detections, bootstrap=0, failures=found.failures, unread=unread), losses
+
+
+def _frozen(model: Model) -> PaddleNetwork:
+    """The network without gradients, folded, because oneDNN evaluates a network only without batch norm."""
+    network = PaddleNetwork(folded(model))
+    for parameter in network.parameters():
+        parameter.stop_gradient = True
+    return network
 
 
 def batch_targets(dataset: Dataset, batch: Batch) -> np.ndarray:

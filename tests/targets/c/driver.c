@@ -38,8 +38,8 @@ static void *work(void *argument) {
 
 int main(int count, char **arguments) {
     if (count != 7) return 2;
-    int32_t *program = read_all(arguments[1]), *sizes = program + 7, *table = program + 12;
-    Network net = {program[0], program[1], program[2], program[3], program[4], program[5], program[6], NULL, NULL, NULL, NULL};
+    int32_t *program = read_all(arguments[1]), *sizes = program + 8, *table = program + 13;
+    Network net = {program[0], program[1], program[2], program[3], program[4], program[5], program[6], program[7], NULL, NULL, NULL, NULL};
     net.maps = (const Map *)table;
     net.step = (const Step *)(table += sizes[0]);
     net.stage = (const Stage *)(table += sizes[1]);

@@ -73,7 +73,7 @@ def driven(command: list[str], program: Program, batch: np.ndarray, folder: Path
     """Predictions of one picture by a driver."""
     tables = [np.array([entry(one) for one in part], np.int32).ravel() for part in (program.maps, program.steps, program.stages)]
     tables.append(program.taps)
-    head = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages))
+    head = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages), program.bands)
     sizes = [*head, *(len(table) for table in tables), 0]
     words = np.concatenate([np.array(sizes, np.int32), *tables, program.weights.view(np.int32)])
     (folder / "program").write_bytes(words.tobytes())

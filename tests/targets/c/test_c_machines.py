@@ -32,7 +32,7 @@ def whole() -> Model:
 @pytest.fixture(scope="module")
 def cases(whole: Model) -> list[Case]:
     """Programs, pictures and what the reference finds: cut networks, and rows that are not in YOLOv5."""
-    models = [(prune(whole, plan(whole, keep="1/8", align=align)), size) for align, size in ((8, (64, 96)), (1, (128, 64)))]
+    models = [(prune(whole, plan(whole, keep="1/8", align=align)), size) for align, size in ((8, (128, 160)), (1, (128, 64)))]
     models += [
         (calm(lively_model(UNUSUAL[name][0])), (32, 64)) for name in ("stride 4", "groups and stride", "pool without padding", "a sum read twice")
     ]

@@ -16,7 +16,7 @@ class _Network(ctypes.Structure):
     """`Network` of runtime/network.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("height", "width", "boxes", "values", "arena", "scratch", "stages")),
+        *((name, ctypes.c_int32) for name in ("height", "width", "boxes", "values", "arena", "scratch", "stages", "bands")),
         *((name, ctypes.c_void_p) for name in ("maps", "step", "stage", "taps")),
     )
 
@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, library: Library, program: Program, threads: int) -> None:
         self.library, self.program = library, program
         self.tables = [_table(program.maps), _table(program.steps), _table(program.stages), np.ascontiguousarray(program.taps)]
-        sizes = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages))
+        sizes = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages), program.bands)
         self.network = _Network(*sizes, *(table.ctypes.data for table in self.tables))
         self.weights = np.ascontiguousarray(program.weights)
         self.memory = np.empty(library.calls.octrim_memory(ctypes.byref(self.network), threads) + _ALIGNMENT, np.uint8)

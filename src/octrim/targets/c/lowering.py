@@ -59,7 +59,7 @@ class Op:
     reads, writes: maps. rows: of what `y` counts, the output's for all but upsampling. near: row y needs no other rows of what is read than those of
     the same part of the picture, so that it can follow its producer without all threads waiting for each other. x: planes that are read. weight:
     `[out, in / groups, kernel, kernel]` and bias in units of log2(e). add: map that is added behind the activation. parity: of a
-    convolution of stride 2, what every map was split into. box: first box of a head.
+    convolution of stride 2, what every map was split into. narrow: by Winograd over all lines of a band at once. box: first box of a head.
     """
 
     kind: Kind
@@ -73,6 +73,7 @@ class Op:
     bias: np.ndarray | None = None
     add: Map | None = None
     parity: dict[Map, Map] = field(default_factory=dict)
+    narrow: bool = False
     level: int = 0
     box: int = 0
     stage: int = 0
@@ -256,8 +257,10 @@ def lowered(model: Model, height: int, width: int) -> CompilerOps:
     for op in ops.ops:
         if op.out is not None:
             op.out.margin = ops.margins.get(op.out.size, 1)
-        if op.kind == Kind.CONVOLUTION and _for_winograd(op):
-            op.kind = Kind.WINOGRAD
+        if op.kind == Kind.CONVOLUTION and op.out is not None and _for_winograd(op):
+            op.narrow = not _fills_vectors(op.out)
+            if not op.narrow or _gains_narrow(op.out):
+                op.kind = Kind.WINOGRAD
     return ops
 
 
@@ -271,9 +274,18 @@ def _split_by_the_stem(ops: CompilerOps) -> None:
 
 
 def _for_winograd(op: Op) -> bool:
-    """3 x 3 at stride 1 on maps that are wide enough to fill vectors and have whole tiles of four rows."""
-    row, m = op.row, op.out
-    assert m is not None
-    window = (row.kernel, row.stride, row.padding, row.groups) == (3, 1, 1, 1)
-    wide = m.width >= LANES and m.width / rounded(m.width) > 0.7 and m.height % 4 == 0
-    return window and wide and op.activation in (Activation.LINEAR, Activation.SILU)
+    """3 x 3 at stride 1 with an activation that the transform back has."""
+    row = op.row
+    return (row.kernel, row.stride, row.padding, row.groups) == (3, 1, 1, 1) and op.activation in (Activation.LINEAR, Activation.SILU)
+
+
+def _fills_vectors(m: Map) -> bool:
+    """Whether single lines of the map fill vectors, and its height is made of tiles of four."""
+    return m.width >= LANES and m.width / rounded(m.width) > 0.7 and m.height % 4 == 0
+
+
+def _gains_narrow(m: Map) -> bool:
+    """Whether Winograd's transform of half the map, tiles of four lines one behind the other, makes a quarter fewer products of vectors."""
+    rows = -(-m.height // 2)
+    tiles = -(-rows // 4)
+    return 6 * 3 * rounded(tiles * m.pitch - 1) < 0.75 * 9 * rounded(rows * m.pitch) and tiles * m.pitch > LANES

@@ -10,6 +10,7 @@ import numpy as np
 from octrim.network.cost import shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
+from octrim.targets.c.bands import banded, halo
 from octrim.targets.c.lowering import Kind, Op, lowered
 from octrim.targets.c.maps import LANES, Map, place, rounded
 from octrim.targets.c.schedule import Stage, scheduled
@@ -35,6 +36,7 @@ class MapEntry:
     width: int
     margin: int
     padded: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,13 @@ class StepEntry:
     stride: int = 1
     padding: int = 0
     pitch: int = 0
+    tiles: int = 1
     box: int = 0
     anchors: int = 0
+    halo: int = 0
+    above: int = 0
+    below: int = 0
+    reach: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class StageEntry:
     chunks: int
     size: int
     extent: int
+    split: int
     planes: int
 
 
@@ -77,8 +85,8 @@ class StageEntry:
 class Program:
     """What the runtime needs for pictures of one size.
 
-    boxes, values: shape of the result. arena: floats for all maps. scratch: floats per thread. map_names, step_names: for readers of the C file.
-    taps: int32. weights: float32.
+    boxes, values: shape of the result. arena: floats for all maps, per band. scratch: floats per thread. map_names, step_names: for readers of the C
+    file. taps: int32. weights: float32.
     """
 
     height: int
@@ -87,6 +95,7 @@ class Program:
     values: int
     arena: int
     scratch: int
+    bands: int
     maps: tuple[MapEntry, ...]
     steps: tuple[StepEntry, ...]
     stages: tuple[StageEntry, ...]
@@ -125,13 +134,14 @@ def program(model: Model, height: int, width: int) -> Program:
     """Tables and weights for pictures of height x width pixels. Raises InputError for a size that the network cannot take."""
     shapes(model.network, height, width)
     ops = lowered(model, height, width)
-    stages = scheduled(ops.ops)
+    bands = banded(ops.ops)
+    stages = scheduled(ops.ops, bands)
     maps = list(dict.fromkeys(op.out for stage in stages for op in stage.ops if op.out is not None))
     arena = place(maps)
     builder = _Builder(model.network, {m: index for index, m in enumerate(maps)})
     entries: list[StageEntry] = []
     for stage in stages:
-        entries.append(StageEntry(len(builder.steps), len(stage.ops), stage.chunks, stage.size, stage.extent, int(stage.planes)))
+        entries.append(StageEntry(len(builder.steps), len(stage.ops), stage.chunks, stage.size, stage.extent, stage.split, int(stage.planes)))
         for op in stage.ops:
             builder.step(op, stage)
     return Program(
@@ -141,7 +151,8 @@ def program(model: Model, height: int, width: int) -> Program:
         values=5 + model.network.classes,
         arena=rounded(arena),
         scratch=rounded(builder.scratch + 2 * LANES),
-        maps=tuple(MapEntry(m.pixel(), m.plane, m.pitch, m.channels, m.height, m.width, m.margin, int(m.padded)) for m in maps),
+        bands=bands.count,
+        maps=tuple(MapEntry(m.pixel(), m.plane, m.pitch, m.channels, m.height, m.width, m.margin, int(m.padded), m.rows) for m in maps),
         steps=tuple(builder.steps),
         stages=tuple(entries),
         map_names=tuple(m.name for m in maps),
@@ -171,6 +182,9 @@ class _Builder:
             "output": -1 if op.out is None else self.numbers[op.out],
             "add": -1 if op.add is None else self.numbers[op.add],
         }
+        reach, above, below = halo(op)
+        if reach:
+            common |= {"halo": self._offsets([*above, *below]), "above": len(above), "below": len(below), "reach": reach}
         make = {
             Kind.STEM: self._stem,
             Kind.CONVOLUTION: self._convolution,
@@ -243,10 +257,11 @@ class _Builder:
     def _winograd(self, op: Op) -> dict[str, int]:
         assert op.weight is not None and op.bias is not None and op.out is not None
         outputs, inputs = op.weight.shape[:2]
-        line = rounded(op.out.width + 2 + LANES)
+        count = -(-op.out.rows // 4) if op.narrow else 1
+        line = rounded((count - 1) * op.out.pitch + op.out.width + 2 + LANES)
         tiles = np.einsum("ky,oiyx->kixo", _F43, op.weight).reshape(6, inputs * 3, outputs)
         offsets = [i * line + x for i in range(inputs) for x in range(3)] + [m.pixel(channel) for m, channel in op.x]
-        self.scratch = max(self.scratch, 6 * inputs * line + LANES)
+        self.scratch = max(self.scratch, (6 * inputs + 4 * BLOCK) * line + LANES)
         return {
             **self._activation(op),
             "taps": self._offsets(offsets),
@@ -255,6 +270,8 @@ class _Builder:
             "bias": self._bias(op.bias),
             "kernel": 3,
             "padding": 1,
+            "pitch": op.out.pitch,
+            "tiles": count,
         }
 
     def _plain(self, op: Op) -> dict[str, int]:

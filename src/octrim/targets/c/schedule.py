@@ -6,29 +6,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from octrim.targets.c.bands import Bands
 from octrim.targets.c.lowering import Kind, Op
 from octrim.targets.c.maps import Map
 
-# Chunks that a stage has at least and aims at, and the pixels below which one is too short to share out.
+# Chunks that a stage aims at, and pixels below which a chunk is too short.
 _WANTED, _FEWEST_PIXELS = 8, 192
-_FEWEST_PIXELS_OF_TWO = 64
 
 
 @dataclass(frozen=True)
 class Stage:
     """Steps that a thread does one after the other for one chunk.
 
-    size: rows of the smallest map, or with `planes` channels, per chunk. extent: how many there are.
+    size: rows of the smallest map, or with `planes` channels, per chunk. extent: how many there are. split: how many the first band has.
     """
 
     ops: tuple[Op, ...]
     chunks: int
     size: int
     extent: int
+    split: int
     planes: bool
 
 
-def scheduled(ops: Sequence[Op]) -> list[Stage]:
+def scheduled(ops: Sequence[Op], bands: Bands) -> list[Stage]:
     """All steps in stages; sets the stages in which every map is needed."""
     producer = {op.out: op for op in ops if op.out is not None}
     members: list[list[Op]] = []
@@ -46,7 +47,7 @@ def scheduled(ops: Sequence[Op]) -> list[Stage]:
     for op in ops:
         for m in op.reads:
             m.last = max(m.last, op.stage)
-    return [_stage(group) for group in members]
+    return [_stage(group, bands) for group in members]
 
 
 def _follows(op: Op, m: Map, producer: Op) -> bool:
@@ -67,35 +68,33 @@ def _fits(op: Op, group: Sequence[Op]) -> bool:
     return all(count % min(rows) == 0 for count in rows)
 
 
-def _stage(group: Sequence[Op]) -> Stage:
+def _stage(group: Sequence[Op], bands: Bands) -> Stage:
     if group[0].kind == Kind.POOL:
         channels = group[0].rows
         size = -(-channels // min(_WANTED, channels))
-        return Stage(tuple(group), -(-channels // size), size, channels, True)
+        return Stage(tuple(group), -(-channels // size), size, channels, channels, True)
     base = min(op.rows for op in group)
-    size = _rows_per_chunk(group, base)
-    return Stage(tuple(group), -(-base // size), size, base, False)
+    split = bands.rows(base)
+    size = _rows_per_chunk(group, base, split)
+    return Stage(tuple(group), bands.count * -(-split // size), size, base, split, False)
 
 
-def _rows_per_chunk(group: Sequence[Op], base: int) -> int:
-    """Rows of the smallest map in a chunk: about `_WANTED` chunks, an even number of them where that is near, none too short."""
+def _rows_per_chunk(group: Sequence[Op], base: int, split: int) -> int:
+    """Rows of the smallest map in a chunk: about `_WANTED` chunks in all, none too short, at least one for each band."""
     align = 1
     for op in group:
+        if op.narrow and op.kind == Kind.WINOGRAD:
+            return split
         if op.kind in (Kind.STEM, Kind.WINOGRAD):  # tiles of four rows
             align = math.lcm(align, 4 // math.gcd(4, op.rows // base))
     # Splits halve rows, so these are whole; a width is that of the widest map, in pixels per row of the smallest.
     widest = max(op.rows // base * _width(op) for op in group)
-    size = max(base // _WANTED, -(-_FEWEST_PIXELS // widest), 1)
-    size = min(-(-size // align) * align, base)
-    units, wanted = -(-base // align), base / size
-    even = [count for count in range(2, units + 1, 2) if units % count == 0 and base % align == 0]
-    best = min(even, key=lambda count: abs(math.log(count / wanted)), default=0)
-    if wanted > 1.5 and best and wanted / 4 < best < 3 * wanted:
-        return base // best
-    if base >= 2 and base * widest >= 2 * _FEWEST_PIXELS_OF_TWO:
-        size = -(-base // max(2, 2 * round(wanted / 2)))
-        return min(-(-size // align) * align, base)
-    return base
+    size = max(base // _WANTED, -(-_FEWEST_PIXELS // widest))
+    count = max(1, round(split / size))
+    even = [chunks for chunks in range(1, split // align + 1) if split % (chunks * align) == 0 and count <= 2 * chunks <= 4 * count]
+    if even:
+        count = min(even, key=lambda chunks: abs(math.log(chunks / count)))
+    return min(-(-split // (count * align)) * align, split)
 
 
 def _width(op: Op) -> int:

@@ -56,7 +56,7 @@ def tables(program: Program, names: Sequence[str], checksum: int) -> str:
     ]
     if not in_file:
         parts.append(_array("static const float compiled_weights[]", _lines(map(_number, program.weights))))
-    sizes = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages))
+    sizes = (program.height, program.width, program.boxes, program.values, program.arena, program.scratch, len(program.stages), program.bands)
     parts.append(f"static const Network network = {{{', '.join(map(str, sizes))}, maps, steps, stages, taps}};")
     parts.append(_array("const char *const OCTRIM_(names)[OCTRIM_(classes)]", (f"{quoted(name)}," for name in names)))
     return "\n".join(parts) + "\n"

@@ -163,7 +163,7 @@ static void convolve(const Step *s, const float *x, const int32_t *taps, const f
     }
 }
 
-/* Groups one after the other. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written into margins is cleared. */
+/* Groups one after the other. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written between rows is cleared. */
 static void convolution_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
     int channels = m->channels / s->groups, padded = (channels + 7) / 8 * 8;
@@ -181,7 +181,7 @@ static void convolution_step(const Work *w, const Step *s, int y0, int y1) {
             convolve(s, w->arena + y * s->pitch, taps, weights, bias, slope, channels, out + y * m->pitch, m->plane, add ? add + y * m->pitch : NULL,
                      add_plane, 0, m->width);
     }
-    clear_margins(m, w->arena, y0, y1);
+    for (int c = 0; c < m->channels && s->pitch == m->pitch; c++) clear_gaps(m, w->arena + m->at + c * m->plane, y0, y1);
 }
 
 /* Any convolution, by its definition. taps: the planes of the input's channels; w: [channel][input][row][column]. */
@@ -205,5 +205,4 @@ static void plain_step(const Work *w, const Step *s, int y0, int y1) {
             }
             activate(s->activation, w->weights[s->slope], o, r ? w->arena + r->at + c * r->plane + y * r->pitch : NULL, m->width);
         }
-    clear_margins(m, w->arena, y0, y1);
 }

@@ -16,7 +16,7 @@ static void head_step(const Work *w, const Step *s, int y0, int y1) {
                 if (x + CELLS > width && width >= CELLS) x = width - CELLS;
                 int cells = width - x < CELLS ? width - x : CELLS;
                 const float *pixels = w->arena + y * m->pitch + x;
-                float *boxes = w->boxes + (s->box + (anchor * m->height + y) * width + x) * values;
+                float *boxes = w->boxes + (s->box + (anchor * m->height + w->row + y) * width + x) * values;
                 for (int k = 0; k < padded; k += HL) {
                     const float *weight = w->weights + s->weights + (anchor * padded + k / 8 * 8) * inputs + k % 8;
                     const float *bias = w->weights + s->bias + anchor * 5 * padded + k;
@@ -31,7 +31,7 @@ static void head_step(const Work *w, const Step *s, int y0, int y1) {
                             UNROLL for (int j = 0; j < CELLS; j++) sum[j] = fma_h(q, splat_h(p[j]), sum[j]);
                     }
                     H a = load_h(bias + padded), b = load_h(bias + 2 * padded), column = load_h(bias + 3 * padded);
-                    H row = load_h(bias + 4 * padded) * splat_h((float)y - 0.5f);
+                    H row = load_h(bias + 4 * padded) * splat_h((float)(w->row + y) - 0.5f);
                     UNROLL for (int j = 0; j < CELLS; j++) {
                         H g = sigmoid_h(sum[j]);
                         sum[j] = fma_h(g, fma_h(g, a, b), fma_h(column, splat_h((float)(x + j) - 0.5f), row));

@@ -1,16 +1,11 @@
 /* Steps that move maps: margins, bytes to planes, split by parity, sums, pools, upsampling. */
 
-/* Zeros around the rows y0 .. y1 of a channel. */
-static void clear_margin(const Map *m, float *plane, int y0, int y1) {
-    int lead = m->margin * m->pitch + m->margin;
+/* Zeros between the rows y0 .. y1 of a channel, where a step that takes all rows for one line has written. Nothing is ever written above the first
+   row and below the last one, and maps that use the same memory are of the same size, all padded or none: there the zeros of engine_open stay. */
+static void clear_gaps(const Map *m, float *plane, int y0, int y1) {
     if (!m->padded) return;
-    if (y0 == 0) memset(plane - lead, 0, (size_t)lead * sizeof(float));
-    if (y1 == m->height) memset(plane + m->height * m->pitch, 0, (size_t)(m->margin * m->pitch) * sizeof(float));
     for (int y = y0; y < y1; y++)
         for (int x = 0; x < m->margin; x++) plane[y * m->pitch + m->width + x] = 0;
-}
-static void clear_margins(const Map *m, float *arena, int y0, int y1) {
-    for (int c = 0; c < m->channels; c++) clear_margin(m, arena + m->at + c * m->plane, y0, y1);
 }
 
 /* Bytes to three planes of value * log2(e) / 255, for networks whose first layer is not the usual stem. */
@@ -19,10 +14,9 @@ static void image_step(const Work *w, const Step *s, int y0, int y1) {
     for (int c = 0; c < 3; c++)
         for (int y = y0; y < y1; y++) {
             float *d = w->arena + m->at + c * m->plane + y * m->pitch;
-            const uint8_t *p = w->image + (size_t)y * m->width * 3 + c;
+            const uint8_t *p = w->image + (size_t)(w->row + y) * (size_t)m->width * 3 + c;
             for (int x = 0; x < m->width; x++) d[x] = (float)p[3 * x] * (1.442695041f / 255.0f);
         }
-    clear_margins(m, w->arena, y0, y1);
 }
 
 /* Even and odd elements of 2 n; the last vector is moved back to end at n. */
@@ -75,16 +69,17 @@ static void parity_step(const Work *w, const Step *s, int y0, int y1) {
             float *even = w->arena + m->at + (c * 4 + (y & 1) * 2) * m->plane + (y >> 1) * m->pitch, *odd = even + m->plane;
             part_row(p, n, even, odd);
         }
-    clear_margins(m, w->arena, y0, y1);
 }
 
 /* Sums of two lists of planes. */
 static void add_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out];
     const int32_t *a = w->net->taps + s->taps, *b = a + s->count;
-    for (int c = 0; c < s->count; c++)
-        for (int i = y0 * m->pitch; i < y1 * m->pitch; i++) w->arena[m->at + c * m->plane + i] = w->arena[a[c] + i] + w->arena[b[c] + i];
-    clear_margins(m, w->arena, y0, y1);
+    for (int c = 0; c < s->count; c++) {
+        float *d = w->arena + m->at + c * m->plane;
+        for (int i = y0 * m->pitch; i < y1 * m->pitch; i++) d[i] = w->arena[a[c] + i] + w->arena[b[c] + i];
+        clear_gaps(m, d, y0, y1);
+    }
 }
 
 /* Nearest neighbour by a whole factor. Rows are those of the source. */
@@ -100,12 +95,14 @@ static void upsample_step(const Work *w, const Step *s, int y0, int y1) {
                 for (int x = 0; x < m->width; x++) d[x] = p[x / f];
             for (int i = 1; i < f; i++) memcpy(d + i * m->pitch, d, (size_t)m->width * sizeof(float));
         }
-    clear_margins(m, w->arena, y0 * f, y1 * f);
 }
 
 #define LOWEST (-3.4e38f)
 
-/* One plane at any stride, by the definition. */
+/* Rows of the band that begins with row y of a map. */
+static int rows_of_band(const Map *m, int y) { return m->height - y < m->rows ? m->height - y : m->rows; }
+
+/* One plane at any stride, by the definition; there is one band then. */
 static void pool_plane(const float *p, const Map *a, float *d, const Map *m, const Step *s) {
     for (int y = 0; y < m->height; y++)
         for (int x = 0; x < m->width; x++) {
@@ -128,12 +125,13 @@ static void copy_rows(const float *from, int pitch, int rows, int width, float *
         }
 }
 
-/* One plane at stride 1: maxima along rows, then along columns, over all rows as one line, with `padding` columns and rows of LOWEST around. */
-static void pool_plane_1(const float *p, const Map *a, float *d, const Map *m, const Step *s, float *scratch) {
+/* One plane of all bands at stride 1: maxima along rows, then along columns, over all rows as one line, with `padding` columns and rows of LOWEST around. */
+static void pool_plane_1(const Network *net, const float *p, const Map *a, float *d, const Map *m, const Step *s, float *scratch) {
     int pad = s->padding, pitch = a->width + pad + (pad == 0), rows = a->height + 2 * pad, n = rows * pitch;
     float *pixels = scratch + pad + VL, *along = pixels + n + s->kernel + 2 * VL;
     for (int i = -pad; i < n + pad; i++) pixels[i] = LOWEST;
-    copy_rows(p, a->pitch, a->height, a->width, pixels + pad * pitch, pitch);
+    for (int band = 0, y = 0; band < net->bands; band++, y += a->rows)
+        copy_rows(p + (size_t)band * (size_t)net->arena, a->pitch, rows_of_band(a, y), a->width, pixels + (pad + y) * pitch, pitch);
     for (int y = 0; y < rows; y++)
         for (int x = a->width; x < pitch; x++) pixels[y * pitch + x] = LOWEST;
     for (int i = 0; i < n; i += VL) {
@@ -146,7 +144,11 @@ static void pool_plane_1(const float *p, const Map *a, float *d, const Map *m, c
         for (int k = 1; k < s->kernel; k++) best = max_(best, load(along + i + k * pitch));
         store(pixels + i, best);
     }
-    copy_rows(pixels, pitch, m->height, m->width, d, m->pitch);
+    for (int band = 0, y = 0; band < net->bands; band++, y += m->rows) {
+        float *to = d + (size_t)band * (size_t)net->arena;
+        copy_rows(pixels + y * pitch, pitch, rows_of_band(m, y), m->width, to, m->pitch);
+        clear_gaps(m, to, 0, rows_of_band(m, y));
+    }
 }
 
 /* Maximum over windows, which are cut off at the border: channels c0 .. c1. */
@@ -155,8 +157,7 @@ static void pool_step(const Work *w, const Step *s, int c0, int c1) {
     for (int c = c0; c < c1; c++) {
         const float *p = w->arena + a->at + c * a->plane;
         float *d = w->arena + m->at + c * m->plane;
-        if (s->stride == 1 && m->width <= a->width) pool_plane_1(p, a, d, m, s, w->scratch);
+        if (s->stride == 1 && m->width <= a->width) pool_plane_1(w->net, p, a, d, m, s, w->scratch);
         else pool_plane(p, a, d, m, s);
-        clear_margin(m, d, 0, m->height);
     }
 }

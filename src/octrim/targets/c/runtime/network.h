@@ -2,7 +2,9 @@
 
    A map is a plane of floats per channel. Between two rows lie `margin` columns of zeros, which are the right padding of one row and the left padding
    of the next, and there are as many rows of zeros above and below. So a convolution is a sum over taps, each a plane that is shifted by an offset;
-   the offsets of all taps stand in one table. */
+   the offsets of all taps stand in one table.
+
+   There are two bands, the upper and the lower part of all maps, each in memory of its own, where rows count from the band's first. */
 typedef struct {
     int32_t at;     /* of the first channel's first pixel, in floats from the start of the arena */
     int32_t plane;  /* floats from channel to channel */
@@ -10,6 +12,7 @@ typedef struct {
     int32_t channels, height, width;
     int32_t margin;
     int32_t padded; /* whether a window reads it, so that the margin has to be zero */
+    int32_t rows;   /* of the first band */
 } Map;
 
 enum Kind { IMAGE, STEM, PARITY, CONVOLUTION, WINOGRAD, PLAIN, ADD, POOL, UPSAMPLE, HEAD };
@@ -24,18 +27,21 @@ typedef struct {
     int32_t slope;           /* where the slope of LINEAR stands */
     int32_t groups, kernel, stride, padding;
     int32_t pitch;           /* floats from row to row of what the offsets point into */
+    int32_t tiles;           /* WINOGRAD: how often four lines of the map are done at once */
     int32_t box, anchors;    /* HEAD: number of its first box, anchors of its level */
+    int32_t halo, above, below, reach; /* a window reads `reach` rows of the other band: first of the planes' offsets, those read above, then below */
 } Step;
 
-/* Steps first .. first + steps - 1, done in chunks that do not depend on each other: chunk i has the rows i * size .. of `extent`, or with `planes` the channels. */
+/* Steps first .. first + steps - 1, done in chunks that do not depend on each other. Each band has as many; chunk i has the rows i * size .. of its band, which are
+   `split` of the first band and the rest of `extent` of the second. With `planes` the chunks are channels, of all rows. */
 typedef struct {
-    int32_t first, steps, chunks, size, extent, planes;
+    int32_t first, steps, chunks, size, extent, split, planes;
 } Stage;
 
 typedef struct {
     int32_t height, width, boxes, values; /* of the picture; boxes found, and numbers per box */
-    int32_t arena, scratch;               /* floats for the maps, and for each thread */
-    int32_t stages;
+    int32_t arena, scratch;               /* floats for the maps of each band, and for each thread */
+    int32_t stages, bands;
     const Map *maps;
     const Step *step;
     const Stage *stage;
@@ -46,7 +52,8 @@ typedef struct {
 typedef struct {
     const Network *net;
     const float *weights;
-    float *arena, *scratch;
+    float *arena, *scratch; /* the arena is the band's; that of the other band is in front of or behind it */
+    int row;                /* of the step: where the band begins */
     const uint8_t *image; /* red, green, blue, row by row */
     float *boxes;
 } Work;

@@ -147,8 +147,8 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
             float *ring = pixels + q * 72 * length;
             for (int row = next; row < y + 5; row++) {
                 float *to = ring + (row + 6) % 6 * 12 * length;
-                if (row < 0 || row >= rows) memset(to - 16, 0, (size_t)(12 * length) * sizeof(float));
-                else unpack(w->image + (size_t)(2 * row + q) * (size_t)picture * 3, columns, to, length);
+                if (w->row + row < 0 || w->row + row >= rows) memset(to - 16, 0, (size_t)(12 * length) * sizeof(float));
+                else unpack(w->image + (size_t)(2 * (w->row + row) + q) * (size_t)picture * 3, columns, to, length);
                 for (int i = 0; i < 12; i++) to[i * length - 1] = to[i * length + columns] = 0; /* behind the border of the picture */
             }
             for (int k = 0; k < 6; k++) lines[q][k] = ring + (y + 5 + k) % 6 * 12 * length;
@@ -186,7 +186,6 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
             }
         }
     }
-    clear_margins(m, w->arena, split ? y0 / 2 : y0, split ? y1 / 2 : y1);
 }
 KERNEL void stem_silu(const Work *w, const Step *s, int y0, int y1) { stem(SILU, w, s, y0, y1); }
 KERNEL void stem_linear(const Work *w, const Step *s, int y0, int y1) { stem(LINEAR, w, s, y0, y1); }

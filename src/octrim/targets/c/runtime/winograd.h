@@ -38,36 +38,56 @@ INLINE void winograd_out(const int activation, const float *m, int width, int le
         }
 }
 
-/* 3 x 3, stride 1. d: [6][inputs][line], the transformed pixels of four lines; taps point into it, and behind them stand the planes of the inputs. */
+/* A row of n floats, with another one added unless that is NULL. */
+static void store_row(float *to, const float *from, const float *add, int n) {
+    if (n >= VL)
+        for (int x = 0; x < n; x += VL) {
+            int at = x + VL <= n ? x : n - VL;
+            store(to + at, add ? load(from + at) + load(add + at) : load(from + at));
+        }
+    else
+        for (int x = 0; x < n; x++) to[x] = add ? from[x] + add[x] : from[x];
+}
+
+/* 3 x 3, stride 1. `tiles` times four lines are one line behind the other, so that narrow maps fill vectors, too; their results go through a buffer.
+   Lines below y1 are zero, and their results thrown away. d: [6][inputs][line], the transformed pixels; taps point into it, and behind them stand the
+   planes of the inputs. */
 INLINE void winograd(const int activation, const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
     const int32_t *taps = w->net->taps + s->taps, *planes = taps + s->count;
-    int inputs = s->count / 3, line = (m->width + 2 + 31) / 16 * 16, n = m->width, pitch = m->pitch;
-    float *d = w->scratch, products[6 * 8 * PV * VL] __attribute__((aligned(64)));
+    int inputs = s->count / 3, width = m->width, pitch = m->pitch, line = ((s->tiles - 1) * pitch + width + 2 + 31) / 16 * 16;
+    float *d = w->scratch, *rows = d + 6 * inputs * line, products[6 * 8 * PV * VL] __attribute__((aligned(64)));
     V slope = splat(w->weights[s->slope]);
-    for (int y = y0; y < y1; y += 4) {
-        for (int i = 0; i < inputs; i++)
-            for (int x = 0; x < n + 2; x += VL) {
-                const float *p = w->arena + planes[i] + (y - 1) * pitch - 1 + x;
-                V lines[6];
-                UNROLL for (int k = 0; k < 6; k++) lines[k] = load(p + k * pitch);
-                lines_in(lines, d + i * line + x, inputs * line);
-            }
+    for (int y = y0; y < y1; y += 4 * s->tiles) {
+        int tiles = (y1 - y + 3) / 4 < s->tiles ? (y1 - y + 3) / 4 : s->tiles, n = (tiles - 1) * pitch + width;
+        for (int tile = 0; tile < tiles; tile++) {
+            int known = y1 - y - 4 * tile + 2, end = tile == tiles - 1 ? width + 2 : pitch;
+            for (int i = 0; i < inputs; i++)
+                for (int x = 0; x < end; x += VL) {
+                    const float *p = w->arena + planes[i] + (y + 4 * tile - 1) * pitch - 1 + x;
+                    V lines[6];
+                    UNROLL for (int k = 0; k < 6; k++) lines[k] = k < known ? load(p + k * pitch) : splat(0);
+                    lines_in(lines, d + i * line + tile * pitch + x, inputs * line);
+                }
+        }
         for (int c = 0; c < m->channels; c += 8) {
             const float *u = w->weights + s->weights + c * 6 * s->count, *bias = w->weights + s->bias + c;
             float *out = w->arena + m->at + c * m->plane + y * pitch;
             const float *add = r ? w->arena + r->at + c * r->plane + y * pitch : NULL;
             int left = m->channels - c < 8 ? m->channels - c : 8, add_plane = r ? r->plane : 0;
             for (int x = 0; x < n;) {
-                int vectors = next_vectors(n - x, n, PV), width = vectors * VL, at = x + width <= n ? x : n - width;
+                int vectors = next_vectors(n - x, n, PV), several = vectors * VL, at = x + several <= n ? x : n - several;
                 for (int k = 0; k < 6; k++)
-                    PICK(raw, vectors)(d + k * inputs * line + at, taps, s->count, u + k * s->count * 8, NULL, 0, products + k * 8 * width, width, NULL, 0, left);
-                winograd_out(activation, products, width, left, bias, slope, out + at, m->plane, pitch, add ? add + at : NULL, add_plane);
-                x = at + width;
+                    PICK(raw, vectors)(d + k * inputs * line + at, taps, s->count, u + k * s->count * 8, NULL, 0, products + k * 8 * several, several, NULL, 0, left);
+                if (s->tiles == 1) winograd_out(activation, products, several, left, bias, slope, out + at, m->plane, pitch, add ? add + at : NULL, add_plane);
+                else winograd_out(activation, products, several, left, bias, slope, rows + at, 4 * line, line, NULL, 0);
+                x = at + several;
             }
+            for (int k = 0; k < left && s->tiles > 1; k++)
+                for (int i = 0; i < y1 - y && i < 4 * tiles; i++)
+                    store_row(out + k * m->plane + i * pitch, rows + (4 * k + i % 4) * line + i / 4 * pitch, add ? add + k * add_plane + i * pitch : NULL, width);
         }
     }
-    clear_margins(m, w->arena, y0, y1);
 }
 KERNEL void winograd_silu(const Work *w, const Step *s, int y0, int y1) { winograd(SILU, w, s, y0, y1); }
 KERNEL void winograd_linear(const Work *w, const Step *s, int y0, int y1) { winograd(LINEAR, w, s, y0, y1); }

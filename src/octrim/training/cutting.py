@@ -1,0 +1,223 @@
+"""Cutting within a training: every few optimizer steps the least important channels go, along a cubic curve (Zhu and Gupta 2017) from all channels to
+what is to be left; weights, momentum, moving average and schedule go on with those that stay.
+
+The network is never far from one that works, and what it has learnt is kept. Counts along the way are any numbers; only the last ones are aligned.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from octrim.errors import InputError
+from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.model import Model
+from octrim.network.rows import Network
+from octrim.pruning.fractions import matching_convs
+from octrim.pruning.importance import Criterion, channel_scores
+from octrim.pruning.labels import channel_labels
+from octrim.pruning.plan import Plan, PlannedGroup, plan
+from octrim.training.checkpoint import State, kind_of, unflattened
+from octrim.training.cut_state import cut_state, kept_channels
+from octrim.training.freezing import frozen
+from octrim.training.learner import Learner
+from octrim.training.schedule import Schedule
+
+AT_ONCE = 0.02
+"""Share of the channels there are that goes in one cut; every cut builds a new network, which takes as long as a few steps."""
+
+_KEY = "cutting"  # key of State.extra
+
+
+@dataclass(frozen=True)
+class GradualCut:
+    """What a training is to leave of its network, and how fast.
+
+    epochs: epochs after which the network has its final shape. keep, align, budget, exclude, keep_map: as `octrim.pruning.plan.plan` takes them, but
+    final counts are rounded to the nearest multiple of `align`. criterion: a name of `CRITERIA`, or "taylor" for the gradients of the training
+    itself. interval: least number of optimizer steps between two cuts.
+    """
+
+    epochs: int
+    keep: str | None = None
+    align: int = 8
+    budget: str | None = None
+    criterion: str = "taylor"
+    exclude: tuple[str, ...] = ()
+    keep_map: Mapping[str, float | str] = field(default_factory=dict)
+    interval: int = 1
+    seed: int = 0
+
+    def goal(self, model: Model, original: Network, criterion: str | Criterion) -> Plan:
+        """The plan that cuts `model`, which may have lost channels already, to what is to be left of `original`. Raises InputError as `plan` does."""
+        return plan(model, self.keep, self.align, criterion, self.exclude, self.keep_map, self.seed, None, self.budget, original, nearest=True)
+
+    def check(self, model: Model) -> Plan:
+        """The plan as the network's weights alone tell it. Raises InputError where nothing would be cut, and as `plan` does."""
+        # The scores of the training do not exist yet; whatever they are, the counts are the same, or with a budget similar.
+        goal = self.goal(model, model.network, "signal" if self.criterion == "taylor" else self.criterion)
+        if goal.after.channels == goal.before.channels:
+            raise InputError("nothing would be cut: every convolution keeps all of its channels")
+        return goal
+
+    def begin(self, model: Model, state: State) -> None:
+        """Note in the state of a training that is about to start what it cuts. Raises InputError as `check` does."""
+        goal = self.check(model)
+        share = goal.after.channels / goal.before.channels
+        kept = {row.name: list(range(row.channels)) for row in model.network.convs}
+        wanted = {**vars(self), "keep_map": dict(self.keep_map), "exclude": list(self.exclude)}
+        table = json.loads(json.dumps(model.network.to_json()))  # with lists for tuples, as a checkpoint gives it back
+        state.extra[_KEY] = {"wanted": wanted, "table": table, "kept": kept, "share": share, "level": 0, "step": 0, "done": False}
+        state.extra[_KEY]["removed"] = {"": 0.0, **{group.name: 0.0 for group in goal.groups}}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings for plans and lineages, named as those of a plan."""
+        keep_map = {pattern: str(value) for pattern, value in self.keep_map.items()}
+        settings = {"keep": self.keep, "align": self.align, "criterion": self.criterion, "exclude": list(self.exclude), "keep_map": keep_map}
+        return {**settings, "seed": self.seed, "budget": self.budget, "cut_epochs": self.epochs}
+
+    @classmethod
+    def remembered(cls, state: State) -> GradualCut | None:
+        """What the training in `state` cuts; None where it cuts nothing."""
+        if _KEY not in state.extra:
+            return None
+        wanted = state.extra[_KEY]["wanted"]
+        return cls(**{**wanted, "exclude": tuple(wanted["exclude"])})
+
+
+class Cutting:
+    """The cuts of one training. What it has to know of earlier ones stands in the state, so that a resumed training cuts the same channels."""
+
+    def __init__(self, wanted: GradualCut, state: State, schedule: Schedule, freeze: tuple[str, ...] = ()) -> None:
+        """Prepare the cuts of a training in `state`. freeze: layers and patterns as of `--freeze`, whose channels all stay."""
+        still = set(frozen([name for name in tensor_shapes(state.network) if kind_of(name) < 3], freeze))
+        rows = [row.name for row in state.network.convs if still.intersection((row.weight_name, f"{row.name}.bn.weight", f"{row.name}.bn.bias"))]
+        self.wanted = replace(wanted, exclude=(*wanted.exclude, *rows))
+        self.original = _original(state)
+        self.batches = schedule.batches
+        self.end = wanted.epochs * schedule.batches
+        self.start = min(schedule.warmup, self.end // 4)
+
+    def share(self, iteration: int) -> float:
+        """Share of the curve that is over after `iteration` batches, 0..1. It begins after the warm-up, or after a quarter of its epochs."""
+        return min(max((iteration - self.start) / (self.end - self.start), 0.0), 1.0)
+
+    def due(self, state: State, steps: int) -> bool:
+        """Whether channels are to go now, right after an optimizer step. steps: number of optimizer steps so far."""
+        noted = state.extra[_KEY]
+        if noted["done"]:
+            return False
+        share = self.share(state.epoch * self.batches + state.batch)
+        return share == 1 or (steps - noted["step"] >= self.wanted.interval and _level(share, noted["share"]) > noted["level"])
+
+    def cut(self, state: State, learner: Learner) -> None:
+        """Cut the channels that are due, in the state and in the learner."""
+        learner.snapshot(state)
+        noted = state.extra[_KEY]
+        share = self.share(state.epoch * self.batches + state.batch)
+        model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size)
+        gone, goal, removed = self._choice(model, learner, share)
+        if noted["step"] == 0:  # the first cut
+            state.lineage = (*state.lineage, {"action": "prune", **self.wanted.settings}, {"action": "compensate"})
+        noted |= {"share": goal.after.channels / _channels(self.original), "step": learner.optimizer.steps, "done": share == 1}
+        noted["level"] = _level(share, noted["share"])
+        if gone.any():
+            noted["kept"] = {name: np.asarray(noted["kept"][name])[stays].tolist() for name, stays in kept_channels(state.network, gone).items()}
+            noted["removed"] = {name: 1 - (1 - noted["removed"].get(name, 0.0)) * (1 - part) for name, part in removed.items()}
+            state.best = (-1.0, state.epoch)  # earlier epochs are of other networks
+            cut_state(state, gone)
+            learner.go_on_with(state)
+
+    def _choice(self, model: Model, learner: Learner, share: float) -> tuple[np.ndarray, Plan, dict[str, float]]:
+        """Mask of the labels that go now, bool `[labels.count]`; the plan of what is left in the end, by today's scores; and the share of the
+        importance that goes now, by group, and under "" of all groups that may be cut."""
+        labels = channel_labels(model.network)
+        criterion = learner.taylor.criterion if learner.taylor is not None else self.wanted.criterion
+        scores = channel_scores(criterion, model, labels, self.wanted.seed)
+        goal = self.wanted.goal(model, self.original, lambda *_: scores)
+        widths = {group.name: len(group) for group in channel_labels(self.original).groups}
+        gone = np.zeros(labels.count, bool)
+        for index, (group, planned) in enumerate(zip(labels.groups, goal.groups, strict=True)):
+            count = count_at(share, widths.get(group.name, 1), planned.after, index)  # 1: see `plan`
+            gone[group.labels[np.argsort(-scores[group.labels], kind="stable")[count:]]] = True
+        parts = {group.name: _part(scores, group.labels, gone) for group in labels.groups}
+        free = [group.labels for group, planned in zip(labels.groups, goal.groups, strict=True) if planned.reason is None]
+        parts[""] = _part(scores, np.concatenate(free), gone)
+        return gone, goal, parts
+
+    def columns(self, state: State) -> dict[str, float]:
+        """Columns of results.csv: shares of the original's channels and MACs that the network has now."""
+        now, whole = (network_cost(network, _side(network, state.image_size)) for network in (state.network, self.original))
+        return {"cut/channels": now.channels / whole.channels, "cut/macs": now.macs / whole.macs}
+
+
+def whole_cut(state: State) -> Plan:
+    """The plan of everything that the training in `state` has cut, from the network that it began with; settings are those of the cutting.
+
+    The importance removed is what no cut left, each by the scores of its time, as where plans are `octrim.pruning.plan.composed`.
+    """
+    noted, side = state.extra[_KEY], _side(state.network, state.image_size)
+    original = _original(state)
+    before, after = (network_cost(network, side) for network in (original, state.network))
+    left = {group.name: len(group) for group in channel_labels(state.network).groups}
+    wanted = GradualCut.remembered(state)
+    assert wanted is not None
+    excluded = {name for pattern in wanted.exclude for name in matching_convs(original, pattern, "exclude")}
+    groups = tuple(
+        PlannedGroup(
+            group.name,
+            group.convs,
+            len(group),
+            left[group.name],
+            noted["removed"][group.name],
+            sum(before.convs[name].macs for name in group.convs),
+            sum(after.convs[name].macs for name in group.convs),
+            group.reason or ("excluded" if excluded.intersection(group.convs) else None),
+        )
+        for group in channel_labels(original).groups
+    )
+    kept = {name: np.asarray(channels) for name, channels in noted["kept"].items()}
+    return Plan(groups, kept, state.network, before, after, noted["removed"][""], wanted.settings)
+
+
+def count_at(share: float, width: int, final: int, group: int) -> int:
+    """Number of channels that a group of `width` channels has when `share` (0..1) of the curve is over, and `final` at its end.
+
+    Cubic: final + (width - final) (1 - share)^3. group: number of the group. It decides how the count is rounded, so that not all groups of the same
+    width lose a channel at the same time.
+    """
+    rounding = (group + 1) * _GOLDEN % 1
+    return final + math.floor((width - final) * (1 - share) ** 3 + rounding)
+
+
+_GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many there are
+
+
+def _level(share: float, final: float) -> int:
+    """Number of cuts of AT_ONCE that the curve is worth when `share` of it is over. final: share of all channels that is left at the end."""
+    return math.floor(-math.log(final + (1 - final) * (1 - share) ** 3) / AT_ONCE)
+
+
+def _original(state: State) -> Network:
+    """The network that the training in `state` began with."""
+    return Network.from_json(state.extra[_KEY]["table"], [list(level) for level in state.network.anchors])
+
+
+def _part(scores: np.ndarray, labels: np.ndarray, gone: np.ndarray) -> float:
+    """Share of the labels' importance that goes, 0..1."""
+    return float(scores[labels[gone[labels]]].sum() / max(scores[labels].sum(), np.finfo(float).tiny))
+
+
+def _channels(network: Network) -> int:
+    return sum(row.channels for row in network.convs)
+
+
+def _side(network: Network, side: int) -> int:
+    """The smallest multiple of the network's stride from `side` on."""
+    return -(-side // network.stride) * network.stride
