@@ -111,7 +111,7 @@ def untimed(folder: Path) -> dict[str, Any]:
 def test_numbers_of_the_summary(whole: tuple[Path, Path]) -> None:
     folder, data = whole
     found = summary(folder)
-    files = ("1-train/best", "2-sparsify/best", "3-prune/model", "4-finetune/best", "control/best")
+    files = ("1-train/last", "2-sparsify/last", "3-prune/model", "4-finetune/last", "control/last")
     assert list(found["stages"]) == ["original", "sparse", "cut", "finetuned", "control"]
     # Epochs so far: 2; 1 more; 1 between two cuts; 2 more. The control has them all at once.
     assert [row["epochs"] for row in found["stages"].values()] == [2, 3, 4, 6, 6]
@@ -162,7 +162,7 @@ def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
     }
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["finetune_epochs"] == 2 and config["distill"] == PRESETS["default"].distill  # the preset's numbers are in it
-    small, control = load(folder / "4-finetune" / "best.safetensors"), load(folder / "control" / "initial.safetensors")
+    small, control = load(folder / "4-finetune" / "last.safetensors"), load(folder / "control" / "initial.safetensors")
     assert control.network == small.network
     for name, tensor in fresh_tensors(small.network, 0).items():
         np.testing.assert_array_equal(control.tensors[name], tensor)
@@ -171,14 +171,14 @@ def test_what_the_stages_leave(whole: tuple[Path, Path]) -> None:
         tuned = stage in ("4-finetune", "control")
         assert (options["batch"], options["nominal_batch"]) == ((4, 4) if tuned else (4, 8)) and options["lr0"] == (0.03 if tuned else None)
         assert (options["imgsz"], options["patience"]) == ([64], 0)
-        assert stage in ("1-train", "control") or options["teacher"] == str(folder / "1-train" / "best.safetensors")
+        assert stage in ("1-train", "control") or options["teacher"] == str(folder / "1-train" / "last.safetensors")
 
 
 @pytest.mark.slow
 def test_sparsity_zeroes_what_is_cut_last(whole: tuple[Path, Path]) -> None:
     """8 channels, of which 2 stay: three quarters of the scales are exactly zero, and the first cut takes none that is not."""
     folder, _ = whole
-    sparse = load(folder / "2-sparsify" / "best.safetensors")
+    sparse = load(folder / "2-sparsify" / "last.safetensors")
     first = json.loads((folder / "3-prune" / "cut1" / "plan.json").read_text())
     assert first["settings"]["criterion"] == "bn" and first["removed"] == 0
     gamma = sparse.tensors["model.1.bn.weight"]
@@ -243,7 +243,7 @@ def test_a_compiler_that_fails_leaves_c_out(
 @pytest.mark.slow
 def test_a_stage_that_lacks_its_mark_does_not_train_again(whole: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
     folder, _ = whole
-    before = untimed(folder), (folder / "4-finetune" / "best.safetensors").read_bytes()
+    before = untimed(folder), (folder / "4-finetune" / "last.safetensors").read_bytes()
     for stage in ("4-finetune", "3-prune", "3-prune/finetune1"):
         (folder / stage / "stage.json").unlink()
     (folder / "summary.json").unlink()
@@ -251,7 +251,7 @@ def test_a_stage_that_lacks_its_mark_does_not_train_again(whole: tuple[Path, Pat
     assert main(["compress", "--resume", str(folder)]) == 0
     output = capfd.readouterr().out
     assert "resumed: 5 of 7 stages are done" in output and "box_loss" not in output and "[3/7] prune" in output
-    assert (untimed(folder), (folder / "4-finetune" / "best.safetensors").read_bytes()) == before
+    assert (untimed(folder), (folder / "4-finetune" / "last.safetensors").read_bytes()) == before
 
 
 def killed(command: list[str], log: Path, text: str) -> None:
@@ -276,7 +276,7 @@ def test_killed_runs_resume_to_the_same_summary(whole: tuple[Path, Path], weight
     assert (run / "3-prune" / "stage.json").exists() and not (run / "4-finetune" / "stage.json").exists()
     assert main(["compress", "--resume", str(run)]) == 0
     assert untimed(run) == untimed(folder)
-    for name in ("1-train/best", "2-sparsify/best", "3-prune/model", "4-finetune/best", "control/best"):
+    for name in ("1-train/last", "2-sparsify/last", "3-prune/model", "4-finetune/last", "control/last"):
         one, two = load(folder / f"{name}.safetensors"), load(run / f"{name}.safetensors")
         for key, tensor in one.tensors.items():
             np.testing.assert_array_equal(tensor, two.tensors[key], err_msg=f"{name} {key}")
@@ -525,7 +525,7 @@ def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: P
     limit = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)"
     code = f"import resource, signal, sys; {limit}; from octrim.cli import main; sys.exit(main({command!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "Traceback" not in done.stderr and "best.safetensors" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "last.safetensors" in done.stderr.splitlines()[-1]
     assert main(["compress", "--resume", str(tmp_path / "run")]) == 0
 
 

@@ -44,9 +44,9 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
     assert main(["compress", "--weights", str(weights), "--imgsz", "64", "--workers", "0", *few, *place]) == 0
     folder = tmp_path / "runs" / "pong"
     told = capsys.readouterr().out
-    assert f"play against it: octrim pong play --right vision:{folder}/4-finetune/best.safetensors" in told
+    assert f"play against it: octrim pong play --right vision:{folder}/4-finetune/last.safetensors" in told
     assert "report: " in told and (folder / "report.html").is_file()
-    assert load(folder / "4-finetune" / "best.safetensors").names == ("ball", "paddle")
+    assert load(folder / "4-finetune" / "last.safetensors").names == ("ball", "paddle")
 
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     games = summary["times"]["match"]
@@ -56,7 +56,7 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
         assert games[label]["latency_ms"] == played["config"]["latency_ms"] == bench[label]["total_p50_ms"]
         assert games[label]["games"] == 2 and games[label]["wins"] == played["wins"]["left"]
         assert np.allclose(games[label]["interval"], wilson(games[label]["wins"], 2))
-        weights = folder / ("1-train" if label == "original" else "4-finetune") / "best.safetensors"
+        weights = folder / ("1-train" if label == "original" else "4-finetune") / "last.safetensors"
         assert played["players"] == {"left": f"vision:{weights}", "right": "computer:medium"}
     assert "games won" in (folder / "summary.txt").read_text("utf-8")
 

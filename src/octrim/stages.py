@@ -23,14 +23,14 @@ class Stage:
     folder: str
     network: str = ""
     shown: str = ""
-    file: str = "best.safetensors"
+    file: str = "last.safetensors"
     timed_as: str = ""
     tuned: bool = False
     effort: float = 0.0
 
     @property
     def weights(self) -> str:
-        """The file of the network that the stage leaves, in the run's folder."""
+        """The file of the network that the stage leaves, in the run's folder; a stage that OcTrim 0.1 did left best.safetensors."""
         return f"{self.folder}/{self.file}"
 
 

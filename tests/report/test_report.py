@@ -138,7 +138,7 @@ def test_numbers_are_those_of_the_summary(whole: tuple[Path, Path]) -> None:
 @pytest.mark.slow
 def test_every_layer_is_there(whole: tuple[Path, Path]) -> None:
     folder, _ = whole
-    page, before, after = read(folder), *(load(folder / name).network.convs for name in ("1-train/best.safetensors", "3-prune/model.safetensors"))
+    page, before, after = read(folder), *(load(folder / name).network.convs for name in ("1-train/last.safetensors", "3-prune/model.safetensors"))
     table = page.tables["channels"]
     assert [row[:3] for row in table[1:-1]] == [[one.name, str(one.channels), str(two.channels)] for one, two in zip(before, after, strict=True)]
     assert table[-1][:3] == ["all", *(f"{sum(row.channels for row in rows):,}" for rows in (before, after))]
@@ -192,7 +192,7 @@ def test_the_scales_and_curves_are_there(whole: tuple[Path, Path]) -> None:
         content = json.loads((next(one.folder for one in run.parts if one.key == part) / "curves.json").read_text())
         for row in content["classes"]:
             assert f"{row['AP50']:.3f}" in page.text
-    lineage = [step["action"] for step in load(folder / "4-finetune" / "best.safetensors").lineage]
+    lineage = [step["action"] for step in load(folder / "4-finetune" / "last.safetensors").lineage]
     assert re.sub(r"\s+", " ", page.text).count("finetune") >= lineage.count("finetune") == 1
 
 
@@ -267,7 +267,7 @@ def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
     assert f"OcTrim · {stage[2:]}" in page.text
     if stage == "6-bench":
         content = json.loads((copy / stage / "bench.json").read_text())
-        rows, names = content["networks"], ["1-train/best.safetensors", "4-finetune/best.safetensors"]
+        rows, names = content["networks"], ["1-train/last.safetensors", "4-finetune/last.safetensors"]
         if "c" in content:
             rows, names = [*rows, *content["c"]["networks"][1:]], [*names, *(f"{name} in C" for name in names)]
         assert [row[0] for row in page.tables["latency"][1:]] == names
@@ -282,7 +282,7 @@ def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
 @pytest.mark.slow
 def test_val_and_prune_runs(whole: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = whole
-    weights = str(folder / "4-finetune" / "best.safetensors")
+    weights = str(folder / "4-finetune" / "last.safetensors")
     place = ["--project", str(tmp_path), "--name"]
     assert main(["val", "--weights", weights, "--data", str(data), "--bootstrap", "0", *place, "val"]) == 0
     assert main(["prune", "--weights", weights, "--keep", "1/2", "--align", "1", *place, "prune"]) == 0

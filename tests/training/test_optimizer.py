@@ -9,7 +9,7 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.initialize import fresh_model
 from octrim.training.checkpoint import kind_of, unflattened
 from octrim.training.optimizer import CLIP, MovingAverage, Optimizer, Weights
-from octrim.training.schedule import Settings, ema_decay
+from octrim.training.schedule import PUBLISHED, Settings, averaging
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,24 @@ def test_frozen_parameters_stay_whatever_decays(weights: Weights) -> None:
 def test_moving_average_at_its_corners() -> None:
     average = MovingAverage(paddle.to_tensor([1.0, 2.0]))
     average.update(paddle.to_tensor([3.0, 2.0]))
-    first = ema_decay(1)
+    first = PUBLISHED.at(1)
     np.testing.assert_allclose(average.values.numpy(), [first + (1 - first) * 3, 2], rtol=1e-6)
     average.update(paddle.to_tensor([0.0, 2.0]))
-    np.testing.assert_allclose(average.values.numpy(), [ema_decay(2) * (first + (1 - first) * 3), 2], rtol=1e-6)
+    np.testing.assert_allclose(average.values.numpy(), [PUBLISHED.at(2) * (first + (1 - first) * 3), 2], rtol=1e-6)
     late = MovingAverage(paddle.to_tensor([1.0]), updates=10**6 - 1)
     late.update(paddle.to_tensor([0.0]))
     assert late.values.numpy().item() == pytest.approx(0.9999, rel=1e-6)
+
+
+def test_a_short_average_forgets_what_the_published_one_would_not_yet_average() -> None:
+    """Noise of +1 and -1 in turn: over 500 updates it averages out; by the published decay, which is then .63, a good part of it is left."""
+    left = []
+    for chosen in (averaging(2000), PUBLISHED):
+        average = MovingAverage(paddle.to_tensor([0.0]), chosen)
+        for number in range(2000):
+            average.update(paddle.to_tensor([1.0 if number % 2 else -1.0]))
+        left.append(abs(average.values.numpy().item()))
+    assert left[0] < 0.002 and left[1] == pytest.approx((1 - PUBLISHED.at(2000)) / (1 + PUBLISHED.at(2000)), rel=0.01)
+    still = MovingAverage(paddle.to_tensor([3.0]), averaging(1))
+    still.update(paddle.to_tensor([5.0]))
+    assert still.values.numpy().item() == 5

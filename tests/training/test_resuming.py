@@ -18,7 +18,9 @@ from octrim.cli import main
 from octrim.commands import Finetune, Train
 from octrim.data.open import open_dataset
 from octrim.resuming import absolute
-from octrim.training.checkpoint import CHECKPOINT, data_digest, digest_with_places, load_state, same_data
+from octrim.training.checkpoint import CHECKPOINT, data_digest, digest_with_places, load_state, same_data, stored_averaging
+from octrim.training.optimizer import MovingAverage
+from octrim.training.schedule import PUBLISHED, averaging
 from tests.training.conftest import draw_shapes
 
 COMMON = ["--imgsz", "64", "--batch", "8", "--nominal-batch", "64", "--workers", "0", "--noval"]
@@ -27,13 +29,13 @@ COMMON = ["--imgsz", "64", "--batch", "8", "--nominal-batch", "64", "--workers",
 def as_0_1(run: Path, dataset: Path, **typed: str) -> None:
     """Make a run's folder what OcTrim 0.1 would have left: no command in config.yaml, paths as typed, another digest, no count of pictures."""
     config = yaml.safe_load((run / "config.yaml").read_text())
-    del config["command"]
+    del config["command"], config["ema"]
     (run / "config.yaml").write_text(yaml.safe_dump({**config, **typed}, sort_keys=False))
     path = run / CHECKPOINT
     with safe_open(path, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         header = json.loads(file.metadata()["octrim-training"])
-    del header["waiting_pictures"], header["extra"]["weights"]
+    del header["waiting_pictures"], header["extra"]["weights"], header["extra"]["average"]
     header["data"] = digest_with_places(open_dataset(dataset, "train"), open_dataset(dataset, "val"))
     save_file(arrays, path, {"octrim-training": json.dumps(header)})
 
@@ -123,6 +125,26 @@ def test_moved_data_and_teacher_are_named_anew(home: Path, tmp_path: Path, capfd
     assert config["data"] == data[1] and config["teacher"] == teacher[1] and config["epochs"] == 2
 
 
+@pytest.mark.slow
+def test_a_run_keeps_the_average_that_it_began_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the rule or the options say by then; the updates it was chosen for are those of one epoch of three batches of 8 pictures."""
+    run = home / "runs" / "finetune" / "run"
+    began = stored_averaging(load_state(run / CHECKPOINT))
+    assert began == averaging(round(3 / 8) or 1)
+    seen = []
+    keep = MovingAverage.update
+
+    def noting(self: MovingAverage, values: Any) -> None:
+        seen.append(self.averaging)
+        keep(self, values)
+
+    monkeypatch.setattr(MovingAverage, "update", noting)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("ema: auto", "ema: published"))
+    assert main(["finetune", "--resume", str(run)]) == 0
+    assert set(seen) == {began} and stored_averaging(load_state(run / CHECKPOINT)) == began
+
+
 def _changed(path: Path) -> Any:
     from octrim.network.loading import load
 
@@ -144,8 +166,11 @@ def test_runs_of_0_1_go_on(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert main(["finetune", "--resume", str(run)]) == 2
         assert "give --data" in capfd.readouterr().err
     assert main(["finetune", "--resume", str(run), *more]) == 0
-    assert "not what it was" not in capfd.readouterr().out
-    assert len(load_state(run / CHECKPOINT).rows) == 2
+    told = capfd.readouterr().out
+    assert "not what it was" not in told and "best epoch, 2 of 2" in told  # its result is the best epoch, as it was then
+    assert json.loads((run / "metrics.json").read_text())["weights"] == "best.safetensors"
+    state = load_state(run / CHECKPOINT)
+    assert len(state.rows) == 2 and stored_averaging(state) == PUBLISHED
 
 
 def test_digests_of_data(tmp_path: Path) -> None:

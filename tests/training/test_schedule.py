@@ -7,7 +7,7 @@ import math
 import pytest
 
 from octrim.training.hyper import Hyperparameters
-from octrim.training.schedule import Schedule, Settings, ema_decay, side_of_batch
+from octrim.training.schedule import PUBLISHED, Averaging, Schedule, Settings, averaging, side_of_batch
 
 
 def test_the_factor_falls_linearly_to_lrf_over_all_epochs() -> None:
@@ -51,10 +51,38 @@ def test_without_warm_up_the_first_iteration_is_warm() -> None:
 
 
 def test_the_average_follows_fast_at_first() -> None:
-    assert ema_decay(1) == pytest.approx(0.9999 * (1 - math.exp(-1 / 2000)), rel=1e-12)
-    assert ema_decay(1) == pytest.approx(0.0004998, abs=1e-7)
-    assert ema_decay(2000) == pytest.approx(0.9999 * (1 - 1 / math.e))
-    assert ema_decay(10**6) == pytest.approx(0.9999)
+    assert PUBLISHED.at(1) == pytest.approx(0.9999 * (1 - math.exp(-1 / 2000)), rel=1e-12)
+    assert PUBLISHED.at(1) == pytest.approx(0.0004998, abs=1e-7)
+    assert PUBLISHED.at(2000) == pytest.approx(0.9999 * (1 - 1 / math.e))
+    assert PUBLISHED.at(10**6) == pytest.approx(0.9999)
+
+
+@pytest.mark.parametrize(
+    ("updates", "decay", "ramp"),
+    [(1, 0, 0.1), (4, 0, 0.4), (40, 0.9, 4), (650, 1 - 1 / 162.5, 65), (2000, 0.998, 200), (20_000, 0.9998, 2000), (40_000, 0.9999, 2000)],
+)
+def test_an_average_reaches_back_a_quarter_of_the_training(updates: int, decay: float, ramp: float) -> None:
+    found = averaging(updates)
+    assert (found.decay, found.ramp) == pytest.approx((decay, ramp), abs=1e-12)
+    assert 0 <= found.at(1) < found.at(updates) + 1e-12 <= found.decay + 1e-9
+
+
+def test_long_trainings_have_the_published_average_to_the_bit() -> None:
+    assert averaging(40_000) == averaging(550_000) == averaging(10**9) == PUBLISHED == Averaging(0.9999, 2000)
+
+
+def test_the_rule_has_no_steps() -> None:
+    """One update more changes the window by at most a quarter of an update, and the ramp by a tenth."""
+    for updates in (*range(1, 300), *range(19_950, 20_050), *range(39_950, 40_050)):
+        one, more = averaging(updates), averaging(updates + 1)
+        assert -1e-6 < 1 / (1 - more.decay) - 1 / (1 - one.decay) <= 0.25 + 1e-6
+        assert 0 <= more.ramp - one.ramp <= 0.1 + 1e-9
+
+
+def test_updates_of_a_training() -> None:
+    assert Schedule(Hyperparameters(), 50, 40, 1).updates == 2000
+    assert Schedule(Hyperparameters(), 50, 13, 4).updates == 162
+    assert Schedule(Hyperparameters(), 1, 3, 16).updates == 1
 
 
 def test_multi_scale_stays_within_half_and_one_and_a_half_on_the_stride() -> None:

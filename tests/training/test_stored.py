@@ -18,9 +18,10 @@ from octrim.errors import InputError
 from octrim.network.cost import tensor_shapes
 from octrim.network.initialize import fresh_model
 from octrim.runs import new_run
-from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state
+from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state, stored_averaging
 from octrim.training.cutting import GradualCut
 from octrim.training.hyper import Hyperparameters, stored_hyperparameters
+from octrim.training.schedule import PUBLISHED, Averaging
 from octrim.training.setup import resumed
 
 
@@ -118,6 +119,29 @@ def test_what_cutting_cannot_have_kept(tmp_path: Path, changes: dict[str, Any]) 
     assert GradualCut.remembered(load_state(path)) == GradualCut(3, "1/2", criterion="signal")
 
 
+@pytest.mark.parametrize(
+    "average",
+    [
+        None,
+        0.9,
+        {},
+        {"decay": 0.9},
+        {"decay": 0.9, "ramp": 0},
+        {"decay": 1.0, "ramp": 20.0},
+        {"decay": "0.9", "ramp": 20.0},
+        {"decay": -0.1, "ramp": 1.0},
+        {"decay": 0.9, "ramp": True},
+        {"decay": 0.9, "ramp": 20.0, "more": 1},
+    ],
+)
+def test_an_average_that_no_training_has_chosen(tmp_path: Path, average: object) -> None:
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    with pytest.raises(InputError, match="damaged checkpoint: extra"):
+        load_state(saved(path, {"average": average}))
+    assert stored_averaging(load_state(saved(path, {"average": {"decay": 0.9, "ramp": 20.0}}))) == Averaging(0.9, 20.0)
+    assert stored_averaging(load_state(saved(path, {}))) == PUBLISHED
+
+
 ROW = {"parameters": 1, "macs": 2, "channels": 3, "file_bytes": 4, "mAP50": 0.5, "mAP50-95": 0.25, "interval": [0.2, 0.3], "epochs": None}
 
 
@@ -130,6 +154,7 @@ ROW = {"parameters": 1, "macs": 2, "channels": 3, "file_bytes": 4, "mAP50": 0.5,
         {"seconds": float("nan")},
         {"seconds": True},
         {"seconds": 5, "row": None},
+        {"seconds": 5, "row": ROW, "model": 5},
         {"seconds": 5, "row": {}},
         {"seconds": 5, "row": ROW | {"macs": "2"}},
         {"seconds": 5, "row": ROW | {"mAP50": None}},
@@ -154,6 +179,9 @@ def test_a_start_that_no_compression_has_written(tmp_path: Path, change: dict[st
     content = {"preset": dataclasses.asdict(next(iter(PRESETS.values()))), "sha256": {"weights": "ab"}}
     (tmp_path / "start.json").write_text(json.dumps(content))
     assert remembered(tmp_path, Compress())[1] == {"weights": "ab"}
+    del content["preset"]["ema"]  # as runs began before there was a choice
+    (tmp_path / "start.json").write_text(json.dumps(content))
+    assert remembered(tmp_path, Compress(ema="auto"))[0].ema == "published"
     (tmp_path / "start.json").write_text(json.dumps(content | change))
     with pytest.raises(InputError, match=r"start\.json: damaged"):
         remembered(tmp_path, Compress())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -72,6 +73,9 @@ def test_what_a_run_leaves(whole: tuple[Path, Path]) -> None:
     assert float(rows[0]["x/lr0"]) == pytest.approx(0.1 + (0.01 - 0.1) * 5 / 100, rel=1e-5)
     assert float(rows[0]["x/lr1"]) == pytest.approx(0.01 * 5 / 100, rel=1e-5)
     assert float(rows[2]["train/box_loss"]) > 0 and float(rows[2]["val/obj_loss"]) > 0
+    found = json.loads((folder / "metrics.json").read_text())
+    assert found["weights"] == "last.safetensors" and found["mAP50-95"] == pytest.approx(float(rows[2]["metrics/mAP_0.5:0.95"]), abs=1e-5)
+    assert "last epoch, 3 of 3" in (folder / "log.txt").read_text()
     model = load(folder / "last.safetensors")
     assert model.names == ("square", "disc") and model.image_size == 64
     assert [step["action"] for step in model.lineage][-2:] == ["start", "train"] and model.lineage[-1]["epoch"] == 3
@@ -319,6 +323,9 @@ def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> No
     assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "12", "--name", "run", "--patience", "1")) == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
     assert len(state.rows) == min(state.best[1] + 1 + 1, 12) < 12
+    # Patience lets the validation part choose, so the result is the best epoch.
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["weights"] == "best.safetensors"
+    assert f"best epoch, {state.best[1] + 1} of {len(state.rows)}" in (tmp_path / "run" / "log.txt").read_text()
     before = results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes()
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0  # stops again at once
     assert before == (results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes())

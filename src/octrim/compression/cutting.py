@@ -20,7 +20,7 @@ from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
 from octrim.pruning.repaired import cut_and_repaired
-from octrim.stages import FINETUNE, PRUNE, SPARSIFY, TRAIN
+from octrim.stages import PRUNE, SPARSIFY, TRAIN
 from octrim.training.gradients import taylor_on
 from octrim.training.labelled import drawn
 
@@ -50,14 +50,14 @@ def cutting(job: Job, folder: Path) -> dict[str, Any]:
         if step < preset.cut_steps:
             job.run.print(f"cut {step} of {preset.cut_steps} is made; fine-tuning for {preset.step_epochs} epochs")
             between = folder / f"finetune{step}"
-            once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file))
-            model = load(between / FINETUNE.file)
+            result = once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file))
+            model = load(job.run.path / result["model"])
     assert whole is not None
     if preset.cut_steps > 1:
         whole = replace(whole, settings={**whole.settings, "cut_steps": preset.cut_steps})
     write_plan(whole, folder)
     model.save(folder / PRUNE.file)
-    return {**row(job, model, folder / PRUNE.file, evaluated(job, model, folder), preset.before_finetune), "cuts": cuts}
+    return {**row(job, model, folder / PRUNE.file, evaluated(job, model, folder / PRUNE.file), preset.before_finetune), "cuts": cuts}
 
 
 def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:

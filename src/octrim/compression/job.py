@@ -40,8 +40,8 @@ class Job:
         return self.run.path / stage.folder
 
     def weights(self, stage: Stage) -> Path:
-        """Path of the network that a stage leaves."""
-        return self.run.path / stage.weights
+        """Path of the network that a stage leaves or has left."""
+        return left(self.run.path, stage)
 
     def network(self, stage: Stage) -> Model:
         """The network that a finished stage has left."""
@@ -66,11 +66,16 @@ def stored(folder: Path) -> dict[str, Any] | None:
     return content
 
 
+def left(run: Path, stage: Stage) -> Path:
+    """Path of the network that a stage leaves; of a finished stage its stage.json says it. run: the run's folder."""
+    return run / (stored(run / stage.folder) or {}).get("model", stage.weights)
+
+
 def _is_result(content: object) -> bool:
     """Whether the content of a `stage.json` is valid: the seconds, and those results that the summary reads in detail."""
     if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
         return False
-    kinds = {"row": dict, "bench": dict, "bench_c": dict, "match": dict, "cuts": list}
+    kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list}
     if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
         return False
     values = content.get("row")
@@ -96,10 +101,11 @@ def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:
     return result
 
 
-def evaluated(job: Job, model: Model, folder: Path) -> Evaluation:
-    """Evaluate a network as trainings evaluate their best weights, and write the files of the evaluation."""
+def evaluated(job: Job, model: Model, path: Path) -> Evaluation:
+    """Evaluate a network as trainings evaluate their results, and write the files of the evaluation beside it. path: the network's file."""
+    folder = path.parent
     evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
-    write_evaluation(folder, job.start.val_set, evaluation)
+    write_evaluation(folder, job.start.val_set, evaluation, path.name)
     return evaluation
 
 

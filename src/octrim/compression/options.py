@@ -58,6 +58,8 @@ class Compression(OneNetwork, Reading, Folder):
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"
     """What the fine-tuning learns from its teacher, the network of the first stage: output, feature, both or none."""
+    ema: Annotated[Literal["auto", "published"] | None, arg(metavar="{auto,published}", help_behavior_hint="")] = None
+    """Moving average of the weights in every training: over a share of the training (auto, the default), or as long as YOLOv5's (published)."""
     hyp: str = "low"
     """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     workers: Annotated[Number, Range(0, 256)] = None

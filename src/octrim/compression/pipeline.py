@@ -19,7 +19,7 @@ from octrim.atomic import write_bytes, write_text
 from octrim.compression import builtin
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
-from octrim.compression.job import Job, Work, once, stored, sweep
+from octrim.compression.job import Job, Work, left, once, stored, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.start import (
@@ -159,7 +159,7 @@ def _checked_again(resuming: Resumed, preset: Preset, inputs: dict[str, str]) ->
     given = config.weights or config.cfg or ""
     if not Path(given).is_absolute() or Path(given).exists():
         return replace(_checked(config, preset), config=resuming.config)
-    start = _checked(replace(config, weights=str(folder / TRAIN.weights), cfg=None), preset)
+    start = _checked(replace(config, weights=str(left(folder, TRAIN)), cfg=None), preset)
     same = {what: digest for what, digest in start.inputs.items() if what != "weights"}
     same |= {what: digest for what, digest in inputs.items() if what in ("weights", "cfg")}
     return replace(start, config=resuming.config, inputs=same)
@@ -212,7 +212,7 @@ def _elapsed(began: float) -> str:
 def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
     """Write the summary and the report from the results of the stages, and print the summary."""
     results = {stage: stored(run.path / stage.folder) or {} for stage in preset.stages(config.control)}
-    weights = run.path / FINETUNE.weights
+    weights = left(run.path, FINETUNE)
     model = load(weights)
     try:
         summary = summarised(config, preset, results)

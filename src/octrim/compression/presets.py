@@ -18,8 +18,9 @@ class Preset:
     each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. criterion: criterion that ranks channels in a
     cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning.
     reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels
-    always go into their consumers. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget the plan gives
-    the number. match_games: games of Pong that original and cut network each play at the end.
+    always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that
+    sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play
+    at the end.
     """
 
     train_epochs: int
@@ -33,6 +34,7 @@ class Preset:
     step_epochs: int = 10
     cut_epochs: int = 0
     distill: str = "output"
+    ema: str = "auto"
     criterion: str = "group-l2"
     gradual_criterion: str = "taylor"
     reconstruct: bool = False

@@ -186,6 +186,7 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
     try:
         content = json.loads(path.read_text("utf-8"))
         numbers: dict[str, Any] = {_OLDER_NAMES.get(str(name), str(name)): value for name, value in content["preset"].items()}
+        numbers.setdefault("ema", "published")  # runs that do not say it are older than the choice
         preset, inputs = Preset(**numbers), dict(content["sha256"])
         if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
             raise TypeError

@@ -12,7 +12,7 @@ from octrim.compression.start import HYPER, keep_of, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
-from octrim.training.checkpoint import CHECKPOINT
+from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
 from octrim.training.finetune import finetune
 from octrim.training.sparsify import sparsify
 from octrim.training.train import Trained, train
@@ -21,15 +21,16 @@ from octrim.training.train import Trained, train
 def first_training(job: Job, folder: Path) -> dict[str, Any]:
     """Train the network on the data; without epochs the given weights are only evaluated."""
     config, preset = job.start.config, job.start.preset
-    path = folder / TRAIN.file
     if preset.train_epochs:
         done = _trained(job, TRAIN, folder, train, preset.train_epochs, weights=config.weights, cfg=config.cfg)
-        return row(job, done.model, path, done.evaluation, preset.train_epochs)
+        return row(job, done.model, folder / done.weights.name, done.evaluation, preset.train_epochs)
     emptied(folder)
     lineage = (*job.start.base.lineage, {"action": "start", "weights": Path(config.weights or "").name})
     model = replace(job.start.base, lineage=lineage)
-    model.save(path)
-    return row(job, model, path, evaluated(job, model, folder), 0)
+    path = folder / TRAIN.file
+    for name in (LAST, BEST):  # as a training leaves them
+        model.save(folder / name)
+    return row(job, model, path, evaluated(job, model, path), 0)
 
 
 def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
@@ -37,13 +38,13 @@ def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
     preset = job.start.preset
     options = {**sparsity(job.start.config, preset, job.start.keep_map), **_taught(job), "no_autoanchor": True}
     done = _trained(job, SPARSIFY, folder, sparsify, preset.sparsify_epochs, weights=str(job.weights(TRAIN)), **options)
-    return row(job, done.model, folder / SPARSIFY.file, done.evaluation, preset.train_epochs + preset.sparsify_epochs)
+    return row(job, done.model, folder / done.weights.name, done.evaluation, preset.train_epochs + preset.sparsify_epochs)
 
 
 def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]:
     """Fine-tune the network in the file `cut` for a while, between that cut and the next."""
     done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_taught(job), no_autoanchor=True)
-    return row(job, done.model, folder / FINETUNE.file, done.evaluation, None)
+    return row(job, done.model, folder / done.weights.name, done.evaluation, None)
 
 
 def finetuning(job: Job, folder: Path) -> dict[str, Any]:
@@ -52,13 +53,13 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     options = {**_taught(job), "no_autoanchor": True}
     if not preset.cut_epochs:
         done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
-        return row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+        return row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     criterion = config.criterion or preset.gradual_criterion
     options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
     options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
-    found = row(job, done.model, folder / FINETUNE.file, done.evaluation, preset.whole)
+    found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
     return {**found, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
 
 
@@ -69,7 +70,7 @@ def control(job: Job, folder: Path) -> dict[str, Any]:
     lineage = ({"action": "initialise", "layout": "table of the compressed network", "seed": seed, "licence": "none: no trained weights"},)
     fresh = replace(small, tensors=fresh_tensors(small.network, seed), lineage=lineage, scales={})
     done = _trained(job, CONTROL, folder, train, epochs, fresh, no_autoanchor=True)
-    return row(job, done.model, folder / CONTROL.file, done.evaluation, epochs)
+    return row(job, done.model, folder / done.weights.name, done.evaluation, epochs)
 
 
 def _trained(
@@ -95,7 +96,7 @@ def _trained(
     # No early stop: stages and control train for exactly the epochs that the summary states.
     recipe = job.run.path / HYPER
     common = {"data": config.data, **config.reading(), "hyp": str(recipe) if recipe.is_file() else config.hyp, "patience": 0, "seed": config.seed}
-    common |= {"imgsz": (job.start.base.image_size,)}
+    common |= {"imgsz": (job.start.base.image_size,), "ema": preset.ema}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **steps, **place, **free, **options)
 

@@ -16,9 +16,13 @@ from octrim.evaluate.matching import confusion_matrix
 from octrim.evaluate.metrics import recall_curves_json
 
 
-def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation) -> None:
-    """Write `metrics.json`, `curves.json`, `predictions.json` and the pictures of the curves into a folder."""
-    write_text(folder / "metrics.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+def write_evaluation(folder: Path, dataset: Dataset, result: Evaluation, weights: str | None = None) -> None:
+    """Write `metrics.json`, `curves.json`, `predictions.json` and the pictures of the curves into a folder.
+
+    weights: name of the file in this folder that was evaluated, for `metrics.json`; None where the network lies elsewhere.
+    """
+    content = result.to_json() | ({} if weights is None else {"weights": weights})
+    write_text(folder / "metrics.json", json.dumps(content, indent=1, ensure_ascii=False))
     write_text(folder / "curves.json", json.dumps(recall_curves_json(result.matches, result.ap[:, 0], result.names), ensure_ascii=False))
     write_predictions(folder / "predictions.json", dataset, result.detections)
     save_precision_recall(result.matches, result.ap[:, 0], result.names, folder / "pr.png")

@@ -54,7 +54,11 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Contents of metrics.json; scores are None where there is nothing to measure. map: mAP50-95. interval: ends of its interval."""
+    """Contents of metrics.json; scores are None where there is nothing to measure.
+
+    map: mAP50-95. interval: ends of its interval. weights: name of the file in the same folder that was evaluated; None where metrics.json does not
+    say it, as in runs of OcTrim 0.1.
+    """
 
     map: float | None
     map50: float | None
@@ -64,6 +68,7 @@ class Metrics:
     images: int
     objects: int
     classes: tuple[ClassScore, ...]
+    weights: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +193,9 @@ class Part:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the network in the folder, best.safetensors or else model.safetensors; None where there is neither."""
-        return next((path for name in ("best", "model") if (path := self.folder / f"{name}.safetensors").is_file()), None)
+        """The file of the network in the folder: the one that was evaluated, else best.safetensors or model.safetensors; None where there is none."""
+        names = [self.metrics.weights] if self.metrics is not None and self.metrics.weights is not None else []
+        return next((path for name in (*names, "best.safetensors", "model.safetensors") if (path := self.folder / Path(name).name).is_file()), None)
 
 
 @dataclass(frozen=True, eq=False)

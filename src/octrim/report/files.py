@@ -215,6 +215,7 @@ def _metrics(content: Any) -> Metrics:
         images=_whole(content["images"]),
         objects=_whole(content["objects"]),
         classes=tuple(classes),
+        weights=_optional(_text, content.get("weights")),
     )
 
 

@@ -22,11 +22,15 @@ from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
+from octrim.training.schedule import PUBLISHED, Averaging
 
 FORMAT = 1
 
 CHECKPOINT = "checkpoint/state.safetensors"
 """Path of the checkpoint in the folder of a run."""
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+"""Files in the folder of a run with the weights of the last epoch, and of the best one by the validation part."""
 
 _KEY = "octrim-training"
 
@@ -41,7 +45,7 @@ class State:
     batches that wait for a step; waiting_pictures: number of their pictures, of all processes together. steps: optimizer steps so far. updates:
     updates of the average so far.
     losses: sums of box, objectness and class loss over the epoch's batches so far; labels: number of boxes in these batches. rows: rows of
-    results.csv. best: the best fitness and its epoch. extra: JSON values that sparsity training or distillation keeps.
+    results.csv. best: the best fitness and its epoch. extra: JSON values by name that parts of a training keep.
     """
 
     network: Network
@@ -88,6 +92,16 @@ class State:
         """The moving average as a model. action: entry to add to the model's lineage."""
         tensors = unflattened(self.network, self.arrays["average"])
         return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action))
+
+
+def stored_averaging(state: State) -> Averaging:
+    """The moving average that a run began with. Runs that do not say it are older than the choice, and have the published one."""
+    return Averaging(**state.extra["average"]) if "average" in state.extra else PUBLISHED
+
+
+def chooses_best(state: State) -> bool:
+    """Whether the result of a run is its best epoch instead of its last one, as it was when the run began: in runs of OcTrim 0.1."""
+    return "average" not in state.extra
 
 
 def kind_of(name: str) -> int:
@@ -178,7 +192,7 @@ def _check_values(state: State) -> None:
         "lineage": all(isinstance(step, dict) for step in state.lineage),
         "losses, best or rows": rows is not None and len(state.losses) >= 3 and all(type(value) in (int, float) for value in numbers),
         "data": isinstance(state.data, str),
-        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra) and _sound_cutting(state),
+        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra) and _sound_averaging(state.extra) and _sound_cutting(state),
         **{name: type(getattr(state, name)) is int and getattr(state, name) >= 0 for name in _COUNTS},
     }
     for name, fine in sound.items():
@@ -222,6 +236,15 @@ def _sound_cutting(state: State) -> bool:
     kinds = isinstance(wanted["exclude"], list) and isinstance(wanted["keep_map"], dict) and type(noted["done"]) is bool and len(wanted) == 9
     scored = ("taylor" in state.arrays) == (wanted["criterion"] == "taylor") or not state.arrays
     return texts and counts and shares and kinds and scored and noted["kept"].keys() == now.keys() == first.keys()
+
+
+def _sound_averaging(extra: dict[str, Any]) -> bool:
+    """Whether `extra` says how the moving average decays in numbers that a training has written, or says nothing of it."""
+    numbers = extra.get("average", {"decay": PUBLISHED.decay, "ramp": PUBLISHED.ramp})
+    if not isinstance(numbers, dict) or numbers.keys() != {"decay", "ramp"}:
+        return False
+    decay, ramp = numbers["decay"], numbers["ramp"]
+    return all(type(number) in (int, float) for number in (decay, ramp)) and 0 <= decay < 1 and 0 < ramp < math.inf
 
 
 def _check_arrays(state: State) -> None:

@@ -25,7 +25,7 @@ from octrim.training.loss import DetectionLoss
 from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
-from octrim.training.schedule import Schedule, side_of_batch
+from octrim.training.schedule import PUBLISHED, Schedule, averaging, side_of_batch
 from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
 from octrim.training.validate import Validator
 
@@ -61,6 +61,8 @@ def fit(
         state.losses = (0.0,) * len(losses)
     if state.arrays:
         learner.restore(state)
+    else:
+        learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
     sparsity = _sparsity(penalty, learner, schedule, config, state, len(train_set))
     cutting = Cutting(cut, state, schedule, config.freeze) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.training.checkpoint import State, unflattened
+from octrim.training.checkpoint import State, stored_averaging, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.options import Training
 from octrim.training.parallel import World
-from octrim.training.schedule import Settings
+from octrim.training.schedule import Averaging, Settings
 from octrim.training.taylor import TaylorScores
 
 
@@ -46,13 +47,18 @@ class Learner:
         self.average = MovingAverage(self.weights.values())
         self.gradient = paddle.zeros([self.weights.parameters.size])
 
+    def begin(self, state: State, averaging: Averaging) -> None:
+        """Begin a new training: choose the moving average, and note it in the state, so that a resumed run averages as it began."""
+        self.average.averaging = averaging
+        state.extra["average"] = dataclasses.asdict(averaging)
+
     def restore(self, state: State) -> None:
         """Take over the vectors of a checkpoint. Raises InputError where the checkpoint was written with another optimizer."""
         arrays = state.arrays
         if len(self.optimizer.moments) != sum(name.startswith("moment") for name in arrays):
             raise InputError(f"the checkpoint is of another optimizer than {self.config.optimizer}")
         self.weights.assign(paddle.to_tensor(arrays["values"]))
-        self.average = MovingAverage(paddle.to_tensor(arrays["average"]), state.updates)
+        self.average = MovingAverage(paddle.to_tensor(arrays["average"]), stored_averaging(state), state.updates)
         self.gradient = paddle.to_tensor(arrays["gradient"]) / self.world.size
         self.optimizer.moments = [paddle.to_tensor(arrays[f"moment{index}"]) for index in range(len(self.optimizer.moments))]
         self.optimizer.steps = state.steps

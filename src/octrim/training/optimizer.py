@@ -15,7 +15,7 @@ import numpy as np
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.cost import tensor_shapes
 from octrim.training.checkpoint import kind_of
-from octrim.training.schedule import Settings, ema_decay
+from octrim.training.schedule import PUBLISHED, Averaging, Settings
 
 CLIP = 10.0  # largest norm of the gradient; longer gradients are scaled down to it
 
@@ -137,13 +137,16 @@ class Optimizer:
 
 
 class MovingAverage:
-    """The exponential moving average of parameters and statistics; it is what a training evaluates and saves as weights."""
+    """The exponential moving average of parameters and statistics; it is what a training evaluates and saves as weights.
 
-    def __init__(self, values: Any, updates: int = 0) -> None:
-        self.values, self.updates = values, updates
+    values: the average, a flat vector. averaging: how far back it reaches. updates: number of updates so far.
+    """
+
+    def __init__(self, values: Any, averaging: Averaging = PUBLISHED, updates: int = 0) -> None:
+        self.values, self.averaging, self.updates = values, averaging, updates
 
     def update(self, values: Any) -> None:
         self.updates += 1
-        decay = ema_decay(self.updates)
+        decay = self.averaging.at(self.updates)
         # Values that do not change, such as frozen weights, must not drift by rounding.
         self.values = paddle.where(values == self.values, values, decay * self.values + (1 - decay) * values)

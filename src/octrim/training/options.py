@@ -34,6 +34,8 @@ class Training(OneNetwork, Reading, Folder):
     """Optimizer that changes the weights."""
     cos_lr: bool = False
     """Let the learning rate fall along a cosine instead of a line."""
+    ema: Literal["auto", "published"] = "auto"
+    """Moving average of the weights, which is evaluated and saved: over a share of the training (auto), or as long as YOLOv5's (published)."""
     multi_scale: bool = False
     """Vary the picture size from batch to batch, by up to half of it."""
     close_mosaic: Annotated[int, Range(0, 100_000)] = 0

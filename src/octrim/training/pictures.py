@@ -47,8 +47,8 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
 def save_curves(results_csv: Path, out: Path) -> None:
     """Write a PNG with the curves of a run's `results.csv`: losses, metrics, learning rates, and a panel for each further column.
 
-    Columns that are missing, and values that are missing or no finite numbers, leave gaps. The best epoch, by .1 mAP50 + .9 mAP50-95, is marked.
-    Raises InputError for a file that cannot be read or has no epochs.
+    Columns that are missing, and values that are missing or no finite numbers, leave gaps. The title gives the values of the last epoch, and of the
+    best one by .1 mAP50 + .9 mAP50-95, which a dotted line marks. Raises InputError for a file that cannot be read or has no epochs.
     """
     columns = read_columns(results_csv)
     epochs = columns.pop("epoch")
@@ -67,8 +67,10 @@ def save_curves(results_csv: Path, out: Path) -> None:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if best is not None:
-        values = ", ".join(f"{label} {columns[name][best]:.3f}" for name, label in _PANELS[3][1].items() if name in columns)
-        figure.suptitle(f"{_counted(len(epochs), 'epoch')}; best: epoch {epochs[best]:g}{' (dotted)' * (len(epochs) > 1)}, {values}", fontsize=10)
+        title = f"{_counted(len(epochs), 'epoch')}; last: {_scores(columns, -1)}"
+        if len(epochs) > 1:
+            title += f"; best: epoch {epochs[best]:g} (dotted), {_scores(columns, best)}"
+        figure.suptitle(title, fontsize=10)
     save_figure(figure, out)
 
 
@@ -105,6 +107,12 @@ def _best(columns: dict[str, np.ndarray]) -> int | None:
     if "cut/channels" in columns:
         score = np.where(columns["cut/channels"] == columns["cut/channels"][-1], score, nan)
     return None if np.isnan(score).all() else int(np.nanargmax(score))
+
+
+def _scores(columns: dict[str, np.ndarray], row: int) -> str:
+    """Text of the mAP values in a row of the results; a value that is missing is a dash."""
+    values = {label: columns[name][row] for name, label in _PANELS[3][1].items() if name in columns}
+    return ", ".join(f"{label} –" if np.isnan(value) else f"{label} {value:.3f}" for label, value in values.items())
 
 
 def _draw_panel(axes: Axes, title: str, epochs: np.ndarray, lines: dict[str, np.ndarray], best: int | None) -> None:

@@ -21,7 +21,7 @@ from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.progress import Bar, progress_bar
 from octrim.runs import Run
-from octrim.training.checkpoint import CHECKPOINT, State, save_state
+from octrim.training.checkpoint import BEST, CHECKPOINT, LAST, State, save_state
 from octrim.training.options import Training
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
 
@@ -41,8 +41,8 @@ _FILES = (
     "results.csv",
     "results.png",
     "scales.png",
-    "best.safetensors",
-    "last.safetensors",
+    BEST,
+    LAST,
     "metrics.json",
     "curves.json",
     "predictions.json",
@@ -162,9 +162,9 @@ class Record:
         action = {"action": self.action, "data": _place(config.data), "epoch": epoch + 1, "epochs": config.epochs, "hyp": Path(config.hyp).name}
         action |= {"seed": config.seed}
         model = state.averaged(action)
-        model.save(folder / "last.safetensors")
+        model.save(folder / LAST)
         if state.best[1] == epoch:
-            model.save(folder / "best.safetensors")
+            model.save(folder / BEST)
 
     def _draw(self, state: State) -> None:
         """Draw the curves, and the scales of sparsity training. `__exit__` calls this again where the last state was not drawn."""

@@ -1,4 +1,4 @@
-"""Schedule of learning rate, momentum and accumulation over a training."""
+"""Schedule of learning rate, momentum and accumulation over a training, and how far back its moving average reaches."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class Schedule:
     def warmup(self) -> int:
         """Number of warm-up iterations; 0 where the recipe has 0 warm-up epochs, else at least 100."""
         return max(round(self.hyper.warmup_epochs * self.batches), 100) if self.hyper.warmup_epochs > 0 else 0
+
+    @property
+    def updates(self) -> int:
+        """Number of optimizer steps of the whole training, without the additional ones of a warm-up in which fewer batches make a step."""
+        return max(round(self.epochs * self.batches / self.accumulate), 1)
 
     def factor(self, epoch: int) -> float:
         """Factor of the learning rate in `epoch`, which falls from 1 towards lrf."""
@@ -66,9 +71,42 @@ class Settings:
     accumulate: int
 
 
-def ema_decay(updates: int) -> float:
-    """Decay of the moving average after `updates` optimizer steps; it is small at first, so that the average follows fast."""
-    return 0.9999 * (1 - math.exp(-updates / 2000))
+@dataclass(frozen=True)
+class Averaging:
+    """How far back a moving average reaches: its decay after `u` updates is decay (1 - exp(-u / ramp)); the defaults are the published numbers.
+
+    decay: the decay that is approached, 0 to less than 1; the average then reaches back about 1 / (1 - decay) updates. ramp: updates, more than 0,
+    over which the decay grows: it is small at first, so that the average follows fast.
+    """
+
+    decay: float = 0.9999
+    ramp: float = 2000.0
+
+    def at(self, updates: int) -> float:
+        """Decay of the update number `updates`, counted from 1."""
+        return self.decay * (1 - math.exp(-updates / self.ramp))
+
+
+PUBLISHED = Averaging()
+"""The moving average as YOLOv5 published it, made for some hundred thousand updates."""
+
+WINDOW = 0.25
+"""Share of a training's updates over which its moving average reaches back, by `averaging`."""
+
+RAMP = 0.1
+"""Share of a training's updates over which the decay of its moving average grows, by `averaging`."""
+
+
+def averaging(updates: int) -> Averaging:
+    """The moving average for a training of `updates` optimizer steps, 1 or more: it reaches back a fixed share of them, and no more than published.
+
+    The window 1 / (1 - decay) is WINDOW of the training: 2,000 updates give a decay of .998, 40,000 and more the published .9999. The ramp is RAMP of
+    the training, at most the published 2,000. The reason: the published decay grows so slowly that after 2,000 updates it is .63 and averages three
+    of them, so that the epochs of a short training are as noisy as without an average. In the last quarter of a training the learning rate is at
+    most a quarter of its first value: the weights hardly move on, and averaging over it removes noise and lags little.
+    """
+    window = max(WINDOW * updates, 1)
+    return Averaging(min(1 - 1 / window, PUBLISHED.decay), min(RAMP * updates, PUBLISHED.ramp))
 
 
 def side_of_batch(side: int, stride: int, seed: int, epoch: int, batch: int) -> int:

@@ -16,7 +16,7 @@ from octrim.options import from_python
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.plan_files import write_plan
 from octrim.targets.opening import open_session
-from octrim.training.checkpoint import State
+from octrim.training.checkpoint import BEST, LAST, State, chooses_best
 from octrim.training.options import Training
 from octrim.training.setup import Setup, begun, resumed
 
@@ -31,9 +31,14 @@ T = TypeVar("T", bound=Training)
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Result of a training: its folder, the best weights, and their evaluation on the validation part (None without one)."""
+    """Result of a training: its folder, the file with the resulting weights, the network in it, and its evaluation (None without a validation part).
+
+    The result is the network of the last epoch. Only where `--patience` has ended the training early, and in runs of OcTrim 0.1 that went on, it is
+    that of the best epoch: patience lets the validation part choose the epoch.
+    """
 
     folder: Path
+    weights: Path
     model: Model
     evaluation: Evaluation | None
 
@@ -75,22 +80,27 @@ def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: 
 
 
 def _finished(setup: Setup, state: State, record: Record) -> Trained:
-    """Evaluate the best weights, write what `octrim val` writes, and print the table."""
+    """Evaluate the resulting weights, write what `octrim val` writes, and print the table."""
     folder = setup.run.path if setup.run is not None else Path()
+    weights, epoch = folder / LAST, len(state.rows)
+    if state.epoch < setup.config.epochs or chooses_best(state):
+        weights, epoch = folder / BEST, state.best[1] + 1
     model, evaluation = setup.model, None
     if setup.run is not None:
-        model = load(folder / "best.safetensors")
+        model = load(weights)
         if setup.val_set is not None:
             evaluation = evaluate(open_session(model), setup.val_set, model.image_size, setup.config.batch, seed=setup.config.seed)
-            write_evaluation(folder, setup.val_set, evaluation)
+            write_evaluation(folder, setup.val_set, evaluation, weights.name)
             record.show_predictions(evaluation)
             setup.run.print(evaluation.table())
             for name, (low, high) in evaluation.interval.items():
                 setup.run.print(f"{name} 95 % interval {low:.4f} to {high:.4f} (pictures resampled)")
-        best = f"best epoch {state.best[1] + 1} of {len(state.rows)}"
-        setup.run.print(f"{best}: {folder / 'best.safetensors'} ({(folder / 'best.safetensors').stat().st_size / 1e6:.2f} MB)")
-        setup.run.print(f"next: {_next_command(setup.config, folder / 'best.safetensors')}")
-    return Trained(folder, model, evaluation)
+        chosen = "last" if weights.name == LAST else "best"
+        setup.run.print(f"{chosen} epoch, {epoch} of {len(state.rows)}: {weights} ({weights.stat().st_size / 1e6:.2f} MB)")
+        if weights.name == LAST and state.best[1] + 1 != epoch:
+            setup.run.print(f"best epoch by the validation part, which flatters: {state.best[1] + 1}: {folder / BEST}")
+        setup.run.print(f"next: {_next_command(setup.config, weights)}")
+    return Trained(folder, weights, model, evaluation)
 
 
 def _next_command(config: Any, weights: Path) -> str:
