@@ -216,6 +216,16 @@ def maxpool(kernel: int, stride: int, padding: int) -> Module:
     return Module("torch.nn.modules.pooling.MaxPool2d", forward, state={"kernel_size": kernel, "stride": stride, "padding": padding})
 
 
+def zero_pad(*sides: int) -> Module:
+    """PyTorch's `ZeroPad2d`. sides: zeros to the left, right, top and bottom."""
+    left, right, top, bottom = sides
+    return Module(
+        "torch.nn.modules.padding.ZeroPad2d",
+        lambda x: np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right))),
+        state={"padding": sides, "value": 0.0},
+    )
+
+
 def upsample(factor: int) -> Module:
     return Module(
         "torch.nn.modules.upsampling.Upsample", lambda x: np.kron(x, np.ones((1, 1, factor, factor))), state={"scale_factor": float(factor)}

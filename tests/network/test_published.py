@@ -11,12 +11,14 @@ import pytest
 
 from octrim.backends.numpy import NumpyOps
 from octrim.errors import InputError
+from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import walk
+from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from tests.checkpoints import CheckpointWriter, official_names
-from tests.network.published import Maker, Published, concat, maxpool, upsample
+from tests.network.published import Maker, Published, concat, maxpool, upsample, zero_pad
 
 ANCHORS = (((10.0, 13.0), (33.0, 23.0)), ((61.0, 45.0), (116.0, 90.0)))
 
@@ -69,6 +71,51 @@ def older(maker: Maker) -> Published:
     ]
     head = [[-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 2], 1, "Concat", [1]], [-1, 1, "C3", [16, False]]]
     return Published(maker, layers, [8, 5], layout(backbone, head, [8, 5]), [16, 32], (4, 8), ANCHORS)
+
+
+def tiny(maker: Maker, written: object = (0, 1, 0, 1), built: tuple[int, ...] = (0, 1, 0, 1)) -> Published:
+    """The end of YOLOv3-tiny's backbone: a pool of stride 1 behind padding on two sides. written: padding in the layout; built: in the module."""
+    layers = [
+        (-1, maker.conv(3, 8, 3)),
+        (-1, maxpool(2, 2, 0)),
+        (-1, maker.conv(8, 16, 3, 4)),
+        (-1, maker.conv(16, 32, 3, 2)),
+        (-1, zero_pad(*built)),
+        (-1, maxpool(2, 1, 0)),
+        (-1, maker.conv(32, 16, 1)),
+        (-1, upsample(2)),
+        ([-1, 2], concat()),
+    ]
+    backbone = [
+        [-1, 1, "Conv", [8, 3, 1]],
+        [-1, 1, "nn.MaxPool2d", [2, 2, 0]],
+        [-1, 1, "Conv", [16, 3, 4]],
+        [-1, 1, "Conv", [32, 3, 2]],
+        [-1, 1, "nn.ZeroPad2d", [list(written) if isinstance(written, tuple) else written]],
+        [-1, 1, "nn.MaxPool2d", [2, 1, 0]],
+    ]
+    head = [[-1, 1, "Conv", [16, 1, 1]], [-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 2], 1, "Concat", [1]]]
+    return Published(maker, layers, [8, 6], layout(backbone, head, [8, 6]), [32, 16], (8, 16), ANCHORS)
+
+
+def test_padding_on_two_sides(tmp_path: Path) -> None:
+    """As a depthwise convolution whose weights copy, exactly; they are no parameters, and no criterion asks for a batch norm of it."""
+    network = tiny(Maker(5))
+    model = read(tmp_path / "a.pt", network)
+    holds(model, network)
+    pad = next(row for row in model.network.convs if row.pads)
+    assert (pad.name, pad.kernel, pad.padding, pad.groups) == ("model.4", 2, 1, 32)
+    x = np.random.default_rng(0).normal(size=(1, 32, 5, 7))
+    np.testing.assert_array_equal(NumpyOps(model, np.float64).conv(pad, x), np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))))
+    small = prune(model, plan(model, "1/2", criterion="signal"))
+    assert sorted(set(small.tensors["model.4.weight"].ravel().tolist())) == [0.0, 1.0]
+    assert next(row for row in small.network.convs if row.pads).channels == 16
+    assert network_cost(small.network, 64).convs["model.4"].parameters == 0
+
+
+def test_padding_that_the_checkpoint_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model.4: expected a ZeroPad2d module by \(0, 1, 0, 1\), found .* by '?\(1, 0, 1, 0\)"):
+        read(tmp_path / "a.pt", tiny(Maker(5), built=(1, 0, 1, 0)))
 
 
 @pytest.mark.parametrize("act", ["torch.nn.modules.activation.SiLU", "utils.activations.Hardswish", "torch.nn.modules.activation.LeakyReLU"])

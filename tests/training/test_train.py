@@ -539,6 +539,7 @@ def test_anchors_given_as_a_number_are_fitted(shapes: Path, tmp_path: Path, caps
 def test_frozen_layers() -> None:
     names = ("model.0.conv.weight", "model.0.bn.weight", "model.1.cv1.conv.weight", "model.10.conv.weight", "model.24.m.0.weight")
     assert frozen(names, ("2",)) == list(names[:3])
+    assert frozen(names, ("1",), [names[2]]) == [names[0], names[1], names[2]]
     assert frozen(names, ("0",)) == []
     assert frozen(names, ("model.1",)) == [names[2]]
     assert frozen(names, ("model.1*",)) == [names[2], names[3]]

@@ -18,7 +18,7 @@ from octrim.errors import InputError, shown
 from octrim.network.archive import Archive, open_archive
 from octrim.network.cost import tensor_shapes
 from octrim.network.foreign import family_of
-from octrim.network.initialize import usual_image_size
+from octrim.network.initialize import pad_weight, usual_image_size
 from octrim.network.layout import Layout
 from octrim.network.model import Model, sha256
 from octrim.network.modules import TORCH_ACTIVATIONS
@@ -194,6 +194,10 @@ def _rows_from_tree(network: Network, places: Mapping[str, Stored], tree: dict[s
             rows.append(row)
             continue
         place = places[row.name]
+        if place.pads:
+            _check_pad(place, tree.get(place.conv))
+            rows.append(row)
+            continue
         _check_conv(row, place, tree.get(place.conv))
         eps = tree[place.norm].state.get("eps") if row.norm else BATCH_NORM_EPS
         if eps != BATCH_NORM_EPS:
@@ -218,6 +222,9 @@ def _read_tensors(network: Network, places: Mapping[str, Stored], stored: dict[s
     shapes, tensors = tensor_shapes(network), {}
     for row in network.convs:
         place, shape = places[row.name], shapes[row.weight_name]
+        if place.pads:
+            tensors[row.weight_name] = pad_weight(shape)
+            continue
         if place.focus:
             stacked = archive.tensor(stored[f"{place.conv}.weight"], f"{place.conv}.weight", (shape[0], 4 * shape[1], shape[2] // 2, shape[3] // 2))
             tensors[row.weight_name] = _unstacked(stacked)
@@ -258,6 +265,12 @@ def _check_conv(row: Row, place: Stored, module: Instance | None) -> None:
     for key, value in expected.items():
         if module.state.get(key) != value:
             raise InputError(f"{path}: {key} is {shown(module.state.get(key))}, the layout says {value}")
+
+
+def _check_pad(place: Stored, module: Instance | None) -> None:
+    sides = None if module is None else module.state.get("padding")
+    if module is None or module.name != "torch.nn.modules.padding.ZeroPad2d" or sides != place.pads * 2:
+        raise InputError(f"{place.conv}: expected a ZeroPad2d module by {place.pads * 2}, found {module or 'none'} by {shown(sides)}")
 
 
 def _activation(row: Row, module: Instance | None) -> str | None:

@@ -11,7 +11,8 @@ from octrim.network.rows import Network, Row, Shape, ShapeOps, walk
 
 @dataclass(frozen=True)
 class ConvCost:
-    """Costs of one convolution. channels: output channels. parameters: weights, bias, and two per channel for batch norm.
+    """Costs of one convolution. channels: output channels. parameters: weights, bias, and two per channel for batch norm;
+    none for a row that pads.
 
     macs: multiply-accumulates for one picture.
     """
@@ -89,4 +90,6 @@ def network_cost(network: Network, height: int = 640, width: int | None = None) 
 
 def _conv_cost(row: Row, output: Shape, weight: tuple[int, ...]) -> ConvCost:
     weights = math.prod(weight)
+    if row.pads:  # its weights are constants
+        return ConvCost(row.channels, 0, weights * output[1] * output[2])
     return ConvCost(row.channels, weights + row.channels * (2 * row.norm + row.bias), weights * output[1] * output[2])

@@ -34,6 +34,13 @@ def fresh_model(
     return Model(network, fresh_tensors(network, seed), names, usual_image_size(network), lineage)
 
 
+def pad_weight(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the constant weights of a row that pads: each channel is copied by the last weight of its window."""
+    weight = np.zeros(shape, np.float32)
+    weight[:, :, -1, -1] = 1
+    return weight
+
+
 def usual_image_size(network: Network) -> int:
     """Return the picture side in pixels that YOLOv5 trains networks with such levels for: 1280 where a level has stride 64 or more, else 640."""
     return 1280 if max(network.strides) >= 64 else 640
@@ -53,6 +60,9 @@ def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
     for index, row in enumerate(network.convs):
         generator = np.random.default_rng((seed, index))
         shape = shapes[row.weight_name]
+        if row.pads:
+            tensors[row.weight_name] = pad_weight(shape)
+            continue
         bound = 1 / math.sqrt(math.prod(shape[1:]))
         tensors[row.weight_name] = generator.uniform(-bound, bound, shape).astype(np.float32)
         if row.bias:

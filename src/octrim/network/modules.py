@@ -217,6 +217,24 @@ def _maxpool(table: Table, call: Call) -> str:
     return call.chain(table, lambda name, x: table.add(Row(name, "maxpool", (x,), kernel=kernel, stride=stride, padding=padding)))
 
 
+def _zero_pad(table: Table, call: Call) -> str:
+    """Add zero padding as a depthwise convolution: `b` zeros around the map and a window of b - a + 1 give a zeros before it and b behind it."""
+    sides = call.bind("padding")["padding"]
+    sides = [sides] * 4 if type(sides) is int else sides
+    if not isinstance(sides, list) or len(sides) != 4 or sides[:2] != sides[2:]:
+        raise InputError(f"{call.place}: nn.ZeroPad2d pads by {shown(sides)}, expected [left, right, top, bottom], the same on both axes")
+    before, behind = (call.integer(side, "padding", least=0) for side in sides[:2])
+    if before > behind or behind == 0:
+        raise InputError(f"{call.place}: nn.ZeroPad2d by {before} before the map and {behind} behind it; rows can say no less behind it than before")
+
+    def build(name: str, x: str) -> str:
+        table.stored[name] = Stored(name, pads=(before, behind))
+        channels = table.channels[x]
+        return table.add(Row(name, "conv", (x,), channels, behind - before + 1, 1, behind, channels))
+
+    return call.chain(table, build)
+
+
 def _pool(table: Table, name: str, x: str, kernel: int) -> str:
     return table.add(Row(name, "maxpool", (x,), kernel=kernel, padding=kernel // 2))
 
@@ -294,6 +312,7 @@ MODULES: Mapping[str, Callable[[Table, Call], str]] = {
     "Concat": _concat,
     "nn.Upsample": _upsample,
     "nn.MaxPool2d": _maxpool,
+    "nn.ZeroPad2d": _zero_pad,
 }
 """The modules that a layout may name besides Detect, and the functions that write them as rows."""
 
@@ -305,7 +324,6 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("C3TR", "TransformerBlock", "TransformerLayer", "C3STR", "SwinTransformerBlock"), "a transformer, which rows cannot say"),
     **dict.fromkeys(("CrossConv", "C3x", "MixConv2d"), "a convolution with windows that are not square or of several sizes, which rows cannot say"),
     **dict.fromkeys(("Contract", "Expand"), "a regrouping of pixels and channels, which rows cannot say"),
-    "nn.ZeroPad2d": "padding on single sides, which rows cannot say; of the published layouts only yolov3-tiny has it",
     **dict.fromkeys(("Segment", "Proto"), "the head of a segmentation network; OcTrim has detectors only"),
     "Classify": "the head of a classification network; OcTrim has detectors only",
     **dict.fromkeys(("IDetect", "IAuxDetect", "IBin", "IKeypoint", "RepConv", "SPPCSPC", "MP", "ReOrg"), "a module of YOLOv7"),

@@ -59,6 +59,11 @@ class Row:
         return f"{self.name}.conv.weight" if self.norm else f"{self.name}.weight"
 
     @property
+    def pads(self) -> bool:
+        """Whether the row is zero padding said as a convolution: depthwise, without batch norm, bias and activation. Its weights are `pad_weight`."""
+        return self.op == "conv" and self.groups == self.channels and self.padding > 0 and not (self.norm or self.bias or self.activation)
+
+    @property
     def slope(self) -> float:
         """Slope below zero of a `leaky_relu` activation."""
         return float((self.activation or "").partition(":")[2])

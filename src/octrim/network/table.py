@@ -19,6 +19,7 @@ class Stored:
     conv, norm, activation: dotted names of the modules; norm is empty for a convolution that never has batch norm. first: the convolution's
     first channel in a batch norm that several convolutions share. focus: the tree has a convolution over the four pixels of each 2x2 square,
     stacked as channels (`Focus` of YOLOv5 v2 to v5), where the row has a convolution of twice the kernel, stride and padding over the pixels.
+    pads: zeros before and behind the map where the module is `nn.ZeroPad2d`, which has no tensors; else nothing.
     """
 
     conv: str
@@ -26,6 +27,7 @@ class Stored:
     activation: str = ""
     first: int = 0
     focus: bool = False
+    pads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

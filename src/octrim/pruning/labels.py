@@ -135,6 +135,8 @@ class _LabelOps:
 def _groups(network: Network, labels: dict[str, np.ndarray], reasons: dict[int, str]) -> tuple[Group, ...]:
     producers: dict[int, list[str]] = {}
     for row in network.convs:
+        if row.pads and row.groups > 1:  # makes no channels: its constant weights copy them
+            continue
         for label in labels[row.name].tolist():
             producers.setdefault(label, []).append(row.name)
     members: dict[tuple[tuple[str, ...], str | None], list[int]] = {}

@@ -9,12 +9,13 @@ from fnmatch import fnmatchcase
 from octrim.errors import InputError, shown
 
 
-def frozen(names: Sequence[str], freeze: Sequence[str]) -> list[str]:
+def frozen(names: Sequence[str], freeze: Sequence[str], constant: Sequence[str] = ()) -> list[str]:
     """Names of the tensors that `--freeze` selects: a number N means the first N layers of the layout, other text is a pattern of rows or tensors.
 
+    constant: names of tensors that never train, which are always among them.
     Raises InputError for a pattern that fits nothing, and when nothing is left to train.
     """
-    chosen: list[str] = []
+    chosen = list(constant)
     for item in freeze:
         if re.fullmatch("[0-9]{1,9}", item):  # str.isdigit also takes what int() does not, such as a superscript two
             found = [name for name in names if (layer := re.match(r"model\.([0-9]{1,9})\.", name)) and int(layer[1]) < int(item)]

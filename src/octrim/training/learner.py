@@ -43,7 +43,8 @@ class Learner:
             _synchronise_batch_norm(self.network)
         self.network.train()
         self.weights = Weights(self.network)
-        self.optimizer = Optimizer.create(self.weights, self.config.optimizer, self._decay, _freeze(self.weights, self.config.freeze))
+        constant = [row.weight_name for row in model.network.convs if row.pads]
+        self.optimizer = Optimizer.create(self.weights, self.config.optimizer, self._decay, _freeze(self.weights, self.config.freeze, constant))
         self.average = MovingAverage(self.weights.values())
         self.gradient = paddle.zeros([self.weights.parameters.size])
 
@@ -114,9 +115,9 @@ class Learner:
         return all(bool(paddle.isfinite(vector).all().numpy().item()) for vector in (self.weights.vector, self.gradient))
 
 
-def _freeze(weights: Weights, freeze: tuple[str, ...]) -> Any:
+def _freeze(weights: Weights, freeze: tuple[str, ...], constant: list[str]) -> Any:
     """Stop the gradients of frozen parameters. Returns a flat vector, 1 where a parameter trains and 0 where not, or None where all train."""
-    chosen = frozen(tuple(weights.parameters.tensors), freeze)
+    chosen = frozen(tuple(weights.parameters.tensors), freeze, constant)
     if not chosen:
         return None
     mask = np.ones(weights.parameters.size, np.float32)
