@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octrim.data.jpeg import ended
 from octrim.data.pictures import Readable, decode_picture, letterbox, network_inputs, read_picture
 from octrim.data.probe import picture_facts
 from octrim.data.scenes import drawn_scene
@@ -232,6 +233,30 @@ def test_jpeg_without_its_end_marker(tmp_path: Path, options: tuple[int, ...]) -
     (tmp_path / "b.jpg").write_bytes(data)
     facts = picture_facts([str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")])
     assert (facts["problem"].tolist(), facts["remark"].tolist(), facts["size"].tolist()) == ([0, 0], [1, 0], [[60, 80]] * 2)
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
+def test_no_beginning_of_a_jpeg_passes_for_the_whole(options: tuple[int, ...]) -> None:
+    """Also not one that ends between two passes, which a decoder shows without complaint: coarse, or without its colours."""
+    data = jpeg(*options)
+    kept = [end for end in range(400, len(data)) if ended(data[:end]) is not None]
+    assert kept == [len(data) - 2, len(data) - 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "told", "problem"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "a Git LFS pointer", 4),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "a HEIC picture", 5),
+        (b"\n<!DOCTYPE html><html></html>", "a web page", 3),
+        (b'<?xml version="1.0"?><svg xmlns="x"/>', "an SVG drawing", 3),
+    ],
+)
+def test_files_that_are_only_called_like_pictures_are_named(tmp_path: Path, data: bytes, told: str, problem: int) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        read_picture(tmp_path / "a.jpg")
+    assert picture_facts([str(tmp_path / "a.jpg")])["problem"].tolist() == [problem]
 
 
 def test_jpeg_of_twelve_bits() -> None:

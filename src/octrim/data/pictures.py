@@ -68,8 +68,22 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     if image is not None and image.ndim == 2:  # OpenCV leaves grey float pictures grey
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     if image is None or image.size == 0 or image.dtype != np.uint8:
-        raise InputError(f"{name}: not a readable picture (damaged, truncated, or of an unknown format)")
+        raise InputError(f"{name}: {instead_of_picture(data) or 'not a readable picture (damaged, truncated, or of an unknown format)'}")
     return image
+
+
+def instead_of_picture(data: bytes) -> str | None:
+    """Tell, as the rest of an error line, what the bytes of a file are that is called like a picture; None where they are damaged or unknown."""
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture itself: run git lfs pull where it was cloned"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "a HEIC picture, as phones take it: save it as JPEG"
+    start = data[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a picture: the download was an error or a log-in page"
+    if b"<svg" in data[:1000].lower():
+        return "an SVG drawing, not a picture of pixels: save it as PNG"
+    return None
 
 
 def _whole_jpeg(data: bytes, name: str) -> bytes:

@@ -18,6 +18,8 @@ PICTURE_PROBLEMS = (  # a fact's `problem` is a place in this list, counted from
     "picture is missing, left out",
     "picture file is empty, left out",
     "picture is damaged, truncated or of an unknown format, left out",
+    "picture is a Git LFS pointer, left out: run git lfs pull where it was cloned",
+    "picture is HEIC, as phones take it, left out: save it as JPEG",
 )
 PICTURE_REMARKS = ("JPEG without its end marker, used: nothing else of it is missing",)  # a fact's `remark` counts like `problem`
 
@@ -48,7 +50,7 @@ def picture_facts(paths: Sequence[str]) -> dict[str, np.ndarray]:
         if size is None and status.st_size < 2**31:  # OpenCV takes no larger file
             size, remarks[index] = _decoded_size(path)
         if size is None:
-            problems[index] = 3
+            problems[index] = _what_is_wrong(path)
         else:
             sizes[index] = size
     return {"stamp": stamps, "size": sizes, "problem": problems, "remark": remarks}
@@ -111,6 +113,19 @@ def _turned(exif: bytes) -> bool:
     if type(orientation) is not int:
         raise ValueError("damaged EXIF")
     return orientation in (5, 6, 7, 8)
+
+
+def _what_is_wrong(path: str) -> int:
+    """Return the place in PICTURE_PROBLEMS, from 1, of a file that is no readable picture."""
+    from octrim.data.pictures import instead_of_picture  # imported here, because most data sets need no decoder
+
+    try:
+        instead = instead_of_picture(read_bytes(path, 1024)) or ""
+    except OSError:
+        return 3
+    if "Git LFS" in instead:
+        return 4
+    return 5 if "HEIC" in instead else 3
 
 
 def _decoded_size(path: str) -> tuple[tuple[int, int] | None, int]:
