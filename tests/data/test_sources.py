@@ -17,6 +17,7 @@ from octrim.data.scenes import drawn_scene
 from octrim.data.sources import open_source
 from octrim.data.streams import Frame
 from octrim.errors import InputError
+from tests.data.rtsp import rtsp_server
 from tests.data.test_pictures import make_video, write
 
 
@@ -115,6 +116,37 @@ def test_a_stream_that_never_opens_is_an_error() -> None:
         open_source(f"{address}/live", retries=3)
 
 
+def test_an_rtsp_stream_that_drops_twice_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera's own protocol: MPEG-4 in RTP, after the handshake of RTSP."""
+    monkeypatch.setattr(streams.time, "sleep", lambda seconds: None)
+    images = [drawn_scene(number, 96, 128) for number in range(5)]
+    said: list[str] = []
+    with rtsp_server(images, [3, 5, 2]) as address:
+        source = open_source(address, retries=2, report=said.append)
+        assert source.total is None
+        frames = list(source)
+    assert [frame.index for frame in frames] == [*range(10), 10]
+    for frame, truth in zip(frames, [*images[:3], *images, *images[:2]], strict=False):
+        assert frame.image is not None
+        assert float(np.abs(frame.image.astype(np.float64) - truth).mean()) < 15  # an encoder of a low rate
+    assert "lost after 10 frames, and not there again at any of 2 attempts (--retries 0 ends without an error)" in (frames[-1].error or "")
+    assert sum(line.endswith("is there again") for line in said) == 2
+
+
+def test_a_video_without_a_readable_frame(tmp_path: Path) -> None:
+    """Its header is whole and its frames are gone."""
+    data = bytearray(make_video(tmp_path / "a.avi", 3).read_bytes())
+    start = data.index(b"movi") + 4
+    data[start : data.index(b"idx1")] = bytes(data.index(b"idx1") - start)
+    (tmp_path / "a.avi").write_bytes(bytes(data))
+    try:
+        frames = list(open_source(tmp_path / "a.avi"))
+    except InputError as error:  # some builds of FFmpeg do not open it at all
+        assert "not a readable video" in str(error)
+        return
+    assert [frame.error for frame in frames] == [f"{tmp_path / 'a.avi'}: a video without a single readable frame"]
+
+
 def test_every_second_frame(tmp_path: Path) -> None:
     source = open_source(make_video(tmp_path / "a.avi", 11), stride=2)
     frames = list(source)
@@ -149,10 +181,43 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "both.streams").write_text("videos/a.avi\nvideos/b.avi\n")
     found = [(Path(frame.source).name, frame.index) for frame in open_source(tmp_path / "both.streams")]
     assert found == [("a.avi", 0), ("b.avi", 0), ("a.avi", 1), ("b.avi", 1), ("b.avi", 2), ("b.avi", 3)]
-    for text, told in (("", "lists nothing"), ("none.jpg", "none.jpg: no such file"), ("\udcff", "not a UTF-8 text file")):
+    for text, told in (("", "lists nothing"), ("none.jpg", "none.jpg: no such file"), ("a\0b", "not a text file"), ("\udcff", "no such file")):
         (tmp_path / "list.txt").write_text(text, "utf-8", "surrogateescape")
         with pytest.raises(InputError, match=told):
             open_source(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("照片\\猫 1.png", "gbk"),
+        ('"照片/猫 1.png"', "utf-8"),
+        ("照片/猫 1.png", "utf-16"),
+        ("%E7%85%A7%E7%89%87/%E7%8C%AB%201.png", "ascii"),
+        ("C:%s\\照片\\猫 1.png", "utf-8-sig"),
+    ],
+)
+def test_lists_written_elsewhere(tmp_path: Path, line: str, encoding: str) -> None:
+    """As the lists of data sets are: Windows' slashes and drives, quotes, escapes, other encodings than UTF-8."""
+    (tmp_path / "照片").mkdir()
+    write(tmp_path / "照片" / "猫 1.png", drawn_scene(0, 20, 30))
+    folder = str(tmp_path).replace("/", "\\")
+    (tmp_path / "list.txt").write_bytes(f"{line % folder if '%s' in line else line}\r\n".encode(encoding))
+    (frame,) = open_source(tmp_path / "list.txt")
+    assert frame.error is None
+    assert Path(frame.source) == tmp_path / "照片" / "猫 1.png"
+
+
+def test_a_source_in_another_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But nothing is looked for elsewhere than where it is named."""
+    (tmp_path / "my pictures").mkdir()
+    write(tmp_path / "my pictures" / "a.png", drawn_scene(0, 20, 30))
+    monkeypatch.chdir(tmp_path)
+    for source in ("my%20pictures\\a.png", "'my pictures/a.png'", "my pictures\\"):
+        assert [Path(part).name for part in map(str, open_source(source).parts)] == ["a.png"]
+    for source in ("gone/my pictures/a.png", "C:\\gone\\my pictures\\a.png"):
+        with pytest.raises(InputError, match="no such file or folder"):
+            open_source(source)
 
 
 def test_a_picture_from_the_web() -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from octrim.data.labelfiles import read_lines
+from octrim.data.paths import exists, spellings
 from octrim.data.pictures import SUFFIXES, decode_picture, is_picture, read_picture
 from octrim.data.streams import Frame, Stream, without_password
 from octrim.errors import InputError, shown
@@ -119,9 +121,7 @@ def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
         if (urlsplit(text).hostname or "").removeprefix("www.") in ("youtube.com", "youtu.be"):
             raise InputError(f"{text}: a page of YouTube, not a video; give what `yt-dlp -g {text}` prints")
         return (text,)
-    path = Path(text)
-    if folder is not None and not path.exists() and (folder / text).exists():
-        path = folder / text
+    path = _place(text, folder)
     if path.is_dir():
         found = _readable(path.iterdir())
         if not found:
@@ -135,6 +135,15 @@ def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
             raise InputError(f"{text}: no pictures match, and no videos")
         return found
     raise InputError(f"{text}: no such file or folder")
+
+
+def _place(text: str, folder: Path | None) -> Path:
+    """Return the path that a name means: as it is written, else in another spelling (Windows' slashes, quotes, %20, bytes of another encoding)."""
+    for one in (text, *spellings(text)):
+        for place in (Path(one), *([] if folder is None else [folder / one])):
+            if exists(str(place)):
+                return place
+    return Path(text)
 
 
 def _readable(paths: Iterator[Path]) -> tuple[str, ...]:
@@ -154,13 +163,15 @@ def _is_video(name: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a list that are neither empty nor comments. Raises InputError where the file is too large or no UTF-8 text."""
+    """Return the lines of a list that are neither empty nor comments, in any encoding. Raises InputError where the file is too large or no text."""
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path}: more than {_MOST_BYTES:,} bytes; no list needs that")
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); expected a path or an address per line") from None
+        lines = read_lines(str(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    if any("\0" in line for line in lines):
+        raise InputError(f"{path}: not a text file; expected a path or an address per line")
     return [line.strip() for line in lines[:_MOST_LINES] if line.strip() and not line.lstrip().startswith("#")]
 
 

@@ -83,9 +83,12 @@ class Stream:
         finally:
             self.capture.release()
         if self.live and self.retries:
-            yield Frame(self.name, None, index, f"{self.name}: lost after {index} frames, and not there again at any of {self.retries} attempts")
+            attempts = f"not there again at any of {self.retries} attempts (--retries 0 ends without an error)"
+            yield Frame(self.name, None, index, f"{self.name}: lost after {index} frames, and {attempts}")
         elif self.live:
             self.report(f"{self.name}: ended after {index} frames")
+        elif index == 0:
+            yield Frame(self.name, None, 0, f"{self.name}: a video without a single readable frame")
         elif self.frames is not None and index < self.frames:
             self.report(f"{self.name}: ended after {index} of the {self.frames} frames that its header claims")
 
