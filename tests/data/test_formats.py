@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,56 @@ def ultralytics_capitals(root: Path) -> None:
     text(root / "Classes.txt", "cat\ndog\nemu\n")
 
 
+def datumaro(root: Path) -> None:
+    """An annotation file as CVAT's "Datumaro 1.0" writes it: a box, and the second object as an outline or as a mask of runs."""
+    labels = [{"name": name, "parent": "", "attributes": []} for name in NAMES]
+    (_, x1, y1, x2, y2), (_, a1, b1, a2, b2) = BOXES
+    common = {"id": 0, "attributes": {"occluded": False}, "group": 0, "z_order": 0}
+    outline = {**common, "type": "polygon", "label_id": 2, "points": [a1, b1, a2, b1, a2, b2, a1, b2]}
+    runs = [50 * a1 + b1, *[b2 - b1, 50 - b2 + b1] * (a2 - a1 - 1), b2 - b1, 50 * (100 - a2) + 50 - b2]
+    mask = {**common, "type": "mask", "label_id": 2, "rle": {"counts": runs, "size": [50, 100]}}
+    items = []
+    for number in SIX:
+        photo(root / "images" / "default" / f"{number}.jpg", number)
+        box = {**common, "type": "bbox", "label_id": 0, "bbox": [float(x1), y1, x2 - x1, y2 - y1]}
+        picture = {"image": {"path": f"{number}.jpg", "size": [50, 100]}}
+        items.append({"id": str(number), "annotations": [box, mask if number % 2 else outline, {"type": "label", "label_id": 1}], **picture})
+    categories = {"label": {"labels": labels, "attributes": ["occluded"]}, "points": {"items": []}}
+    text(root / "annotations" / "default.json", json.dumps({"info": {}, "categories": categories, "items": items}))
+
+
+def supervisely_annotation() -> str:
+    """A rectangle, and a mask that is a packed PNG cut to the object. Corners are inside."""
+    (_, x1, y1, x2, y2), (_, a1, b1, a2, b2) = BOXES
+    mask = cv2.imencode(".png", np.full((b2 - b1, a2 - a1, 4), 255, np.uint8))[1].tobytes()
+    common = {"id": 1, "classId": 1, "description": "", "tags": [], "labelerLogin": "a"}
+    box = {**common, "geometryType": "rectangle", "classTitle": "cat", "points": {"exterior": [[x1, y1], [x2 - 1, y2 - 1]], "interior": []}}
+    bitmap = {"data": base64.b64encode(zlib.compress(mask)).decode(), "origin": [a1, b1]}
+    objects = [box, {**common, "geometryType": "bitmap", "classTitle": "emu", "bitmap": bitmap}]
+    return json.dumps({"description": "", "tags": [], "size": {"height": 50, "width": 100}, "objects": objects})
+
+
+def supervisely(root: Path) -> None:
+    for number in SIX:
+        photo(root / "ds0" / "img" / f"{number}.jpg", number)
+        text(root / "ds0" / "ann" / (f"{number}.jpg.json" if number else f"{number}.json"), supervisely_annotation())
+    classes = [{"title": name, "shape": "any", "color": "#0F8A8A"} for name in NAMES]
+    text(root / "meta.json", json.dumps({"classes": classes, "tags": [], "projectType": "images"}))
+
+
+def labelimg_yolo_apart(root: Path) -> None:
+    for number in SIX:
+        photo(root / "photos" / f"{number}.jpg", number)
+        text(root / "out" / f"{number}.txt", rows())
+    text(root / "out" / "classes.txt", "cat\ndog\nemu\n")
+
+
+def labelimg_voc_anywhere(root: Path) -> None:
+    for number in SIX:
+        photo(root / "photos" / f"{number}.jpg", number)
+        text(root / "boxes of monday" / f"{number}.xml", xml())
+
+
 ONE_PART: dict[str, tuple[Maker, str]] = {
     "labelImg, YOLO": (labelimg_yolo, "YOLO beside the pictures"),
     "labelImg, VOC": (labelimg_voc, "Pascal VOC beside the pictures"),
@@ -314,6 +365,10 @@ ONE_PART: dict[str, tuple[Maker, str]] = {
     "labelme, pictures inside": (labelme_inside, "labelme"),
     "VOC without lists": (voc_without_lists, "Pascal VOC without lists"),
     "labelImg, VOC, annotations elsewhere": (labelimg_voc_apart, "Pascal VOC without lists"),
+    "labelImg, VOC, in an unrelated folder": (labelimg_voc_anywhere, "Pascal VOC in another folder than the pictures"),
+    "labelImg, YOLO, in an unrelated folder": (labelimg_yolo_apart, "YOLO in another folder than the pictures"),
+    "Datumaro": (datumaro, "Datumaro"),
+    "Supervisely": (supervisely, "Supervisely"),
     "VOC in labels/": (voc_in_labels, "Pascal VOC without lists"),
     "labelme in labels/": (labelme_in_labels, "labelme"),
     "an archive of macOS": (zipped_on_a_mac, "YOLO beside the pictures"),
@@ -510,7 +565,7 @@ def test_what_is_missing_of_every_format(tmp_path: Path) -> None:
         ("a.json", '[{"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {"x": 1}}]}]', "CreateML's JSON: export it"),
         ("via.json", '{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}', "VIA's own JSON: export it"),
         ("via.csv", "#filename,region_shape_attributes\n", "VIA's table: export it"),
-        ("labels.json", '{"labels": {"a": [{"label": 0, "bounding_box": [0, 0, 1, 1]}]}}', "JSON of FiftyOne's or Datumaro's own: export it"),
+        ("labels.json", '{"labels": {"a": [{"label": 0, "bounding_box": [0, 0, 1, 1]}]}}', "JSON of FiftyOne's own: export it"),
         ("train/_annotations.csv", "a.jpg,1,2,3,4,cat\n", "a table of boxes"),
         ("train/_annotations.txt", "a.jpg 1,2,3,4,0\n", "a table of boxes"),
         ("train/_classes.csv", "filename, cat\na.jpg, 1\n", "has no boxes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -127,6 +128,32 @@ class LabelmeJson(_DataSet):
         return mutated(dice, data) if dice.random() < 0.6 else json.dumps(altered(dice, json.loads(data))).encode()
 
 
+def supervisely_set(root: Path, document: bytes) -> Path:
+    for stem in ("good", "x"):
+        picture(root / "val" / "img" / f"{stem}.png")
+        points = '{"exterior": [[1, 2], [30, 20]]}'
+        whole = f'{{"objects": [{{"classTitle": "cat", "geometryType": "rectangle", "points": {points}}}], "size": {{}}}}'
+        text(root / "val" / "ann" / f"{stem}.png.json", whole if stem == "good" else document)
+    return root
+
+
+class SuperviselyJson(LabelmeJson):
+    make = supervisely_set
+    _mask = base64.b64encode(zlib.compress(cv2.imencode(".png", np.full((5, 7, 4), 255, np.uint8))[1].tobytes())).decode()
+    content = b"""{"description": "", "size": {"height": 50, "width": 100}, "objects": [
+{"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[1, 2], [30, 20]], "interior": []}},
+{"classTitle": "dog", "geometryType": "polygon", "points": {"exterior": [[1, 2], [30, "20"], [4.5, 40]], "interior": [[]]}},
+{"classTitle": "emu", "geometryType": "bitmap", "bitmap": {"origin": [3, 4], "data": "%s"}}]}""" % _mask.encode()
+
+
+class DatumaroJson(CocoJson):
+    content = b"""{"info": {}, "categories": {"label": {"labels": [{"name": "cat", "parent": ""}, {"name": "dog"}]}, "points": {"items": []}},
+"items": [{"id": "a", "annotations": [{"id": 0, "type": "bbox", "attributes": {"is_crowd": false}, "label_id": 0, "bbox": [1.5, 2, 30, 20]},
+{"type": "polygon", "label_id": 1, "points": [1, 2, 30, 2, 30, 20]}, {"type": "label", "label_id": 1},
+{"type": "mask", "label_id": 1, "rle": {"counts": "l1:W1", "size": [50, 100]}}], "image": {"path": "a.png", "size": [50, 100]}},
+{"id": "b", "annotations": [], "media": {"path": ""}}]}"""
+
+
 class _Listed(Reader):
     """A data set of several text files, one of which is damaged. files: their contents by name."""
 
@@ -165,6 +192,72 @@ class PairLists(_Listed):
         "annotations/a.xml": XML,
         "annotations/b.xml": XML,
     }
+
+
+class NameFiles(Reader):
+    """Files of class names in every format, one damaged; those are looked for beside YOLO labels."""
+
+    kinds: ClassVar[dict[str, bytes]] = {
+        "classes.txt": b"0: cat\n1: dog\n",
+        "names.txt": b'"cat"\n"dog"\n',
+        "classes.yaml": b"names: {0: cat, 1: dog}\nnc: 2\n",
+        "label_map.yml": b"- cat\n- dog\n",
+        "classes.json": b'{"classes": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]}',
+        "label_map.json": b'{"cat": 0, "dog": 1}',
+        "label_map.pbtxt": b"item {\n  id: 1\n  name: 'cat'\n}\nitem { id: 2 name: 'dog' display_name: \"dog\" }\n",
+        "classes.csv": b'id,name\n0,cat\n1,"dog"\n',
+        "notes.json": b'{"categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], "info": {"year": 2024}}',
+        "my.names": b"cat\ndog\n",
+        "mine.yaml": b"nc: 2\nnames: [cat, dog]\n",
+    }
+
+    def read(self, dice: random.Random | None) -> None:
+        name = dice.choice(sorted(self.kinds)) if dice else "classes.txt"
+        for old in self.kinds:
+            (self.folder / old).unlink(missing_ok=True)
+        text(self.folder / name, mutated(dice, self.kinds[name]) if dice else self.kinds[name])
+        raise_for(checked(yolo(self.folder, ROWS)))
+
+
+class LabelMap(Reader):
+    """CVAT's labelmap.txt beside VOC annotations."""
+
+    def read(self, dice: random.Random | None) -> None:
+        content = b"# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\ndog:4,5,6:head,tail:run\n"
+        text(self.folder / "labelmap.txt", mutated(dice, content) if dice else content)
+        raise_for(checked(voc_set(self.folder, XML)))
+
+
+class Hints(Reader):
+    """Files of formats that are not read: whatever is in them, the folder is refused in one line."""
+
+    kinds: ClassVar[dict[str, bytes]] = {
+        "annotations.xml": b"<?xml version='1.0'?><annotations><version>1.1</version><image id='0'/></annotations>",
+        "project.json": b'[{"id": 1, "annotations": [{"result": []}], "data": {"image": "a.jpg"}}]',
+        "create.json": b'[{"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {"x": 1}}]}]',
+        "via.json": b'{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}',
+        "labels.json": b'{"labels": {"a": [{"label": 0, "bounding_box": [0, 0, 1, 1]}]}}',
+        "meta.json": b'{"classes": [{"title": "cat", "shape": "any"}], "tags": []}',
+        "bdd.json": b'[{"name": "0.jpg", "labels": [{"category": "car", "box2d": {"x1": 1}}]}]',
+        "label_2/0.txt": b"Car 0.00 0 1.85 10.0 5.0 40.0 25.0 1.67 1.87 3.69 -16.53 2.39 58.49 1.57\n",
+        "annotations/0.txt": b"10,5,30,20,1,4,0,0\n",
+        "labelTxt/0.txt": b"imagesource:GoogleEarth\ngsd:0.1\n10.0 5.0 40.0 5.0 40.0 25.0 10.0 25.0 plane 0\n",
+        "x/_annotations.csv": b"a.jpg,1,2,3,4,cat\n",
+        "obj.data": b"classes = 2\nnames = obj.names\n",
+        "data.yaml": b"nc: 2\nnames: [cat, dog]\n",
+        "train.txt": b"nowhere\n",
+    }
+
+    def read(self, dice: random.Random | None) -> None:
+        picture(self.folder / "pictures" / "0.png")
+        for name, content in self.kinds.items():
+            (self.folder / name).unlink(missing_ok=True)
+            if not dice or dice.random() < 0.3:
+                text(self.folder / name, mutated(dice, content) if dice else content)
+        if dice:
+            raise_for(checked(self.folder))
+        else:
+            assert isinstance(checked(self.folder), InputError)
 
 
 class DataIndex(Reader):
@@ -289,10 +382,15 @@ class Video(BytesReader):
         return files
 
     def open(self, path: Path) -> None:
-        for count, frame in enumerate(open_source(path)):
+        told: list[str] = []
+        for count, frame in enumerate(open_source(path, report=told.append)):
+            if frame.error is not None:
+                raise InputError(frame.error)
             assert isinstance(frame.image, np.ndarray)
             if count == 20:
                 break
+        assert len(told) <= 1
+        assert all(line.isprintable() for line in told)
 
 
 def raise_for(found: object) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from octrim.data.assemble import Annotations, add_rows, assemble
 from octrim.data.crew import Arrays
 from octrim.data.dataset import DataReport, Dataset
+from octrim.data.datumaro import as_coco, is_datumaro
 from octrim.data.index import Index
 from octrim.data.labelfiles import CROWD, POLYGON, file_digest, read_bytes, word_array, words_of
 from octrim.data.paths import Located, Locator, exists
@@ -86,6 +87,9 @@ def _load(path: Path, data: bytes) -> dict[str, Any]:
             document = json.loads(data, object_hook=slim)
         except UnicodeDecodeError:
             document = json.loads(decoded(data), object_hook=slim)
+        if is_datumaro(document):
+            document = as_coco(document)
+            document["annotations"] = [slim(entry) if isinstance(entry, dict) else entry for entry in document["annotations"]]
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {shown(str(error))}") from None
     lists = ("images", "annotations", "categories")

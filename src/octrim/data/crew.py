@@ -20,6 +20,7 @@ import numpy as np
 
 from octrim.data.labelmeshapes import labelme_labels
 from octrim.data.probe import picture_facts, picture_hashes
+from octrim.data.superviselyobjects import supervisely_labels
 from octrim.data.vocobjects import voc_labels
 from octrim.data.yolorows import yolo_labels
 from octrim.machine import usable_cores
@@ -31,8 +32,9 @@ TASKS: dict[str, Callable[..., Arrays]] = {
     "yolo": yolo_labels,
     "voc": voc_labels,
     "labelme": labelme_labels,
+    "supervisely": supervisely_labels,
 }
-COST = {"pictures": 50e-6, "hashes": 200e-6, "yolo": 10e-6, "voc": 300e-6, "labelme": 300e-6}
+COST = {"pictures": 50e-6, "hashes": 200e-6, "yolo": 10e-6, "voc": 300e-6, "labelme": 300e-6, "supervisely": 300e-6}
 """Rough seconds that each task takes per file; they only decide how many processes are worth starting."""
 CHUNK = 1000  # files per job; the same for any number of workers
 

@@ -60,6 +60,7 @@ def open_dataset(
             notes.append(f"the data set has one part, {next(iter(found.parts))}, which is taken for {split}, too (--val-share divides it)")
     except OSError as error:  # a folder may not be listed, or a split's name may be too long for a file's
         raise InputError(f"{error.filename or data}: {error.strerror or error}") from None
+    notes += _repeated(dataset.names)
     index.save()
     return replace(dataset, notes=(*map(printable, notes), *dataset.notes))
 
@@ -89,6 +90,15 @@ def open_labelled(
     if dataset.crowd.all():
         raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{_why(dataset)}")
     return dataset
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    """Return a note where several classes have one name: they stay different classes, which only their numbers tell apart."""
+    numbers: dict[str, list[int]] = {}
+    for number, one in enumerate(names):
+        numbers.setdefault(one, []).append(number)
+    found = [f"{shown(one)[1:-1]} ({', '.join(map(str, several[:5]))})" for one, several in numbers.items() if len(several) > 1]
+    return [f"several classes have one name, and stay different classes: {'; '.join(found[:3])}"] if found else []
 
 
 def _borrowed(names: Sequence[str], count: int) -> str:

@@ -19,7 +19,7 @@ from octrim.data.pictures import SUFFIXES, is_picture
 from octrim.errors import InputError
 
 # Text files that tools leave among the labels.
-_NO_LABELS = {
+NO_LABELS = {
     "classes",
     "train",
     "val",
@@ -34,8 +34,8 @@ _NO_LABELS = {
     "trainval",
     "README.roboflow",
 }
-_NO_LABELS |= {"README.dataset", "LICENSE", "requirements"}
-_PICTURE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "pictures"}
+NO_LABELS |= {"README.dataset", "LICENSE", "requirements"}
+PICTURE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "pictures"}
 _LABEL_FOLDERS = ("labels", "label", "annotations", "txt", "txts")
 
 
@@ -45,6 +45,8 @@ class Listing:
 
     names: class names; empty where the format has none. classes: stated number of classes, or None. repeated: pictures that were listed again.
     pose: number of values in a row of a pose, 0 where that is not stated. notes: lines on how the listing was read.
+    without: pictures that are left out, because no folder of labels tells their split. doubtful: pictures whose labels may be lost.
+    annotated: annotations of another format that pictures have instead of label files.
     """
 
     pictures: list[str]
@@ -54,6 +56,9 @@ class Listing:
     labels: tuple[str, ...] = ()
     pose: int = 0
     notes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    annotated: tuple[str, ...] = ()
 
 
 def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) -> Dataset:
@@ -71,6 +76,10 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
         report.add("picture is listed more than once, counted once", path)
     strays = _strays(paths, labels)
     add_rows(report, "label file without a picture, ignored", np.arange(len(strays)), strays.__getitem__)
+    add_rows(report, "picture whose split no label file tells, left out", np.arange(len(listing.without)), listing.without.__getitem__)
+    add_rows(report, "picture without labels, while label files fit no picture", np.arange(len(listing.doubtful)), listing.doubtful.__getitem__)
+    problem = "picture without a label file, but with an annotation of another format, taken as background"
+    add_rows(report, problem, np.arange(len(listing.annotated)), listing.annotated.__getitem__)
     if paths and (table["state"] == MISSING).all():
         report.add("no picture has a label file", f"looked for {labels[0]}")
     file_problems(report, table, labels, "label file cannot be read, picture left out", missing=False)
@@ -78,6 +87,9 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
     if not names:
         largest = int(table["rows"][:, 0].max(initial=-1))
         names = tuple(f"class{number}" for number in range(listing.classes or max(largest + 1, 1)))
+    used = np.unique(table["rows"][:, 0])
+    if len(names) > 1 and len(used) and used[0] == 1 and used[-1] == len(names):
+        report.add("classes seem to be counted from 1, where YOLO's count from 0", f"they are 1 to {len(names)}, of {len(names)} names")
     if listing.classes not in (None, len(names)):
         raise InputError(f"{data}: nc is {listing.classes}, but there are {len(names)} names")
     picture = np.repeat(np.arange(len(paths)), table["count"])
@@ -160,7 +172,7 @@ def _label_folders(pictures: str) -> Iterator[str]:
     """Yield the folders that may hold the labels of the pictures in the folder `pictures`, besides the usual one."""
     folder = Path(pictures)
     for home in (folder, *folder.parents):
-        if home.name.casefold() not in _PICTURE_FOLDERS:
+        if home.name.casefold() not in PICTURE_FOLDERS:
             continue
         try:
             names = sorted(os.listdir(home.parent), key=lambda name: name != "labels")  # noqa: PTH208
@@ -189,6 +201,7 @@ def _stem(name: str) -> str:
 def _strays(pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Return the label files in the folders of the pictures' labels that belong to no picture, of whatever split."""
     homes: dict[str, set[str]] = {}
+    used = set(labels)
     for label, picture in zip(labels, pictures, strict=True):
         homes.setdefault(label.rpartition(os.sep)[0], set()).add(picture.rpartition(os.sep)[0])
     strays = []
@@ -200,7 +213,7 @@ def _strays(pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
             stems = {_stem(name) for home in own for name in os.listdir(home) if is_picture(name)}  # noqa: PTH208
         except OSError:
             continue
-        strays += [f"{folder}{os.sep}{name}.txt" for name in sorted(texts - stems - _NO_LABELS)]
+        strays += [path for name in sorted(texts - stems - NO_LABELS) if (path := f"{folder}{os.sep}{name}.txt") not in used]
     return strays
 
 

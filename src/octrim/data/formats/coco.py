@@ -23,6 +23,22 @@ class CocoFiles(Format):
         return Found(parts, f"{place.root}: no annotation file for the split {{split}}; there are {{there}}")
 
 
+class Datumaro(Format):
+    """Datumaro's annotations/default.json, or a file per subset, with the pictures in images/."""
+
+    def find(self, place: Place) -> Found | Missed:
+        files = [path for home in (place, Place(place.child("annotations"))) for path in home.having(".json") if _is_datumaro(path)]
+        if not files:
+            return Missed("no annotations/*.json with items")
+        parts = {str(path.relative_to(place.root)): partial(_read, path, place.root) for path in files}
+        return Found(parts, f"{place.root}: no annotation file for the split {{split}}; there are {{there}}")
+
+
+def _is_datumaro(path: Path) -> bool:
+    text = head(path, 1 << 20)
+    return re.search(rb'"categories"\s*:\s*\{', text) is not None and re.search(rb'"items"\s*:\s*\[', text) is not None
+
+
 def coco_part(path: Path) -> Found:
     """Return the one part of an annotation file that was named directly; it serves every split where the file's name names a split."""
     near = path.parent.parent if path.parent.name.casefold() in ("annotations", "annotation", "labels") else path.parent
@@ -31,7 +47,8 @@ def coco_part(path: Path) -> Found:
 
 
 def _read(path: Path, root: Path, request: Request) -> Dataset:
-    return read_coco(path, request.split, request.index, [str(root)])
+    split = request.split if any(fits(part, one) for part in path.relative_to(root).parts for one in SPLITS) else ""
+    return read_coco(path, split, request.index, [str(root)])
 
 
 def annotation_files(place: Place) -> list[Path]:

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from octrim.data.dataset import Dataset
-from octrim.data.formats.place import Format, Found, Missed, Place, Request, head, names_in, names_note
+from octrim.data.formats.names import class_names, names_note
+from octrim.data.formats.place import Format, Found, Missed, Place, Request, head
 from octrim.data.labelfiles import MOST_WITH_PICTURE, read_bytes
 from octrim.data.labelmeshapes import annotation, picture_name
 from octrim.data.paths import find_place, walk_files
@@ -58,7 +59,7 @@ def _read(root: Path, folder: Path, folders: Sequence[Path], request: Request) -
     if not paths:
         raise InputError(f"{folder}: there are no pictures, and none inside the annotations")
     labels = [label_of.get(path, f"{os.path.splitext(path)[0]}.json") for path in paths]  # noqa: PTH122
-    names, source = names_in([root, folder], _NO_CLASSES)
+    names, source = class_names([root, folder], _NO_CLASSES)
     used = set(label_of.values())
     part = Named(
         paths,

@@ -14,12 +14,10 @@ from octrim.data.index import Index
 from octrim.data.labelfiles import read_bytes
 from octrim.data.paths import child, hidden
 from octrim.data.pictures import is_picture
-from octrim.data.texts import decoded
-from octrim.errors import InputError, shown
 
 SPLITS = ("train", "val", "test")
+_MOST_FOLDERS = 2000  # folders below a data set that are searched for what makes up a format
 _OTHER_WORDS = {"val": ("dev", "eval", "evaluation"), "train": ("learn",), "test": ()}
-NAME_FILES = ("labels.txt", "label_list.txt", "classes.txt", "obj.names", "names.txt", "predefined_classes.txt", "_darknet.labels", "class_names.txt")
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,27 @@ class Place:
     @cached_property
     def splits(self) -> dict[str, Place]:
         """Folders in the folder that are named for a split, by name."""
-        return {folder.name: Place(folder) for folder in self.folders if any(fits(folder.name, split) for split in SPLITS)}
+        return {folder.name: Place(folder) for folder in self.folders if names_split(folder.name)}
+
+    @cached_property
+    def inner(self) -> list[Place]:
+        """The folders in the folder as places, so that what was read of them is kept."""
+        return list(map(Place, self.folders))
+
+    def below(self, depth: int) -> Iterator[Place]:
+        """Yield the folder itself and those below it, `depth` levels deep and at most _MOST_FOLDERS of them, the upper ones first."""
+        level: list[Place] = [self]
+        count = 0
+        for step in range(depth + 1):
+            deeper: list[Place] = []
+            for place in level:
+                yield place
+                count += 1
+                if count >= _MOST_FOLDERS:
+                    return
+                if step < depth:
+                    deeper += place.inner
+            level = deeper
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
@@ -116,6 +134,25 @@ def fits(name: str, split: str) -> bool:
     """Tell whether a file or folder of this name belongs to a split, as train2017, instances_val, valid and dev do."""
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word]
     return any(word.startswith(split) or word in _OTHER_WORDS.get(split, ()) for word in words)
+
+
+def names_split(name: str) -> bool:
+    """Tell whether a file or folder is named for a split."""
+    return any(fits(name, split) for split in SPLITS)
+
+
+def by_split(root: Path, folders: Sequence[Path], cut: bool = False) -> dict[str, tuple[Path, ...]]:
+    """Group folders by the part of their path below `root` that names a split, such as train in train/cam1/images and in cam1/train.
+
+    cut: whether paths end behind that part in the result, each once. A folder whose path names no split is left out.
+    """
+    found: dict[str, dict[Path, None]] = {}
+    for folder in folders:
+        parts = folder.relative_to(root).parts
+        place = next((index for index, part in enumerate(parts) if names_split(part)), None)
+        if place is not None:
+            found.setdefault(parts[place], {})[root.joinpath(*parts[: place + 1]) if cut else folder] = None
+    return {split: tuple(several) for split, several in found.items()}
 
 
 def choose(names: Sequence[str], split: str) -> list[str]:
@@ -156,40 +193,3 @@ def head(path: Path, count: int) -> bytes:
         return read_bytes(str(path), count)
     except OSError:
         return b""
-
-
-def names_in(folders: Sequence[Path], leave_out: Sequence[str] = ()) -> tuple[tuple[str, ...], Path | None]:
-    """Return the class names in the first of NAME_FILES that the folders hold, and that file; no names and None where there is no such file.
-
-    leave_out: lines that name no class. Raises InputError for a file that is no list of names.
-    """
-    for folder in folders:
-        for name in NAME_FILES:
-            path = child(folder, name)
-            if path.is_file():
-                found = listed_names(path, leave_out)
-                if found:
-                    return found, path
-    return (), None
-
-
-def listed_names(path: Path, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the names in a file, a line each, in any encoding that `texts.decoded` knows.
-
-    leave_out: lines that name no class. Raises InputError where the file is no list of names, or one comes twice.
-    """
-    try:
-        text = decoded(read_bytes(str(path), 2**20))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a list of class names: {shown(str(error))}") from None
-    names = tuple(line.strip() for line in text.splitlines() if line.strip() and line.strip() not in leave_out)
-    if any("\0" in name for name in names):
-        raise InputError(f"{path}: not a list of class names")
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: a class name occurs twice")
-    return names
-
-
-def names_note(path: Path | None) -> tuple[str, ...]:
-    """Return a line that says which file the class names come from; nothing without a file."""
-    return () if path is None else (f"class names are those of {path}",)

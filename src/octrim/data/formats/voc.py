@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from octrim.data.dataset import Dataset
-from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, children, fits, head, names_in, names_note
+from octrim.data.formats.names import class_names, names_note
+from octrim.data.formats.place import Format, Found, Missed, Place, Request, children, head
 from octrim.data.labelfiles import read_bytes, read_lines
 from octrim.data.paths import Locator, child, exists, walk_files
 from octrim.data.pictures import SUFFIXES, is_picture
@@ -32,12 +33,12 @@ class VocLists(Format):
         return Found(parts, f"{next(iter(lists.values())).parent}: there is no {{split}}.txt; it has {{there}}")
 
 
-def _annotations(root: Path) -> Path:
+def annotations_folder(root: Path) -> Path:
     """Return the folder below `root` that holds the annotations; Annotations/ where there is none."""
     return next((found for name in _ANNOTATION_FOLDERS if (found := child(root, name)).is_dir()), root / _ANNOTATION_FOLDERS[0])
 
 
-def _picture_folder(root: Path) -> Path:
+def picture_folder(root: Path) -> Path:
     """Return the folder that holds the pictures: one below `root` that is named for them, or `root` itself where it holds some."""
     named = next((found for name in _PICTURE_FOLDERS if (found := child(root, name)).is_dir()), None)
     return named or (root if Place(root).pictures else root / _PICTURE_FOLDERS[0])
@@ -59,14 +60,14 @@ def _lists(place: Place) -> dict[str, Path]:
 
 def _read_list(root: Path, path: Path, request: Request) -> Dataset:
     stems = _stems(root, path)
-    part = _with_pictures(root, stems)
+    part = with_pictures(root, stems)
     return read_named(root, part, path.stem, request.names, request.index, request.keep_difficult)
 
 
-def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
+def with_pictures(root: Path, stems: Sequence[str]) -> Named:
     """Return the pictures with the given stems in a folder of VOC's shape, with their annotations."""
-    annotations = _annotations(root)
-    by_stem, folder = _pictures(root)
+    annotations = annotations_folder(root)
+    by_stem, folder = pictures_by_stem(root)
     pictures = [by_stem.get(stem) or f"{folder}{os.sep}{stem}.jpg" for stem in stems]
     # Sorted names are the same for every split only if every annotation has been seen.
     present = sorted(f"{annotations}{os.sep}{name}" for name in os.listdir(annotations) if name.endswith(".xml") and name[0] != ".")  # noqa: PTH208
@@ -78,7 +79,7 @@ def _with_pictures(root: Path, stems: Sequence[str]) -> Named:
         by_name = {os.path.splitext(os.path.relpath(path, annotations))[0]: path for path in files}  # noqa: PTH122
         labels = [by_name.get(stem, label) for stem, label in zip(stems, labels, strict=True)]
         present, strays = files, [path for name, path in by_name.items() if name not in by_stem]
-    names, source = names_in([root])
+    names, source = class_names([root])
     mapped, labelmap = ((), None) if names else _label_map(root)
     notes = names_note(source or labelmap)
     return Named(pictures, labels, list(stems), present, names or mapped, strays, notes=notes, more_names=bool(mapped))
@@ -113,7 +114,7 @@ def _stems(root: Path, path: Path) -> list[str]:
         raise InputError(f"{path}: the file is empty, expected the name of a picture on every line")
     if any("\0" in line for line in written):
         raise InputError(f"{path}: not a list of pictures")
-    annotations = _annotations(root)
+    annotations = annotations_folder(root)
     by_stem: dict[str, str] | None = None
     stems = []
     for line in written:
@@ -121,7 +122,7 @@ def _stems(root: Path, path: Path) -> list[str]:
             stems.append(line)
             continue
         if by_stem is None:
-            by_stem = _pictures(root)[0]
+            by_stem = pictures_by_stem(root)[0]
         stems.append(next((one for one in _readings(line) if one in by_stem or exists(str(annotations / f"{one}.xml"))), line))
     return list(dict.fromkeys(stems))
 
@@ -140,12 +141,12 @@ def _readings(line: str) -> list[str]:
     return list(dict.fromkeys([*found, *cut, *inside]))
 
 
-def _pictures(root: Path) -> tuple[dict[str, str], Path]:
+def pictures_by_stem(root: Path) -> tuple[dict[str, str], Path]:
     """Return the pictures of a folder of VOC's shape by their stems (`.jpg` before `.png` where two share one), and the folder that holds them.
 
     Raises InputError where that folder cannot be listed.
     """
-    folder = _picture_folder(root)
+    folder = picture_folder(root)
     try:
         files = sorted(name for name in os.listdir(folder) if is_picture(name))  # noqa: PTH208
     except OSError as error:
@@ -155,46 +156,6 @@ def _pictures(root: Path) -> tuple[dict[str, str], Path]:
         below = {os.path.splitext(os.path.relpath(path, folder))[0]: path for path in reversed(walk_files(str(folder), is_picture))}  # noqa: PTH122
         found = below | found
     return found, folder
-
-
-class VocFolders(Format):
-    """VOC without lists: Annotations/ with a folder of pictures beside it, with or without a folder per split.
-
-    VOC-like sets, labelImg's "Change Save Dir" and Label Studio's VOC export have this form.
-    """
-
-    def find(self, place: Place) -> Found | Missed:
-        annotations, pictures = _annotations(place.root), _picture_folder(place.root)
-        if not annotations.is_dir() or not pictures.is_dir():
-            splits = {split: folder.root for split, folder in place.splits.items() if _in_folders(folder.root)}
-            if splits:
-                present = [path for folder in splits.values() for path in walk_files(str(_annotations(folder)), _is_xml)]
-                readers = {
-                    split: partial(_read_beside, place.root, _picture_folder(folder), _annotations(folder), present)
-                    for split, folder in splits.items()
-                }
-                return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
-            return Missed("no Annotations/ beside JPEGImages/ or images/", annotations.is_dir())
-        below = {folder.name: folder for folder in children(annotations) if any(fits(folder.name, split) for split in SPLITS)}
-        if not any(_is_voc(path) for folder in (annotations, *below.values()) for path in Place(folder).having(".xml")[:5]):
-            return Missed("Annotations/ holds no VOC annotations (*.xml)", near=True)
-        if below:
-            present = walk_files(str(annotations), _is_xml)
-            parts = {split: partial(_read_beside, place.root, child(pictures, split), folder, present) for split, folder in below.items()}
-            return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
-        return Found({"": partial(_read_folders, place.root)}, f"{place.root}: no part {{split}}")
-
-
-def _in_folders(root: Path) -> bool:
-    """Tell whether a split's folder has annotations and pictures in a folder each, such as train/Annotations/ and train/JPEGImages/."""
-    return _picture_folder(root).is_dir() and any(_is_voc(path) for path in Place(_annotations(root)).having(".xml")[:5])
-
-
-def _read_folders(root: Path, request: Request) -> Dataset:
-    stems = sorted(_pictures(root)[0])
-    if not stems:
-        raise InputError(f"{root}: there are no pictures beside Annotations/ (looked for {', '.join(SUFFIXES)})")
-    return read_named(root, _with_pictures(root, stems), request.split, request.names, request.index, request.keep_difficult)
 
 
 class VocDevkit(Format):
@@ -215,13 +176,13 @@ class VocDevkit(Format):
 
 
 def _read_years(root: Path, lists: Sequence[tuple[Path, Path]], years: Sequence[Path], request: Request) -> Dataset:
-    found = [_with_pictures(year, _stems(year, path)) for year, path in lists]
-    names, source = names_in([root, *years])
+    found = [with_pictures(year, _stems(year, path)) for year, path in lists]
+    names, source = class_names([root, *years])
     part = Named(
         [picture for one in found for picture in one.pictures],
         [label for one in found for label in one.labels],
         [stem for one in found for stem in one.stems],
-        [path for year in years for path in walk_files(str(child(year, "Annotations")), _is_xml)],
+        [path for year in years for path in walk_files(str(child(year, "Annotations")), is_xml)],
         names,
         [stray for one in found for stray in one.strays],
         notes=(f"read together: {', '.join(year.name for year, _ in lists)}", *names_note(source)),
@@ -273,7 +234,7 @@ def _read_pairs(root: Path, path: Path, lists: Sequence[Path], request: Request)
     bases = [str(path.parent), str(root), str(root.parent)]
     pictures = Locator(bases, [str(root)], path.stem, is_picture).locate([picture for picture, _ in pairs], partial(_plain, bases))
     labels = _located_labels(bases, root, [label for _, label in pairs])
-    names, source = names_in([root])
+    names, source = class_names([root])
     present = [] if names else _located_labels(bases, root, [label for _, label in others if label])
     notes = (*pictures.note(str(path)), *names_note(source))
     part = Named(pictures.paths, labels, [stem_of(one) for one in pictures.paths], [*labels, *present], names, notes=notes)
@@ -281,7 +242,7 @@ def _read_pairs(root: Path, path: Path, lists: Sequence[Path], request: Request)
 
 
 def _located_labels(bases: list[str], root: Path, written: Sequence[str]) -> list[str]:
-    located = Locator(bases, [str(root)], wanted=_is_xml).locate([one or "no annotation.xml" for one in written], partial(_plain, bases))
+    located = Locator(bases, [str(root)], wanted=is_xml).locate([one or "no annotation.xml" for one in written], partial(_plain, bases))
     return located.paths
 
 
@@ -291,51 +252,5 @@ def _plain(bases: Sequence[str], written: str) -> tuple[str, bool]:
     return found or places[0], found is not None
 
 
-class VocBeside(Format):
-    """VOC annotations beside the pictures, in one folder or one per split, as labelImg and Roboflow's Pascal VOC export write them."""
-
-    def find(self, place: Place) -> Found | Missed:
-        parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
-        if not parts:
-            own = [folder for folder in (place, *map(Place, place.folders)) if _labelled(folder)]
-            if not own:
-                return Missed("no annotation *.xml of a picture's name beside it", bool(place.pictures))
-            parts = {"": own[0].root} if own[0] is place or len(own) == 1 else {"": place.root}
-        present = [path for folder in parts.values() for path in walk_files(str(folder), _is_xml)]
-        readers = {split: partial(_read_beside, place.root, folder, folder, present) for split, folder in parts.items()}
-        return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
-
-
-def _labelled(place: Place) -> bool:
-    """Tell whether one of the pictures in this very folder has a VOC annotation of its name beside it."""
-    files = {path.stem: path for path in place.having(".xml")}
-    both = [files[stem] for stem in place.pictures if stem in files]
-    return any(_is_voc(path) for path in both[:5])
-
-
-def _read_beside(root: Path, folder: Path, annotations: Path, present: Sequence[str], request: Request) -> Dataset:
-    """Read the pictures of a folder and below it, whose annotations lie at the same places in the folder `annotations`, which may be the same.
-
-    Raises InputError where there are no pictures.
-    """
-    pictures = walk_files(str(folder), is_picture)
-    if not pictures:
-        raise InputError(f"{folder}: there are no pictures (looked for {', '.join(SUFFIXES)})")
-    files = {os.path.splitext(os.path.relpath(path, annotations))[0]: path for path in walk_files(str(annotations), _is_xml)}  # noqa: PTH122
-    stems = [os.path.splitext(os.path.relpath(path, folder))[0] for path in pictures]  # noqa: PTH122
-    labels = [files.get(stem, f"{annotations}{os.sep}{stem}.xml") for stem in stems]
-    known = set(stems)
-    strays = [path for stem, path in files.items() if stem not in known]
-    names, source = names_in([root, folder, annotations])
-    part = Named(pictures, labels, [stem_of(path) for path in pictures], present, names, strays, notes=names_note(source))
-    return read_named(root, part, request.split, request.names, request.index, request.keep_difficult)
-
-
-def _is_xml(name: str) -> bool:
+def is_xml(name: str) -> bool:
     return name.lower().endswith(".xml")
-
-
-def _is_voc(path: Path) -> bool:
-    """Tell whether a file is the VOC annotation of one picture; CVAT's own format has `<annotations>` instead of `<annotation>`."""
-    text = head(path, 1 << 12).replace(b"\0", b"")
-    return re.search(rb"<annotation[\s>]", text) is not None

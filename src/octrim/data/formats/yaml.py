@@ -12,13 +12,15 @@ from typing import Any
 import yaml
 
 from octrim.data.dataset import Dataset
-from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request, listed_names
+from octrim.data.formats.apart import read_listed
+from octrim.data.formats.names import class_names, names_in, names_note
+from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request
 from octrim.data.labelfiles import read_bytes, read_lines
 from octrim.data.paths import Locator, exists, find_place
 from octrim.data.pictures import SUFFIXES, is_picture
 from octrim.data.texts import decoded
 from octrim.data.values import whole
-from octrim.data.yolo import Listing, listed, read_yolo, walk_pictures
+from octrim.data.yolo import Listing, listed, walk_pictures
 from octrim.errors import InputError, shown
 
 _MOST_YAML = 2**19  # bytes of a data.yaml: the 21,000 names of ImageNet fit; PyYAML takes five seconds for most texts of this length, up to twenty
@@ -58,7 +60,7 @@ def _splits(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _read(path: Path, document: dict[str, Any], split: str, key: str, request: Request) -> Dataset:
-    return read_yolo(path, list_yaml(path, document, split, key), request.names, request.index)
+    return read_listed(path, list_yaml(path, document, split, key), request)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -97,9 +99,13 @@ def list_yaml(path: Path, document: dict[str, Any], split: str, key: str) -> Lis
     """Return the listing of a split's pictures as a data.yaml names them. Raises InputError for entries that are missing or contradict each other."""
     names = _names(path, document.get("names"))
     classes = _class_count(path, document.get("nc"))
-    if names and classes not in (None, len(names)):
-        raise InputError(f"{path}: nc is {classes}, but there are {len(names)} names")
     root, notes = _root(path, document.get("path", ""))
+    source = None
+    if not names:
+        names, source = class_names([path.parent, root])
+        notes += names_note(source)
+    if names and classes not in (None, len(names)):
+        raise InputError(f"{path}: nc is {classes}, but there are {len(names)} names{'' if source is None else f' in {source}'}")
     entries = document[key] if isinstance(document[key], list) else [document[key]]
     pictures: list[str] = []
     for entry in entries:
@@ -178,8 +184,8 @@ def _names(path: Path, value: Any) -> tuple[str, ...]:
 
 def _names_in_text(path: Path, text: str) -> Any:
     file = path.parent / text.strip()
-    if text.strip().endswith((".txt", ".names")) and exists(str(file)):
-        return list(listed_names(file))
+    if text.strip().endswith((".txt", ".names", ".yaml", ".yml", ".json", ".pbtxt", ".csv")) and exists(str(file)):
+        return list(names_in(file))
     if text.strip()[:1] in ("[", "{"):
         try:
             return yaml.load(text, yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings

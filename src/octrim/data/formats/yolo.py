@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,30 +10,19 @@ from functools import partial
 from pathlib import Path
 
 from octrim.data.dataset import Dataset
+from octrim.data.formats.apart import DEPTH, is_label, keys_of, read_listed
 from octrim.data.formats.coco import annotation_files
-from octrim.data.formats.place import (
-    NAME_FILES,
-    SPLITS,
-    Format,
-    Found,
-    Missed,
-    Place,
-    Request,
-    children,
-    choose,
-    fits,
-    head,
-    listed_names,
-    names_in,
-    names_note,
-)
+from octrim.data.formats.names import NAME_FILES, class_names, names_in, names_note
+from octrim.data.formats.place import SPLITS, Format, Found, Missed, Part, Place, Request, by_split, children, choose, fits, head, names_split
 from octrim.data.formats.yaml import pictures_in_list
-from octrim.data.labelfiles import read_bytes
+from octrim.data.labelfiles import read_bytes, read_lines
 from octrim.data.paths import child, find_place
 from octrim.data.pictures import SUFFIXES
-from octrim.data.texts import decoded
-from octrim.data.values import name, whole
-from octrim.data.yolo import Listing, label_files, listed, read_yolo, walk_pictures
+from octrim.data.texts import decoded, decoded_paths
+from octrim.data.yolo import NO_LABELS, Listing, label_files, listed, walk_pictures
+from octrim.errors import InputError
+
+_DEEPEST = 3  # levels of folders in which images/ and labels/, or pictures with text files beside them, are looked for
 
 
 class YoloLists(Format):
@@ -42,6 +30,10 @@ class YoloLists(Format):
 
     def find(self, place: Place) -> Found | Missed:
         lists = {path.stem: path for path in place.having(".txt") if _lists_pictures(path)}
+        if not lists:
+            sets = place.child("ImageSets")
+            named = [path for home in (place.root, sets, child(sets, "Main")) for path in Place(home).having(".txt") if names_split(path.stem)]
+            lists = {path.stem: path for path in named} if all(_lists_stems(path, place) for path in named) else {}
         if not (choose(list(lists), "train") and choose(list(lists), "val")):
             return Missed("no train.txt and val.txt that list pictures", bool(lists))
         around = [place.root, place.child("labels"), place.child("images")]
@@ -54,10 +46,30 @@ def _lists_pictures(path: Path) -> bool:
     return bool(lines) and lines[0].endswith(tuple(suffix.encode() for suffix in SUFFIXES))
 
 
+def _lists_stems(path: Path, place: Place) -> bool:
+    """Tell whether a file lists pictures by their names without suffix."""
+    lines = decoded_paths(head(path, 1 << 12)).splitlines()[:20]
+    stems = {stem for one in place.below(_DEEPEST) for stem in one.pictures}
+    return bool(lines) and any(line.strip() in stems for line in lines)
+
+
 def _read_split_list(root: Path, path: Path, around: Sequence[Path], request: Request) -> Dataset:
-    pictures, notes = pictures_in_list(path, [root], path.stem, [root])
+    if _lists_pictures(path):
+        pictures, notes = pictures_in_list(path, [root], path.stem, [root])
+    else:
+        pictures, notes = _with_stems(root, path), ()
     names, source = class_names(around)
-    return read_yolo(root, _named(listed(pictures, names, None, tuple(notes)), source), request.names, request.index)
+    return read_listed(root, _named(listed(pictures, names, None, tuple(notes)), source), request)
+
+
+def _with_stems(root: Path, path: Path) -> list[str]:
+    """Return the pictures whose names without suffix a file lists. Raises InputError where it cannot be read."""
+    try:
+        lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    pictures = {Path(picture).stem: picture for picture in reversed(walk_pictures(root))}
+    return [pictures.get(line, str(root / f"{line}.jpg")) for line in lines if "\0" not in line]
 
 
 class YoloFolders(Format):
@@ -65,7 +77,7 @@ class YoloFolders(Format):
 
     def find(self, place: Place) -> Found | Missed:
         folders = _picture_folders(place)
-        labels = [path for path in (place.child("labels"), *(Place(folder).child("labels") for folder in place.folders)) if path.is_dir()]
+        labels = [one.root for one in place.below(_DEEPEST) if one.root.name.casefold() == "labels"]
         if not folders or not labels:
             there, missing = ("images/", "labels/") if folders else ("labels/", "images/")
             return Missed(f"{there} without {missing}" if folders or labels else "neither images/ nor labels/", bool(folders or labels))
@@ -76,34 +88,54 @@ class YoloFolders(Format):
                 return Missed("labels/ holds no text files", near=True)
         every = [folder for several in folders.values() for folder in several]
         around = [place.root, *labels, *(folder.parent for folder in [*labels, *every]), *every]
-        parts = {split: partial(_read_folder, place.root, several, around) for split, several in folders.items()}
-        named = any(map(_of_split, folders))
-        if len(folders) > 1 and not named:  # folders of takes, cameras or days make up one part
-            parts = {"images": partial(_read_folder, place.root, tuple(every), around)}
-        return Found(parts, f"{place.root}: no folder for the split {{split}}; there are {{there}}", serves_all=named)
+        absent = f"{place.root}: no folder for the split {{split}}; there are {{there}}"
+        named = any(map(names_split, folders))
+        if not named:
+            divided = by_split(place.root, [one.root for folder in labels for one in Place(folder).below(1) if one.having(".txt")])
+            if divided:  # the labels' folders tell the splits of pictures that lie together
+                return Found(_labelled_parts(place.root, every, divided, around), absent)
+            return Found({"images": partial(_read_folder, place.root, tuple(every), around)}, absent)
+        return Found({split: partial(_read_folder, place.root, several, around) for split, several in folders.items()}, absent, serves_all=True)
 
 
 def _picture_folders(place: Place) -> dict[str, tuple[Path, ...]]:
-    """Return the picture folders by the name that may tell the split: images/train2017, train/images, camera1/images/train, or images alone."""
-    images = place.child("images")
-    below = {folder.name: (folder,) for folder in children(images)}
-    if below and not any(map(_of_split, below)) and Place(images).pictures:
-        return {"images": (images,)}  # the folders in images/ hold more pictures of the same part
-    if images.is_dir():
-        return below or {"images": (images,)}
-    found: dict[str, tuple[Path, ...]] = {}
-    for folder in place.folders:
-        inner = child(folder, "images")
-        if not inner.is_dir():
-            continue
-        splits = [] if _of_split(folder.name) else [split for split in children(inner) if _of_split(split.name)]
-        for part, pictures in [(split.name, split) for split in splits] or [(folder.name, inner)]:
-            found[part] = (*found.get(part, ()), pictures)
-    return found
+    """Return the picture folders by the split that their paths name: images/train2017, train/cam1/images, cam1/images/train.
+
+    Where no path names a split, all are one part, "images"; none where there is no folder images.
+    """
+    own = place.child("images")
+    homes = [own] if own.is_dir() else [one.root for one in place.below(_DEEPEST) if one.root.name.casefold() == "images"]
+    homes = [home for home in homes if not any(other in home.parents for other in homes)]
+    folders: list[Path] = []
+    for home in homes:
+        outside = by_split(place.root, [home])
+        inside = [] if outside else [one.root for one in Place(home).below(2) if one.root != home and names_split(one.root.name)]
+        folders += [folder for folder in inside if not any(other in folder.parents for other in inside)] or [home]
+    return by_split(place.root, folders) or ({"images": tuple(folders)} if folders else {})
 
 
-def _of_split(name: str) -> bool:
-    return any(fits(name, split) for split in SPLITS)
+def _labelled_parts(root: Path, folders: Sequence[Path], labels: dict[str, tuple[Path, ...]], around: Sequence[Path]) -> dict[str, Part]:
+    """Return readers of parts whose pictures lie together in `folders`, and whose splits only the folders of the labels tell."""
+    return {split: partial(_read_labelled, root, tuple(folders), labels, split, around) for split in labels}
+
+
+def _read_labelled(
+    root: Path, folders: Sequence[Path], labels: dict[str, tuple[Path, ...]], split: str, around: Sequence[Path], request: Request
+) -> Dataset:
+    """Read the pictures that have a label file in the folders of a split. Those without one in any split's folder are left out, and counted."""
+    split_of: dict[str, tuple[str, str]] = {}
+    for part, places in labels.items():
+        for path in (path for place in places for one in Place(place).below(1) for path in one.having(".txt") if path.stem not in NO_LABELS):
+            for key in keys_of(path.stem):
+                split_of.setdefault(key, (part, str(path)))
+    pictures = [picture for folder in folders for picture in walk_pictures(folder)]
+    own = [(picture, split_of.get(Path(picture).stem.casefold())) for picture in pictures]
+    chosen = {picture: found[1] for picture, found in own if found is not None and found[0] == split}
+    names, source = class_names([*around, *(place for places in labels.values() for place in places)])
+    note = f"the parts are those of the labels' folders: {', '.join(labels)}"
+    listing = replace(listed(list(chosen), names, None, (note,)), labels=tuple(chosen.values()))
+    listing = replace(listing, without=tuple(picture for picture, found in own if found is None))
+    return read_listed(root, _named(listing, source), request)
 
 
 def _holds(folder: Path, *suffixes: str) -> bool:
@@ -115,15 +147,13 @@ class YoloBeside(Format):
     """YOLO with text files beside the pictures: labelImg's YOLO format, Darknet's data sets, Roboflow's "YOLO Darknet" with a folder per split."""
 
     def find(self, place: Place) -> Found | Missed:
-        parts = {split: folder.root for split, folder in place.splits.items() if _labelled(folder)}
-        if not parts:
-            own = [folder for folder in (place, *map(Place, place.folders)) if _labelled(folder)]
-            if not own:
-                near = bool(place.pictures)
-                return Missed("pictures, but no text file of a picture's name" if near else "no pictures", near)
-            parts = {"": own[0].root} if own[0] is place or len(own) == 1 else {"": place.root}
-        around = [place.root, *parts.values()]
-        readers = {split: partial(_read_folder, place.root, (folder,), around) for split, folder in parts.items()}
+        own = [folder.root for folder in place.below(_DEEPEST) if _labelled(folder)]
+        if not own:
+            near = bool(place.pictures)
+            return Missed("pictures, but no text file of a picture's name" if near else "no pictures", near)
+        parts = by_split(place.root, own, cut=True) or {"": (own[0] if own[0] == place.root or len(own) == 1 else place.root,)}
+        around = [place.root, *(folder for several in parts.values() for folder in several), *own]
+        readers = {split: partial(_read_folder, place.root, several, around) for split, several in parts.items()}
         return Found(readers, f"{place.root}: no folder for the split {{split}}; there are {{there}}")
 
 
@@ -132,6 +162,26 @@ def _labelled(place: Place) -> bool:
     texts = {Path(name).stem: name for name in place.files if name.lower().endswith(".txt") and name not in NAME_FILES}
     both = [texts[stem] for stem in place.pictures if stem in texts]
     return any(re.match(rb"[\s\d.\xef\xbb\xbf\xff\xfe\x00-]*($|[\d.])", head(place.root / one, 32)) for one in both[:20])
+
+
+class YoloApart(Format):
+    """YOLO with the pictures in one folder and the text files in another, whatever the folders are called: labelImg's "Change Save Dir"."""
+
+    def find(self, place: Place) -> Found | Missed:
+        places = list(place.below(DEPTH))
+        pictures = [(path, one.root) for one in places for path in one.pictures.values()]
+        texts = {key: path for one in places for path in one.having(".txt") if path.stem not in NO_LABELS for key in keys_of(path.stem)}
+        matched = [(texts[key], home) for path, home in pictures if (key := path.stem.casefold()) in texts]
+        if not any(is_label(text) for text, _ in matched[:20]):
+            return Missed("no text file with rows of numbers that has a picture's name", near=bool(pictures and texts))
+        absent = f"{place.root}: no folder for the split {{split}}; there are {{there}}"
+        homes, labels = list(dict.fromkeys(home for _, home in matched)), list(dict.fromkeys(text.parent for text, _ in matched))
+        around = [place.root, *labels, *(folder.parent for folder in labels), *homes]
+        parts = by_split(place.root, homes, cut=True)
+        if not parts and (divided := by_split(place.root, labels)):
+            return Found(_labelled_parts(place.root, homes, divided, around), absent)
+        parts = parts or {"": tuple(homes)}
+        return Found({split: partial(_read_folder, place.root, several, around) for split, several in parts.items()}, absent)
 
 
 class Darknet(Format):
@@ -174,10 +224,10 @@ def _settings(path: Path) -> dict[str, str]:
 
 def _read_list(root: Path, place: Path, names: str | None, request: Request) -> Dataset:
     pictures, notes = pictures_in_list(place, [root, place.parent, root.parent], request.split, [root])
-    listing = listed(pictures, () if names is None else listed_names(Path(names)), None, tuple(notes))
+    listing = listed(pictures, () if names is None else names_in(Path(names)), None, tuple(notes))
     labels = label_files(listing.pictures)
     listing = replace(listing, labels=tuple(_beside_lists(root, listing.pictures, labels)))
-    return read_yolo(root, _named(listing, None if names is None else Path(names)), request.names, request.index)
+    return read_listed(root, _named(listing, None if names is None else Path(names)), request)
 
 
 def _beside_lists(root: Path, pictures: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -194,40 +244,8 @@ def _beside_lists(root: Path, pictures: Sequence[str], labels: Sequence[str]) ->
 def _read_folder(root: Path, folders: Sequence[Path], around: Sequence[Path], request: Request) -> Dataset:
     pictures = [picture for folder in folders for picture in walk_pictures(folder)]
     names, source = class_names(around)
-    return read_yolo(root, _named(listed(pictures, names), source), request.names, request.index)
+    return read_listed(root, _named(listed(pictures, names), source), request)
 
 
 def _named(listing: Listing, source: Path | None) -> Listing:
     return replace(listing, notes=(*listing.notes, *names_note(source)))
-
-
-def class_names(folders: Sequence[Path]) -> tuple[tuple[str, ...], Path | None]:
-    """Return the class names that a tool put into one of the folders, and their file; no names and None where there are none.
-
-    The file is a list of names, the only *.names, or Label Studio's notes.json. Raises InputError for a file that is no list of names.
-    """
-    folders = list(dict.fromkeys(folders))
-    names, source = names_in(folders)
-    if names:
-        return names, source
-    for folder in folders:
-        files = sorted(folder.glob("*.names")) if folder.is_dir() else []
-        if len(files) == 1:
-            return listed_names(files[0]), files[0]
-        if (folder / "notes.json").is_file():
-            noted = _noted(folder / "notes.json")
-            if noted:
-                return noted, folder / "notes.json"
-    return (), None
-
-
-def _noted(path: Path) -> tuple[str, ...]:
-    """Return the names of the categories in Label Studio's notes.json; none unless their ids count from 0."""
-    try:
-        document = json.loads(decoded(read_bytes(str(path), 2**20)))
-        entries = document["categories"]
-        found = {whole(entry["id"]): name(entry["name"]) for entry in entries}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return ()
-    names = [found.get(number) for number in range(len(found))]
-    return tuple(one for one in names if one) if all(names) else ()
