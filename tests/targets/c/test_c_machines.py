@@ -68,7 +68,7 @@ def test_other_instruction_sets(name: str, cases: list[Case], tmp_path: Path) ->
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_sanitizers(sanitizer: str, cases: list[Case], tmp_path: Path) -> None:
     """Several threads in several instances at a time, several runs each."""
-    driver = built_driver(tmp_path, compiler_or_skip("cc"), "-O1", "-g", "-march=native", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    driver = built_driver(tmp_path, compiler_or_skip("cc"), "-O0", "-g1", "-march=native", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     for made, batch, expected in cases:
         for threads, instances in ((1, 1), (3, 2)):
             assert_close(driven([str(driver)], made, batch, tmp_path, threads, instances, runs=4), expected)
