@@ -1,7 +1,9 @@
 # make demo: the main job, from nothing. make test: the tests and checks, from nothing. make check: the quick ones, about a minute.
 PYTHON ?= python3
-# Processes that run tests; auto: one more than there are cores.
+# Processes that run tests; auto: as many as there are cores, one more where slow tests, which wait, are among them.
 WORKERS ?= auto
+# Tests start hundreds of processes: where nobody keeps what Python compiles, each compiles OcTrim again.
+unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv
 PYTEST = $(ENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 

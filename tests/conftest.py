@@ -29,9 +29,13 @@ _DATA = Path(os.environ.get("OCTRIM_REAL_DATA", _ROOT.parent / "shared" / "data"
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Processes of `-n auto`: one more than there are cores, because tests wait, for processes that start and for what times out."""
-    return min(usable_cores() + 1, 8)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes of `-n auto`: one more than there are cores, because slow tests wait, for processes that start and for what times out.
+
+    Quick tests wait for nothing: for them another process only imports and collects everything once more.
+    """
+    waiting = config.option.markexpr != "not slow"
+    return min(usable_cores() + waiting, 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -348,6 +348,7 @@ def test_the_onnx_contract(folder: Path) -> None:
     np.testing.assert_allclose(network.forward(), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_wrong_export_is_not_called_done(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
     from octrim.targets.onnx.graph import OnnxOps

@@ -233,6 +233,7 @@ def test_pictures_that_are_gone(tmp_path: Path) -> None:
             list(batches.epoch(0))
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(dataset: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
     with loader(dataset, workers=0) as batches:
         expected = digest(batches.epoch(0))

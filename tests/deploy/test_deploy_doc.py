@@ -54,6 +54,7 @@ def test_detect_with_onnx_and_with_an_engine(folder: Path) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_batches(folder: Path) -> None:
     lines = run(folder, PROGRAMS[1])
     assert len(lines) > 10

@@ -69,6 +69,7 @@ def test_labels_and_pictures_are_what_was_drawn(made: Path) -> None:
     assert classic_ones == 8
 
 
+@pytest.mark.slow
 def test_pictures_differ(made: Path) -> None:
     files = [data for name, data in contents(made).items() if name.startswith("images")]
     assert len(set(files)) == IMAGES

@@ -160,6 +160,7 @@ def test_any_number_of_processes_plays_the_same_games(weights: Path) -> None:
     assert {"seed": alone.seed, "rallies": alone.rallies, "seconds": alone.seconds}.items() <= found["per_game"][1].items()
 
 
+@pytest.mark.slow
 def test_a_child_tells_what_went_wrong(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights vanish between the check and the games."""
     config = PongMatch(left="vision:gone.safetensors", games=2, latency_ms=100.0)

@@ -65,8 +65,8 @@ def check_cut(model: Model, made: Plan, side: int, align: int, original: NumpyOp
     return small
 
 
-# Large variants cost seconds per example.
-EXAMPLES = {"n": 25, "s": 12, "m": 6, "l": 4, "x": 3}
+# Large variants cost seconds per example, and the more the larger the picture; which channels are cut does not depend on its size.
+EXAMPLES = {"n": 25, "s": 12, "m": 6, "l": 3, "x": 2}
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_cut_equals_masked_on_every_variant(name: str) -> None:
     )
     def check(keep: str, align: int, criterion: str, exclude: list[str], seed: int) -> None:
         made = plan(model, keep, align, criterion, exclude, seed=seed)
-        check_cut(model, made, 128 if name.endswith("6") else 64, align, original)
+        check_cut(model, made, 128 if name in ("yolov5n6", "yolov5s6") else 64, align, original)
         kept = {group.name for group in made.groups if group.after == group.before}
         for excluded in exclude:
             group = next(group for group in made.groups if excluded in group.convs)

@@ -151,6 +151,7 @@ def test_recalibration_leaves_an_uncut_network_alone() -> None:
         np.testing.assert_allclose(again.tensors[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_recalibration_by_hand() -> None:
     """Means move by the difference of small and original on the pictures, variances by their ratio."""
     model = lively_model(yolov5_network("yolov5n", 3))

@@ -240,6 +240,7 @@ def test_groups_that_share_a_convolution_keep_the_same_fraction() -> None:
     assert found.keep_map(0.02) == {"a": "1", "b": "1", "c": "1/10"}
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(random_networks(), st.integers(0, 99))
 def test_plans_take_any_keep_map(network: Network, seed: int) -> None:

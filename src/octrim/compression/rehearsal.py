@@ -6,6 +6,7 @@ target cannot express.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from octrim.network.model import Model
 from octrim.targets.opening import open_session
 from octrim.targets.table import TARGETS
 from octrim.targets.target import Order
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # OpenVINO tells EIO
 
 
 def rehearse(small: Model) -> None:
@@ -34,6 +37,8 @@ def rehearse(small: Model) -> None:
                 target.write(small, path, Order("fp32", side, side))
                 open_session(path)(picture)
             except (InputError, ImportError, RuntimeError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                    return  # the folder for temporary files may lie on another disk than the run
                 raise InputError(f"the small network could not be exported in the end (--format {name}): {error}") from None
 
 

@@ -121,6 +121,7 @@ def test_a_size_that_does_not_fit() -> None:
         session(picture(32, 32).astype(np.float32))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_engines_side_by_side() -> None:
     """Many instances with many threads, opened and closed in any order, none of which changes another's result."""
