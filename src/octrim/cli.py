@@ -73,7 +73,7 @@ def _interruptions() -> Iterator[list[int]]:
         signal.default_int_handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupted  # not the main thread, or another handler is in place
+        yield interrupted  # signals are left alone outside the main thread, and where another handler is in place
         return
     signal.signal(signal.SIGINT, note)
     try:

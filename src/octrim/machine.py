@@ -112,7 +112,7 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
     mounts = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
-    except OSError:  # not Linux
+    except OSError:  # only Linux has this file
         return
     for line in lines:
         number, _, rest = line.partition(":")

@@ -59,7 +59,7 @@ class Data(Reading, Folder):
             run.print(Text(note))
         run.print(f"problems: {dataset.report.problems:,}" if dataset.report.problems else "no problems found")
         for line in dataset.report.lines():
-            run.print(Text(f"  {line}"))  # as it is: paths may hold what Rich takes for markup
+            run.print(Text(f"  {line}"))  # `Text`, because paths may hold what Rich takes for markup
         run.print(Text(f"counts, charts and a sheet of labelled pictures: {run.path}"))
 
 

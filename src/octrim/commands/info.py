@@ -65,7 +65,7 @@ def _table(title: str, network: Network, cost: Cost, maps: Mapping[str, tuple[in
 
 
 def _lines(model: Model, cost: Cost, to_fit: bool) -> list[str]:
-    """What is to be said of the network as a whole. to_fit: its anchors are provisional, because the layout gives only their number."""
+    """Lines about the network as a whole. to_fit: whether its anchors are provisional, because the layout gives only their number."""
     network = model.network
     anchors = "; ".join(" ".join(f"{width:g},{height:g}" for width, height in level) for level in network.anchors)
     if to_fit:

@@ -92,7 +92,7 @@ class Predict(Execution, Folder):
         while first is not None and first.image is None:
             failures.append(first.error or first.source)
             first = next(frames, None)
-        if first is None:  # nothing to lose yet: fail before a run folder exists
+        if first is None:  # a source without a readable frame is refused before a run folder exists
             raise InputError(f"{source.video}: no frame could be read" if source.video is not None else _failed(failures, len(failures)))
         run = log.run = new_run(self)
         for note in log.notes:

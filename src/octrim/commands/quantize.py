@@ -67,7 +67,7 @@ class Quantize(OneNetwork, Reading, Folder):
             raise InputError("give either --data (a data set) or --source (a picture, folder or glob) to calibrate on")
         paths = picture_paths(self.data or self.source or "", self.pictures, self.seed, **self.reading())
         readable = Readable(paths)
-        readable.require()  # nothing is written otherwise
+        readable.require()  # refuses a set without a readable picture, before anything is written
         run = new_run(self)
         if model.scales:
             run.print(f"{self.weights}: has scales already; they are replaced")

@@ -120,7 +120,7 @@ def planned(
         budget = f"{what}={stepped(value, share)}"
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
     size = (model.image_size, model.image_size)
-    nearest = preset.cut_epochs > 0  # as a cut within training rounds
+    nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
     return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, nearest)
 
 

@@ -28,7 +28,7 @@ def first_training(job: Job, folder: Path) -> dict[str, Any]:
     lineage = (*job.start.base.lineage, {"action": "start", "weights": Path(config.weights or "").name})
     model = replace(job.start.base, lineage=lineage)
     path = folder / TRAIN.file
-    for name in (LAST, BEST):  # as a training leaves them
+    for name in (LAST, BEST):  # a training leaves both files
         model.save(folder / name)
     return row(job, model, path, evaluated(job, model, path), 0)
 

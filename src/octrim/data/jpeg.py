@@ -55,7 +55,7 @@ def _reaches_the_end(data: bytes) -> bool:
     behind a break between two intervals decoders fill in grey.
     """
     frame, scan, interval, start = b"", b"", 0, 0
-    lowest: dict[int, list[int]] = {}  # by component, the lowest bit of each of its 64 coefficients that is there
+    lowest: dict[int, list[int]] = {}  # lowest bit that is there of each of the 64 coefficients, by component
     for marker, content, end in _segments(data):
         if marker in _FRAMES and len(content) >= 6:
             frame = content

@@ -15,10 +15,10 @@ from octrim.evaluate.matching import Matches
 from octrim.evaluate.metrics import CONFIDENCES, RECALLS, Curves, recall_curves
 from octrim.figures import new_figure, save_figure
 
-_NAMED = len(COLOURS)  # so many classes have colours of their own and a legend; more are thin grey lines
-_NUMBERED = 15  # so many classes have their numbers written into the confusion matrix
+_NAMED = len(COLOURS)  # most classes that have colours of their own and a legend; more are thin grey lines
+_NUMBERED = 15  # most classes whose numbers are written into the confusion matrix
 _SHADES = LinearSegmentedColormap.from_list("blues", ["#c6d4e1", "#0b5394", "#03213c"])  # told apart by lightness alone
-_TICKS = 100  # so many class names can still be read at an axis
+_TICKS = 100  # most class names that can still be read at an axis
 
 
 def save_precision_recall(matches: Matches, ap50: np.ndarray, names: Sequence[str], path: Path) -> None:

@@ -90,6 +90,6 @@ def network_cost(network: Network, height: int = 640, width: int | None = None) 
 
 def _conv_cost(row: Row, output: Shape, weight: tuple[int, ...]) -> ConvCost:
     weights = math.prod(weight)
-    if row.pads:  # its weights are constants
+    if row.pads:  # a padding convolution's weights are constants, not parameters
         return ConvCost(row.channels, 0, weights * output[1] * output[2])
     return ConvCost(row.channels, weights + row.channels * (2 * row.norm + row.bias), weights * output[1] * output[2])

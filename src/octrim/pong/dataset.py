@@ -32,7 +32,7 @@ from octrim.pong.renderer import CLASSES, CLASSIC, Picture, random_look, render
 SPLITS = ("train", "val", "test")
 SHARE = 0.1  # share of the pictures in val, and as large a share in test
 PER_GAME = 4  # pictures of one game; more of them would be too much alike
-CLASSIC_GAMES = 4  # one game in so many is drawn as the window draws it
+CLASSIC_GAMES = 4  # one game in this many is drawn as the window draws it
 CLASSIC_SIZES = (1, 1, 1.5, 2, 3)  # factors of the longer side: windows are larger than what a network sees of them
 SHAPES = (4 / 3, 4 / 3, 16 / 9, 3 / 2, 5 / 4, 1.0)  # width over height of a picture
 QUALITY = 95  # JPEG quality

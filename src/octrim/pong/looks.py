@@ -146,7 +146,7 @@ def _drawn(generator: np.random.Generator) -> Look:
     luma = float(uniform(*_one_of(generator, {(0.05, 0.35): 5, (0.35, 0.65): 2, (0.65, 0.95): 3})))
     background = _coloured(generator, luma)
     objects = [_object_colour(generator, luma, amplitude / 255) for _ in range(3)]
-    if chance() < 0.5:  # one colour for both paddles, or for all three
+    if chance() < 0.5:  # half of the games have one colour for both paddles, or for paddles and ball
         objects[2] = objects[1]
         objects[0] = objects[1] if chance() < 0.5 else objects[0]
     nearest = min(_distance(colour, background) for colour in objects)

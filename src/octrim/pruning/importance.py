@@ -164,7 +164,7 @@ def taylor(gradients: Sequence[Mapping[str, np.ndarray]]) -> Criterion:
             squares += change**2
         return np.sqrt(squares / len(gradients))
 
-    criterion.__name__ = "taylor"  # which plans and lineages say
+    criterion.__name__ = "taylor"  # plans and lineages name the criterion so
     return criterion
 
 

@@ -290,7 +290,7 @@ class _FittingOps(_PairedOps):
         weight = self.weight(row)
         samples = self.sampled(row, small, wanted[:, self.plan.kept[row.name]])
         windows, outputs = (np.concatenate(side) for side in zip(*samples, strict=True))
-        self.squares.add(windows, outputs - windows @ weight.T)  # what the cut weights leave unexplained
+        self.squares.add(windows, outputs - windows @ weight.T)  # the part of the outputs that the cut weights do not explain
 
     def settle(self, row: Row) -> None:
         if not self.fits(row):

@@ -39,7 +39,7 @@ class LeastSquares:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.count = 0
         self._means = np.zeros(inputs), np.zeros(outputs)
-        self._gram = np.zeros((inputs, inputs))  # of the inputs, around their mean
+        self._gram = np.zeros((inputs, inputs))  # Gram matrix of the inputs around their mean
         self._cross = np.zeros((inputs, outputs))
 
     def add(self, inputs: np.ndarray, outputs: np.ndarray) -> None:

@@ -85,7 +85,7 @@ def sensitivity(
         found = known
         (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups)))
     for group in groups[len(found.groups) :]:
-        order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # in the order in which `plan` ranks channels
+        order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # the order in which `plan` ranks channels
         kept = [len(group) - len(group) * round(10 * fraction) // 10 for fraction in FRACTIONS]
         cuts = sorted({count for count in kept if count < len(group)}, reverse=True)
         values = {len(group): found.baseline, **dict(zip(cuts, measuring.cut(group, [order[count:] for count in cuts]), strict=True))}

@@ -11,25 +11,28 @@ from dataclasses import dataclass
 
 from octrim.targets.c.lowering import Kind, Op
 
-_TILE = 4  # rows that the stem and Winograd's transform make at once
-_MOST_UNEVEN = 1.5  # rows of the upper band over those of the lower one
+_TILE = 4  # number of rows that the stem and Winograd's transform make at once
+_MOST_UNEVEN = 1.5  # largest ratio of the upper band's rows to the lower band's
 
 
 @dataclass(frozen=True)
 class Bands:
-    """How many there are; of maps with `height` rows the first has `first`, and of others in proportion."""
+    """Number of bands, and where they part: of maps with `height` rows the first band has `first`, and of other maps as large a share."""
 
     count: int
     height: int
     first: int
 
     def rows(self, height: int) -> int:
-        """Rows of the first band, which no other has more than, of a map with `height`."""
+        """Number of rows that the first band, the largest, has of a map with `height` rows."""
         return height * self.first // self.height if self.count > 1 else height
 
 
 def banded(ops: Sequence[Op]) -> Bands:
-    """Two bands where every step makes each from the same part of its sources and a few rows of the other one, else one. Sets `rows` of all maps."""
+    """Divide the maps into two bands where every step makes a band from the same part of its sources and a few rows of the other one; else into one.
+
+    Sets `rows` of all maps.
+    """
     bands = _two_bands(ops) or Bands(1, 1, 1)
     for op in ops:
         for m in [*op.reads, *([op.out] if op.out else [])]:
@@ -63,7 +66,7 @@ def _keeps_place(op: Op) -> bool:
 
 
 def halo(op: Op) -> tuple[int, list[int], list[int]]:
-    """Rows of the other band that a window reads, at most, and the planes of which it reads them above and below, as offsets in the arena."""
+    """Number of rows of the other band that a window reads at most, and offsets in the arena of the planes of which it reads them above and below."""
     if op.kind not in (Kind.CONVOLUTION, Kind.WINOGRAD):
         return 0, [], []
     row = op.row

@@ -37,12 +37,12 @@ class Library:
 
     @property
     def lanes(self) -> int:
-        """Floats in a vector of this build."""
+        """Number of floats in a vector of this build."""
         return self.calls.octrim_lanes()
 
 
 class Engine:
-    """One program with memory and threads of its own. A call at a time."""
+    """A program with memory and threads of its own. It may be called by one thread at a time."""
 
     def __init__(self, library: Library, program: Program, threads: int) -> None:
         self.library, self.program = library, program
@@ -56,7 +56,7 @@ class Engine:
             raise OSError(f"cannot start {threads} threads")
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """uint8 RGB `[batch, height, width, 3]` to float32 `[batch, boxes, 5 + classes]`."""
+        """Predictions, float32 `[batch, boxes, 5 + classes]`, for pictures, uint8 RGB `[batch, height, width, 3]`."""
         batch = np.ascontiguousarray(batch)
         found = np.empty((len(batch), self.program.boxes, self.program.values), np.float32)
         self.library.calls.octrim_run(self.handle, batch.ctypes.data, len(batch), found.ctypes.data)

@@ -55,18 +55,18 @@ def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
 
 
 def described(model: Model, files: dict[str, str]) -> dict[str, object]:
-    """What OcTrim reads back when the folder is opened. files: contents by name."""
+    """The content of detector.json, which OcTrim reads when it opens the folder. files: contents of the other files by name."""
     digests = {name: sha256(files[name].encode()).hexdigest() for name in ("detector.c", "detector.h")}
     return {"sha256": digests, **export_metadata(model)}
 
 
 def weights_checksum(weights: np.ndarray) -> int:
-    """Sum of word i times 2 i + 1, in 64 bits: notices what is cut off, exchanged, or of another export."""
+    """Checksum of weights: the sum of word i times 2 i + 1 in 64 bits. It notices weights that are cut off, exchanged, or of another export."""
     words = weights.view(np.uint32).astype(np.uint64)
     with np.errstate(over="ignore"):
         return int((words * (2 * np.arange(len(words), dtype=np.uint64) + 1)).sum(dtype=np.uint64))
 
 
 def weights_file(made: Program, checksum: int) -> bytes:
-    """The contents of weights.bin: magic, checksum, count, little-endian floats."""
+    """Contents of weights.bin: magic, checksum, count, little-endian floats."""
     return struct.pack("<8sQQ", b"OCTRIMW1", checksum, made.weights.size) + made.weights.astype("<f4").tobytes()

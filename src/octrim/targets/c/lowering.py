@@ -19,12 +19,12 @@ from octrim.targets.c.maps import LANES, Map, rounded
 
 LOG2E = 1 / np.log(2)
 
-# What shifted planes are used for; larger windows, strides and paddings go through the plain loop.
+# Largest kernel and margin of a convolution over shifted planes; others go through the plain loop.
 _MOST_KERNEL, _MOST_MARGIN = 15, 8
 
 
 class Kind(IntEnum):
-    """What a step does, numbered as `enum Kind` of runtime/network.h."""
+    """Kind of a step, numbered as `enum Kind` of runtime/network.h."""
 
     IMAGE = 0
     STEM = 1
@@ -39,7 +39,7 @@ class Kind(IntEnum):
 
 
 class Activation(IntEnum):
-    """What follows a convolution, numbered as `enum Activation` of runtime/network.h."""
+    """Activation behind a convolution, numbered as `enum Activation` of runtime/network.h."""
 
     LINEAR = 0
     SILU = 1
@@ -54,12 +54,13 @@ Value = list[tuple[Map, int]]
 
 @dataclass(eq=False)
 class Op:
-    """One step before it has a place in memory.
+    """A step of the program before it has a place in memory.
 
-    reads, writes: maps. rows: of what `y` counts, the output's for all but upsampling. near: row y needs no other rows of what is read than those of
-    the same part of the picture, so that it can follow its producer without all threads waiting for each other. x: planes that are read. weight:
-    `[out, in / groups, kernel, kernel]` and bias in units of log2(e). add: map that is added behind the activation. parity: of a
-    convolution of stride 2, what every map was split into. narrow: by Winograd over all lines of a band at once. box: first box of a head.
+    reads: maps that it reads. out: map that it writes. rows: number of rows that are shared out, the output's for all but upsampling. near: whether
+    row y needs only rows of the same part of the picture, so that the step can follow its producer without all threads waiting for each other.
+    x: planes that are read. weight: `[out, in / groups, kernel, kernel]`; it and the bias are in units of log2(e). add: map that is added behind the
+    activation. parity: of a convolution of stride 2, the maps that every map was split into. narrow: whether Winograd's transform takes all lines of
+    a band at once. box: first box of a head.
     """
 
     kind: Kind
@@ -85,7 +86,7 @@ class Op:
 
     @property
     def slope(self) -> float:
-        """What LINEAR multiplies values below zero with."""
+        """Factor of values below zero in the activation LINEAR."""
         if self.row.activation == "relu":
             return 0.0
         return self.row.slope if (self.row.activation or "").startswith("leaky_relu") else 1.0
@@ -104,12 +105,12 @@ class CompilerOps:
         self.boxes = 0
 
     def image(self) -> Value:
-        """What the walk starts with: nothing yet, bytes become planes when something asks for them."""
+        """The picture as the walk's first value: no planes yet, because bytes become planes only when a row asks for them."""
         return []
 
     def conv(self, row: Row, x: Value) -> Value:
         if row.name in self.model.network.heads and (row.kernel, row.stride, row.padding) == (1, 1, 0):
-            return self._planes(row, x)  # part of the head's step
+            return self._planes(row, x)  # the head's step computes this convolution
         weight, bias = self._weights(row)
         if row.inputs == ("images",) and self._is_stem(row):
             return self._stem(row, weight, bias)
@@ -168,7 +169,7 @@ class CompilerOps:
             conv = convs[name]
             if (conv.kernel, conv.stride, conv.padding) == (1, 1, 0):
                 weight, bias = self._weights(conv)
-            else:  # the convolution is a step of its own, and the head only decodes
+            else:  # here the convolution is a step of its own, and the head only decodes
                 weight, bias = np.eye(conv.channels)[:, :, None, None], np.zeros(conv.channels)
             maps = list(dict.fromkeys(m for m, _ in x))
             height, width = maps[0].size
@@ -182,7 +183,7 @@ class CompilerOps:
         return weight, bias * LOG2E
 
     def _planes(self, row: Row, x: Value) -> Value:
-        """The planes of a value, those of the image as soon as they are asked for."""
+        """The planes of a value; those of the picture are made when they are first asked for."""
         if x or "images" not in row.inputs:
             return x
         if ("images",) not in self.derived:
@@ -211,7 +212,7 @@ class CompilerOps:
         return op.out
 
     def _each(self, x: Value, key: tuple[Any, ...], make: Any) -> Value:
-        """`make` once for every map of the value; two rows that ask for the same share it."""
+        """Call `make` once for every map of the value; two rows that ask for the same map share what it made."""
         for m in dict.fromkeys(m for m, _ in x):
             if (m, *key) not in self.derived:
                 self.derived[(m, *key)] = make(m)
@@ -250,7 +251,7 @@ class CompilerOps:
 
 
 def lowered(model: Model, height: int, width: int) -> CompilerOps:
-    """The steps of a network for pictures of one size, maps with their margins."""
+    """The steps of a network for pictures of one size; their maps have their margins."""
     ops = CompilerOps(model, height, width)
     walk(model.network, ops, ops.image())
     _split_by_the_stem(ops)
@@ -265,7 +266,7 @@ def lowered(model: Model, height: int, width: int) -> CompilerOps:
 
 
 def _split_by_the_stem(ops: CompilerOps) -> None:
-    """Where only a convolution of stride 2 reads the stem, as in every YOLOv5, the stem writes planes split by parity, and that step is gone."""
+    """Let the stem write planes split by parity where only a convolution of stride 2 reads it, as in every YOLOv5, and drop the step that split."""
     for stem in [op for op in ops.ops if op.kind == Kind.STEM]:
         readers = [op for op in ops.ops if stem.out in op.reads]
         if [op.kind for op in readers] == [Kind.PARITY]:
@@ -274,7 +275,7 @@ def _split_by_the_stem(ops: CompilerOps) -> None:
 
 
 def _for_winograd(op: Op) -> bool:
-    """3 x 3 at stride 1 with an activation that the transform back has."""
+    """Whether Winograd's transform can do a convolution: 3 x 3 at stride 1, with an activation that the transform back has."""
     row = op.row
     return (row.kernel, row.stride, row.padding, row.groups) == (3, 1, 1, 1) and op.activation in (Activation.LINEAR, Activation.SILU)
 

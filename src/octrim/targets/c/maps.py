@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LANES = 16  # floats in the widest vector: planes and lines are multiples of it, so that one layout serves every processor
+LANES = 16  # number of floats in the widest vector: planes and lines are multiples of it, so that one layout serves every processor
 
 
 def rounded(floats: int) -> int:
@@ -15,7 +15,7 @@ def rounded(floats: int) -> int:
 
 @dataclass(eq=False)
 class Map:
-    """One step's output: `channels` planes of `height` rows, of which a band has `rows` at most.
+    """The output of a step: `channels` planes of `height` rows, of which a band has `rows` at most.
 
     name: row of the network that it comes from. margin: columns of zeros between rows, and rows of zeros above and below, the same for all maps of
     one size. padded: whether a window reads the margin. first, last: stages between which the planes hold values. at: first float in the arena.
@@ -42,16 +42,16 @@ class Map:
 
     @property
     def plane(self) -> int:
-        """Floats from one channel to the next."""
+        """Number of floats from one channel to the next."""
         return rounded((self.rows + 2 * self.margin) * self.pitch + self.margin)
 
     @property
     def planes(self) -> int:
-        """Room in the arena, in planes: vectors may be read beyond the last pixel, and not into what other threads write."""
+        """Number of planes that the map takes in the arena. Vectors are read beyond the last pixel, which must not be where other threads write."""
         return self.channels + (self.margin * self.pitch < 2 * LANES)
 
     def pixel(self, channel: int = 0, row: int = 0, column: int = 0) -> int:
-        """Float of one pixel in the arena of a band that begins with row 0; of one in the margin, too."""
+        """Index of a pixel, also of one in the margin, in the arena of a band that begins with row 0."""
         return self.at + LANES + channel * self.plane + (self.margin + row) * self.pitch + self.margin + column
 
 

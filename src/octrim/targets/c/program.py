@@ -19,14 +19,14 @@ from octrim.targets.c.schedule import Stage, scheduled
 _F43 = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
 _F23 = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
 
-BLOCK = 8  # channels of one block of weights
+BLOCK = 8  # number of channels in a block of weights
 
-_KEPT_ONCE = 100_000  # numbers; whoever looks for equal arrays holds a copy of them
+_KEPT_ONCE = 100_000  # most numbers of an array that is kept once: looking for equal ones needs a copy
 
 
 @dataclass(frozen=True)
 class MapEntry:
-    """One map, as `Map` of runtime/network.h."""
+    """A map as the struct `Map` of runtime/network.h."""
 
     at: int
     plane: int
@@ -41,7 +41,7 @@ class MapEntry:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """One step, as `Step` of runtime/network.h."""
+    """A step as the struct `Step` of runtime/network.h."""
 
     kind: int
     activation: int = 0
@@ -70,7 +70,7 @@ class StepEntry:
 
 @dataclass(frozen=True)
 class StageEntry:
-    """One stage, as `Stage` of runtime/network.h."""
+    """A stage as the struct `Stage` of runtime/network.h."""
 
     first: int
     steps: int
@@ -83,7 +83,7 @@ class StageEntry:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What the runtime needs for pictures of one size.
+    """The tables and weights that the runtime needs for pictures of one size.
 
     boxes, values: shape of the result. arena: floats for all maps, per band. scratch: floats per thread. map_names, step_names: for readers of the C
     file. taps: int32. weights: float32.
@@ -114,7 +114,7 @@ class Store:
     known: dict[bytes | None, int] = field(default_factory=dict)
 
     def add(self, values: np.ndarray | Sequence[int] | Sequence[float], dtype: type) -> int:
-        """Where the values start."""
+        """Append the values, unless an equal array is there; returns the index of their first number."""
         array = np.ascontiguousarray(values, dtype).ravel()
         key = array.tobytes() if array.size <= _KEPT_ONCE else None
         if key in self.known:
@@ -326,7 +326,7 @@ class _Builder:
 
 
 def _tap(op: Op, plane: int, y: int, x: int) -> int:
-    """Where the plane lies, shifted by one element of the window."""
+    """Offset in the arena of a plane, shifted by one element of the window."""
     m, channel = op.x[plane]
     dy, dx = y - op.row.padding, x - op.row.padding
     if op.row.stride == 1:
@@ -335,14 +335,14 @@ def _tap(op: Op, plane: int, y: int, x: int) -> int:
 
 
 def _blocks(tiles: np.ndarray) -> np.ndarray:
-    """`[k, taps, out]` to `[k, blocks, taps, 8]`, filled up with zeros."""
+    """Weights `[k, taps, out]` in blocks of eight channels, `[k, blocks, taps, 8]`, filled up with zeros."""
     k, taps, outputs = tiles.shape
     padded = np.pad(tiles, ((0, 0), (0, 0), (0, -outputs % BLOCK)))
     return padded.reshape(k, taps, -1, BLOCK).transpose(0, 2, 1, 3)
 
 
 def _described(op: Op) -> str:
-    """One line for readers of the C file."""
+    """The line about a step for readers of the C file."""
     row = op.row
     if op.kind == Kind.HEAD:
         return f"{row.name}: level {op.level}"
@@ -355,5 +355,5 @@ def _described(op: Op) -> str:
 
 
 def entry(values: MapEntry | StepEntry | StageEntry) -> tuple[int, ...]:
-    """The fields in the order of the struct."""
+    """The fields of an entry in the order of the struct in C."""
     return astuple(values)

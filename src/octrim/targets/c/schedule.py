@@ -10,7 +10,7 @@ from octrim.targets.c.bands import Bands
 from octrim.targets.c.lowering import Kind, Op
 from octrim.targets.c.maps import Map
 
-# Chunks that a stage aims at, and pixels below which a chunk is too short.
+# Number of chunks that a stage aims at, and of pixels below which a chunk is too short.
 _WANTED, _FEWEST_PIXELS = 8, 192
 
 
@@ -18,7 +18,7 @@ _WANTED, _FEWEST_PIXELS = 8, 192
 class Stage:
     """Steps that a thread does one after the other for one chunk.
 
-    size: rows of the smallest map, or with `planes` channels, per chunk. extent: how many there are. split: how many the first band has.
+    size: rows of the smallest map per chunk, or channels with `planes`. extent: number of these rows or channels in all; split: in the first band.
     """
 
     ops: tuple[Op, ...]
@@ -85,7 +85,7 @@ def _rows_per_chunk(group: Sequence[Op], base: int, split: int) -> int:
     for op in group:
         if op.narrow and op.kind == Kind.WINOGRAD:
             return split
-        if op.kind in (Kind.STEM, Kind.WINOGRAD):  # tiles of four rows
+        if op.kind in (Kind.STEM, Kind.WINOGRAD):  # these make tiles of four rows
             align = math.lcm(align, 4 // math.gcd(4, op.rows // base))
     # Splits halve rows, so these are whole; a width is that of the widest map, in pixels per row of the smallest.
     widest = max(op.rows // base * _width(op) for op in group)

@@ -22,9 +22,9 @@ from octrim.targets.c.source import assembled
 from octrim.targets.metadata import file_info
 from octrim.targets.session import PerShape, Session, model_info
 
-MOST_THREADS = 64  # of runtime/run.h
+MOST_THREADS = 64  # as in runtime/run.h
 
-_MOST_BYTES = 64_000_000  # of one C file
+_MOST_BYTES = 64_000_000  # most bytes of a C file that is read
 
 
 class CSession(Session):
@@ -148,7 +148,7 @@ def _library() -> Library:
 
 
 def _version(lanes: int) -> str:
-    """Compiler and width of its vectors."""
+    """The compiler's version and the width of its vectors, as text."""
     name = Path(compiler()[0]).name
     return f"{name}, {lanes} lanes" if lanes else name
 

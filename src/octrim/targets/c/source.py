@@ -1,4 +1,4 @@
-"""Text of the C files: the runtime of `runtime/` with its includes written out, and a network's tables."""
+"""Texts of the C files: the runtime of `runtime/` with its includes written out, and a network's tables."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from octrim.targets.c.lowering import Activation, Kind
 from octrim.targets.c.program import MapEntry, Program, StageEntry, StepEntry
 
 WEIGHTS_IN_C = 2_000_000
-"""Bytes of weights up to which they stand in the C file."""
+"""Most bytes of weights that stand in the C file; larger ones have a file of their own."""
 
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
 _PLACE = re.compile(r"@(\w+)@")
-_FIELDS = {"input": "in", "output": "out"}  # names of C's struct that Python could not use
+_FIELDS = {"input": "in", "output": "out"}  # fields whose names in C are keywords of Python
 
 
 def template(name: str) -> str:
-    """A file of `runtime/`."""
+    """The text of a file of `runtime/`."""
     return (resources.files("octrim.targets.c") / "runtime" / name).read_text("utf-8")
 
 
 def filled(text: str, values: Mapping[str, object]) -> str:
-    """The text with every `@name@` replaced."""
+    """The text with every `@name@` replaced by its value."""
     return _PLACE.sub(lambda match: str(values[match[1]]), text)
 
 
@@ -63,25 +63,25 @@ def tables(program: Program, names: Sequence[str], checksum: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """A C string literal in ASCII: octal escapes, which cannot swallow what follows them."""
+    """The text as a C string literal in ASCII: octal escapes, which cannot swallow what follows them."""
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode())
     return '"' + "".join(plain) + '"'
 
 
 def comment(text: str) -> str:
-    """Text that may stand in a C comment, whatever it is made of."""
+    """The text as it may stand in a C comment, whatever it is made of."""
     printable = "".join(character if character.isprintable() else "?" for character in text)
     return printable.replace("*/", "* /").replace("/*", "/ *")
 
 
 def _commented(entries: Sequence[MapEntry] | Sequence[StepEntry], names: Sequence[str]) -> Iterator[str]:
-    """An initializer and its name per line."""
+    """Lines of an initializer and its name each."""
     for one, name in zip(entries, names, strict=True):
         yield f"{_struct(one)}, /* {comment(name)} */"
 
 
 def _struct(one: MapEntry | StepEntry | StageEntry) -> str:
-    """Designated initializers of the fields that are not zero."""
+    """Designated initializers of an entry's fields that are not zero."""
     values = [(field.name, getattr(one, field.name)) for field in fields(one)]
     shown = [f".{_FIELDS.get(name, name)} = {_constant(name, value)}" for name, value in values if value or name in ("kind", "first")]
     return "{" + ", ".join(shown) + "}"
@@ -115,6 +115,6 @@ def _lines(values: Iterable[str]) -> Iterator[str]:
 
 def _number(value: np.float32) -> str:
     text = f"{float(value):.9g}"
-    if text in ("nan", "inf", "-inf"):  # damaged weights: what was read is what is written
+    if text in ("nan", "inf", "-inf"):  # damaged weights are written as they were read
         return {"nan": "0.0f / 0.0f", "inf": "1e39f", "-inf": "-1e39f"}[text]
     return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"

@@ -23,7 +23,7 @@ class CTarget(Target):
     install = "apt install gcc, or set CC to a C compiler"
 
     def find(self, path: Path) -> Path | None:
-        """A folder with the header that OcTrim writes beside detector.c."""
+        """The path where it is a folder with the header that OcTrim writes beside detector.c, else None."""
         from octrim.targets.c.folder import HEADER
 
         return path if (path / HEADER).is_file() else None

@@ -87,7 +87,7 @@ class OpenvinoFileSession(Session):
             shape = graph.input().get_partial_shape()  # raises an error where there is not exactly one input
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
             outputs = [(min(one.get_names(), default=""), _shape(one.get_partial_shape())) for one in graph.outputs]
-        except Exception as error:  # for unreadable files OpenVINO raises RuntimeError, onnx DecodeError
+        except Exception as error:  # OpenVINO raises RuntimeError for unreadable files, onnx raises DecodeError
             raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
         self.path = path
         stored = metadata.get("precision")

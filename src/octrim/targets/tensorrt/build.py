@@ -133,7 +133,7 @@ def build_engine(
         # TensorRT reads these arrays until the build returns.
         kept = define(trt, network, model, height, width, precision, batch, pixels, decode, pad_channels, log.reason, high_precision)
         config = builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32
+        config.clear_flag(trt.BuilderFlag.TF32)  # TensorRT rounds float32 to TF32 by default; here float32 means float32
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace))
         config.builder_optimization_level = level
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layers can be read and timed by their rows' names

@@ -10,7 +10,7 @@
 #define PV 2
 #endif
 
-enum { RAW = -1 }; /* neither activation nor sum: products of Winograd's transform */
+enum { RAW = -1 }; /* no activation and no sum, for the products of Winograd's transform */
 
 /* w: [tap][8 channels]. slope: of LINEAR. add: added behind the activation where it is not NULL. */
 INLINE void block(const int channels, const int vectors, const int activation, const float *x, const int32_t *taps, int count, const float *w,
@@ -43,7 +43,7 @@ INLINE void block(const int channels, const int vectors, const int activation, c
                                               float *out, int plane, const float *add, int add_plane) {                                       \
         block(channels, vectors, activation, x, taps, count, w, bias, splat(slope), out, plane, add, add_plane);                              \
     }
-/* `left` channels, at most 8, in blocks as large as possible. */
+/* Computes `left` channels, at most 8, in blocks as large as possible. */
 #define BLOCKS(name, activation, vectors)                                                                                                  \
     BLOCK(name, activation, 8, vectors)                                                                                                    \
     BLOCK(name, activation, 4, vectors)                                                                                                    \
@@ -70,7 +70,7 @@ INLINE void block(const int channels, const int vectors, const int activation, c
         }                                                                                                                                  \
     }
 
-/* Vectors of the next block where `left` of `all` pixels are to be done: at most `most`, and no more than there are pixels in all. */
+/* Number of vectors of the next block where `left` of `all` pixels are to be done: at most `most`, and no more than there are pixels in all. */
 static int next_vectors(int left, int all, int most) {
     int vectors = (left + VL - 1) / VL;
     if (vectors > most) vectors = most;
@@ -78,7 +78,7 @@ static int next_vectors(int left, int all, int most) {
     return vectors;
 }
 
-/* All of `channels` for the pixels p0 .. p1, which lie in a row. The last block is moved back to end at p1, and what two blocks share is computed twice. */
+/* Computes all of `channels` for the pixels p0 .. p1, which lie in a row. The last block is moved back to end at p1, and what two blocks share is computed twice. */
 #if PV == 3
 #define ALL_BLOCKS(name, activation) BLOCKS(name, activation, 1) BLOCKS(name, activation, 2) BLOCKS(name, activation, 3)
 #define PICK(name, vectors) ((vectors) == 3 ? name##_3 : (vectors) == 2 ? name##_2 : name##_1)
@@ -107,7 +107,7 @@ ALL_BLOCKS(raw, RAW)
 CONVOLUTION_OVER(with_silu)
 CONVOLUTION_OVER(linear)
 
-/* Activations that no block has. z and the result carry log2(e). */
+/* Activations that blocks do not compute themselves. z and the result carry log2(e). */
 INLINE V activated(int activation, V z) {
     const float log2e = 1.442695041f;
     if (activation == SILU) return silu(z);
@@ -121,7 +121,7 @@ INLINE V activated(int activation, V z) {
     return z;
 }
 
-/* Activation and sum over n floats that lie in a row; `few` may be any number. */
+/* Applies activation and sum to n floats that lie in a row; `few` may be any number. */
 static void activate(int activation, float slope, float *p, const float *add, int n) {
     float few[VL] __attribute__((aligned(64))) = {0}, more[VL] __attribute__((aligned(64))) = {0};
     for (int i = 0; i < n; i += VL) {
@@ -138,7 +138,7 @@ static void activate(int activation, float slope, float *p, const float *add, in
     }
 }
 
-/* The pixels p0 .. p1 of all channels of a group, whatever the activation and however few they are. */
+/* Computes the pixels p0 .. p1 of all channels of a group, whatever the activation and however few they are. */
 static void convolve(const Step *s, const float *x, const int32_t *taps, const float *w, const float *bias, float slope, int channels, float *out,
                      int plane, const float *add, int add_plane, int p0, int p1) {
     int fused = s->activation == SILU || s->activation == LINEAR;
@@ -163,7 +163,8 @@ static void convolve(const Step *s, const float *x, const int32_t *taps, const f
     }
 }
 
-/* Groups one after the other. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written between rows is cleared. */
+/* Computes a convolution group by group. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written between
+   rows is cleared. */
 static void convolution_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
     int channels = m->channels / s->groups, padded = (channels + 7) / 8 * 8;
@@ -184,7 +185,7 @@ static void convolution_step(const Work *w, const Step *s, int y0, int y1) {
     for (int c = 0; c < m->channels && s->pitch == m->pitch; c++) clear_gaps(m, w->arena + m->at + c * m->plane, y0, y1);
 }
 
-/* Any convolution, by its definition. taps: the planes of the input's channels; w: [channel][input][row][column]. */
+/* Computes any convolution by its definition. taps: the planes of the input's channels; w: [channel][input][row][column]. */
 static void plain_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out], *a = &w->net->maps[s->in], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
     int k = s->kernel, channels = m->channels / s->groups;

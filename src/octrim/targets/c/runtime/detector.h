@@ -34,7 +34,7 @@ enum {
     OCTRIM_(threads) = 64 /* the most that an instance may have */
 };
 
-/* What open and message deal in. */
+/* Results of open; message says in words what they mean. */
 enum {
     OCTRIM_(fine),
     OCTRIM_(bad_threads),
@@ -46,10 +46,10 @@ enum {
     OCTRIM_(weights_foreign)
 };
 
-/* One instance: memory and threads of its own, for one caller at a time. Any number of them may run at once. */
+/* An instance has memory and threads of its own and serves one caller at a time. Any number of instances may run at once. */
 typedef struct OCTRIM_NAME OCTRIM_NAME;
 
-/* Zeros mean what a program usually wants. */
+/* Options of open. Zeros mean what a program usually wants. */
 typedef struct {
     int threads;              /* 1 to 64; 0 is 1 */
     void *memory;             /* at least OCTRIM_(memory)(threads) bytes, any alignment; NULL: taken from malloc */
@@ -59,7 +59,7 @@ typedef struct {
     const char *weights_path; /* NULL: weights.bin in the current folder */
 } OCTRIM_(options);
 
-/* Bytes that one instance needs. */
+/* Number of bytes that an instance needs. */
 size_t OCTRIM_(memory)(int threads);
 
 /* Makes an instance; options may be NULL. Returns 0, or what is wrong. Nothing is allocated afterwards. */
@@ -71,7 +71,7 @@ void OCTRIM_(run)(OCTRIM_NAME *instance, const uint8_t *picture, float *boxes);
 /* Ends the threads and frees what open allocated. */
 void OCTRIM_(close)(OCTRIM_NAME *instance);
 
-/* One line on an error of open. */
+/* One line of text about a result of open. */
 const char *OCTRIM_(message)(int error);
 
 /* Width, height, boxes and values, for programs that load a shared library and cannot see the constants above. */

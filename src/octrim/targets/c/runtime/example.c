@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 300 }; /* objects that are kept */
+enum { MOST = 300 }; /* most objects that are kept */
 
 typedef struct {
     float x1, y1, x2, y2, confidence;
@@ -29,7 +29,7 @@ static int read_number(FILE *file) {
     return number;
 }
 
-/* A binary PPM of 8 bits; NULL for anything else. */
+/* Reads a binary PPM of 8 bits; returns NULL for anything else. */
 static uint8_t *read_ppm(const char *path, int *width, int *height) {
     FILE *file = fopen(path, "rb");
     uint8_t *pixels = NULL;
@@ -52,7 +52,7 @@ static uint8_t *read_ppm(const char *path, int *width, int *height) {
 
 static int whole(float x) { return (int)(x + 0.5f) < 1 ? 1 : (int)(x + 0.5f); }
 
-/* The picture scaled into the network's size with its aspect kept, on grey 114; bilinear. */
+/* Scales the picture into the network's size, bilinear and with its aspect kept, on grey 114. */
 static Fit letterbox(const uint8_t *from, int width, int height, uint8_t *to) {
     float across = (float)detector_width / (float)width, down = (float)detector_height / (float)height, ratio = across < down ? across : down;
     int columns = whole((float)width * ratio), rows = whole((float)height * ratio);
@@ -90,7 +90,7 @@ static float overlap(const Object *a, const Object *b) {
     return both / ((a->x2 - a->x1) * (a->y2 - a->y1) + (b->x2 - b->x1) * (b->y2 - b->y1) - both);
 }
 
-/* Boxes above `confidence`; of two of one class that overlap by more than `most`, the more confident. Returns how many there are, sorted. */
+/* Keeps boxes above `confidence`, and of two of one class that overlap by more than `most` the more confident. Returns their number; they are sorted. */
 static int suppress(const float *boxes, float confidence, float most, Object *found) {
     int candidates = 0, kept = 0;
     for (int i = 0; i < detector_boxes; i++) {

@@ -5,7 +5,7 @@ struct OCTRIM_NAME {
 };
 
 #if WEIGHTS_IN_FILE
-/* weights.bin: these 24 bytes, then the weights, in the byte order of the processor. */
+/* Head of weights.bin: these 24 bytes, then the weights, in the byte order of the processor. */
 typedef struct {
     char magic[8];
     uint64_t checksum; /* of the weights: sum of word i times 2 i + 1 */
@@ -39,7 +39,7 @@ static int read_weights(const char *path, float *values) {
 #endif
 #endif
 
-/* Bytes of an instance that are not the engine's: the instance itself, and weights from a file. */
+/* Number of an instance's bytes that are not the engine's: the instance itself, and weights from a file. */
 static size_t own_bytes(const OCTRIM_(options) *options) {
     size_t bytes = rounded(sizeof(struct OCTRIM_NAME));
 #if WEIGHTS_IN_FILE

@@ -1,6 +1,6 @@
 /* Steps that move maps: margins, bytes to planes, split by parity, sums, pools, upsampling. */
 
-/* Zeros between the rows y0 .. y1 of a channel, where a step that takes all rows for one line has written. Nothing is ever written above the first
+/* Writes zeros between the rows y0 .. y1 of a channel, where a step that takes all rows for one line has written. Nothing is ever written above the first
    row and below the last one, and maps that use the same memory are of the same size, all padded or none: there the zeros of engine_open stay. */
 static void clear_gaps(const Map *m, float *plane, int y0, int y1) {
     if (!m->padded) return;
@@ -8,7 +8,7 @@ static void clear_gaps(const Map *m, float *plane, int y0, int y1) {
         for (int x = 0; x < m->margin; x++) plane[y * m->pitch + m->width + x] = 0;
 }
 
-/* Bytes to three planes of value * log2(e) / 255, for networks whose first layer is not the usual stem. */
+/* Turns bytes into three planes of value * log2(e) / 255, for networks whose first layer is not the usual stem. */
 static void image_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out];
     for (int c = 0; c < 3; c++)
@@ -19,7 +19,7 @@ static void image_step(const Work *w, const Step *s, int y0, int y1) {
         }
 }
 
-/* Even and odd elements of 2 n; the last vector is moved back to end at n. */
+/* Parts 2 n elements into even and odd ones; the last vector is moved back to end at n. */
 static void part_row(const float *p, int n, float *even, float *odd) {
     if (n >= VL)
         for (int x = 0; x < n; x += VL) {
@@ -39,7 +39,7 @@ static void part_row(const float *p, int n, float *even, float *odd) {
         for (int x = 0; x < n; x++) even[x] = p[2 * x], odd[x] = p[2 * x + 1];
 }
 
-/* Every element twice. */
+/* Writes every element twice. */
 static void double_row(const float *p, int n, float *d) {
     if (n >= VL)
         for (int x = 0; x < n; x += VL) {
@@ -59,7 +59,7 @@ static void double_row(const float *p, int n, float *d) {
         for (int x = 0; x < n; x++) d[2 * x] = d[2 * x + 1] = p[x];
 }
 
-/* Even and odd columns and rows of a map, each to a plane of its own: a convolution of stride 2 reads these. Rows are those of the result. */
+/* Splits a map by even and odd columns and rows, each into a plane of its own: a convolution of stride 2 reads these. Rows are those of the result. */
 static void parity_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
     int n = m->width;
@@ -71,7 +71,7 @@ static void parity_step(const Work *w, const Step *s, int y0, int y1) {
         }
 }
 
-/* Sums of two lists of planes. */
+/* Adds two lists of planes. */
 static void add_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out];
     const int32_t *a = w->net->taps + s->taps, *b = a + s->count;
@@ -82,7 +82,7 @@ static void add_step(const Work *w, const Step *s, int y0, int y1) {
     }
 }
 
-/* Nearest neighbour by a whole factor. Rows are those of the source. */
+/* Enlarges planes by a whole factor, nearest neighbour. Rows are those of the source. */
 static void upsample_step(const Work *w, const Step *s, int y0, int y1) {
     const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
     int f = s->stride;
@@ -99,10 +99,10 @@ static void upsample_step(const Work *w, const Step *s, int y0, int y1) {
 
 #define LOWEST (-3.4e38f)
 
-/* Rows of the band that begins with row y of a map. */
+/* Number of rows of the band that begins with row y of a map. */
 static int rows_of_band(const Map *m, int y) { return m->height - y < m->rows ? m->height - y : m->rows; }
 
-/* One plane at any stride, by the definition; there is one band then. */
+/* Pools one plane at any stride, by the definition; there is one band then. */
 static void pool_plane(const float *p, const Map *a, float *d, const Map *m, const Step *s) {
     for (int y = 0; y < m->height; y++)
         for (int x = 0; x < m->width; x++) {
@@ -125,7 +125,7 @@ static void copy_rows(const float *from, int pitch, int rows, int width, float *
         }
 }
 
-/* One plane of all bands at stride 1: maxima along rows, then along columns, over all rows as one line, with `padding` columns and rows of LOWEST around. */
+/* Pools one plane of all bands at stride 1: maxima along rows, then along columns, over all rows as one line, with `padding` columns and rows of LOWEST around. */
 static void pool_plane_1(const Network *net, const float *p, const Map *a, float *d, const Map *m, const Step *s, float *scratch) {
     int pad = s->padding, pitch = a->width + pad + (pad == 0), rows = a->height + 2 * pad, n = rows * pitch;
     float *pixels = scratch + pad + VL, *along = pixels + n + s->kernel + 2 * VL;
@@ -151,7 +151,7 @@ static void pool_plane_1(const Network *net, const float *p, const Map *a, float
     }
 }
 
-/* Maximum over windows, which are cut off at the border: channels c0 .. c1. */
+/* Pools the channels c0 .. c1: maxima over windows, which are cut off at the border. */
 static void pool_step(const Work *w, const Step *s, int c0, int c1) {
     const Map *a = &w->net->maps[s->in], *m = &w->net->maps[s->out];
     for (int c = c0; c < c1; c++) {

@@ -48,12 +48,12 @@ typedef struct {
     const int32_t *taps;
 } Network;
 
-/* What a step is given. */
+/* Arguments of a step. */
 typedef struct {
     const Network *net;
     const float *weights;
     float *arena, *scratch; /* the arena is the band's; that of the other band is in front of or behind it */
-    int row;                /* of the step: where the band begins */
+    int row;                /* first row of the band, in rows of the step */
     const uint8_t *image; /* red, green, blue, row by row */
     float *boxes;
 } Work;

@@ -5,10 +5,10 @@
    that who comes late, or not at all, is not waited for: only chunks that somebody has claimed are. Chunks are the same for any number of threads, and
    so are the results, bit for bit. */
 #define MOST_THREADS 64
-#define LINE 64      /* bytes of a cache line */
-#define PATIENCE 16  /* looks at the others' work before some of it is taken over */
+#define LINE 64      /* number of bytes in a cache line */
+#define PATIENCE 16  /* number of looks at the others' work before some of it is taken over */
 
-/* Of one thread in one stage. The words have lines of their own: the first is seldom read by others, the second while they wait. */
+/* Progress of one thread in one stage. The words have lines of their own: the first is seldom read by others, the second while they wait. */
 typedef struct {
     _Alignas(LINE) Claimed claim; /* run << 32 | first unclaimed chunk of its share << 16 | end of the unclaimed */
     _Alignas(LINE) Counter done;  /* chunks that it has done in all runs, whosesoever share they were of */
@@ -37,7 +37,7 @@ typedef struct Engine {
 #endif
 } Engine;
 
-/* Rows of the other band into the margins above the first and below the last of `rows` rows. */
+/* Copies rows of the other band into the margins above the first and below the last of `rows` rows. */
 static void copy_halo(const Work *w, const Step *s, int first, int last, int band, int rows) {
     const int32_t *above = w->net->taps + s->halo, *below = above + s->above;
     int n = s->reach * s->pitch, from_above = first && band > 0 ? s->above : 0, from_below = last && band + 1 < w->net->bands ? s->below : 0;
@@ -73,7 +73,7 @@ static void run_chunk(Work *w, float *arena, const Stage *stage, int chunk) {
 }
 
 #ifndef OCTRIM_NO_THREADS
-/* A chunk of the share `first` .. `end`, from the front for its owner, else from the end; -1 when all are claimed or a later run has begun. */
+/* Claims a chunk of the share `first` .. `end`, from the front for its owner, else from the end; -1 when all are claimed or a later run has begun. */
 static int claim(Turn *turn, int first, int end, uint32_t run, int own) {
     uint64_t seen = atomic_load_explicit(&turn->claim, memory_order_relaxed), next;
     do {
@@ -87,7 +87,7 @@ static int claim(Turn *turn, int first, int end, uint32_t run, int own) {
     return own ? first : end - 1;
 }
 
-/* What is left of the share of thread `owner`. */
+/* Does what is left of the share of thread `owner`. */
 static void work_through(Engine *e, Work *w, const Stage *stage, Turn *turns, int number, int owner, uint32_t run) {
     int first = owner * stage->chunks / e->threads, end = (owner + 1) * stage->chunks / e->threads;
     for (int chunk; (chunk = claim(&turns[owner], first, end, run, owner == number)) >= 0;) {
@@ -176,7 +176,7 @@ static size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
 static size_t turns_bytes(const Network *net, int threads) { return (size_t)net->stages * (size_t)threads * sizeof(Turn); }
 
-/* Bytes of an instance, of which `extra` are the caller's own. */
+/* Number of bytes of an instance, of which `extra` are the caller's own. */
 static size_t engine_memory(const Network *net, int threads, size_t extra) {
     size_t scratch = rounded((size_t)net->scratch * sizeof(float)) + LINE, arena = rounded((size_t)net->bands * (size_t)net->arena * sizeof(float));
     return LINE + rounded(sizeof(Engine)) + turns_bytes(net, threads) + rounded(extra) + arena + (size_t)threads * scratch + LINE;

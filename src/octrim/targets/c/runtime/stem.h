@@ -67,8 +67,8 @@ static void unpack(const uint8_t *from, int n, float *to, int length) {
                 for (int h = 0; h < 2; h++) to[((c * 2 + q) * 2 + h) * length + t] = from[12 * t + 3 * (2 * h + q) + c];
 }
 
-/* Products of up to 8 channels, m: [4][6][8][width], to 4 x 2 results per tile. Where `split`, columns and rows of the result go to planes by parity.
-   out: the first channel's place for tile 0. */
+/* Transforms the products of up to 8 channels, m: [4][6][8][width], back to 4 x 2 results per tile. Where `split`, columns and rows of the result go
+   to planes by parity. out: the first channel's place for tile 0. */
 INLINE void stem_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch, int split) {
     for (int c = 0; c < left; c++)
         for (int j = 0; j < width; j += VL) {
@@ -101,7 +101,7 @@ INLINE void stem_out(const int activation, const float *m, int width, int left, 
         }
 }
 
-/* F(2, 3) over the columns of one line, product k of 4. even, odd: halves 0 and 1. */
+/* Product k of 4 of F(2, 3) over the columns of one line. even, odd: halves 0 and 1. */
 INLINE V column_in(int k, const float *even, const float *odd) {
     if (k == 0) return load(odd - 1) - load(odd);
     if (k == 1) return load(even) + load(odd);

@@ -1,4 +1,4 @@
-/* What is taken from outside: C11, and POSIX threads unless OCTRIM_NO_THREADS is defined; with OCTRIM_FREESTANDING no library at all. */
+/* Everything that is taken from outside: C11, and POSIX threads unless OCTRIM_NO_THREADS is defined; with OCTRIM_FREESTANDING no library at all. */
 #include <stddef.h>
 #include <stdint.h>
 #ifdef OCTRIM_FREESTANDING

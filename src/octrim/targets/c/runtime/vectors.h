@@ -105,7 +105,7 @@ INLINE H sigmoid_h(H z) { return splat(1.0f) / (splat(1.0f) + exp2_minus(z)); }
 INLINE H load_h(const float *p) { return *(const UnalignedH *)p; }
 INLINE void store_h(float *p, H x) { *(UnalignedH *)p = x; }
 
-/* Even and odd elements of 2 VL floats, and back. */
+/* Parts 2 VL floats into even and odd ones, and joins them again. */
 #if VL == 16
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
@@ -132,7 +132,7 @@ INLINE V odd_of(V a, V b) { return SHUFFLE(a, b, ODD); }
 INLINE V low_of(V a, V b) { return SHUFFLE(a, b, LOW); }
 INLINE V high_of(V a, V b) { return SHUFFLE(a, b, HIGH); }
 
-/* Four lanes, for the ends of rows that are shorter than a vector. */
+/* Vectors of four lanes, for the ends of rows that are shorter than a vector. */
 typedef float Four __attribute__((vector_size(16)));
 typedef float UnalignedFour __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t FourInts __attribute__((vector_size(16)));

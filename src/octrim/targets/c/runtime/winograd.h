@@ -22,7 +22,7 @@ INLINE void lines_out(const V *m, V bias, V *y) {
 }
 INLINE V fused(int activation, V slope, V z) { return activation == SILU ? silu(z) : max_(z, slope * z); }
 
-/* The products of `left` channels, m: [6][8][width], to four lines of results. */
+/* Transforms the products of `left` channels, m: [6][8][width], back to four lines of results. */
 INLINE void winograd_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch,
                          const float *add, int add_plane) {
     for (int c = 0; c < left; c++)
@@ -38,7 +38,7 @@ INLINE void winograd_out(const int activation, const float *m, int width, int le
         }
 }
 
-/* A row of n floats, with another one added unless that is NULL. */
+/* Copies a row of n floats, and adds another one unless that is NULL. */
 static void store_row(float *to, const float *from, const float *add, int n) {
     if (n >= VL)
         for (int x = 0; x < n; x += VL) {
