@@ -18,10 +18,14 @@ from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
 from octrim.network.loading import load
 from octrim.targets.session import float_batch
-from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.checkpoint import CHECKPOINT, State, load_state
+from octrim.training.cutting import Cutting, GradualCut
 from octrim.training.hyper import Hyperparameters
+from octrim.training.learner import Learner
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
+from octrim.training.options import Finetuning
+from octrim.training.parallel import World
 from octrim.training.schedule import Schedule
 from tests.training.conftest import COUNTS, draw_shapes
 
@@ -86,6 +90,49 @@ def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_p
     np.testing.assert_allclose(state.arrays["average"], average, rtol=1e-5, atol=1e-5)
 
     assert len(state.rows) == EPOCHS
+
+
+def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:
+    """The state after a training that cuts at its steps, each of one batch in two halves: gradients added, statistics averaged before the step's cut."""
+    model, hyper = load(weights), Hyperparameters(warmup_epochs=0.0)
+    dataset = open_dataset(shapes, "train")
+    learner = Learner(model, Finetuning(batch=BATCH, nominal_batch=BATCH), hyper, World(), scored=wanted.criterion == "taylor")
+    state = State(model.network, model.names, SIDE, (), "digest", {})
+    wanted.begin(model, state)
+    loss = DetectionLoss(model.network, hyper, SIDE)
+    loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
+    schedule = Schedule(hyper, EPOCHS, len(loaders[0]), 1)
+    cutting = Cutting(wanted, state, schedule)
+    for epoch in range(EPOCHS):
+        state.epoch, state.batch = epoch, 0
+        for number, halves in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):
+            before, after = learner.weights.statistics.values(), []
+            for half in halves:
+                learner.weights.statistics.assign(before)
+                learner.add(loss(learner.network(paddle.to_tensor(float_batch(half.images))), half.targets).total)
+                after.append(learner.weights.statistics.values())
+            learner.weights.statistics.assign((after[0] + after[1]) / 2)
+            learner.step(schedule.at(epoch, number))
+            learner.follow()
+            state.batch += 1
+            if cutting.due(state, learner.optimizer.steps):
+                cutting.cut(state, learner)
+    return learner.snapshot(state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["taylor", "signal"])
+def test_two_processes_cut_as_one(shapes: Path, small_weights: Path, tmp_path: Path, criterion: str) -> None:
+    goal = ["--keep", "1/2", "--align", "2", "--cut-epochs", "1", "--criterion", criterion, "--nominal-batch", str(BATCH)]
+    arguments = ["finetune", *command(shapes, small_weights, tmp_path)[1:], *goal]
+    done = subprocess.run([sys.executable, "-m", "octrim", *arguments, "--devices", "2"], check=False)
+    assert done.returncode == 0
+    found = load_state(tmp_path / "run" / CHECKPOINT)
+    wanted = cut_by_hand(shapes, small_weights, GradualCut(1, "1/2", 2, criterion=criterion))
+    assert found.extra["cutting"]["kept"] == wanted.extra["cutting"]["kept"]
+    assert found.network == wanted.network != load(small_weights).network
+    for name, array in wanted.arrays.items():
+        np.testing.assert_allclose(found.arrays[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow
