@@ -93,7 +93,7 @@ def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_p
 
 
 def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:
-    """The state after a training that cuts at its steps, each of one batch in two halves: gradients added, statistics averaged before the step's cut."""
+    """The state after a training whose steps are batches in two halves: gradients added, statistics averaged, then channels cut."""
     model, hyper = load(weights), Hyperparameters(warmup_epochs=0.0)
     dataset = open_dataset(shapes, "train")
     learner = Learner(model, Finetuning(batch=BATCH, nominal_batch=BATCH), hyper, World(), scored=wanted.criterion == "taylor")

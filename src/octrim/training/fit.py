@@ -18,6 +18,7 @@ from octrim.targets.session import float_batch
 from octrim.training.checkpoint import State
 from octrim.training.cutting import Cutting, GradualCut
 from octrim.training.distillation import Distillation
+from octrim.training.growing import GrowingPenalty
 from octrim.training.hyper import Hyperparameters
 from octrim.training.interruptions import interruptions
 from octrim.training.learner import Learner
@@ -26,7 +27,7 @@ from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
 from octrim.training.schedule import PUBLISHED, Schedule, averaging, side_of_batch
-from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity
+from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity, histogram
 from octrim.training.validate import Validator
 
 
@@ -50,7 +51,7 @@ def fit(
 
     Raises InputError when gradients or weights are no longer finite, and KeyboardInterrupt after SIGINT or SIGTERM, once the state has been saved.
     """
-    learner = Learner(model, config, hyper, world, scored=cut is not None and cut.criterion == "taylor")
+    learner = Learner(model, config, hyper, world, scored=_scored(penalty, cut))
     stride = model.network.stride
     loss = DetectionLoss(model.network, hyper, model.image_size)
     validator = Validator(model, val_set, loss, config.batch, world) if val_set is not None else None
@@ -63,7 +64,7 @@ def fit(
         learner.restore(state)
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
-    sparsity = _sparsity(penalty, learner, schedule, config, state, len(train_set))
+    sparsity = _sparsity(penalty, learner, config, state, len(train_set))
     cutting = Cutting(cut, state, schedule, config.freeze) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
@@ -102,7 +103,7 @@ def fit(
                     if sparsity:  # shrink scales after the optimizer's step
                         share = (epoch + state.batch / len(loader)) / config.epochs
                         sparsity.step(hyper.lr0 * schedule.factor(epoch), state.waiting_pictures, share)
-                        state.extra["strength"] = sparsity.strength
+                        state.extra |= sparsity.notes()
                     learner.follow()
                     state.waiting = state.waiting_pictures = 0
                     if cutting and cutting.due(state, learner.optimizer.steps):  # the training goes on with the channels that stay
@@ -148,21 +149,26 @@ _DIVERGED = (
 )
 
 
-def _sparsity(penalty: Penalty | None, learner: Learner, schedule: Schedule, config: Training, state: State, pictures: int) -> Sparsity | None:
-    """The proximal steps of a training with a penalty, with the strength that the state remembers."""
+def _scored(penalty: Penalty | None, cut: GradualCut | None) -> bool:
+    """Whether channels are ranked by the training's gradients."""
+    return (penalty is not None and penalty.target is not None) or (cut is not None and cut.criterion == "taylor")
+
+
+def _sparsity(penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: int) -> Sparsity | GrowingPenalty | None:
+    """The steps of a training with a penalty, with what the state remembers of earlier ones. pictures: number of training pictures in an epoch."""
     if penalty is None:
         return None
     penalised = PenalisedChannels(learner.network.network, penalty.exclude, config.freeze)
-    sparsity = Sparsity(learner.weights, penalised, penalty, schedule, pictures)
-    sparsity.strength = state.extra.get("strength", 0.0)
-    return sparsity
+    if penalty.target is not None:
+        return GrowingPenalty(learner, penalised, penalty, pictures * config.epochs, state.extra.get("dies"))
+    return Sparsity(learner.weights, penalised, penalty, state.extra.get("strength", 0.0))
 
 
-def _note_scales(state: State, sparsity: Sparsity, number: int) -> None:
+def _note_scales(state: State, sparsity: Sparsity | GrowingPenalty, number: int) -> None:
     """Keep the histogram of the scales after `number` epochs in the state; a resumed run that notes the same epoch again replaces it."""
     norms = sparsity.norms()
     scales = state.extra.setdefault("scales", {"top": max(1.05 * float(norms.max()), 1e-6), "counts": []})
-    scales["counts"][number:] = [sparsity.histogram(norms, scales["top"])]
+    scales["counts"][number:] = [histogram(norms, scales["top"])]
 
 
 def _stops(world: World, interrupted: bool, between_steps: bool) -> bool:
@@ -172,9 +178,9 @@ def _stops(world: World, interrupted: bool, between_steps: bool) -> bool:
     return interrupted and world.size == 1
 
 
-def _sparsity_columns(sparsity: Sparsity, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
+def _sparsity_columns(sparsity: Sparsity | GrowingPenalty, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
     """The columns of results.csv that sparsity training adds. Keeps the histogram of the scales and, in the last epoch, silences the average."""
-    columns = {"sparsity/dead": sparsity.dead(), "sparsity/strength": sparsity.strength}
+    columns = sparsity.columns()
     _note_scales(state, sparsity, epoch + 1)
     if last:  # the moving average of a dead channel still holds earlier values
         learner.average.values = paddle.to_tensor(sparsity.silence(learner.average.values.numpy()))

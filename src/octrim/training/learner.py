@@ -64,7 +64,7 @@ class Learner:
         self.optimizer.moments = [paddle.to_tensor(arrays[f"moment{index}"]) for index in range(len(self.optimizer.moments))]
         self.optimizer.steps = state.steps
         if self.taylor is not None:
-            self.taylor = TaylorScores(self.network.network, arrays["taylor"])
+            self.taylor = TaylorScores(self.network.network, arrays.get("taylor"))  # none where OcTrim 0.1 began the run
 
     def go_on_with(self, state: State) -> None:
         """Go on with the network and the vectors of `state`, out of which channels have been cut."""

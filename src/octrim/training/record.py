@@ -134,7 +134,11 @@ class Record:
             for failure in evaluation.failures:
                 self.print(f"not evaluated: {failure}")
         if "sparsity/dead" in row:
-            line += f"   dead {row['sparsity/dead']:.1%} strength {row['sparsity/strength']:.3g}"
+            line += f"   dead {row['sparsity/dead']:.1%}"
+        if "sparsity/strength" in row:
+            line += f" strength {row['sparsity/strength']:.3g}"
+        if "cut/channels" in row:
+            line += f"   channels {row['cut/channels']:.1%}"
         self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s" + " best" * (state.best[1] == epoch))
         head = "" if (self.run.path / "times.csv").exists() else "epoch,train_s,val_s,images_per_s\n"
         append_text(self.run.path / "times.csv", f"{head}{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / max(seconds[0], 1e-9):.2f}\n")

@@ -42,6 +42,8 @@ def _check_penalty(config: Sparsifying) -> None:
     """Raise InputError for options of the penalty that are wrong for every network."""
     if (config.strength is None) == (config.target is None):
         raise InputError("give either --strength (how strong) or --target (fraction of channels that is dead at the end)")
+    if config.target is not None and config.strength_schedule != type(config).strength_schedule:
+        raise InputError(f"strength_schedule {config.strength_schedule} is for --strength: with --target the penalty grows by itself")
     if config.target is not None and parse_fraction(config.target, "target") == 1:
         raise InputError(f"target is {config.target}, expected less than 1")
 

@@ -1,4 +1,4 @@
-"""Sparsity training: a step after the optimizer's shrinks the batch-norm scales of coupled channels together, to exact zeros.
+"""Sparsity training with a given strength: a step after the optimizer's shrinks the batch-norm scales of coupled channels together, to exact zeros.
 
 The group lasso's proximal operator (Yuan and Lin, 2006; Parikh and Boyd, 2014) on the scales g of one channel's k coupled convolutions:
 g *= max(0, 1 - t sqrt(k) / ||g||), with t = learning rate x strength x pictures in this step / 64. A gradient sums over pictures in the same way, so
@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,7 @@ from octrim.pruning.fractions import aligned_count, matching_convs
 from octrim.pruning.labels import channel_labels
 from octrim.training.checkpoint import kind_of
 from octrim.training.freezing import frozen
-from octrim.training.optimizer import Weights
-from octrim.training.schedule import Schedule
-
-# Share of the training after which a target is reached; in the rest the live channels recover.
-STEERED = 0.7
+from octrim.training.optimizer import Flat, Weights
 
 GROWN = 0.5  # share of the training over which a linear or cosine strength grows
 
@@ -37,10 +34,10 @@ BINS = 40
 
 @dataclass(frozen=True)
 class Penalty:
-    """Settings of the sparsity penalty. strength: a number, or None where a target steers it. target: fraction of channels that is dead at the end,
+    """Settings of the sparsity penalty. strength: a number, or None where there is a target. target: fraction of channels that is dead at the end,
     0..1 exclusive.
 
-    growth: how the strength grows, "constant", "linear" or "cosine". scope: where the target holds, "network" or "group". align: least number of live
+    growth: how a strength grows, "constant", "linear" or "cosine". scope: where the target holds, "network" or "group". align: least number of live
     channels in a group; with the scope "group" the number is a multiple of it. exclude: patterns of convolutions whose groups are not penalised.
     """
 
@@ -58,6 +55,7 @@ class PenalisedChannels:
     convs: names of the convolutions, in the table's order. places: int `[scales]`, indices of the penalised scales among all scales of these
     convolutions one after the other; not all are penalised, because a convolution may also have channels of a group that is left alone. channel: int
     `[scales]`, the channel of each penalised scale. group: int `[channels]`, the group of each channel. counts: number of channels of each group.
+    label: int `[channels]`, the label of each channel in `octrim.pruning.labels.channel_labels`.
     exclude: patterns of convolutions to leave alone. freeze: layers and patterns as of `--freeze`, which are left alone, too.
     Raises InputError when no channel is left.
     """
@@ -81,10 +79,23 @@ class PenalisedChannels:
         self.counts = np.asarray([len(group) for group in groups])
         self.group = np.repeat(np.arange(len(groups)), self.counts)
         self.scales = np.bincount(self.channel)  # number of scales of each channel
+        self.label = np.argsort(np.where(number >= 0, number, labels.count), kind="stable")[: len(self.group)]
+
+    def places_in(self, parameters: Flat, part: str) -> np.ndarray:
+        """Places of the penalised channels' batch-norm scales (part "weight") or shifts (part "bias") in the flat vector, int `[scales]`."""
+        places = np.arange(parameters.size)
+        return np.concatenate([places[parameters.slices[f"{name}.bn.{part}"]] for name in self.convs])[self.places]
 
     def norms(self, scales: np.ndarray) -> np.ndarray:
         """Root mean square of every channel's coupled scales, float64 `[channels]`."""
         return np.sqrt(np.bincount(self.channel, weights=scales.astype(np.float64) ** 2) / self.scales)
+
+    def ranks(self, values: np.ndarray) -> np.ndarray:
+        """Rank of each channel within its group, 0 for the lowest value; among equal values the earlier channel comes first."""
+        order = np.lexsort((np.arange(len(values)), values, self.group))
+        ranks = np.empty(len(values), int)
+        ranks[order] = np.arange(len(values)) - np.cumsum([0, *self.counts[:-1]])[self.group]
+        return ranks
 
     def dead_counts(self, penalty: Penalty) -> np.ndarray:
         """Number of channels that are dead at the end: per group with the scope "group", else in all. Raises InputError where `align` forbids it."""
@@ -102,31 +113,14 @@ class PenalisedChannels:
 
 
 class Sparsity:
-    """The proximal steps of one training.
+    """The proximal steps of one training with a given strength, which pulls scales towards zero with the same force throughout, once it has grown."""
 
-    A given strength pulls scales towards zero with the same force throughout, once it has grown. With a target, the strength is computed at each
-    step: the one that would kill the wanted number of channels by the time STEERED if gradients did not change their scales. Where gradients resist,
-    the strength grows; at the time STEERED exactly the wanted number of channels is dead, and from then on these are held at zero. The strength
-    follows from the weights and the time alone, so nothing has to be stored to resume.
-    """
-
-    def __init__(self, weights: Weights, penalised: PenalisedChannels, penalty: Penalty, schedule: Schedule, pictures: int) -> None:
-        """Prepare the steps of a training. pictures: number of training pictures in an epoch."""
-        self.penalised, self.penalty = penalised, penalty
-        names = [f"{name}.bn.weight" for name in penalised.convs]
+    def __init__(self, weights: Weights, penalised: PenalisedChannels, penalty: Penalty, strength: float = 0.0) -> None:
+        """Prepare the steps of a training. strength: the strength in its last step so far."""
+        self.penalised, self.penalty, self.strength = penalised, penalty, strength
         self.parameters = weights.parameters
-        self.places = np.concatenate([np.arange(self.parameters.size)[self.parameters.slices[name]] for name in names])[penalised.places]
+        self.places = penalised.places_in(self.parameters, "weight")
         self._index = paddle.to_tensor(self.places)
-        self.strength = 0.0  # strength in the last step
-        self._dead = self.norms() == 0
-        if penalty.target is not None:
-            self.dead_counts = penalised.dead_counts(penalty)
-        # Amount by which strength 1 shrinks a scale from each share of the training to the share STEERED, where the target must be reached.
-        self._shares = np.linspace(0, STEERED, 20 * schedule.epochs + 1)
-        middles = (self._shares[1:] + self._shares[:-1]) / 2
-        rates = [schedule.hyper.lr0 * schedule.factor(int(share * schedule.epochs)) * self.growth(share) for share in middles]
-        doses = np.asarray(rates) * np.diff(self._shares) * schedule.epochs * pictures / 64
-        self._left = np.append(doses[::-1].cumsum()[::-1], 0)
 
     def growth(self, share: float) -> float:
         """Factor of the strength, 0..1, when `share` (0..1) of the training is over."""
@@ -134,6 +128,7 @@ class Sparsity:
         return {"constant": 1.0, "linear": grown, "cosine": (1 - math.cos(math.pi * grown)) / 2}[self.penalty.growth]
 
     def norms(self) -> np.ndarray:
+        """Root mean square of every channel's coupled scales, float64 `[channels]`."""
         return self.penalised.norms(self._scales())
 
     def _scales(self) -> np.ndarray:
@@ -143,30 +138,26 @@ class Sparsity:
         """Fraction of the penalised channels whose scales are all zero."""
         return float((self.norms() == 0).mean())
 
+    def columns(self) -> dict[str, float]:
+        """Columns of results.csv."""
+        return {"sparsity/dead": self.dead(), "sparsity/strength": self.strength}
+
+    def notes(self) -> dict[str, Any]:
+        """What a resumed training has to know of the steps so far, as JSON values."""
+        return {"strength": self.strength}
+
     def step(self, rate: float, pictures: int, share: float) -> None:
         """Shrink scales after an optimizer step on `pictures` pictures, when `share` of the training is over. rate: learning rate without warm-up."""
         scales = self._scales()
         norms = self.penalised.norms(scales)
-        dose = rate * self.growth(share) * pictures / 64
-        if self.penalty.target is None:
-            self.strength = (self.penalty.strength or 0.0) * self.growth(share)
-            threshold = np.where(self._floor(norms), 0.0, rate * self.strength * pictures / 64)
-            factor = np.where(norms <= threshold, 0.0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny))
-            factor[threshold == 0] = 1
-        else:
-            # After the target is met, dead channels stay dead, although momentum has moved their scales since.
-            wanted, needed = self._wanted(norms if share < STEERED else np.where(self._dead, -1, norms))
-            if share < STEERED:
-                left = float(np.interp(share, self._shares, self._left))
-                threshold = np.where(self._floor(norms), 0.0, needed[self.penalised.group] * (dose / (dose + left) if dose else 0.0))
-                self.strength = self.growth(share) * float(needed.mean() / (dose + left)) if dose + left else 0.0
-                factor = np.where(threshold > 0, np.maximum(0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny)), 1)
-            else:
-                self.strength = 0.0
-                factor = np.where(wanted, 0.0, 1.0)
-        scales = (scales * factor[self.penalised.channel]).astype(np.float32)
-        self._dead = self.penalised.norms(scales) == 0
+        self.strength = (self.penalty.strength or 0.0) * self.growth(share)
+        # A group's largest channels, `align` of them, must live.
+        live = self.penalised.ranks(-norms) < self.penalty.align
+        threshold = np.where(live, 0.0, rate * self.strength * pictures / 64)
+        factor = np.where(norms <= threshold, 0.0, 1 - threshold / np.maximum(norms, np.finfo(float).tiny))
+        factor[threshold == 0] = 1
         if (factor != 1).any():
+            scales = (scales * factor[self.penalised.channel]).astype(np.float32)
             paddle.scatter_(self.parameters.vector, self._index, paddle.to_tensor(scales))
 
     def silence(self, values: np.ndarray) -> np.ndarray:
@@ -175,37 +166,7 @@ class Sparsity:
         result[self.places[(self.norms() == 0)[self.penalised.channel]]] = 0
         return result
 
-    def histogram(self, norms: np.ndarray, top: float) -> list[int]:
-        """Number of channels in each of BINS equal bins of their norms from 0 to `top`; the last bin also counts larger norms."""
-        return np.bincount(np.minimum(norms / top * BINS, BINS - 1).astype(int), minlength=BINS).tolist()
 
-    def _ranks(self, norms: np.ndarray) -> np.ndarray:
-        """Rank of each channel within its group by its norm, 0 for the largest; among equal norms the earlier channel comes first."""
-        group = self.penalised.group
-        order = np.lexsort((np.arange(len(norms)), -norms, group))
-        starts = np.cumsum([0, *self.penalised.counts[:-1]])
-        ranks = np.empty(len(norms), int)
-        ranks[order] = np.arange(len(norms)) - starts[group]
-        return ranks
-
-    def _floor(self, norms: np.ndarray) -> np.ndarray:
-        """Mask of the channels that must live, because they are the `align` largest of their group."""
-        return self._ranks(norms) < self.penalty.align
-
-    def _wanted(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mask of the channels that would be dead if the target had to be met now; and the largest norm among them, for every group its own with the
-        scope "group", else the same for all."""
-        group, counts = self.penalised.group, self.penalised.counts
-        if self.penalty.scope == "group":
-            wanted = self._ranks(norms) >= (counts - self.dead_counts)[group]
-        else:
-            eligible = np.flatnonzero(~self._floor(norms))
-            order = eligible[np.argsort(norms[eligible], kind="stable")]
-            wanted = np.zeros(len(norms), bool)
-            wanted[order[: self.dead_counts[0]]] = True
-        needed = np.zeros(len(counts))
-        if self.penalty.scope == "group":
-            np.maximum.at(needed, group[wanted], norms[wanted])
-        else:
-            needed[:] = norms[wanted].max(initial=0)
-        return wanted, needed
+def histogram(norms: np.ndarray, top: float) -> list[int]:
+    """Number of channels in each of BINS equal bins of their norms from 0 to `top`; the last bin also counts larger norms."""
+    return np.bincount(np.minimum(norms / top * BINS, BINS - 1).astype(int), minlength=BINS).tolist()

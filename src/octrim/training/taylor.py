@@ -47,8 +47,12 @@ class TaylorScores:
         change = np.bincount(self._label, weights=own, minlength=self._count)[self._label]
         self.values = (_DECAY * self.values + (1 - _DECAY) * change**2).astype(np.float32)
 
-    def criterion(self, model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
-        """A criterion as `octrim.pruning.plan.plan` takes it, for the network that was trained: float64 `[labels.count]`."""
-        scores = np.zeros(labels.count)
+    def of_labels(self) -> np.ndarray:
+        """The scores by label, float64 `[labels.count]`: root mean squares. 0 for labels that no batch norm has."""
+        scores = np.zeros(self._count)
         scores[self._label] = np.sqrt(self.values.astype(np.float64))
         return scores
+
+    def criterion(self, model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
+        """A criterion as `octrim.pruning.plan.plan` takes it, for the network that is trained: float64 `[labels.count]`."""
+        return self.of_labels()
