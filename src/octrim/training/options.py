@@ -115,7 +115,7 @@ class Sparsifying(Distilled):
     strength: Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(0, 1_000_000)] = None
     """How strongly all batch-norm scales are drawn to zero; its meaning does not depend on batch, accumulation or processes."""
     target: Text = None
-    """Fraction of the channels that is to be dead at the end (0.5, 7/8): those that the loss needs least, one after the other; instead of a strength."""
+    """Fraction of the channels to be dead at the end (0.5, 7/8), those that the loss needs least, one after the other; instead of a strength."""
     strength_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How a --strength grows from 0 over the first half of the training (constant: it is the same from the start)."""
     scope: Literal["network", "group"] = "network"
