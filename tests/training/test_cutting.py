@@ -35,7 +35,7 @@ pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octri
 
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.training.cut_state import cut_state
-from octrim.training.cutting import Cutting, GradualCut, count_at
+from octrim.training.cutting import Cutting, GradualCut, count_at, whole_cut
 from octrim.training.optimizer import Weights
 from octrim.training.taylor import TaylorScores
 
@@ -286,6 +286,25 @@ def test_what_is_refused(
     assert main(command) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_frozen_convolutions_and_what_goes_with_them_stay_whole() -> None:
+    model = lively_model(simple_network())
+    state = state_of(model)
+    wanted = GradualCut(1, "1/2", align=8, exclude=("model.9.*",)).sparing(model.network, ("1", "model.2.cv1.bn.weight"))
+    assert wanted.exclude == ("model.9.*", "model.0", "model.2.cv1")
+    wanted.begin(model, state)
+    cutting, learner = Cutting(wanted, state, Schedule(RECIPES["low"], epochs=2, batches=10, accumulate=1)), learner_of(state, "taylor")
+    state.batch = learner.optimizer.steps = 10
+    cutting.cut(state, learner)
+    counts, before = ({row.name: row.channels for row in network.convs} for network in (state.network, model.network))
+    whole = {"model.0", "model.2.cv1", "model.2.m.0.cv2", *(name for name in before if name.startswith("model.9.") or name in model.network.heads)}
+    assert {name for name, count in counts.items() if count == before[name]} == whole
+    made = whole_cut(state)
+    assert {group.name for group in made.groups if group.reason == "excluded"} == {"model.0", "model.2.cv1", "model.9.cv1", "model.9.cv2"}
+    assert {name: len(kept) for name, kept in made.kept.items()} == counts
+    assert all(0 < group.removed < 1 for group in made.groups if group.after < group.before)
+    assert [step["action"] for step in state.lineage] == ["prune", "compensate"]
 
 
 def test_every_criterion_is_known() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,6 +57,12 @@ class GradualCut:
         """The plan that cuts `model`, which may have lost channels already, to what is to be left of `original`. Raises InputError as `plan` does."""
         return plan(model, self.keep, self.align, criterion, self.exclude, self.keep_map, self.seed, None, self.budget, original, nearest=True)
 
+    def sparing(self, network: Network, freeze: Sequence[str]) -> GradualCut:
+        """The same, with the convolutions whose weights or scales do not train kept whole. freeze: layers and patterns as of `--freeze`."""
+        still = set(frozen([name for name in tensor_shapes(network) if kind_of(name) < 3], freeze))
+        rows = [row.name for row in network.convs if still.intersection((row.weight_name, f"{row.name}.bn.weight", f"{row.name}.bn.bias"))]
+        return replace(self, exclude=(*self.exclude, *rows))
+
     def check(self, model: Model) -> Plan:
         """The plan as the network's weights alone tell it. Raises InputError where nothing would be cut, and as `plan` does."""
         # The scores of the training do not exist yet; whatever they are, the counts are the same, or with a budget similar.
@@ -94,11 +100,9 @@ class GradualCut:
 class Cutting:
     """The cuts of one training. What it has to know of earlier ones stands in the state, so that a resumed training cuts the same channels."""
 
-    def __init__(self, wanted: GradualCut, state: State, schedule: Schedule, freeze: tuple[str, ...] = ()) -> None:
-        """Prepare the cuts of a training in `state`. freeze: layers and patterns as of `--freeze`, whose channels all stay."""
-        still = set(frozen([name for name in tensor_shapes(state.network) if kind_of(name) < 3], freeze))
-        rows = [row.name for row in state.network.convs if still.intersection((row.weight_name, f"{row.name}.bn.weight", f"{row.name}.bn.bias"))]
-        self.wanted = replace(wanted, exclude=(*wanted.exclude, *rows))
+    def __init__(self, wanted: GradualCut, state: State, schedule: Schedule) -> None:
+        """Prepare the cuts of a training in `state`, where `begin` has noted what they need."""
+        self.wanted = wanted
         self.original = _original(state)
         self.batches = schedule.batches
         self.end = wanted.epochs * schedule.batches

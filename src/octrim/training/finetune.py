@@ -38,6 +38,7 @@ def run_finetuning(config: Finetuning) -> Trained:
         cut = gradual_cut(config)
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
         if cut is not None:
+            cut = cut.sparing(setup.model.network, config.freeze)
             cut.begin(setup.model, setup.state)
     else:
         setup = resumed(config)
@@ -68,7 +69,7 @@ def _examined(model: Model, config: Finetuning, cut: GradualCut | None) -> None:
     """Raise InputError where the teacher does not fit the network, or the network cannot be cut as the options say."""
     checked_teacher(model, config)
     if cut is not None:
-        cut.check(model)
+        cut.sparing(model.network, config.freeze).check(model)
 
 
 def with_teacher(config: T) -> T:

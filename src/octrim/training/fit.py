@@ -65,7 +65,7 @@ def fit(
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
     sparsity = _sparsity(penalty, learner, config, state, len(train_set))
-    cutting = Cutting(cut, state, schedule, config.freeze) if cut else None
+    cutting = Cutting(cut, state, schedule) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
         if not state.arrays:
