@@ -176,7 +176,7 @@ def test_a_compression_stopped_while_channels_go_ends_the_same(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cut-epochs", "3", "--finetune-epochs", "2"], "cut_epochs is 3, more than the 2 epochs of fine-tuning"),
+        (["--cut-epochs", "3", "--finetune-epochs", "2"], "cut-epochs is 3, more than the 2 epochs of fine-tuning"),
         (["--cut-epochs", "1", "--cut-steps", "2"], "cut either within fine-tuning or in steps before it"),
     ],
 )

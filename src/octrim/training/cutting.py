@@ -31,6 +31,9 @@ from octrim.training.schedule import Schedule
 AT_ONCE = 0.02
 """Share of the channels there are that goes in one cut; every cut builds a new network, which takes as long as a few steps."""
 
+WINDOW = 0.05
+"""Share of the curve's optimizer steps over which the moving average reaches back at most, as long as channels go."""
+
 _KEY = "cutting"  # key of State.extra
 
 
@@ -107,6 +110,8 @@ class Cutting:
         self.batches = schedule.batches
         self.end = wanted.epochs * schedule.batches
         self.start = min(schedule.warmup, self.end // 4)
+        # What the weights were long before a cut is another network's: the average must reach back less than the network takes to become another.
+        self.window = max(WINDOW * (self.end - self.start) / schedule.accumulate, 2.0)
 
     def share(self, iteration: int) -> float:
         """Share of the curve that is over after `iteration` batches, 0..1. It begins after the warm-up, or after a quarter of its epochs."""
@@ -136,6 +141,8 @@ class Cutting:
             noted["removed"] = {name: 1 - (1 - noted["removed"].get(name, 0.0)) * (1 - part) for name, part in removed.items()}
             state.best = (-1.0, state.epoch)  # earlier epochs are of other networks
             cut_state(state, gone)
+            most = learner.average.averaging.updates_within(self.window)
+            state.updates = state.updates if most is None else min(state.updates, most)
             learner.go_on_with(state)
 
     def _choice(self, model: Model, learner: Learner, share: float) -> tuple[np.ndarray, Plan, dict[str, float]]:

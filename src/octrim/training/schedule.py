@@ -86,6 +86,11 @@ class Averaging:
         """Decay of the update number `updates`, counted from 1."""
         return self.decay * (1 - math.exp(-updates / self.ramp))
 
+    def updates_within(self, window: float) -> int | None:
+        """Largest number of updates after which the average reaches back at most `window`, more than 1, of them; None where it never does more."""
+        decay = 1 - 1 / window
+        return None if decay >= self.decay else int(-self.ramp * math.log(1 - decay / self.decay))
+
 
 PUBLISHED = Averaging()
 """The moving average as YOLOv5 published it, made for some hundred thousand updates."""
