@@ -205,6 +205,29 @@ def test_some_pictures_with_annotations_of_another_format_are_told(tmp_path: Pat
     assert problems(found) == {"picture without a label file, but with an annotation of another format, taken as background": 2}
 
 
+def test_annotations_of_another_format_among_voc_are_told(tmp_path: Path) -> None:
+    for number in range(6):
+        photo(tmp_path / f"{number}.jpg", number)
+        text(tmp_path / f"{number}{'.xml' if number < 4 else '.txt'}", xml() if number < 4 else rows())
+    found = open_dataset(tmp_path, "train", val_share=0)
+    assert problems(found)["picture without a label file, but with an annotation of another format, taken as background"] == 2
+
+
+@pytest.mark.parametrize("written", ['"..\\images\\train"', '"images\\train"', '["images\\train"]', '".\\images\\train\\"'])
+def test_windows_paths_in_double_quotes(tmp_path: Path, written: str) -> None:
+    r"""YAML takes `\t` for a tab and `\i` for an error."""
+    photo(tmp_path / "images" / "train" / "0.jpg")
+    text(tmp_path / "labels" / "train" / "0.txt", rows())
+    found = open_dataset(text(tmp_path / "data.yaml", f'train: {written}\nnames: ["c\\u00e4t", dog, emu]\n'), "train", val_share=0)
+    assert (len(found), len(found.boxes), found.names[0]) == (1, 2, "cät")
+
+
+def test_a_split_that_is_named_and_not_there_says_how_to_divide(tmp_path: Path) -> None:
+    photo(tmp_path / "train" / "images" / "0.jpg")
+    with pytest.raises(InputError, match="and there is no .*valid.images; without that line the training part is divided"):
+        open_dataset(text(tmp_path / "data.yaml", "train: ../train/images\nval: ../valid/images\nnames: [cat]\n"), "val")
+
+
 def test_backgrounds_are_no_problem(tmp_path: Path) -> None:
     for number in range(6):
         photo(tmp_path / "images" / f"{number}.jpg", number)
@@ -305,6 +328,11 @@ def test_two_classes_of_one_name_stay_two_and_are_told(tmp_path: Path, how: str)
         ("annotations/0.txt", "10,5,30,20,1,4,0,0\n", "an annotation of VisDrone"),
         ("labelTxt/0.txt", "10.0 5.0 40.0 5.0 40.0 25.0 10.0 25.0 small-vehicle 0\n", "an annotation of DOTA"),
         ("labels/det_train.json", '[{"name": "0.jpg", "labels": [{"category": "car", "box2d": {"x1": 1}}]}]', "an annotation of BDD100K"),
+        ("list.txt", "pictures/0.jpg 10,5,40,25,0 50,10,90,45,2\n", "a list of pictures with their boxes"),
+        ("train-annotations-bbox.csv", "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\n", "a table of"),
+        ("split/wider_face_train_bbx_gt.txt", "0--Parade/0.jpg\n1\n449 330 122 149 0 0 0 0 0 0\n", "an annotation of WIDER FACE"),
+        ("MOT17-02/gt/gt.txt", "1,1,10,5,30,20,1,1,0.8\n", "an annotation of MOT Challenge"),
+        ("train.jsonl", '{"image": "0.jpg", "annotations": []}\n', "one JSON document per line"),
         ("annotation_train.odgt", '{"ID": "0", "gtboxes": []}', "an annotation of CrowdHuman"),
     ],
 )

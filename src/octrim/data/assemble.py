@@ -21,6 +21,8 @@ ROW_REMARKS = {
     DIFFICULT: "object marked difficult, not counted when missed and not trained on (--keep-difficult takes it as any other)",
 }
 
+OTHER_FORMAT = "picture without a label file, but with an annotation of another format, taken as background"
+
 
 @dataclass(eq=False)
 class Annotations:

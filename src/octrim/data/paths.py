@@ -106,6 +106,22 @@ def child(folder: Path, name: str) -> Path:
     return folder / same[0] if len(same) == 1 else exact
 
 
+class Folders:
+    """The names of the files in folders, each folder read once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def has(self, path: str) -> bool:
+        folder, _, name = path.rpartition(os.sep)
+        if folder not in self._names:
+            try:
+                self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
+            except (OSError, ValueError):
+                self._names[folder] = set()
+        return name in self._names[folder]
+
+
 def find_place(written: str, bases: Sequence[str], found: Callable[[str], bool] = exists) -> str | None:
     """Return the file or folder that a path means: as written below one of the bases, or by a freer reading; None where it is nowhere.
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
+from octrim.data.assemble import OTHER_FORMAT, Annotations, add_rows, assemble, file_problems
 from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import DIFFICULT, MISSING, UNREADABLE, taken, words_of
+from octrim.data.paths import Folders
 from octrim.errors import InputError, shown
 
 
@@ -59,6 +60,8 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
     add_rows(report, "annotation file without a picture, ignored", np.arange(len(part.strays)), part.strays.__getitem__)
     if (table["state"] == MISSING).all():
         raise InputError(f"{root}: none of the {len(own)} pictures of {split} has an annotation file; looked for {own[0] if own else 'none'}")
+    others = _in_other_formats(own, table["state"] == MISSING)
+    add_rows(report, OTHER_FORMAT, np.arange(len(others)), others.__getitem__)
     file_problems(report, table, own, part.damaged, missing=True, unit=": object ")
     number_of = {name: number for number, name in enumerate(names)}
     numbers = np.asarray([number_of.get(word, -1) for word in words], np.int64)
@@ -73,6 +76,17 @@ def read_named(root: Path, part: Named, split: str, names: Sequence[str], index:
     )
     left_out = table["state"] == UNREADABLE
     return assemble(root, names, part.pictures, part.stems, facts, found, report, left_out=left_out, notes=notes)
+
+
+def _in_other_formats(labels: Sequence[str], missing: np.ndarray) -> list[str]:
+    """Return the annotations in another format that stand in the places of missing ones. missing: bool `[labels]`."""
+    folders = Folders()
+    found = []
+    for index in np.flatnonzero(missing).tolist():
+        stem, suffix = os.path.splitext(labels[index])  # noqa: PTH122
+        others = (f"{stem}{other}" for other in (".txt", ".xml", ".json") if other != suffix.lower())
+        found += [path for path in others if folders.has(path)][:1]
+    return found
 
 
 def _alike(names: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octrim.data.assemble import Annotations, add_rows, assemble, file_problems
+from octrim.data.assemble import OTHER_FORMAT, Annotations, add_rows, assemble, file_problems
 from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import MISSING, UNREADABLE
@@ -78,8 +78,7 @@ def read_yolo(data: Path, listing: Listing, names: Sequence[str], index: Index) 
     add_rows(report, "label file without a picture, ignored", np.arange(len(strays)), strays.__getitem__)
     add_rows(report, "picture whose split no label file tells, left out", np.arange(len(listing.without)), listing.without.__getitem__)
     add_rows(report, "picture without labels, while label files fit no picture", np.arange(len(listing.doubtful)), listing.doubtful.__getitem__)
-    problem = "picture without a label file, but with an annotation of another format, taken as background"
-    add_rows(report, problem, np.arange(len(listing.annotated)), listing.annotated.__getitem__)
+    add_rows(report, OTHER_FORMAT, np.arange(len(listing.annotated)), listing.annotated.__getitem__)
     if paths and (table["state"] == MISSING).all():
         report.add("no picture has a label file", f"looked for {labels[0]}")
     file_problems(report, table, labels, "label file cannot be read, picture left out", missing=False)

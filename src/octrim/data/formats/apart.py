@@ -16,6 +16,7 @@ from pathlib import Path
 from octrim.data.dataset import Dataset
 from octrim.data.formats.names import NAME_FILES
 from octrim.data.formats.place import SPLITS, Place, Request, fits, head, names_split
+from octrim.data.paths import Folders
 from octrim.data.pictures import SUFFIXES
 from octrim.data.yolo import NO_LABELS, PICTURE_FOLDERS, Listing, label_files, read_yolo
 from octrim.errors import InputError
@@ -50,7 +51,7 @@ def keys_of(stem: str) -> tuple[str, ...]:
 def _with_labels(data: Path, listing: Listing) -> Listing:
     """Return the listing with the label file of each picture, the usual one or one that was found elsewhere by its name, and notes on those."""
     pictures, labels = listing.pictures, label_files(listing.pictures)
-    folders = _Folders()
+    folders = Folders()
     absent = [index for index, label in enumerate(labels) if not folders.has(label)]
     lost = _in_folders_without(pictures, absent)
     if not lost:
@@ -86,7 +87,7 @@ def _in_folders_without(pictures: Sequence[str], absent: Sequence[int]) -> list[
     return [index for index in absent if 2 * absent_in[home := pictures[index].rpartition(os.sep)[0]] > all_in[home]]
 
 
-def _with_other_annotations(data: Path, listing: Listing, absent: Sequence[int], folders: _Folders) -> Listing:
+def _with_other_annotations(data: Path, listing: Listing, absent: Sequence[int], folders: Folders) -> Listing:
     """Return the listing with the pictures noted that have an annotation in another format instead of a label file.
 
     Raises InputError where all pictures do, or none has a label file while annotations of another format are near.
@@ -131,22 +132,6 @@ def _tree(data: Path, pictures: Sequence[str]) -> Path:
         if tree != root and (tree.name.casefold() in PICTURE_FOLDERS or names_split(tree.name) or names_split(common.name)):
             tree, common = tree.parent, tree
     return tree if len(tree.parts) > 1 else common
-
-
-class _Folders:
-    """The names of the files in folders, each folder read once."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
-
-    def has(self, path: str) -> bool:
-        folder, _, name = path.rpartition(os.sep)
-        if folder not in self._names:
-            try:
-                self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
-            except (OSError, ValueError):
-                self._names[folder] = set()
-        return name in self._names[folder]
 
 
 class _Search:

@@ -59,6 +59,15 @@ _UNREAD = (
     (r".*\.txt", rb"^[A-Za-z_]+ -?[\d.]+ -?\d ( ?-?[\d.]+){11}", "an annotation of KITTI: convert it to YOLO or COCO"),
     (r".*\.txt", rb"^\d+,\d+,\d+,\d+,[01],\d+,-?\d+,-?\d+", "an annotation of VisDrone: convert it to YOLO or COCO"),
     (r".*\.json", rb'"box2d"\s*:', "an annotation of BDD100K: convert it to YOLO or COCO"),
+    (
+        r".*\.txt",
+        rb"^[^\n]*\.(jpe?g|png|bmp) +\d+,\d+,\d+,\d+,\d+",
+        "a list of pictures with their boxes (Keras, YOLOv4): convert it to YOLO or COCO",
+    ),
+    (r".*\.csv", rb"ImageID,", "a table of Open Images: convert it to YOLO or COCO"),
+    (r"wider_face.*_gt\.txt", rb"", "an annotation of WIDER FACE: convert it to YOLO or COCO"),
+    (r"gt\.txt", rb"^\d+,-?\d+,-?[\d.]+,-?[\d.]+,", "an annotation of MOT Challenge: convert it to YOLO or COCO"),
+    (r".*\.jsonl", rb"", "a file of one JSON document per line: convert it to COCO"),
     (r".*\.odgt", rb"gtboxes", "an annotation of CrowdHuman: convert it to YOLO or COCO"),
 )
 """Files of formats that are not supported: pattern of the name, pattern of the content, and what the file is and what to do with it."""

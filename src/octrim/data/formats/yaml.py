@@ -85,8 +85,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def _mapping(text: str) -> Any:
     """Parse YAML text. In Windows' paths in double quotes, backslashes are kept, which YAML would take for escapes."""
-    written = re.sub(r'"[A-Za-z]:\\[^"\n]*"', lambda found: re.sub(r"\\+", r"\\\\", found[0]), text)
-    return yaml.load(written, yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings
+    lines = [_with_backslashes(line) for line in text.splitlines(keepends=True)] if "\\" in text else [text]
+    return yaml.load("".join(lines), yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings
+
+
+def _with_backslashes(line: str) -> str:
+    """Return a line of YAML with the backslashes doubled that stand in the paths of a split, or in text that begins with a drive."""
+    own = re.match(rf"[ \t]*(?:{'|'.join(('path', *SPLITS, *_ALIASES))})[ \t]*:", line) is not None
+    quoted = r'"[^"\n]*"' if own else r'"[A-Za-z]:\\[^"\n]*"'
+    return re.sub(quoted, lambda found: re.sub(r"\\+", r"\\\\", found[0]), line)
 
 
 def _reason(error: Exception) -> str:
@@ -209,7 +216,8 @@ def _found_entry(path: Path, split: str, entry: str, root: Path) -> _Entry:
             return _Entry(str(place))
     found = find_place(entry, _bases(root, path.parent))
     if found is None:
-        raise InputError(f"{path}: {split} is {entry}, and there is no {tries[0]}")
+        without = "; without that line the training part is divided" if split == "val" else ""
+        raise InputError(f"{path}: {split} is {entry}, and there is no {tries[0]}{without}")
     return _Entry(found, f"{path}: {split} is {entry}, found as {found}")
 
 
