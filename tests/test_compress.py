@@ -395,6 +395,28 @@ def trained(shapes: Path, weights: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_unlabelled_pictures_join_the_fine_tuning(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = draw_shapes(tmp_path / "others", {"train": 5}, seed=9).parent / "images" / "train"
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--sparsify-epochs", "0", "--unlabelled", str(others), "--unlabelled-share", "0.5")
+    assert main(arguments(shapes, weights, tmp_path, *more)) == 0
+    found = summary(tmp_path / "run")
+    assert {**found["unlabelled"], "digest": ""} == {"pictures": 5, "places": 2, "batch": 4, "digest": ""}
+    tuned = load(tmp_path / "run" / "4-finetune" / "best.safetensors").lineage[-1]
+    assert tuned["unlabelled"] == f"5 pictures in 2 of 4 places of a batch, digest {found['unlabelled']['digest']}"
+    assert "5 unlabelled pictures" in (tmp_path / "run" / "report.html").read_text()
+    (tmp_path / "run" / "6-bench" / "stage.json").unlink()
+    shutil.move(others, tmp_path / "moved")
+    resume = ["compress", "--resume", str(tmp_path / "run")]
+    assert main(resume) == 2
+    assert "give --unlabelled where it lies now" in capsys.readouterr().err
+    (tmp_path / "moved" / "000.png").rename(tmp_path / "kept.png")
+    assert main([*resume, "--unlabelled", str(tmp_path / "moved")]) == 2
+    assert f"{tmp_path / 'moved'} (unlabelled) has changed since" in capsys.readouterr().err
+    (tmp_path / "kept.png").rename(tmp_path / "moved" / "000.png")
+    assert main([*resume, "--unlabelled", str(tmp_path / "moved")]) == 0
+
+
+@pytest.mark.slow
 def test_given_weights_are_only_evaluated_and_changes_are_refused(
     trained: Path, shapes: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -517,6 +539,10 @@ def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_pa
         (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
         (["--device", "gpu"], "device is gpu; this Paddle has none"),
+        (["--unlabelled", "."], "no pictures in this folder"),
+        (["--unlabelled", "nowhere/*.jpg"], "nowhere/*.jpg: no pictures match"),
+        (["--unlabelled", ".", "--distill", "none"], "--unlabelled needs a teacher"),
+        (["--unlabelled-share", "0.5"], "--unlabelled-share needs --unlabelled"),
         (["--name", "a/b"], "name is 'a/b', expected the name of a folder"),
     ],
 )

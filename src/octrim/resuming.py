@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from octrim.runs import keep_config, stored_config
 
 T = TypeVar("T")
 
-_PATHS = ("weights", "cfg", "data", "hyp", "teacher", "keep_map", "project")
-"""Options that may name a file or a folder."""
+_PATHS = ("weights", "cfg", "data", "unlabelled", "hyp", "teacher", "keep_map", "project")
+"""Options that may name a file or a folder, or several."""
 
 _NAMES = ("cfg", "hyp")
 """Options that may be a name instead of a path: a published layout, a recipe."""
@@ -24,7 +25,8 @@ _NAMES = ("cfg", "hyp")
 def absolute(config: T) -> T:
     """The options with absolute paths. Values that name no existing file stay as they are, such as the name of a layout or a recipe."""
     options: Any = config
-    found = {name: _absolute(name, value) for name, value in _paths_of(options).items()}
+    found: dict[str, Any] = {name: _absolute(name, value) for name, value in _paths_of(options).items()}
+    found |= {name: tuple(_absolute(name, value) for value in values) for name, values in _lists_of(options).items()}
     return dataclasses.replace(options, **found)
 
 
@@ -39,13 +41,15 @@ class Resumed:
     def require(self, *names: str) -> None:
         """Raise InputError where a file or folder that one of the options `names` names does not exist."""
         for name in names:
-            value = getattr(self.config, name)
-            if value is not None and (name not in _NAMES or os.path.isabs(value)) and not _is_there(name, value):  # noqa: PTH117
-                raise InputError(f"{value}: no such file or folder; {self.folder} reads it: give --{name.replace('_', '-')} where it lies now")
+            values = getattr(self.config, name)
+            for value in values if isinstance(values, tuple) else (values,):
+                if value is not None and (name not in _NAMES or os.path.isabs(value)) and not _is_there(name, value):  # noqa: PTH117
+                    raise InputError(f"{value}: no such file or folder; {self.folder} reads it: give --{name.replace('_', '-')} where it lies now")
 
     def keep(self) -> None:
         """Write paths that were given anew into the run's config.yaml, so that the next resume need not name them again."""
-        moved = {name: value for name, value in _paths_of(self.config).items() if value != getattr(self.began, name)}
+        paths = {**_paths_of(self.config), **_lists_of(self.config)}
+        moved: dict[str, Any] = {name: value for name, value in paths.items() if value != getattr(self.began, name)}
         if moved:
             keep_config(self.folder, dataclasses.replace(self.began, resume=None, **moved))
 
@@ -65,6 +69,10 @@ def _paths_of(config: Any) -> dict[str, str]:
     return {name: value for name in _PATHS if isinstance(value := getattr(config, name, None), str)}
 
 
+def _lists_of(config: Any) -> dict[str, tuple[str, ...]]:
+    return {name: value for name in _PATHS if isinstance(value := getattr(config, name, None), tuple)}
+
+
 def _absolute(name: str, value: str) -> str:
     if not _may_be_a_file(name, value):
         return value
@@ -78,7 +86,9 @@ def _may_be_a_file(name: str, value: str) -> bool:
 
 
 def _is_there(name: str, path: str) -> bool:
-    """Whether the path that an option names exists: for a layout or a recipe as a file, else as a file or a folder."""
+    """Whether the path that an option names exists: for a layout or a recipe as a file, else as a file or a folder. A glob always counts as there."""
+    if name == "unlabelled" and glob.has_magic(path):
+        return True
     return os.path.isfile(path) if name in _NAMES else os.path.exists(path)  # noqa: PTH110, PTH113 (these raise nothing, whatever the name)
 
 

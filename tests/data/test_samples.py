@@ -169,13 +169,13 @@ def test_batches_are_normalised(tmp_path: Path) -> None:
     dataset = trainable(tmp_path, [(40, 80), (40, 40), (80, 40)], boxes=[(20, 10, 40, 30)])
     images = np.zeros((2, 40, 40, 3), np.uint8)
     made = samples(dataset, 40)
-    targets, failures = made.batch(0, [2, 0], True, images)
+    targets, failures = made.batch([0, 0], [2, 0], True, images)
     assert targets.dtype == np.float32
     # 40 x 80 is halved with ten columns of grey at the left: x from 20 to 30, y from 5 to 15.
     np.testing.assert_allclose(targets, [[0, 2, 25 / 40, 10 / 40, 10 / 40, 10 / 40], [1, 0, 15 / 40, 20 / 40, 10 / 40, 10 / 40]], rtol=1e-6)
     assert failures == []
     np.testing.assert_array_equal(images[1], made.sample(0, 0).image)
-    assert made.batch(0, [2, 0], True, images, lambda: False)[0].shape == (0, 6)
+    assert made.batch([0, 0], [2, 0], True, images, lambda: False)[0].shape == (0, 6)
 
 
 def test_packing(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ class Compression(OneNetwork, Reading, Folder):
     """What the fine-tuning learns from its teacher, the network of the first stage: output, feature, both or none."""
     ema: Annotated[Literal["auto", "published"] | None, arg(metavar="{auto,published}", help_behavior_hint="")] = None
     """Moving average of the weights in every training: over a share of the training (auto, the default), or as long as YOLOv5's (published)."""
+    unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()
+    """Pictures without labels that join what is trained with a teacher: folders, lists (.txt), globs or data sets."""
+    unlabelled_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.99, above=True)] = None
+    """Share of every batch that is unlabelled pictures (default: their share of all pictures, at most 3/4)."""
     hyp: str = "low"
     """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     workers: Annotated[Number, Range(0, 256)] = None

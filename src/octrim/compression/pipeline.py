@@ -57,7 +57,7 @@ _WORK: dict[Stage, Work] = {
     CONTROL: control,
 }
 
-_INPUTS = ("data", "weights", "cfg", "hyp", "keep_map")
+_INPUTS = ("data", "unlabelled", "weights", "cfg", "hyp", "keep_map")
 """Options that name the inputs of a run. A resumed run may be given new places of them; digests tell whether they are the same inputs."""
 
 _FREE = ("device", "workers", "cache", *_INPUTS)

@@ -15,6 +15,7 @@ from octrim.compression.presets import Preset, resolved
 from octrim.compression.rehearsal import rehearse
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
+from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.model import Model, sha256
@@ -44,7 +45,8 @@ HYPER = "hyp.yaml"
 class Start:
     """Checked options, data and network of a run. base: the network with the data's classes, made for the pictures' size.
 
-    inputs: digests of the inputs that the run reads from outside its folder, by the input's name.
+    inputs: digests of the inputs that the run reads from outside its folder, by the input's name. unlabelled: pictures without labels that join the
+    fine-tuning, or None.
     """
 
     config: Compression
@@ -54,6 +56,7 @@ class Start:
     val_set: Dataset
     keep_map: dict[str, Any]
     inputs: dict[str, str]
+    unlabelled: Unlabelled | None = None
 
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
@@ -149,7 +152,23 @@ def checked(config: Compression, preset: Preset) -> Start:
     rehearse(small)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
-    return Start(config, preset, base, train_set, val_set, keep_map, inputs | {"data": data_digest(train_set, val_set)})
+    inputs["data"] = data_digest(train_set, val_set)
+    unlabelled = _unlabelled(config, preset, train_set, val_set)
+    if unlabelled is not None:
+        inputs["unlabelled"] = unlabelled.digest
+    return Start(config, preset, base, train_set, val_set, keep_map, inputs, unlabelled)
+
+
+def _unlabelled(config: Compression, preset: Preset, train_set: Dataset, val_set: Dataset) -> Unlabelled | None:
+    """The unlabelled pictures that the options name, as the fine-tuning takes them. Raises InputError where it has no teacher."""
+    if not config.unlabelled:
+        if config.unlabelled_share is not None:
+            raise InputError("--unlabelled-share needs --unlabelled")
+        return None
+    if preset.distill == "none":
+        raise InputError("--unlabelled needs a teacher, which says what is on a picture without labels: leave out --distill none")
+    share = config.unlabelled_share
+    return open_unlabelled(config.unlabelled, train_set, val_set, preset.finetune_batch, 1, share, **config.reading())
 
 
 def keep_of(config: Compression) -> str | None:
@@ -203,7 +222,8 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str
         before = before | {"data": start.inputs["data"]}
     for what in before | start.inputs:
         if before.get(what) != start.inputs.get(what):
-            name = getattr(start.config, what.replace("-", "_"))
+            named = getattr(start.config, what.replace("-", "_"))
+            name = ", ".join(named) if isinstance(named, tuple) else named
             raise InputError(
                 f"{name} ({what}) has changed since {folder} began (sha256 {before.get(what, 'none')[:12]}, now "
                 f"{start.inputs.get(what, 'none')[:12]}): its stages would not belong together; start a new run"

@@ -44,7 +44,8 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
-    return {
+    found: dict[str, Any] = {"unlabelled": results[FINETUNE]["unlabelled"]} if "unlabelled" in results[FINETUNE] else {}
+    return found | {
         "stages": {stage.network: results[stage]["row"] for stage in networks},
         "export": results[EXPORT]["export"],
         "epochs": epochs,

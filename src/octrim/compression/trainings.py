@@ -51,16 +51,17 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     """Fine-tune with the original as the teacher: the cut network, or the whole one, whose channels then go on the way."""
     config, preset = job.start.config, job.start.preset
     options = {**_taught(job), "no_autoanchor": True}
+    noted: dict[str, Any] = {} if job.start.unlabelled is None else {"unlabelled": job.start.unlabelled.facts()}
     if not preset.cut_epochs:
         done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
-        return row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
+        return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     criterion = config.criterion or preset.gradual_criterion
     options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
     options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
-    return {**found, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
+    return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
 
 
 def control(job: Job, folder: Path) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _trained(
     config, preset = job.start.config, job.start.preset
     free = {"workers": config.workers, "cache": config.cache, "device": config.device}
     if (folder / CHECKPOINT).is_file():
-        moved = {"data": config.data} | ({"teacher": options["teacher"]} if options.get("teacher") else {})  # data and teacher may lie elsewhere now
+        moved = {"data": config.data} | {name: options[name] for name in ("teacher", "unlabelled") if options.get(name)}  # they may lie elsewhere now
         return function(resume=str(folder), **free, **moved)
     emptied(folder)
     if initial is not None:
@@ -102,6 +103,7 @@ def _trained(
 
 
 def _taught(job: Job) -> dict[str, Any]:
-    """Options of distillation: the teacher is the network of the first stage."""
-    distill = job.start.preset.distill
-    return {"distill": distill, "teacher": None if distill == "none" else str(job.weights(TRAIN))}
+    """Options of distillation: the teacher is the network of the first stage, which also says what is on unlabelled pictures."""
+    distill, config = job.start.preset.distill, job.start.config
+    others = {"unlabelled": config.unlabelled, "unlabelled_share": config.unlabelled_share}
+    return {"distill": distill, "teacher": None if distill == "none" else str(job.weights(TRAIN)), **others}

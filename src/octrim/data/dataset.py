@@ -102,6 +102,16 @@ class Dataset:
             picture_ids=tuple(self.picture_ids[picture] for picture in pictures),
         )
 
+    def with_unlabelled(self, other: Dataset) -> Dataset:
+        """Return the data set with the pictures of another one, without that one's boxes, behind its own."""
+        return dataclasses.replace(
+            self,
+            paths=(*self.paths, *other.paths),
+            sizes=np.concatenate([self.sizes, other.sizes]),
+            starts=np.concatenate([self.starts, np.full(len(other), self.starts[-1])]),
+            picture_ids=(*self.picture_ids, *other.picture_ids),
+        )
+
 
 def printable(line: str) -> str:
     """Return text on one printable line of bounded length: file names may hold line ends and bytes that are no text, annotations very long texts."""

@@ -13,11 +13,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from math import ceil
 from subprocess import Popen, TimeoutExpired
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,8 +25,12 @@ from octrim.data.augment import Augmentation
 from octrim.data.crew import child_pipes, end_child, receive, send, start_child
 from octrim.data.dataset import Dataset
 from octrim.data.samples import Samples, packed, unpacked
+from octrim.data.shuffle import Shuffle
 from octrim.data.store import Store, anonymous_file, warn
 from octrim.errors import InputError
+
+if TYPE_CHECKING:
+    from octrim.data.unlabelled import Unlabelled
 
 AHEAD = 2  # batches that a process may be ahead: one is made while one waits
 MOST_WORKERS = 8  # most processes by default; the network is the slower side long before that
@@ -40,14 +43,16 @@ class TrainingBatch:
     """A batch of training pictures with their targets.
 
     images: uint8 RGB `[b, side, side, 3]`. targets: float32 `[n, 6]`: number of the picture in the batch, class, and cx cy w h as shares of the
-    side, sorted by picture. indices: int64 `[b]`, the pictures' numbers in the data set. failures: lines on pictures that could not be read and
-    were replaced by others; a loader gives each line once.
+    side, sorted by picture. indices: int64 `[b]`, the pictures' numbers in the data set, behind whose pictures the unlabelled ones are counted.
+    labelled: number of pictures with labels, which come first. failures: lines on pictures that could not be read and were replaced by others; a
+    loader gives each line once.
     """
 
     images: np.ndarray
     targets: np.ndarray
     indices: np.ndarray
     failures: list[str]
+    labelled: int
 
 
 class Loader:
@@ -55,7 +60,8 @@ class Loader:
 
     side: side of the training pictures in pixels. batch: number of pictures in a batch of all `ranks` training processes together, a multiple of
     `ranks`; this process is number `rank`. workers: number of loader processes; 0 makes batches in this process when they are asked for; None takes
-    as many as there are processors for this rank, at most 8. cache: as `Store` takes it. Raises InputError for values out of range.
+    as many as there are processors for this rank, at most 8. cache: as `Store` takes it. unlabelled: pictures without labels that take some places
+    of every batch; an epoch is a pass over the data set all the same. Raises InputError for values out of range.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Loader:
         cache: str = "auto",
         rank: int = 0,
         ranks: int = 1,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         if not len(dataset):
             raise InputError("the data set has no pictures to train on")
@@ -79,15 +86,16 @@ class Loader:
             raise InputError(f"rank is {rank}, expected 0 to {ranks - 1}")
         if batch % ranks:
             raise InputError(f"batch is {batch}, expected a multiple of the {ranks} processes that share it")
-        self._dataset, self._side, self._batch, self._augmentation, self._seed = dataset, side, batch, augmentation, seed
-        self._parts = seed, batch, rank, ranks
-        self._shuffle = _Shuffle(len(dataset), *self._parts)
+        self._side, self._augmentation, self._seed, self._labelled = side, augmentation, seed, len(dataset)
+        others, places = (0, 0) if unlabelled is None else (len(unlabelled.dataset), unlabelled.places)
+        self._shuffle = Shuffle(len(dataset), others, places, seed, batch, rank, ranks)
+        self._dataset = dataset = dataset if unlabelled is None else dataset.with_unlabelled(unlabelled.dataset)
         if workers is None:
             from octrim.machine import usable_cores  # imported here: the children import this file, too, and do not need it
 
             workers = min(max(usable_cores() // ranks, 1), MOST_WORKERS)
         self._store = Store(dataset, side, cache, ranks)
-        self._samples = Samples(dataset, side, augmentation, seed, self._store)
+        self._samples = Samples(dataset, side, augmentation, seed, self._store, self._labelled)
         self._generation = 0  # number of epochs begun or given up: batches made for an earlier one are thrown away
         self._reported: set[str] = set()
         self._warned = self._closed = False
@@ -97,11 +105,16 @@ class Loader:
 
     def __len__(self) -> int:
         """Return the number of batches per epoch, the same for every rank."""
-        return ceil(len(self._dataset) / self._batch)
+        return len(self._shuffle)
 
     def pictures_in(self, number: int) -> int:
         """Number of pictures in batch `number` of an epoch, of all ranks together, without those that fill it up to a multiple of the ranks."""
-        return min(self._batch, len(self._dataset) - number * self._batch)
+        return self._shuffle.pictures(number)
+
+    @property
+    def pictures_per_epoch(self) -> int:
+        """Number of pictures in all batches of an epoch, of all ranks together."""
+        return self._shuffle.pictures_per_epoch
 
     def __enter__(self) -> Loader:
         return self
@@ -122,8 +135,9 @@ class Loader:
     def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainingBatch]:
         """Return an iterator of the batches of an epoch from number `first` on. The processes begin with the first ones at once.
 
-        Every picture comes once, in the order `default_rng((seed, epoch)).permutation(n)`; the last batch may be smaller, and is filled up from the
-        order's beginning to a multiple of the ranks. mosaic: as `Samples.sample` takes it.
+        Every picture with labels comes once, in the order `default_rng((seed, epoch)).permutation(n)`; the last batch may be smaller, and is filled
+        up from the order's beginning so that all ranks have a part. Pictures without labels come as `Shuffle` says. mosaic: as `Samples.sample`
+        takes it.
         An earlier call's epoch is given up; its iterator then raises RuntimeError. Raises InputError for an `epoch` or `first` out of range,
         and while iterating where a picture and all pictures drawn in its place could not be read.
         """
@@ -132,8 +146,7 @@ class Loader:
         if epoch < 0 or not 0 <= first <= len(self):
             raise InputError(f"epoch is {epoch} and its first batch {first}, expected 0 or more and 0 to {len(self)}")
         generation = self._begin()
-        order = self._shuffle.order(epoch)
-        plan = [self._shuffle.share(order, number) for number in range(first, len(self))]
+        plan = [self._shuffle.share(epoch, number) for number in range(first, len(self))]
         for number in range(min(AHEAD * len(self._workers), len(plan))):
             self._hand_out(generation, epoch, first, number, mosaic)
         return self._deliver(generation, epoch, first, plan, mosaic)
@@ -150,7 +163,9 @@ class Loader:
                 "slots": [self._slots.descriptor, self._slots.workers, self._slots.batch],
                 "store": [self._store.mode, self._store.descriptor],
                 "side": self._side,
-                "shuffle": self._parts,
+                "seed": self._seed,
+                "labelled": self._labelled,
+                "shuffle": self._shuffle.arguments,
                 "augmentation": asdict(self._augmentation),
             }
             for worker in fresh:
@@ -170,22 +185,22 @@ class Loader:
         job = {"generation": generation, "epoch": epoch, "number": first + number, "mosaic": mosaic, "slot": slot}
         self._workers[number % len(self._workers)].give(json.dumps(job).encode())
 
-    def _deliver(self, generation: int, epoch: int, first: int, plan: list[np.ndarray], mosaic: bool) -> Iterator[TrainingBatch]:
+    def _deliver(self, generation: int, epoch: int, first: int, plan: list[tuple[np.ndarray, np.ndarray]], mosaic: bool) -> Iterator[TrainingBatch]:
         ahead = AHEAD * len(self._workers)
         try:
-            for number, indices in enumerate(plan):
+            for number, (indices, turns) in enumerate(plan):
                 if generation != self._generation:
                     raise RuntimeError("a later epoch was begun, or the loader closed, before this one was at its end")
                 batch = self._collect(number, indices) if ahead else None
                 if batch is None:
                     images = np.empty((len(indices), self._side, self._side, 3), np.uint8)
-                    targets, failures = self._samples.batch(epoch, indices.tolist(), mosaic, images)
-                    batch = TrainingBatch(images, targets, indices, failures)
+                    targets, failures = self._samples.batch(turns.tolist(), indices.tolist(), mosaic, images)
+                    batch = TrainingBatch(images, targets, indices, failures, self._with_labels(indices))
                 if ahead and number + ahead < len(plan):
                     self._hand_out(generation, epoch, first, number + ahead, mosaic)
                 new = [line for line in batch.failures if line not in self._reported]
                 self._reported.update(new)
-                yield TrainingBatch(batch.images, batch.targets, batch.indices, new)
+                yield replace(batch, failures=new)
         finally:
             if generation == self._generation and not self._closed:  # the iterator was left early: batches in the making are given up
                 self._generation += 1
@@ -204,24 +219,11 @@ class Loader:
         if head["error"]:
             raise InputError(head["error"])
         images = self._slots.images(number % (AHEAD * len(self._workers)))[: len(indices)].copy()
-        return TrainingBatch(images, np.frombuffer(data, np.float32).reshape(-1, 6).copy(), indices, head["failures"])
+        targets = np.frombuffer(data, np.float32).reshape(-1, 6).copy()
+        return TrainingBatch(images, targets, indices, head["failures"], self._with_labels(indices))
 
-
-class _Shuffle:
-    """The choice of pictures for each batch; the same in every process that makes batches of an epoch."""
-
-    def __init__(self, pictures: int, seed: int, batch: int, rank: int, ranks: int) -> None:
-        self._pictures, self._seed, self._batch, self._rank, self._ranks = pictures, seed, batch, rank, ranks
-
-    def order(self, epoch: int) -> np.ndarray:
-        """Return the numbers of all pictures in the order of an epoch, int64 `[pictures]`."""
-        return np.random.default_rng((self._seed, epoch)).permutation(self._pictures)
-
-    def share(self, order: np.ndarray, number: int) -> np.ndarray:
-        """Return this rank's part of batch `number` of all ranks, as picture numbers out of `order`."""
-        start, stop = number * self._batch, min((number + 1) * self._batch, len(order))
-        each = -(-(stop - start) // self._ranks)
-        return order.take(np.arange(start + self._rank * each, start + (self._rank + 1) * each), mode="wrap")
+    def _with_labels(self, indices: np.ndarray) -> int:
+        return int((indices < self._labelled).sum())
 
 
 class _Slots:
@@ -317,22 +319,18 @@ def serve() -> None:
     dataset, side = unpacked(receive(source)), settings["side"]
     descriptor, workers, batch = settings["slots"]
     slots = _Slots(workers, batch, side, descriptor)
-    seed, batch_of_all, rank, ranks = settings["shuffle"]
-    shuffle = _Shuffle(len(dataset), seed, batch_of_all, rank, ranks)
-    samples = Samples(dataset, side, Augmentation(**settings["augmentation"]), seed, Store.shared(dataset, side, *settings["store"]))
-    epoch, order = -1, np.empty(0, np.int64)
+    shuffle = Shuffle(*settings["shuffle"])
+    store = Store.shared(dataset, side, *settings["store"])
+    samples = Samples(dataset, side, Augmentation(**settings["augmentation"]), settings["seed"], store, settings["labelled"])
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             job = json.loads(receive(source))
             reply: dict[str, Any] = {"error": "", "failures": []}
             targets = np.empty((0, 6), np.float32)
             wanted = partial(_equal, slots.generation, job["generation"])
-            if epoch != job["epoch"]:
-                epoch = job["epoch"]
-                order = shuffle.order(epoch)
-            indices = shuffle.share(order, job["number"]).tolist()
+            indices, turns = (part.tolist() for part in shuffle.share(job["epoch"], job["number"]))
             try:
-                targets, reply["failures"] = samples.batch(epoch, indices, job["mosaic"], slots.images(job["slot"]), wanted)
+                targets, reply["failures"] = samples.batch(turns, indices, job["mosaic"], slots.images(job["slot"]), wanted)
             except InputError as error:
                 reply["error"] = str(error)
             send(output, json.dumps(reply).encode() + b"\n" + targets.tobytes())

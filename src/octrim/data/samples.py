@@ -1,4 +1,4 @@
-"""Makes training samples. A sample depends on (seed, epoch, index) alone, so that no process, order or restart changes it."""
+"""Makes training samples. A sample depends on (seed, turn, index) alone, so that no process, order or restart changes it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ REPLACEMENTS = 20  # most pictures tried in the place of one that cannot be read
 class Samples:
     """Maker of training samples of side x side pixels. seed: 0 or more. store: a store of the same data set and side.
 
+    labelled: number of pictures with labels, which come first in the data set; None where all have them. A mosaic, a mixup and a replacement are
+    made of labelled pictures alone or of unlabelled pictures alone, because in a mosaic of both the objects of some parts would have no labels.
     failures: a line for every picture that could not be read since the list was last emptied, each once. Another picture, drawn from the
     sample's own random numbers, takes its place.
     """
 
-    def __init__(self, dataset: Dataset, side: int, augmentation: Augmentation, seed: int, store: Store) -> None:
+    def __init__(self, dataset: Dataset, side: int, augmentation: Augmentation, seed: int, store: Store, labelled: int | None = None) -> None:
         self.failures: list[str] = []
         self._dataset = dataset
+        self._labelled = len(dataset) if labelled is None else labelled
         self._side = side
         self._augmentation = augmentation
         self._seed = seed
@@ -35,42 +38,43 @@ class Samples:
         sizes = dataset.sizes[:, ::-1]
         self._scales = np.tile(store.shapes[:, ::-1] / sizes, 2).astype(np.float32)
 
-    def sample(self, epoch: int, index: int, mosaic: bool = True) -> TrainingScene:
-        """Return the sample of picture `index` in `epoch`: image uint8 RGB `[side, side, 3]`, boxes in pixels inside it, labels.
+    def sample(self, turn: int, index: int, mosaic: bool = True) -> TrainingScene:
+        """Return a sample of picture `index`: image uint8 RGB `[side, side, 3]`, boxes in pixels inside it, labels.
 
-        mosaic: whether the sample may be a mosaic of four pictures, with the augmentation's probability; published recipes end without mosaics.
+        turn: epoch, or pass over the unlabelled pictures, as `Shuffle.share` counts it; the picture looks different in every turn. mosaic: whether
+        the sample may be a mosaic of four pictures, with the augmentation's probability; published recipes end without mosaics.
         Raises InputError where a picture and all pictures drawn in its place could not be read.
         """
-        generator = np.random.default_rng((self._seed, epoch, index))
+        generator = np.random.default_rng((self._seed, turn, index))
         if generator.random() < self._augmentation.mosaic and mosaic:
             scene = self._mosaic(generator, index)
             if generator.random() < self._augmentation.mixup:
-                scene = mixup(generator, scene, self._mosaic(generator, self._other(generator)))
+                scene = mixup(generator, scene, self._mosaic(generator, self._other(generator, index)))
         else:
             scene = random_perspective(generator, self._letterboxed(generator, index), self._augmentation, self._side)
         scene = TrainingScene(hsv(generator, scene.image, self._augmentation), scene.boxes_xyxy, scene.labels)
         return flips(generator, scene, self._augmentation)
 
     def batch(
-        self, epoch: int, indices: Sequence[int], mosaic: bool, images: np.ndarray, wanted: Callable[[], bool] = lambda: True
+        self, turns: Sequence[int], indices: Sequence[int], mosaic: bool, images: np.ndarray, wanted: Callable[[], bool] = lambda: True
     ) -> tuple[np.ndarray, list[str]]:
-        """Write the samples of pictures `indices` into `images`, uint8 `[n, side, side, 3]`. Stops as soon as `wanted` returns false.
+        """Write the samples of pictures `indices`, each in its turn, into `images`, uint8 `[n, side, side, 3]`. Stops once `wanted` returns false.
 
         Returns targets, float32 `[boxes, 6]`: number of the picture in the batch, class, and cx cy w h as shares of the side; and the failures.
         """
         self.failures.clear()
         rows = [np.empty((0, 6), np.float32)]
-        for number, index in enumerate(indices):
+        for number, (turn, index) in enumerate(zip(turns, indices, strict=True)):
             if not wanted():
                 break
-            images[number], boxes, labels = self.sample(epoch, index, mosaic)
+            images[number], boxes, labels = self.sample(turn, index, mosaic)
             upper, lower = boxes[:, :2] / self._side, boxes[:, 2:] / self._side
             numbers = np.full(len(labels), number)
             rows.append(np.column_stack([numbers, labels, (upper + lower) / 2, lower - upper]).astype(np.float32))
         return np.concatenate(rows), list(self.failures)
 
     def _mosaic(self, generator: np.random.Generator, index: int) -> TrainingScene:
-        scenes = [self._picture(generator, index), *(self._picture(generator, self._other(generator)) for _ in range(3))]
+        scenes = [self._picture(generator, index), *(self._picture(generator, self._other(generator, index)) for _ in range(3))]
         order = generator.permutation(4)  # the sample's own picture stands in every place equally often
         whole = mosaic(generator, [scenes[place] for place in order], self._side)
         return random_perspective(generator, whole, self._augmentation, self._side)
@@ -80,8 +84,11 @@ class Samples:
         image, box = letterbox(scene.image, self._side, self._side)
         return TrainingScene(image, scene.boxes_xyxy + np.asarray((box.left, box.top, box.left, box.top), np.float32), scene.labels)
 
-    def _other(self, generator: np.random.Generator) -> int:
-        return int(generator.integers(len(self._dataset)))
+    def _other(self, generator: np.random.Generator, index: int) -> int:
+        """Draw the number of a picture with labels for a picture `index` that has some, of one without for one that has none."""
+        if index < self._labelled:
+            return int(generator.integers(self._labelled))
+        return int(generator.integers(self._labelled, len(self._dataset)))
 
     def _picture(self, generator: np.random.Generator, index: int) -> TrainingScene:
         """Return a picture as it is stored, BGR, with its boxes; another one where it cannot be read. Raises InputError where none can be."""
@@ -93,7 +100,7 @@ class Samples:
                 failure = str(error)
                 if failure not in self.failures:
                     self.failures.append(failure)
-                index = self._other(generator)
+                index = self._other(generator, index)
                 continue
             boxes, labels, crowd = self._dataset.targets(index)
             return TrainingScene(image, (boxes * self._scales[index])[~crowd], labels[~crowd])

@@ -178,7 +178,8 @@ class Games:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Contents of one folder: a run, or a stage of one. key: key of its network in the summary, which also chooses the colour."""
+    """Contents of one folder: a run, or a stage of one. key: key of its network in the summary, which also chooses the colour. unlabelled: number of
+    pictures without labels that joined the training, or None."""
 
     key: str
     title: str
@@ -190,6 +191,7 @@ class Part:
     bench: BenchResults | None
     exports: tuple[Parity, ...] | None
     scales: ScaleHistograms | None
+    unlabelled: int | None = None
 
     @property
     def weights(self) -> Path | None:

@@ -29,7 +29,7 @@ from octrim.report.contents import (
     Timing,
 )
 from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
-from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.pictures import read_columns
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def _part(folder: Path, key: str, title: str) -> Part:
         _read_json(folder / "plan.json", _cut),
         _read_json(folder / "bench.json", _bench),
         _read_json(folder / "export.json", _exports),
-        _scales(folder),
+        *_from_checkpoint(folder),
     )
 
 
@@ -280,12 +280,21 @@ def _exports(content: Any) -> tuple[Parity, ...]:
     )
 
 
-def _scales(folder: Path) -> ScaleHistograms | None:
-    """Scales of sparsity training from a folder's checkpoint, which keeps their distribution after every epoch; None if it holds none."""
+def _from_checkpoint(folder: Path) -> tuple[ScaleHistograms | None, int | None]:
+    """What a folder's checkpoint tells: the scales of sparsity training, and the number of unlabelled pictures; None for what it does not have."""
     path = folder / CHECKPOINT
     if not path.is_file():
-        return None
+        return None, None
     state = load_state(path)
+    try:
+        joined = state.extra.get("unlabelled")
+        return _scales(path, state), None if joined is None else _whole(joined["pictures"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: a damaged checkpoint: {shown(str(error))}") from None
+
+
+def _scales(path: Path, state: State) -> ScaleHistograms | None:
+    """Scales of sparsity training from a checkpoint, which keeps their distribution after every epoch; None if it holds none."""
     kept = state.extra.get("scales")
     if kept is None:
         return None

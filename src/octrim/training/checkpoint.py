@@ -192,12 +192,18 @@ def _check_values(state: State) -> None:
         "lineage": all(isinstance(step, dict) for step in state.lineage),
         "losses, best or rows": rows is not None and len(state.losses) >= 3 and all(type(value) in (int, float) for value in numbers),
         "data": isinstance(state.data, str),
-        "extra": isinstance(state.extra, dict) and _sound_sparsity(state.extra) and _sound_averaging(state.extra) and _sound_cutting(state),
+        "extra": isinstance(state.extra, dict) and _sound_extra(state),
         **{name: type(getattr(state, name)) is int and getattr(state, name) >= 0 for name in _COUNTS},
     }
     for name, fine in sound.items():
         if not fine:
             raise InputError(f"a damaged checkpoint: {name} cannot be what training wrote")
+
+
+def _sound_extra(state: State) -> bool:
+    """Whether what the parts of a training keep in `extra`, each under names of its own, is what they write."""
+    extra = state.extra
+    return _sound_sparsity(extra) and _sound_averaging(extra) and _sound_unlabelled(extra) and _sound_cutting(state)
 
 
 def _sound_sparsity(extra: dict[str, Any]) -> bool:
@@ -214,6 +220,15 @@ def _sound_sparsity(extra: dict[str, Any]) -> bool:
     if type(top) not in (int, float) or not 0 < top < math.inf or not isinstance(counts, list):
         return False
     return all(isinstance(row, list) and len(row) == len(counts[0]) and all(type(count) is int for count in row) for row in counts)
+
+
+def _sound_unlabelled(extra: dict[str, Any]) -> bool:
+    """Whether what `extra` says of unlabelled pictures, if anything, is what `Unlabelled.facts` gives."""
+    facts = extra.get("unlabelled")
+    if facts is None:
+        return True
+    names = ("pictures", "places", "batch")
+    return isinstance(facts, dict) and isinstance(facts.get("digest"), str) and all(type(facts.get(name)) is int for name in names)
 
 
 def _sound_cutting(state: State) -> bool:

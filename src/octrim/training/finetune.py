@@ -77,6 +77,10 @@ def with_teacher(config: T) -> T:
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"
+    if config.unlabelled and not taught:
+        raise InputError("--unlabelled needs --teacher: without labels, only a teacher says what is on a picture")
+    if config.unlabelled_share is not None and not config.unlabelled:
+        raise InputError("--unlabelled-share needs --unlabelled")
     used = {"both": ("output_weight", "feature_weight"), "output": ("output_weight",), "feature": ("feature_weight",), "none": ()}[config.distill]
     if taught and not any(getattr(config, name) for name in used):
         raise InputError(f"--distill {config.distill} with {' and '.join(used)} 0 takes nothing from the teacher: give --distill none")

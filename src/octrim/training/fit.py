@@ -11,6 +11,7 @@ from typing import Any
 from octrim.backends.paddle import F, PaddleNetwork, paddle
 from octrim.data.dataset import Dataset
 from octrim.data.loader import Loader
+from octrim.data.unlabelled import Unlabelled
 from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.network.model import Model
@@ -43,11 +44,13 @@ def fit(
     distillation: Distillation | None = None,
     penalty: Penalty | None = None,
     cut: GradualCut | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> State:
     """Train `model` from `state` to the last epoch and return the state at the end. `record` is told what happens; it writes the files.
 
     distillation: loss against a teacher, to be added. penalty: sparsity penalty that drives channels to zero; the last epoch then counts as the best.
     cut: what is to be left of the network, whose channels then go little by little; only epochs of its final shape can be the best one.
+    unlabelled: pictures without labels that join every batch, of which only the teacher says something.
 
     Raises InputError when gradients or weights are no longer finite, and KeyboardInterrupt after SIGINT or SIGTERM, once the state has been saved.
     """
@@ -55,7 +58,8 @@ def fit(
     stride = model.network.stride
     loss = DetectionLoss(model.network, hyper, model.image_size)
     validator = Validator(model, val_set, loss, config.batch, world) if val_set is not None else None
-    loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, config.seed, config.workers, config.cache, world.rank, world.size)
+    reading = (config.seed, config.workers, config.cache, world.rank, world.size, unlabelled)
+    loader = Loader(train_set, model.image_size, config.batch, hyper.augmentation, *reading)
     schedule = Schedule(hyper, config.epochs, len(loader), learner.accumulate, config.cos_lr)
     losses = (*COLUMNS[1:4], *(distillation.names if distillation else ()))
     if len(state.losses) != len(losses):
@@ -64,7 +68,7 @@ def fit(
         learner.restore(state)
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
-    sparsity = _sparsity(penalty, learner, config, state, len(train_set))
+    sparsity = _sparsity(penalty, learner, config, state, loader.pictures_per_epoch)
     cutting = Cutting(cut, state, schedule) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
@@ -88,7 +92,7 @@ def fit(
                     side = side_of_batch(model.image_size, stride, config.seed, epoch, state.batch)
                     images = F.interpolate(images, size=[side, side], mode="bilinear")
                 heads, features = _forward(learner.network, images, config.amp, with_features=bool(distillation and distillation.feature_weight))
-                found = loss(heads, batch.targets)
+                found = loss(heads if batch.labelled == len(images) else [head[: batch.labelled] for head in heads], batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
                 if distillation:  # add the loss against the teacher
                     more, told = distillation(images, heads, features)

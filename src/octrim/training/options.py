@@ -82,6 +82,10 @@ class Distilled(Training):
     """Weight of the loss against the teacher's boxes and scores, relative to the loss against labels."""
     feature_weight: Annotated[float, Range(0, 1000)] = 0.1
     """Weight of the loss against the teacher's feature maps."""
+    unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()
+    """Pictures without labels that join the training, on which the teacher says what there is: folders, lists (.txt), globs or data sets."""
+    unlabelled_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.99, above=True)] = None
+    """Share of every batch that is unlabelled pictures (default: their share of all pictures, at most 3/4)."""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ class Record:
         # The lineage names no full paths, because the weights may be given away.
         action = {"action": self.action, "data": _place(config.data), "epoch": epoch + 1, "epochs": config.epochs, "hyp": Path(config.hyp).name}
         action |= {"seed": config.seed}
+        if "unlabelled" in state.extra:
+            action["unlabelled"] = "{pictures} pictures in {places} of {batch} places of a batch, digest {digest}".format(**state.extra["unlabelled"])
         model = state.averaged(action)
         model.save(folder / LAST)
         if state.best[1] == epoch:

@@ -13,6 +13,7 @@ import numpy as np
 
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
+from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes
 from octrim.network.cost import network_cost, tensor_shapes
@@ -25,14 +26,15 @@ from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
-from octrim.training.options import Training
+from octrim.training.options import Distilled, Training
 from octrim.training.parallel import World, world
 from octrim.training.pictures import save_labels
 
 
 @dataclass(eq=False)
 class Setup:
-    """Everything that a training needs, checked before it starts. run: the run's folder; None in all processes but the first."""
+    """Everything that a training needs, checked before it starts. run: the run's folder; None in all processes but the first. unlabelled: pictures
+    without labels that join the training, or None."""
 
     config: Any
     hyper: Hyperparameters
@@ -42,6 +44,7 @@ class Setup:
     state: State
     run: Run | None
     world: World
+    unlabelled: Unlabelled | None = None
 
 
 def begun(config: Training, examine: Callable[[Model, Any], object] | None = None) -> Setup:
@@ -57,12 +60,15 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     here = world(choose_device(config.device, config.devices, config.sync_bn))
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
+    unlabelled = _unlabelled(config, train_set, val_set, here)
     model, lines = _fitted(config, base, train_set, hyper)
     frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
     lineage = model.lineage
     if config.weights is not None:
         lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
-    extra = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
+    extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
+    if unlabelled is not None:
+        extra["unlabelled"] = unlabelled.facts()
     state = State(model.network, model.names, model.image_size, lineage, data_digest(train_set, val_set), {}, extra=extra)
     if examine is not None:
         examine(model, config)
@@ -70,8 +76,8 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     run = new_run(config) if here.first else None
     if run is not None:
         save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
-    _tell(run, [*_about(config, train_set, val_set, hyper), *lines], model)
-    return Setup(config, hyper, model, train_set, val_set, state, run, here)
+    _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled)
 
 
 def resumed(config: Training) -> Setup:
@@ -79,7 +85,7 @@ def resumed(config: Training) -> Setup:
     folder = Path(config.resume or "")
     state = load_state(folder / CHECKPOINT)
     resuming = to_resume(config)
-    resuming.require("data", *(("teacher",) if getattr(resuming.config, "distill", "none") != "none" else ()))
+    resuming.require("data", *(("teacher", "unlabelled") if getattr(resuming.config, "distill", "none") != "none" else ()))
     if config.weights is not None:
         _same_weights(config.weights, state)
     config = resuming.config
@@ -94,6 +100,9 @@ def resumed(config: Training) -> Setup:
     train_set, val_set = _datasets(config, state.names)
     if state.names != train_set.names:
         raise InputError(f"{config.resume}: trains the classes {shown(state.names)}; {config.data} now has {shown(train_set.names)}")
+    unlabelled = _unlabelled(config, train_set, val_set, here)
+    if state.extra.get("unlabelled") != (None if unlabelled is None else unlabelled.facts()):
+        raise InputError(f"{_named(config)}: not the unlabelled pictures that {folder} began with")
     lines = [f"resumed after {state.epoch} epochs and {state.batch} batches"]
     if not same_data(state.data, (train_set, val_set), resuming.began.data, config.data):
         lines.append("the data set is not what it was when this run began: its results will not be those of an undisturbed run")
@@ -106,14 +115,14 @@ def resumed(config: Training) -> Setup:
     run = open_run(folder) if here.first else None
     if run is not None:
         resuming.keep()
-    _tell(run, [*_about(config, train_set, val_set, hyper), *lines], model)
-    return Setup(config, hyper, model, train_set, val_set, state, run, here)
+    _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled)
 
 
 def to_resume(config: Training) -> Resumed:
-    """The run that `config.resume` names. Options that may be given with it: devices, device, workers, cache, and the places of data, teacher and
-    weights."""
-    return run_to_resume(config, ("devices", "device", "workers", "cache", "data", "teacher", "weights"))
+    """The run that `config.resume` names. Options that may be given with it: devices, device, workers, cache, and the places of data, unlabelled
+    pictures, teacher and weights."""
+    return run_to_resume(config, ("devices", "device", "workers", "cache", "data", "unlabelled", "teacher", "weights"))
 
 
 def _same_weights(weights: str, state: State) -> None:
@@ -168,6 +177,22 @@ def _part(config: Training, split: str, names: tuple[str, ...]) -> Dataset:
     if config.single_cls:
         return dataclasses.replace(dataset, names=("object",), labels=np.zeros_like(dataset.labels), category_ids=(0,))
     return dataset
+
+
+def _unlabelled(config: Training, train_set: Dataset, val_set: Dataset | None, here: World) -> Unlabelled | None:
+    """The unlabelled pictures that the options name, where the command has such options; else None."""
+    if not isinstance(config, Distilled) or not config.unlabelled:
+        return None
+    return open_unlabelled(config.unlabelled, train_set, val_set, config.batch, here.size, config.unlabelled_share, **config.reading())
+
+
+def _named(config: Training) -> str:
+    """The sources of unlabelled pictures for an error; empty where the command has none."""
+    return ", ".join(config.unlabelled) if isinstance(config, Distilled) else ""
+
+
+def _about_unlabelled(unlabelled: Unlabelled | None, train_set: Dataset) -> list[str]:
+    return [] if unlabelled is None else [unlabelled.line(len(train_set)), *unlabelled.dataset.lines()]
 
 
 def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparameters) -> tuple[Model, list[str]]:

@@ -72,8 +72,8 @@ def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: 
 
     with Record(setup.run, setup.config, setup.val_set) as record:
         record.write_results(setup.state)
-        parts = (distillation, penalty, cut)
-        state = fit(setup.config, setup.hyper, setup.model, setup.train_set, setup.val_set, setup.state, record, setup.world, *parts)
+        sets = (setup.train_set, setup.val_set, setup.state, record, setup.world)
+        state = fit(setup.config, setup.hyper, setup.model, *sets, distillation, penalty, cut, setup.unlabelled)
         if cut is not None and setup.run is not None:
             write_plan(whole_cut(state), setup.run.path)
         return _finished(setup, state, record)
