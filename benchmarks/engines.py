@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 import numpy as np
@@ -126,17 +125,19 @@ ENGINES: dict[str, Callable[[Model, int, int, Path], Run]] = {
 
 
 class Contestant:
-    """An engine with a number of threads in a process of its own. Raises ValueError with its reason where it cannot run the network."""
+    """An engine with a number of threads in a process of its own, which is started here and can be asked for bursts after `ready`."""
 
-    def __init__(self, context: SpawnContext, name: str, model: Model, size: int, threads: int) -> None:
+    def __init__(self, name: str, model: Model, size: int, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
         environment = {"ONEDNN_MAX_CPU_ISA": "AVX2"} if name == AVX2 else {}
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, name, model, size, threads, environment), daemon=True)
         self.process.start()
         theirs.close()
-        reason = self.pipe.recv()
-        if reason:
-            raise ValueError(reason)
+
+    def ready(self) -> str:
+        """Waits for the first run. Returns why there is none, or nothing."""
+        return self.pipe.recv()
 
     def burst(self, pause: float) -> list[float]:
         """Milliseconds of the runs of one burst."""
@@ -182,14 +183,12 @@ def _burst(run: Run, batch: np.ndarray, pause: float, seconds: float = 0.01) -> 
 
 def contestants(model: Model, size: int, threads: list[int], engines: list[str]) -> dict[tuple[str, int], Contestant]:
     """Contestants by engine and number of threads; an engine that is not installed, or cannot, says so and is left out."""
-    found: dict[tuple[str, int], Contestant] = {}
-    for name in engines:
-        for count in threads:
-            try:
-                found[name, count] = Contestant(multiprocessing.get_context("spawn"), name, model, size, count)
-            except ValueError as error:
-                print(f"{name}, {count} threads: left out ({error})")
-    return found
+    field = {(name, count): Contestant(name, model, size, count) for name in engines for count in threads}
+    for (name, count), one in list(field.items()):
+        if reason := one.ready():
+            print(f"{name}, {count} threads: left out ({reason})")
+            field.pop((name, count)).close()
+    return field
 
 
 def interleaved(field: dict[tuple[str, int], Contestant], seconds: float, pause: float) -> dict[tuple[str, int], np.ndarray]:

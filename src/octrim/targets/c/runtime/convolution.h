@@ -12,20 +12,35 @@
 
 enum { RAW = -1 }; /* no activation and no sum, for the products of Winograd's transform */
 
-/* w: [tap][8 channels]. slope: of LINEAR. add: added behind the activation where it is not NULL. */
-INLINE void block(const int channels, const int vectors, const int activation, const float *x, const int32_t *taps, int count, const float *w,
-                  const float *bias, V slope, float *out, int plane, const float *add, int add_plane) {
-    V sum[8][PV];
+/* A sum of more taps than this is made of sums over as many: its rounding error grows with the number of terms. */
+#define MANY 128
+
+/* w: [tap][8 channels]. many: whether there are more taps than MANY. slope: of LINEAR. add: added behind the activation where it is not NULL. */
+INLINE void block(const int channels, const int vectors, const int activation, const int many, const float *x, const int32_t *taps, int count,
+                  const float *w, const float *bias, V slope, float *out, int plane, const float *add, int add_plane) {
+    V sum[8][PV], before[8][PV];
     UNROLL for (int c = 0; c < channels; c++)
         UNROLL for (int j = 0; j < vectors; j++) sum[c][j] = splat(activation == RAW ? 0.0f : bias[c]);
-    for (int t = 0; t < count; t++, w += 8) {
-        V pixels[PV];
-        const float *p = x + taps[t];
-        UNROLL for (int j = 0; j < vectors; j++) pixels[j] = load(p + j * VL);
-        UNROLL for (int c = 0; c < channels; c++) {
-            V weight = splat(w[c]);
-            UNROLL for (int j = 0; j < vectors; j++) sum[c][j] = fma_(weight, pixels[j], sum[c][j]);
+    for (int t = 0, end = many ? MANY : count;; end = count - t < MANY ? count : t + MANY) {
+        for (; t < end; t++, w += 8) {
+            V pixels[PV];
+            const float *p = x + taps[t];
+            UNROLL for (int j = 0; j < vectors; j++) pixels[j] = load(p + j * VL);
+            UNROLL for (int c = 0; c < channels; c++) {
+                V weight = splat(w[c]);
+                UNROLL for (int j = 0; j < vectors; j++) sum[c][j] = fma_(weight, pixels[j], sum[c][j]);
+            }
         }
+        if (!many) break;
+        if (t > MANY)
+            UNROLL for (int c = 0; c < channels; c++)
+                UNROLL for (int j = 0; j < vectors; j++) sum[c][j] += before[c][j];
+        if (t == count) break;
+        UNROLL for (int c = 0; c < channels; c++)
+            UNROLL for (int j = 0; j < vectors; j++) {
+                before[c][j] = sum[c][j];
+                sum[c][j] = splat(0);
+            }
     }
     UNROLL for (int c = 0; c < channels; c++) {
         UNROLL for (int j = 0; j < vectors; j++) {
@@ -38,36 +53,32 @@ INLINE void block(const int channels, const int vectors, const int activation, c
     }
 }
 
-#define BLOCK(name, activation, channels, vectors)                                                                                            \
+#define BLOCK(name, activation, channels, vectors, many)                                                                                      \
     KERNEL void name##_##channels##x##vectors(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, \
                                               float *out, int plane, const float *add, int add_plane) {                                       \
-        block(channels, vectors, activation, x, taps, count, w, bias, splat(slope), out, plane, add, add_plane);                              \
+        block(channels, vectors, activation, many, x, taps, count, w, bias, splat(slope), out, plane, add, add_plane);                        \
     }
-/* Computes `left` channels, at most 8, in blocks as large as possible. */
-#define BLOCKS(name, activation, vectors)                                                                                                  \
-    BLOCK(name, activation, 8, vectors)                                                                                                    \
-    BLOCK(name, activation, 4, vectors)                                                                                                    \
-    BLOCK(name, activation, 2, vectors)                                                                                                    \
-    BLOCK(name, activation, 1, vectors)                                                                                                    \
+/* Computes `left` channels, at most 8, in blocks as large as possible. Sums of many taps are made of shorter ones in the largest blocks only. */
+#define RUN(name, n, vectors) name##_##n##x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane), c += n
+#define BLOCKS(name, activation, vectors)                                                                                                    \
+    BLOCK(name, activation, 8, vectors, 0)                                                                                                   \
+    BLOCK(name, activation, 4, vectors, 0)                                                                                                   \
+    BLOCK(name, activation, 2, vectors, 0)                                                                                                   \
+    BLOCK(name, activation, 1, vectors, 0)                                                                                                   \
+    BLOCK(name##_many, activation, 8, vectors, 1)                                                                                            \
+    BLOCK(name##_many, activation, 4, vectors, 1)                                                                                            \
     static void name##_##vectors(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, float *out, \
-                                 int plane, const float *add, int add_plane, int left) {                                                   \
-        for (int c = 0; c < left;) {                                                                                                       \
-            const float *more = add ? add + c * add_plane : NULL;                                                                          \
-            int rest = left - c;                                                                                                           \
-            if (MOST == 8 && rest >= 8) {                                                                                                  \
-                name##_8x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
-                c += 8;                                                                                                                    \
-            } else if (rest >= 4) {                                                                                                        \
-                name##_4x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
-                c += 4;                                                                                                                    \
-            } else if (rest >= 2) {                                                                                                        \
-                name##_2x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
-                c += 2;                                                                                                                    \
-            } else {                                                                                                                       \
-                name##_1x##vectors(x, taps, count, w + c, bias + c, slope, out + c * plane, plane, more, add_plane);                       \
-                c += 1;                                                                                                                    \
-            }                                                                                                                              \
-        }                                                                                                                                  \
+                                 int plane, const float *add, int add_plane, int left) {                                                     \
+        for (int c = 0; c < left;) {                                                                                                         \
+            const float *more = add ? add + c * add_plane : NULL;                                                                            \
+            int rest = left - c;                                                                                                             \
+            if (MOST == 8 && rest >= 8 && count > MANY) RUN(name##_many, 8, vectors);                                                        \
+            else if (MOST == 8 && rest >= 8) RUN(name, 8, vectors);                                                                          \
+            else if (MOST == 4 && rest >= 4 && count > MANY) RUN(name##_many, 4, vectors);                                                   \
+            else if (rest >= 4) RUN(name, 4, vectors);                                                                                       \
+            else if (rest >= 2) RUN(name, 2, vectors);                                                                                       \
+            else RUN(name, 1, vectors);                                                                                                      \
+        }                                                                                                                                    \
     }
 
 /* Number of vectors of the next block where `left` of `all` pixels are to be done: at most `most`, and no more than there are pixels in all. */
