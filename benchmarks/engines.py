@@ -3,10 +3,10 @@
     pip install '.[cpu,engines]'
     python -m benchmarks.engines [--cuts 1 1/2 1/4 1/8 1/8a1] [--sizes 320 640] [--threads 1 2] [--seconds 20] [--pause 20] [--weights W]
 
-Batch 1, decoding included except for ncnn. 1/8a1 is the cut to 1/8 in multiples of 1. Every engine has a process of its own, so that idle threads
-of one do not disturb another, and OpenVINO limited to AVX2, which is a setting of the process, takes part. Bursts of 10 ms in random order, the first
-two runs of a burst not timed; with --pause every run comes after a sleep of so many milliseconds, as from a camera. Milliseconds: minimum, median;
-and the median of OpenVINO in fp32 with equally many threads divided by the median.
+Batch 1, decoding included except for ncnn. 1/8a1 is the cut to 1/8 in multiples of 1. Every engine has a process of its own, stopped while others
+run, since some engines' threads never rest; OpenVINO limited to AVX2, which is a setting of the process, takes part. Bursts of 10 ms in random order,
+the first two runs of a burst not timed; with --pause every run comes after a sleep of so many milliseconds, as from a camera. Milliseconds: minimum,
+median; and the median of OpenVINO in fp32 with equally many threads divided by the median.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -137,16 +138,29 @@ class Contestant:
 
     def ready(self) -> str:
         """Waits for the first run. Returns why there is none, or nothing."""
-        return self.pipe.recv()
+        try:
+            reason = self.pipe.recv()
+        except EOFError:
+            reason = "its process ended"
+        if not reason:
+            self._signal(signal.SIGSTOP)
+        return reason
 
     def burst(self, pause: float) -> list[float]:
-        """Milliseconds of the runs of one burst."""
+        """Milliseconds of the runs of one burst. Between bursts the process is stopped: some engines' threads never rest."""
+        self._signal(signal.SIGCONT)
         self.pipe.send(pause)
-        return self.pipe.recv()
+        times = self.pipe.recv()
+        self._signal(signal.SIGSTOP)
+        return times
 
     def close(self) -> None:
-        self.pipe.close()
+        self._signal(signal.SIGKILL)
         self.process.join()
+
+    def _signal(self, number: int) -> None:
+        if self.process.pid:
+            os.kill(self.process.pid, number)
 
 
 def _serve(pipe: Connection, name: str, model: Model, size: int, threads: int, environment: dict[str, str]) -> None:
