@@ -148,7 +148,8 @@ def _summary(calibration: Calibration, quantized: Model, clips: dict[str, float]
 def _sensitivity_table(found: Sequence[LayerError]) -> Table:
     from rich.table import Table
 
-    table = Table(title="each layer in int8 by itself, the worst first" + f" ({_LISTED} of {len(found)})" * (len(found) > _LISTED))
+    listed = f" ({_LISTED} of {len(found)})" if len(found) > _LISTED else ""
+    table = Table(title=f"each layer in int8 by itself, the worst first{listed}")
     table.add_column("row", overflow="fold")
     table.add_column("op")
     table.add_column("reads", overflow="fold")

@@ -220,4 +220,5 @@ def flipped(scene: TrainingScene, vertical: bool, horizontal: bool) -> TrainingS
         boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
     if horizontal:
         boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    return TrainingScene(cv2.flip(scene.image, (0 if vertical else 1) if vertical != horizontal else -1), boxes, scene.labels)
+    code = {(True, False): 0, (False, True): 1}.get((vertical, horizontal), -1)  # as OpenCV names the axes; -1 is both
+    return TrainingScene(cv2.flip(scene.image, code), boxes, scene.labels)

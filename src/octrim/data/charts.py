@@ -37,7 +37,7 @@ def draw_classes(axes: Axes, classes: Sequence[dict[str, Any]], most: int = _MOS
     axes.margins(x=0.08)
     axes.set_xlabel("boxes")
     axes.spines[["top", "right"]].set_visible(False)
-    rest = f", of which {len(classes) - len(shown)} are not shown" * (len(classes) > len(shown))
+    rest = f", of which {len(classes) - len(shown)} are not shown" if len(classes) > len(shown) else ""
     axes.set_title(f"{sum(entry['boxes'] for entry in classes):,} boxes in {len(classes)} classes{rest}", fontsize=10)
 
 

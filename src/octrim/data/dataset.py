@@ -38,10 +38,12 @@ class DataReport:
 
     def lines(self) -> list[str]:
         """Return a readable line per problem or remark."""
-        return [
-            f"{count} x {problem}: {', '.join(self.examples[problem])}{' ..' * (count > len(self.examples[problem]))}"
-            for problem, count in self.counts.items()
-        ]
+        lines = []
+        for problem, count in self.counts.items():
+            examples = self.examples[problem]
+            more = " .." if count > len(examples) else ""
+            lines.append(f"{count} x {problem}: {', '.join(examples)}{more}")
+        return lines
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,10 +123,15 @@ def taken(table: dict[str, np.ndarray], files: np.ndarray) -> dict[str, np.ndarr
     if np.array_equal(files, np.arange(len(table["count"]))):
         return table
     rows, bad = (_ragged(table[key], files) for key in ("count", "bad_count"))
-    return {
-        key: values[files] if key in PER_FILE else values if key == "words" else values[bad if key.startswith("bad_") else rows]
-        for key, values in table.items()
-    }
+    chosen = {}
+    for key, values in table.items():
+        if key == "words":
+            chosen[key] = values
+        elif key in PER_FILE:
+            chosen[key] = values[files]
+        else:
+            chosen[key] = values[bad if key.startswith("bad_") else rows]
+    return chosen
 
 
 def _ragged(counts: np.ndarray, files: np.ndarray) -> np.ndarray:

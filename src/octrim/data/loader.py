@@ -233,7 +233,9 @@ class _Slots:
         self.workers, self.batch, self._side = workers, batch, side
         self._each = -(-batch * side * side * 3 // _PAGE) * _PAGE
         size = _PAGE + AHEAD * workers * self._each
-        self.descriptor = descriptor if descriptor is not None else anonymous_file(size) if workers else -1
+        if descriptor is None:
+            descriptor = anonymous_file(size) if workers else -1
+        self.descriptor = descriptor
         self._bytes = np.frombuffer(mmap.mmap(self.descriptor, size), np.uint8) if workers else np.zeros(_PAGE, np.uint8)
         self.generation = self._bytes[:8].view(np.int64)
 

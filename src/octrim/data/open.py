@@ -164,7 +164,10 @@ def _part(path: Path, found: Found, split: str, val_share: float | None) -> tupl
 
 
 def _several(found: Found) -> str:
-    return "several annotation files" if "annotation file" in found.absent else "several folders" if "folder" in found.absent else "several parts"
+    for what in ("annotation file", "folder"):
+        if what in found.absent:
+            return f"several {what}s"
+    return "several parts"
 
 
 def _divided(dataset: Dataset, split: str, share: float, index: Index) -> tuple[Dataset, str]:

@@ -66,7 +66,11 @@ def mask_box(counts: Any, size: Any) -> list[float] | None:
     height, width = (whole(side) or 0 for side in size)
     if not (0 < height < 2**31 and 0 < width < 2**31):
         return None
-    runs = _uncompressed(counts) if isinstance(counts, str) else [whole(count) for count in counts] if isinstance(counts, list) else None
+    runs = None
+    if isinstance(counts, str):
+        runs = _uncompressed(counts)
+    elif isinstance(counts, list):
+        runs = [whole(count) for count in counts]
     if runs is None or len(runs) > MOST_RUNS or any(run is None or not 0 <= run < 2**62 for run in runs):
         return None
     ends = np.cumsum(np.asarray(runs, np.float64))  # exact below 2**53, and a sum beyond that is refused

@@ -57,7 +57,11 @@ class Store:
             free = free_memory() if cache == "ram" else None
             if free is not None and size * copies > _RAM_SHARE * free:
                 raise OSError(f"they take {size * copies / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free")
-            descriptor = anonymous_file(size) if cache == "ram" else self._disk_file(size) if cache == "disk" else -1
+            descriptor = -1
+            if cache == "ram":
+                descriptor = anonymous_file(size)
+            elif cache == "disk":
+                descriptor = self._disk_file(size)
             self._attach(cache, descriptor)
         except (OSError, ValueError) as error:
             warn(f"pictures are not kept in {'memory' if cache == 'ram' else 'the cache on disk'}: {error}")

@@ -116,7 +116,11 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
         raise InputError(f"precision {precision!r} is unknown to {target.name}; known are {', '.join(target.precisions)}")
     if precision == "int8" and not model.scales:
         raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
-    counts = batch if isinstance(batch, tuple) else () if batch is None else (batch,)
+    counts: tuple[int, ...] = ()
+    if isinstance(batch, tuple):
+        counts = batch
+    elif batch is not None:
+        counts = (batch,)
     if not all(1 <= count <= 4096 for count in counts) or len(counts) not in (0, 1, 3):
         raise InputError(f"batch is {batch}, expected 1 to 4096 pictures")
     if batch is None and not target.any_batch:

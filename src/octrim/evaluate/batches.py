@@ -55,7 +55,11 @@ def rectangular_plan(sizes: np.ndarray, side: int, batch: int, stride: int) -> l
     for start in range(0, len(order), batch):
         pictures = order[start : start + batch]
         least, most = float(ratios[pictures[0]]), float(ratios[pictures[-1]])
-        shape = (most, 1.0) if most < 1 else (1.0, 1 / least) if least > 1 else (1.0, 1.0)
+        shape = (1.0, 1.0)
+        if most < 1:
+            shape = (most, 1.0)
+        elif least > 1:
+            shape = (1.0, 1 / least)
         height, width = (ceil(part * side / stride + 0.5) * stride for part in shape)
         plan.append(Planned(tuple(pictures.tolist()), height, width))
     return plan

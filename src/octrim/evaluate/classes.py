@@ -49,4 +49,7 @@ def map_classes(network: Sequence[str], dataset: Sequence[str]) -> tuple[np.ndar
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(shown(str(name))[1:-1] for name in names[:3]) + ", .." * (len(names) > 3)
+    first = [shown(str(name))[1:-1] for name in names[:3]]
+    if len(names) > 3:
+        first.append("..")
+    return ", ".join(first)

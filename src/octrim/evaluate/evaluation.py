@@ -142,4 +142,6 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return (None if isnan(value) else round(value, 6)) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if isnan(value) else round(value, 6)
+    return value

@@ -187,9 +187,8 @@ def next_contact(
             (ends[1] - x, -1.0, 0.0, 0.0, RIGHT_END),
         ]
         for index, (x1, y1, x2, y2, v) in enumerate(boxes):
-            dx = x - x2 if x > x2 else x - x1 if x < x1 else 0.0
             top, bottom = y1 + v * t, y2 + v * t
-            dy = y - bottom if y > bottom else y - top if y < top else 0.0
+            dx, dy = x - min(max(x, x1), x2), y - min(max(y, top), bottom)
             distance = hypot(dx, dy)
             if distance > 0:
                 obstacles.append((distance - r, dx / distance, dy / distance, v * dy / distance, LEFT_PADDLE + index))

@@ -157,7 +157,9 @@ class VisionPlayer:
 
     def _is_known(self, now: float) -> bool:
         assert self._coming is not None
-        delay = self.latency if self.latency is not None else 0.0 if self.live else self._coming.latency_ms / 1000
+        delay = self.latency
+        if delay is None:
+            delay = 0.0 if self.live else self._coming.latency_ms / 1000
         return now >= self._coming.time + delay - 1e-9
 
     def _look(self, scene: Scene) -> Sighting:

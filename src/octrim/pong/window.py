@@ -143,7 +143,9 @@ class Window:
                     (keyboard.press if event.type == pygame.KEYDOWN else keyboard.release)(direction)
             elif event.type == pygame.KEYDOWN:
                 typed = getattr(event, "unicode", "")  # the keys of + and - differ between keyboard layouts
-                self.act(ACTIONS.get(typed if typed in ("+", "-") else chr(event.key) if event.key < 0x110000 else ""))
+                if typed not in ("+", "-"):
+                    typed = chr(event.key) if event.key < 0x110000 else ""
+                self.act(ACTIONS.get(typed))
 
     def act(self, action: str | None) -> None:
         """Do what a key that moves no paddle stands for. action: one of `keys.ACTIONS`' values; None does nothing."""
@@ -166,7 +168,10 @@ class Window:
             self.tell(f"gravity {'on' if self.config.gravity else 'off'}")
         elif action == "mute":
             self.speaker.muted = not self.speaker.muted
-            self.tell("sound off" if self.speaker.muted else "sound on" if self.speaker.open() else "there is no sound device")
+            if self.speaker.muted:
+                self.tell("sound off")
+            else:
+                self.tell("sound on" if self.speaker.open() else "there is no sound device")
         elif action == "help":
             self.help_until = 0.0 if self.time < self.help_until else float("inf")
         if self.config != config:

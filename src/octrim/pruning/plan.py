@@ -77,7 +77,9 @@ class Plan:
             changed = group.after != group.before
             channels = f"{group.before} → {group.after}" if changed else f"{group.before}"
             macs = f"{group.macs_before / 1e6:,.1f} → {group.macs_after / 1e6:,.1f}"
-            note = [", ".join(group.convs[1:])] * (len(group.convs) > 1) + [f"whole: {group.reason}"] * (group.reason is not None)
+            note = [", ".join(group.convs[1:])] if len(group.convs) > 1 else []
+            if group.reason is not None:
+                note.append(f"whole: {group.reason}")
             table.add_row(group.name, channels, f"{100 * group.removed:.1f} %" if changed else "", macs, "; ".join(note))
         return table
 
@@ -124,7 +126,9 @@ def plan(
         raise InputError(f"seed is {seed}, expected 0 or more")
     if criterion == "taylor":
         raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
-    fraction = parse_fraction(keep, "keep") if keep is not None else Fraction(1, 8) if budget is None else None
+    fraction = None if keep is None else parse_fraction(keep, "keep")
+    if keep is None and budget is None:
+        fraction = Fraction(1, 8)
     network = model.network
     labels = channel_labels(network)
     scores = channel_scores(criterion, model, labels, seed)

@@ -28,7 +28,10 @@ def score(value: float | None) -> str:
 
 def change(value: float) -> str:
     """A difference of two shares, with its sign: +0.012, −0.070, ±0.000."""
-    return f"{MINUS if value < -0.0005 else '+' if value >= 0.0005 else '±'}{abs(value):.3f}"
+    sign = "±"
+    if abs(value) >= 0.0005:
+        sign = MINUS if value < 0 else "+"
+    return f"{sign}{abs(value):.3f}"
 
 
 def times(value: float | None) -> str:
@@ -74,5 +77,7 @@ def duration(seconds: float) -> str:
 
 def _digits(value: float) -> str:
     """A number with three significant digits, at most three of them behind the point."""
-    size = abs(value)
-    return f"{value:,.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.9995 else f"{value:.3f}"
+    for least, digits in ((99.95, 0), (9.995, 1), (0.9995, 2)):
+        if abs(value) >= least:
+            return f"{value:,.{digits}f}"
+    return f"{value:.3f}"

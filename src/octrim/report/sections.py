@@ -77,14 +77,18 @@ def page(run: Contents) -> dict[str, Any]:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value)) or numerals.NONE
-    return numerals.NONE if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if value is None:
+        return numerals.NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _about(run: Contents) -> list[str]:
     """Facts about the run in a few words each: its network, data set, picture size, options of a cut, and seed."""
     config = run.config
-    given = config.get("weights") or config.get("cfg")
-    given = ", ".join(_file(one) for one in given[:4]) if isinstance(given, list) else _file(given) if given else ""
+    given = config.get("weights") or config.get("cfg") or []
+    given = ", ".join(_file(one) for one in (given[:4] if isinstance(given, list) else [given]))
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
     facts += [f"{name} {config[name]}" for name in ("preset", "keep", "align", "budget") if run.command in ("compress", "prune") and config.get(name)]

@@ -134,7 +134,7 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
         missed = ~hit & ~crowd
         kinds = ["right" if good or neither else "wrong" for good, neither in zip(right.tolist(), ignored.tolist(), strict=True)]
         texts = [f"{dataset.names[int(label)]} {score:.2f}" for score, label in rows[:, 4:6].tolist()]
-        texts = [text + ", no such label" * (kind == "wrong") for text, kind in zip(texts, kinds, strict=True)]
+        texts = [f"{text}, no such label" if kind == "wrong" else text for text, kind in zip(texts, kinds, strict=True)]
         every = np.concatenate([boxes[missed], rows[:, :4]]) * scale
         drawing = _drawing(
             Markup('<use href="#shot{}"/>').format(number),
@@ -145,8 +145,10 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
             [f"{dataset.names[label]}, missed" for label in labels[missed].tolist()] + texts,
             ["missed"] * int(missed.sum()) + kinds,
         )
-        wrong = kinds.count("wrong")
-        views.append(Drawing(title, drawing, f"{int(right.sum())} of {objects} found" + f", {wrong} without a label" * (wrong > 0)))
+        note = f"{int(right.sum())} of {objects} found"
+        if "wrong" in kinds:
+            note += f", {kinds.count('wrong')} without a label"
+        views.append(Drawing(title, drawing, note))
     return Shot(Path(dataset.paths[index]).name, tuple(views))
 
 

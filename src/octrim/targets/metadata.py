@@ -72,7 +72,9 @@ def file_info(
     if (output is None or (len(output) == 3 and output[2] is None)) and len(dimensions) == 4 and measured is not None:
         output = measured()
     boxes, last = output[1:] if output is not None and len(output) == 3 else (None, None)
-    classes = network.classes if network is not None else None if names is None else len(names)
+    classes = None if names is None else len(names)
+    if network is not None:
+        classes = network.classes
     if len(dimensions) != 4 or dimensions[1] not in (3, None) or last is None or last < 6:
         raise InputError(f"{path}: {_CONTRACT}")
     if _newer(boxes, last, classes):

@@ -56,7 +56,8 @@ class AnchorReport:
             f"{self.per_label_before:.2f} anchors per label (pictures of {self.side} pixels)"
         )
         if not self.changed:
-            return [f"anchors stay: {found}" + "; fitting found none that fit more" * (self.reason == "no better")]
+            why = "; fitting found none that fit more" if self.reason == "no better" else ""
+            return [f"anchors stay: {found}{why}"]
         return [
             f"anchors before: {found}",
             f"anchors fitted to the labels: {_percent(self.recall_after)} fit, {self.per_label_after:.2f} anchors per label",

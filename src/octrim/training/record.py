@@ -139,7 +139,8 @@ class Record:
             line += f" strength {row['sparsity/strength']:.3g}"
         if "cut/channels" in row:
             line += f"   channels {row['cut/channels']:.1%}"
-        self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s" + " best" * (state.best[1] == epoch))
+        best = " best" if state.best[1] == epoch else ""
+        self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s{best}")
         head = "" if (self.run.path / "times.csv").exists() else "epoch,train_s,val_s,images_per_s\n"
         append_text(self.run.path / "times.csv", f"{head}{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / max(seconds[0], 1e-9):.2f}\n")
         if self.events is not None:

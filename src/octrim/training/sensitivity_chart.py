@@ -33,9 +33,7 @@ def save_sensitivity_chart(curves: SensitivityCurves, tolerance: float, path: Pa
         if fewest < curve.channels:
             column = max(place for place, count in enumerate(curve.kept) if count == fewest)
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=1.8))
-    names = [
-        f"{curve.name.removeprefix('model.')}{f' +{len(curve.convs) - 1}' * (len(curve.convs) > 1)}   {curve.channels}" for curve in curves.groups
-    ]
+    names = [f"{curve.title.removeprefix('model.')}   {curve.channels}" for curve in curves.groups]
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.set_xticks(range(len(FRACTIONS)), [f"{round(100 * fraction)} %" for fraction in FRACTIONS], fontsize=8)
     axes.tick_params(length=0)

@@ -35,6 +35,11 @@ class GroupCurve:
     kept: tuple[int, ...]
     values: tuple[float, ...]
 
+    @property
+    def title(self) -> str:
+        """Name of the group, and how many convolutions are coupled to the one that it is named after."""
+        return f"{self.name} +{len(self.convs) - 1}" if len(self.convs) > 1 else self.name
+
 
 @dataclass(frozen=True)
 class SensitivityCurves:
@@ -134,8 +139,7 @@ class SensitivityCurves:
                     table.add_row(f".. {len(ordered) - 2 * _SHOWN} more ..")
                 continue
             values = [_shown(value, self.metric) for value in curve.values[::2]]
-            more = f" +{len(curve.convs) - 1}" * (len(curve.convs) > 1)
-            table.add_row(curve.name + more, str(curve.channels), *values, str(self.channels_kept(curve, tolerance)))
+            table.add_row(curve.title, str(curve.channels), *values, str(self.channels_kept(curve, tolerance)))
         return table
 
 

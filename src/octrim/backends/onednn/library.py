@@ -159,10 +159,8 @@ class Operation:
     def __init__(self, kind: str, *arguments: Any) -> None:
         lib = _library()
         self.kind, self.description, self.primitive = kind, _Owned("primitive_desc"), _Owned("primitive")
-        values = [
-            value.handle if isinstance(value, Description) else value.description.handle if isinstance(value, Operation) else value
-            for value in arguments
-        ]
+        values = [value.description if isinstance(value, Operation) else value for value in arguments]
+        values = [value.handle if isinstance(value, Description | _Owned) else value for value in values]
         engine = () if kind == "reorder" else (lib.engine,)
         lib.call(f"{kind}_primitive_desc_create", byref(self.description.handle), *engine, *values, None)
         name = c_char_p()

@@ -78,7 +78,9 @@ class TensorrtFileSession(Session):
     def execution(self, batch: int) -> str:
         """The way in which batches of this size run: "graph", "enqueue", or "enqueue: " and why no graph could be captured."""
         lane = self._engine.lanes.get(batch)
-        return "enqueue" if not self.graphs or lane is None else "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
+        if not self.graphs or lane is None:
+            return "enqueue"
+        return "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
 
     def close(self) -> None:
         """Give all memory on the GPU back; the session cannot run afterwards."""
