@@ -82,8 +82,10 @@ def _in_other_formats(labels: Sequence[str], missing: np.ndarray) -> list[str]:
     """Return the annotations in another format that stand in the places of missing ones. missing: bool `[labels]`."""
     folders = Folders()
     found = []
-    for index in np.flatnonzero(missing).tolist():
-        stem, suffix = os.path.splitext(labels[index])  # noqa: PTH122
+    for label, absent in zip(labels, missing.tolist(), strict=True):
+        if not absent:
+            continue
+        stem, suffix = os.path.splitext(label)  # noqa: PTH122
         others = (f"{stem}{other}" for other in (".txt", ".xml", ".json") if other != suffix.lower())
         found += [path for path in others if folders.has(path)][:1]
     return found
