@@ -50,6 +50,12 @@ def test_python_examples(tmp_path: Path, index: int) -> None:
     assert (tmp_path / "small.onnx").is_file()
 
 
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if "::test_" in text(document)])
+def test_tests_that_documents_name_exist(document: str) -> None:
+    for path, name in set(re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text(document))):
+        assert re.search(rf"^def {name}\(", text(path), re.MULTILINE), f"{path}::{name}"
+
+
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
 def test_python_names_exist(document: str) -> None:
     pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
