@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from octrim.evaluate.matching import match
 from octrim.report import numerals
-from octrim.report.charts import accuracy_chart, channels_chart, recall_charts
+from octrim.report.charts import _free_height, accuracy_chart, channels_chart, recall_charts
 from octrim.report.contents import ClassCurve, Cut, Layer, SummaryRow
 from octrim.report.shots import matched
 from octrim.report.svg import Axis, Plot, axis, epochs_axis
@@ -130,3 +130,20 @@ def test_the_largest_network_has_a_bar_for_every_layer() -> None:
     svg = channels_chart(Cut(layers, (1, 1), (1, 1), (1, 1)))
     assert isinstance(svg, Markup) and svg.count('class="before"') == svg.count('class="after"') == svg.count("<title>") == 300
     assert svg.count('class="tick"') < 20
+
+
+def test_labels_of_dots_do_not_lie_on_each_other() -> None:
+    """A label moves up or down by whole lines where one is in the way: of a dot nearby, or on the other side, which comes towards it."""
+    assert _free_height(100, 0.2, 250, []) == 100
+    assert _free_height(100, 0.3, 250, [(104, 0.2, False)]) == 85  # not 115, which would be 11 pixels from 104
+    assert _free_height(100, 0.55, 250, [(100, 0.1, False)]) == 100  # to the right of a dot far away
+    assert _free_height(100, 0.8, 250, [(100, 0.3, False)]) == 115
+    assert _free_height(248, 0.8, 250, [(240, 0.3, False)]) == 218  # neither below the axis nor within a line of the other one
+    assert _free_height(2, 0.8, 10, [(2, 0.3, False)]) == 2  # there is no room anywhere
+
+
+def test_labels_of_a_chart_have_places_of_their_own() -> None:
+    rows = [row("original", 100, 0.2), row("cut", 60, 0.2), row("finetuned", 55, 0.2)]
+    svg = accuracy_chart(rows, [one.macs for one in rows], "MACs", "M").drawing
+    found = [float(y) + float(dy) for y, dy in re.findall(r'y="([\d.]+)" dx="-?\d+" dy="([\d.-]+)"[^>]*>[\w-]+ 0\.200', svg)]
+    assert len(found) == 3 and np.diff(np.sort(found)).min() >= 15

@@ -257,7 +257,8 @@ def test_the_signatures_are_those_that_the_stand_in_knows() -> None:
 
 
 def spelled(text: str) -> str:
-    return plain(text.replace("tensorrt_rtx_bindings.tensorrt_rtx.", "trt."))
+    """A docstring of TensorRT for RTX as the facts spell it. From Python 3.12 on, pybind11 finds the type of buffers in the standard library."""
+    return plain(text.replace("tensorrt_rtx_bindings.tensorrt_rtx.", "trt.").replace("collections.abc.Buffer", "typing_extensions.Buffer"))
 
 
 def signatures(name: str, method: Any) -> list[list[list[str]]]:

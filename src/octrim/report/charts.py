@@ -247,25 +247,42 @@ def _recall_chart(title: str, lines: Mapping[tuple[str, str], tuple[float, np.nd
     return Chart(title, plot.svg(f"Precision against recall, {title}"), legend)
 
 
+_LABELS_LEFT = 0.6  # share of the width beyond which a dot's label stands on its left
+_LINE = 15.0  # pixels from one label to the next
+
+
 def accuracy_chart(rows: Sequence[SummaryRow], values: Sequence[float], label: str, unit: str) -> Chart:
     """A chart of mAP50-95, with its interval, against a cost: a dot per network. values: the cost of each row's network, in `unit`."""
     top = max(max(row.interval[1], row.map) for row in rows)
     plot = Plot(axis(0, max(values), 4), axis(0, max(top, 0.01), 5), 250)
-    bottoms: dict[str, float] = {}
+    labels: list[tuple[float, float, bool]] = []  # of the labels so far: pixels from the top, place of the dot as a share of the width, on which side
     for places in _crowded(rows, values):
         for number, place in enumerate(places):
             row, value, shift = rows[place], values[place], 12 * (number - (len(places) - 1) / 2)
             low, high = row.interval
             plot.whisker(value, low, high, row.key, shift)
             plot.dot(value, row.map, row.key, f"{row.title}\nmAP50-95 {row.map:.3f} ({low:.3f} to {high:.3f})\n{value:,.4g} {unit}", shift)
-        for place in places:  # labels stand beside all dots of the group, each below the one before
-            height = plot.height * (1 - plot.y.share(rows[place].map))
-            drawn = max(height, bottoms.get(f"{values[place]:.3g}", -100.0) + 15)
-            bottoms[f"{values[place]:.3g}"] = drawn
+        for place in places:  # labels stand beside all dots of the group
+            height, share = plot.height * (1 - plot.y.share(rows[place].map)), plot.x.share(values[place])
+            drawn = _free_height(height, share, plot.height, labels)
+            labels.append((drawn, share, share > _LABELS_LEFT))
             beside = 12 * (len(places) - 1) / 2 + 9
             text = f"{rows[place].title} {rows[place].map:.3f}"
-            plot.label(values[place], rows[place].map, text, beside, drawn - height, end=plot.x.share(values[place]) > 0.6)
+            plot.label(values[place], rows[place].map, text, beside, drawn - height, end=share > _LABELS_LEFT)
     return Chart(f"mAP50-95 against {label}", plot.svg(f"mAP50-95 against {label}"))
+
+
+def _free_height(height: float, share: float, bottom: float, labels: Sequence[tuple[float, float, bool]]) -> float:
+    """Height in pixels from the top, as near to `height` as there is room, for the label of a dot at `share` of the width.
+
+    labels: height, share and side of those that are there. One is in the way where the two would overlap on a phone: they are of dots that are near
+    each other, or one label goes to the right and the other to the left.
+    """
+    left = share > _LABELS_LEFT
+    taken = [other for other, place, side in labels if side != left or abs(place - share) < 0.4]
+    steps = [step * _LINE * sign for step in range(1 + len(labels) * 2) for sign in (1, -1)]
+    fitting = [height + step for step in steps if all(abs(height + step - other) >= _LINE for other in taken)]
+    return next((found for found in fitting if 0 <= found <= bottom), height)
 
 
 def _crowded(rows: Sequence[SummaryRow], values: Sequence[float]) -> list[list[int]]:
