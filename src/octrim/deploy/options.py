@@ -37,3 +37,6 @@ class BenchOptions(Execution, Folder):
     """Least confidence of boxes that suppression looks at."""
     iou: Iou = 0.45
     """IoU above which boxes of one class suppress each other."""
+    share: bool = False
+    """Time yolov5n and its cut to 1/8 (or --weights, or --cfg) in every runtime of this machine, and print a block to send to OcTrim's list of
+    machines."""
