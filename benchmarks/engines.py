@@ -84,12 +84,6 @@ def picture(size: int) -> np.ndarray:
     return np.clip(coarse + generator.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
 
 
-def _ncnn(model: Model, size: int, threads: int, folder: Path) -> Run:
-    from benchmarks.ncnn_walk import Ncnn
-
-    return Ncnn(model, folder, threads)
-
-
 def _mnn(model: Model, size: int, threads: int, folder: Path) -> Run:
     """MNN's own conversion of our ONNX file, decoding in the graph."""
     import subprocess
@@ -120,7 +114,7 @@ ENGINES: dict[str, Callable[[Model, int, int, Path], Run]] = {
     AVX2: _session("openvino", "fp32"),
     "OpenVINO bf16": _session("openvino", "bf16"),
     "ONNX Runtime": _session("onnxruntime", "fp32"),
-    "ncnn": _ncnn,
+    "ncnn": _session("ncnn", "fp32"),
     "MNN": _mnn,
 }
 

@@ -21,8 +21,8 @@ from octrim.targets.session import float_batch
 from octrim.targets.table import runtimes
 from tests.networks import lively_model, random_networks
 
-# C decodes in the same step, and is held to the reference in tests/targets/c.
-WITH_LOGITS = [runtime for runtime in runtimes() if runtime != "c"]
+# C and ncnn decode in the same step, and are held to the reference in tests/targets.
+WITH_LOGITS = [runtime for runtime in runtimes() if runtime not in ("c", "ncnn")]
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 

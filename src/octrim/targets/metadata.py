@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from octrim.errors import InputError, shown
 from octrim.network.model import Model
@@ -31,6 +33,26 @@ def export_metadata(model: Model) -> dict[str, str]:
         "task": "detect",
         "octrim": json.dumps({"lineage": model.lineage, "anchors": model.network.anchors, "table": model.network.to_json()}, sort_keys=True),
     }
+
+
+def read_header(header: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """The JSON header that lies beside a deployable's files; its `names`, `stride` and `octrim` are text, as `file_info` takes them.
+
+    contents: what these files hold, by name; the header has their sha256. Raises InputError for a header that is missing or damaged, and for files
+    that are not those it describes.
+    """
+    if not header.is_file():
+        raise InputError(f"{header}: no such file; it says what lies beside it, and OcTrim opens nothing of this kind without")
+    try:
+        described = json.loads(header.read_bytes())
+        digests = {name: described["sha256"][name] for name in contents}
+        described |= {name: str(described[name]) for name in ("names", "stride", "octrim")}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{header}: it is damaged: {shown(str(error))}") from None
+    for name, content in contents.items():
+        if sha256(content).hexdigest() != digests[name]:
+            raise InputError(f"{header.with_name(name)}: it is not what its {header.name} describes: changed, cut off, or of another export")
+    return described
 
 
 def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> int:

@@ -18,6 +18,7 @@ MODULES: dict[str, str] = {
     "tensorrt": "octrim.targets.tensorrt.target",
     "paddle": "octrim.targets.paddle_inference.target",
     "c": "octrim.targets.c.target",
+    "ncnn": "octrim.targets.ncnn.target",
 }
 """Module of every target by the target's name, in the order of help texts."""
 
