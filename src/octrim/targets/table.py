@@ -19,6 +19,7 @@ MODULES: dict[str, str] = {
     "paddle": "octrim.targets.paddle_inference.target",
     "c": "octrim.targets.c.target",
     "ncnn": "octrim.targets.ncnn.target",
+    "litert": "octrim.targets.litert.target",
 }
 """Module of every target by the target's name, in the order of help texts."""
 
