@@ -40,6 +40,8 @@ class Export(OneNetwork, Reading, Folder):
     """Pictures per batch; for tensorrt also three numbers: fewest, typical, most."""
     dynamic: bool = False
     """Let the deployable take any number of pictures per batch; an engine takes 1 to --batch."""
+    raw_heads: bool = False
+    """Write the logits of each level instead of boxes, as compilers for NPUs want, and a JSON file that says how they become boxes (onnx, litert)."""
     source: Text = None
     """Picture, folder or glob to compare on (default: drawn pictures)."""
     verify: bool = False
@@ -79,7 +81,7 @@ class Export(OneNetwork, Reading, Folder):
             with progress_bar(self.format, None) as bar:
                 engine = EngineOptions(self.pad_channels, self.workspace, self.builder_level, self.timing_cache, bar.phase, self.high_precision)
                 path = Path(folder) / name
-                report = export(model, path, self.format, self.precision, self.imgsz, batch, pictures, self.verify, data, engine)
+                report = export(model, path, self.format, self.precision, self.imgsz, batch, pictures, self.verify, data, engine, self.raw_heads)
             run = new_run(self)
             for line in failures:
                 run.print(f"left out: {line}")

@@ -55,6 +55,12 @@ def read_header(header: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     return described
 
 
+def values_per_box(metadata: dict[str, str]) -> int | None:
+    """Numbers per box by the class names in a file's metadata; None where it has none."""
+    names, _ = _names_and_stride(metadata)
+    return None if names is None else 5 + len(names)
+
+
 def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> int:
     """Index of the output that has the boxes, among the outputs of a file by name and shape (None: any number of dimensions).
 

@@ -19,6 +19,7 @@ class Order:
     """Order to write a deployable.
 
     height, width: picture size in pixels, multiples of the stride. options: options that only one target has, as an object of that target's class.
+    raw_heads: whether the deployable is to give the logits of each level instead of boxes, with a JSON file beside it (`octrim.targets.raw_heads`).
     """
 
     precision: str
@@ -26,6 +27,7 @@ class Order:
     width: int
     batch: BatchSizes = 1
     options: object | None = None
+    raw_heads: bool = False
 
 
 class Target:
@@ -49,6 +51,8 @@ class Target:
     """Whether it can be written for any number of pictures per batch."""
     batch_range: ClassVar[bool] = False
     """Whether it can be written for (fewest, typical, most) pictures per batch."""
+    raw_heads: ClassVar[bool] = False
+    """Whether it can be written without decoding."""
     portable: ClassVar[bool] = False
     """Whether every installation of OcTrim can write and run it; `octrim compress` exports to these."""
 

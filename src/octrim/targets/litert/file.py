@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import walk
-from octrim.targets.litert.builder import Quantization
+from octrim.targets.litert.builder import Quantization, metadata_of
 from octrim.targets.litert.graph import LitertOps
 from octrim.targets.litert.int8 import Int8LitertOps
 from octrim.targets.metadata import export_metadata
+from octrim.targets.raw_heads import write_description
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -36,6 +38,16 @@ def litert_file(model: Model, height: int, width: int, precision: str = "fp32", 
     described = {name: _described(ops, tensor) for name, tensor in {"images": image, **outputs}.items()}
     metadata = {"precision": precision, "decoded": decode, "tensors": described, "values": 5 + model.network.classes, **export_metadata(model)}
     return ops.builder.file({"images": image}, outputs, "YOLOv5 detector, written by OcTrim", metadata)
+
+
+def write_file(model: Model, path: Path, height: int, width: int, precision: str, raw_heads: bool) -> None:
+    """Write the file; with raw_heads it gives logits, and the JSON file that describes them lies beside it."""
+    content = litert_file(model, height, width, precision, decode=not raw_heads)
+    path.write_bytes(content)
+    if raw_heads:
+        tensors = metadata_of(content)["tensors"]
+        meaning = "RGB, bytes less 128" if precision == "int8" else "RGB, 0 to 1"
+        write_description(path, model, "NHWC", {**tensors.pop("images"), "values": meaning}, tensors, precision)
 
 
 def _described(ops: LitertOps, tensor: int) -> dict[str, Any]:

@@ -19,15 +19,16 @@ class LitertTarget(Target):
     purpose = "a .tflite file for LiteRT (TensorFlow Lite), on phones, microcontrollers and NPUs"
     ending = ".tflite"
     precisions = ("fp32", "fp16", "int8")
+    raw_heads = True
     runtime = "litert"
     program = "LiteRT"
     live = ("fp32", "fp16", "int8")
     install = "pip install 'octrim[litert]'"
 
     def write(self, model: Model, path: Path, order: Order) -> None:
-        from octrim.targets.litert.file import litert_file
+        from octrim.targets.litert.file import write_file
 
-        path.write_bytes(litert_file(model, order.height, order.width, order.precision))
+        write_file(model, path, order.height, order.width, order.precision, order.raw_heads)
 
     def open(self, path: Path, precision: str, threads: int | None) -> Session:
         from octrim.targets.litert.session import LitertFileSession

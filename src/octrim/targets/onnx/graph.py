@@ -30,6 +30,9 @@ OPSET, IR_VERSION = 13, 8
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
+LOGITS = "logits"
+"""Metadata entry `outputs` of a file that does not decode; others have no such entry."""
+
 
 class OnnxOps:
     """`Ops` over value names; collects nodes and initializers. Feature maps are float32 or float16, decoding is always float32.
@@ -191,6 +194,6 @@ def onnx_model(
         ops.initializers,
     )
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="octrim")
-    helper.set_model_props(result, export_metadata(model) | {"precision": precision})
+    helper.set_model_props(result, export_metadata(model) | {"precision": precision} | ({} if decode else {"outputs": LOGITS}))
     onnx.checker.check_model(result, full_check=True)
     return result

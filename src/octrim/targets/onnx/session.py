@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from octrim.backends.numpy import decode
 from octrim.errors import InputError, shown
 from octrim.machine import cores_of_quota
 from octrim.network.model import Model
-from octrim.targets.metadata import BLANK, detector_output, file_info
-from octrim.targets.onnx.graph import onnx_model
+from octrim.network.rows import Network
+from octrim.targets.metadata import BLANK, detector_output, file_info, values_per_box
+from octrim.targets.onnx.graph import LOGITS, onnx_model
 from octrim.targets.session import PerShape, Session, float_batch, model_info
 
 
@@ -51,7 +53,10 @@ class OnnxruntimeSession(Session):
 
 
 class OnnxruntimeFileSession(Session):
-    """Session that runs an ONNX file of the YOLOv5 contract, exported by OcTrim or YOLOv5, in ONNX Runtime."""
+    """Session that runs an ONNX file of the YOLOv5 contract, exported by OcTrim or YOLOv5, in ONNX Runtime.
+
+    Logits of an export with raw heads are decoded in NumPy.
+    """
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         try:
@@ -73,8 +78,17 @@ class OnnxruntimeFileSession(Session):
         self.path = path
         self.input = taken[0].name
         self.dtype = np.float16 if kind == "fp16" else np.float32
+        self.heads: Network | None = None
+        if metadata.get("outputs") == LOGITS:
+            self.outputs = [name for name, _ in outputs]
+            info = file_info(path, metadata, dimensions, (None, None, values_per_box(metadata)), "onnxruntime", _version(), actual)
+            self.heads = info.network
+            if info.network is None or [len(shape or ()) for _, shape in outputs] != [4] * len(info.network.strides):
+                raise InputError(f"{path}: its metadata says that it gives logits, and its outputs are not those of a network's levels")
+            super().__init__(info)
+            return
         number = detector_output(path, outputs)
-        self.output = outputs[number][0]
+        self.outputs = [outputs[number][0]]
 
         def measured() -> list[int]:
             batch, _, height, width = dimensions
@@ -85,6 +99,7 @@ class OnnxruntimeFileSession(Session):
     def run(self, batch: np.ndarray) -> np.ndarray:
         images = float_batch(batch).astype(self.dtype, copy=False)
         try:
-            return self.session.run([self.output], {self.input: images})[0].astype(np.float32, copy=False)
+            found = [one.astype(np.float32, copy=False) for one in self.session.run(self.outputs, {self.input: images})]
         except Exception as error:  # ONNX Runtime raises its own classes
             raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
+        return found[0] if self.heads is None else decode(self.heads, found)
