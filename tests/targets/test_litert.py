@@ -174,7 +174,7 @@ def test_without_scales(small: Model) -> None:
     with pytest.raises(InputError, match="octrim quantize makes them"):
         litert_file(small, 64, 64, "int8")
     skipped = quantize(small, [drawn_scene(0, 64, 64)], skip=["model.0"], imgsz=64)
-    with pytest.raises(InputError, match="litert needs a scale for every map, and model.23.cv3 has none: octrim quantize, without --skip"):
+    with pytest.raises(InputError, match="integers alone need a scale for every map, and model.23.cv3 has none: octrim quantize, without --skip"):
         litert_file(skipped, 64, 64, "int8")
 
 

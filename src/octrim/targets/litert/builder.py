@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated
+
+from octrim.targets.integers import Quantization
 
 schema: Any = schema_py_generated
 """The classes of the schema. Their annotations know lists where they also take arrays."""
@@ -32,33 +33,6 @@ METADATA = "octrim"
 _BLANK = b"0" * 64
 
 _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """Meaning of a tensor's integers: value = scale (q - zero). scale, zero: arrays, one element or one per channel of `axis`."""
-
-    scale: np.ndarray
-    zero: np.ndarray
-    axis: int = 0
-
-    @classmethod
-    def of(cls, scale: float | np.floating[Any], zero: int = 0) -> Quantization:
-        return cls(np.asarray([scale], np.float32), np.asarray([zero], np.int64))
-
-    @property
-    def step(self) -> float:
-        """The scale of a tensor that has one."""
-        return float(self.scale[0])
-
-    @property
-    def zero_point(self) -> int:
-        return int(self.zero[0])
-
-    def to_schema(self) -> Any:
-        made = schema.QuantizationParametersT()
-        made.scale, made.zeroPoint, made.quantizedDimension = self.scale.astype(np.float32), self.zero.astype(np.int64), self.axis
-        return made
 
 
 class _Aligned(flatbuffers.Builder):
@@ -80,16 +54,27 @@ class Builder:
 
     def tensor(self, name: str, shape: Sequence[int], kind: str = "float32", quantization: Quantization | None = None) -> int:
         """A new tensor that an operator will compute."""
+        number = self._tensor(name, shape, kind)
+        if quantization is not None:
+            made = self.tensors[number].quantization
+            made.scale, made.zeroPoint = np.asarray([quantization.step], np.float32), np.asarray([quantization.zero_point], np.int64)
+        self.quantizations[number] = quantization
+        return number
+
+    def _tensor(self, name: str, shape: Sequence[int], kind: str) -> int:
         made = schema.TensorT()
         made.name, made.shape, made.type = name, np.asarray(shape, np.int32), _TYPES[kind]
-        made.quantization = quantization.to_schema() if quantization is not None else schema.QuantizationParametersT()
+        made.quantization = schema.QuantizationParametersT()
         self.tensors.append(made)
-        self.quantizations.append(quantization)
+        self.quantizations.append(None)
         return len(self.tensors) - 1
 
-    def constant(self, name: str, values: np.ndarray, quantization: Quantization | None = None) -> int:
-        """A new tensor with these values."""
-        number = self.tensor(name, values.shape, values.dtype.name, quantization)
+    def constant(self, name: str, values: np.ndarray, scale: np.ndarray | None = None, axis: int = 0) -> int:
+        """A new tensor with these values. scale: what integers are multiplied with, one number, or one for each channel along `axis`."""
+        number = self._tensor(name, values.shape, values.dtype.name)
+        if scale is not None:
+            made = self.tensors[number].quantization
+            made.scale, made.zeroPoint, made.quantizedDimension = scale.astype(np.float32), np.zeros(len(scale), np.int64), axis
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes(), np.uint8)
         self.buffers.append(buffer)

@@ -8,7 +8,8 @@ from typing import Any
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import walk
-from octrim.targets.litert.builder import Quantization, metadata_of
+from octrim.targets.integers import Quantization
+from octrim.targets.litert.builder import metadata_of
 from octrim.targets.litert.graph import LitertOps
 from octrim.targets.litert.int8 import Int8LitertOps
 from octrim.targets.metadata import export_metadata

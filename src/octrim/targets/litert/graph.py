@@ -16,7 +16,8 @@ from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.rows import Row
 from octrim.targets.decoding import level_constants
-from octrim.targets.litert.builder import Builder, Quantization, schema
+from octrim.targets.integers import Quantization
+from octrim.targets.litert.builder import Builder, schema
 
 _FUSED = {
     None: schema.ActivationFunctionType.NONE,
@@ -84,11 +85,11 @@ class LitertOps:
         inputs = self.builder.shape(x)[-1]
         window = {"padding": padding, "strideW": row.stride, "strideH": row.stride, "fusedActivationFunction": fused}
         if row.groups == inputs and inputs > 1:
-            parts = self.parameters(row, x, weight.transpose(1, 2, 3, 0).reshape(1, row.kernel, row.kernel, -1), bias, 3, row.name)
+            parts = self.parameters(row, x, weight, bias, True, row.name)
             multiplier = row.channels // inputs
             return self.made("DEPTHWISE_CONV_2D", [x, *parts], name, self.size(row), quantization, depthMultiplier=multiplier, **window)
         if row.groups == 1:
-            parts = self.parameters(row, x, weight.transpose(0, 2, 3, 1), bias, 0, row.name)
+            parts = self.parameters(row, x, weight, bias, False, row.name)
             return self.made("CONV_2D", [x, *parts], name, self.size(row), quantization, **window)
         batch, height, width, channels = self.builder.shape(x)
         group = (batch, height, width, channels // row.groups)
@@ -98,18 +99,25 @@ class LitertOps:
         made = []
         for index, one in enumerate(splits):
             own = slice(index * outputs, (index + 1) * outputs)
-            parts = self.parameters(row, one, weight[own].transpose(0, 2, 3, 1), bias[own], 0, f"{row.name}/{index}", own)
+            parts = self.parameters(row, one, weight[own], bias[own], False, f"{row.name}/{index}", own)
             shape = (*self.size(row)[:3], outputs)
             made.append(self.made("CONV_2D", [one, *parts], f"{name}/{index}", shape, quantization, **window))
         return self.made("CONCATENATION", made, name, self.size(row), quantization, axis=3)
 
-    def parameters(self, row: Row, x: int, weight: np.ndarray, bias: np.ndarray, axis: int, name: str, own: slice = slice(None)) -> tuple[int, int]:
-        """Tensors of filter and bias. weight: as the operator reads it, with output channels along `axis`. own: the channels of the row they are."""
+    def parameters(
+        self, row: Row, x: int, weight: np.ndarray, bias: np.ndarray, depthwise: bool, name: str, own: slice = slice(None)
+    ) -> tuple[int, int]:
+        """Tensors of filter and bias. weight: `[out, in / groups, kernel, kernel]`. own: the row's channels that they are."""
+        values = self.arranged(weight, depthwise)
         constant = self.builder.constant(f"{name}.bias", bias.astype(np.float32))
         if not self.half:
-            return self.builder.constant(f"{name}.weight", weight.astype(np.float32)), constant
-        stored = self.builder.constant(f"{name}.weight/float16", weight.astype(np.float16))
-        return self.made("DEQUANTIZE", [stored], f"{name}.weight", weight.shape, None), constant
+            return self.builder.constant(f"{name}.weight", values.astype(np.float32)), constant
+        stored = self.builder.constant(f"{name}.weight/float16", values.astype(np.float16))
+        return self.made("DEQUANTIZE", [stored], f"{name}.weight", values.shape, None), constant
+
+    def arranged(self, weight: np.ndarray, depthwise: bool) -> np.ndarray:
+        """The filter as the operators read it: `[out, kernel, kernel, in]`, or `[1, kernel, kernel, out]` with a filter per channel."""
+        return weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
 
     def padded(self, row: Row, x: int, fill: float | None) -> tuple[int, int]:
         """The map and the operator's own padding that together pad as the row says. fill: value around the map, None for zeros.
