@@ -52,7 +52,7 @@ def placement(network: Network, skip: Sequence[str] = ()) -> Placement:
             readers = [other.name for other in rows if joined[other.inputs[0]] in {joined[name] for name in row.inputs}]
             raise InputError(f"skip: {row.name} cannot stay in high precision while {', '.join(readers[:4])} read both of its inputs in int8")
     computed = [row.name for row in network.rows if row.op in ("image", "conv", "add") and row.name not in network.heads]
-    if not skip:
+    if skipped <= network.heads:
         # What Detect's convolutions read gets a scale, too, for deployables that are int8 from the picture to the logits. No other one reads it.
         needed |= {joined[row.inputs[0]] for row in candidates if row.name in network.heads}
     order = [name for name in joined if name in needed]
