@@ -3,7 +3,7 @@
     pip install '.[cpu,engines]'
     python -m benchmarks.engines [--cuts 1 1/2 1/4 1/8 1/8a1] [--sizes 320 640] [--threads 1 2] [--seconds 20] [--pause 20] [--weights W]
 
-Batch 1, decoding included except for ncnn. 1/8a1 is the cut to 1/8 in multiples of 1. Every engine has a process of its own, stopped while others
+Batch 1, decoding included. 1/8a1 is the cut to 1/8 in multiples of 1. Every engine has a process of its own, stopped while others
 run, since some engines' threads never rest; OpenVINO limited to AVX2, which is a setting of the process, takes part. Bursts of 10 ms in random order,
 the first two runs of a burst not timed; with --pause every run comes after a sleep of so many milliseconds, as from a camera. Milliseconds: minimum,
 median; and the median of OpenVINO in fp32 with equally many threads divided by the median.
