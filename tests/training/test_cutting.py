@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octrim.backends.numpy import activate, convolution
 from octrim.cli import main
 from octrim.data.loader import TrainingBatch
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.network.rows import Network
+from octrim.network.rows import BATCH_NORM_EPS, Network
 from octrim.pruning.cut import prune
 from octrim.pruning.importance import CRITERIA, taylor
 from octrim.pruning.labels import channel_labels
+from octrim.pruning.merging import MapMoments, merged, read_maps
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.repair import compensated
 from octrim.training.checkpoint import CHECKPOINT, State, flattened, kind_of, load_state, unflattened
@@ -36,7 +39,11 @@ pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octri
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.training.cut_state import cut_state
 from octrim.training.cutting import Cutting, GradualCut, count_at, whole_cut
+from octrim.training.learner import Learner
+from octrim.training.maps import map_moments
 from octrim.training.optimizer import MovingAverage, Weights
+from octrim.training.options import Finetuning
+from octrim.training.parallel import World
 from octrim.training.taylor import TaylorScores
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -155,6 +162,48 @@ def test_a_cut_state_is_that_of_the_cut_model(network: Network, keep: str, seed:
     assert (state.epoch, state.steps, state.updates) == (3, 7, 7)
 
 
+def test_moments_of_maps_in_the_middle_of_training() -> None:
+    """Against NumPy: the first map, normalised by its own batch; and the learner has not changed."""
+    model = lively_model(simple_network())
+    learner = Learner(model, Finetuning(), RECIPES["low"], World())
+    before = learner.weights.values().numpy()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    found = map_moments(learner, pictures, ("model.0", "model.2.concat"), seed=1)
+    assert {name: moments.covariance.shape for name, moments in found.items()} == {"model.0": (16, 16), "model.2.concat": (32, 32)}
+    row = model.network.convs[0]
+    y = convolution(pictures.transpose(0, 3, 1, 2) / 255.0, model.tensors[row.weight_name].astype(np.float64), row.stride, row.padding, 1)
+    samples = np.moveaxis(y, 1, -1).reshape(-1, 16)  # 2 x 32 x 32 positions, of which all are taken
+    scale = model.tensors["model.0.bn.weight"] / np.sqrt(samples.var(0) + BATCH_NORM_EPS)
+    samples = activate(row, (samples - samples.mean(0)) * scale + model.tensors["model.0.bn.bias"])
+    np.testing.assert_allclose(found["model.0"].mean, samples.mean(0), atol=1e-4)
+    np.testing.assert_allclose(found["model.0"].covariance, np.cov(samples.T, bias=True), atol=1e-4)
+    np.testing.assert_array_equal(learner.weights.values().numpy(), before)
+    learner.network(paddle.zeros([1, 3, 64, 64]))  # no hook is left: oneDNN runs it
+    assert not learner.network._watched()
+
+
+def test_a_cut_state_with_moments_of_maps_is_the_merged_model() -> None:
+    """Weights and average alike, by the same predictions; the other tensors as they are cut without them."""
+    model = lively_model(simple_network(), seed=4)
+    _, gone = some_plan(model, "7/8", 1, 3)
+    labels, generator = channel_labels(model.network), np.random.default_rng(0)
+    maps = {}
+    for name in read_maps(model, gone):
+        spread = generator.standard_normal((len(labels.labels[name]),) * 2)
+        maps[name] = MapMoments(generator.standard_normal(len(spread)), spread @ spread.T)
+    predictions = {name: moments.prediction(gone[labels.labels[name]]) for name, moments in maps.items()}
+    state, plain, before = state_of(model), state_of(model), state_of(model)
+    cut_state(state, gone, maps)
+    cut_state(plain, gone)
+    for name in ("values", "average"):
+        one = replace(model, tensors=unflattened(model.network, before.arrays[name]))
+        expected = unflattened(plain.network, plain.arrays[name]) | merged(one, gone, predictions)
+        for key, tensor in unflattened(state.network, state.arrays[name]).items():
+            np.testing.assert_allclose(tensor, expected[key], rtol=1e-5, atol=1e-5, err_msg=f"{name}: {key}")
+    for name in ("gradient", "moment0", "moment1", "taylor"):
+        np.testing.assert_array_equal(state.arrays[name], plain.arrays[name])
+
+
 def test_scores_are_those_of_the_criterion_taylor() -> None:
     """After one step the criterion's own; after several its mean square with weights that fall by the decay."""
     model = lively_model(simple_network())
@@ -178,6 +227,8 @@ def learner_of(state: State, criterion: str) -> Any:
     """A stand-in for `Learner` that only counts: what is cut must follow from the state alone."""
 
     class Learner:
+        world = World()
+        weights = types.SimpleNamespace(vector=None)
         optimizer = type("Optimizer", (), {"steps": 0})
         average = MovingAverage(state.arrays["average"], averaging(60))
         taylor = TaylorScores(state.network, state.arrays["taylor"]) if criterion == "taylor" else None

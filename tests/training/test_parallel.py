@@ -23,6 +23,7 @@ from octrim.training.cutting import Cutting, GradualCut
 from octrim.training.hyper import Hyperparameters
 from octrim.training.learner import Learner
 from octrim.training.loss import DetectionLoss
+from octrim.training.maps import cut_pictures
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.options import Finetuning
 from octrim.training.parallel import World
@@ -102,7 +103,7 @@ def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:
     loss = DetectionLoss(model.network, hyper, SIDE)
     loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
     schedule = Schedule(hyper, EPOCHS, len(loaders[0]), 1)
-    cutting = Cutting(wanted, state, schedule)
+    cutting = Cutting(wanted, state, schedule, cut_pictures(dataset, SIDE, hyper.augmentation, 0, EPOCHS))
     for epoch in range(EPOCHS):
         state.epoch, state.batch = epoch, 0
         for number, halves in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):

@@ -61,7 +61,7 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
-    return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["compensate"], "channels": found["row"]["channels"]}]}
+    return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["merge"], "channels": found["row"]["channels"]}]}
 
 
 def control(job: Job, folder: Path) -> dict[str, Any]:

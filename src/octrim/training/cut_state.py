@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,16 +12,18 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.cut import cut_tensors
 from octrim.pruning.labels import channel_labels
+from octrim.pruning.merging import MapMoments, merged
 from octrim.pruning.plan import cut_network
 from octrim.pruning.repair import constants
 from octrim.training.checkpoint import State, flattened, kind_of, unflattened
 
 
-def cut_state(state: State, gone: np.ndarray) -> None:
+def cut_state(state: State, gone: np.ndarray, maps: Mapping[str, MapMoments] | None = None) -> None:
     """Cut channels out of a training's state: network, weights, average, waiting gradient, moments, scores; everything else stays as it is.
 
-    The constants that the channels stood for go into their consumers: for the weights by the weights' own batch norm, for the average by the
-    average's. gone: bool `[labels.count]`, mask of the labels that go.
+    gone: bool `[labels.count]`, mask of the labels that go. maps: moments of the maps that lose channels, by row, with which these are merged into
+    those that stay. Without them the constants that the channels stood for go into their consumers: for the weights by the weights' own batch norm,
+    for the average by the average's.
     """
     network, labels = state.network, channel_labels(state.network)
     kept = kept_channels(network, gone)
@@ -31,9 +34,14 @@ def cut_state(state: State, gone: np.ndarray) -> None:
     for name, vector in state.arrays.items():
         first, last = _extent(network, name)
         arrays[name] = vector[places[(places >= first) & (places < last)] - first]
+    predictions = {row: moments.prediction(gone[labels.labels[row]]) for row, moments in (maps or {}).items()}
     for name in ("values", "average"):
         model = Model(network, unflattened(network, state.arrays[name]), state.names, state.image_size)
         tensors = unflattened(smaller, arrays[name])  # views of the vector
+        if maps is not None:
+            for part, values in merged(model, gone, predictions).items():
+                tensors[part][:] = values
+            continue
         for part, change in constants(model, kept).items():
             tensors[part][:] = tensors[part].astype(np.float64) + change
     state.network, state.arrays = smaller, arrays

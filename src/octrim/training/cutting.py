@@ -21,11 +21,13 @@ from octrim.network.rows import Network
 from octrim.pruning.fractions import matching_convs
 from octrim.pruning.importance import Criterion, channel_scores
 from octrim.pruning.labels import channel_labels
+from octrim.pruning.merging import read_maps
 from octrim.pruning.plan import Plan, PlannedGroup, plan
 from octrim.training.checkpoint import State, kind_of, unflattened
 from octrim.training.cut_state import cut_state, kept_channels
 from octrim.training.freezing import frozen
 from octrim.training.learner import Learner
+from octrim.training.maps import map_moments
 from octrim.training.schedule import Schedule
 
 AT_ONCE = 0.02
@@ -103,9 +105,13 @@ class GradualCut:
 class Cutting:
     """The cuts of one training. What it has to know of earlier ones stands in the state, so that a resumed training cuts the same channels."""
 
-    def __init__(self, wanted: GradualCut, state: State, schedule: Schedule) -> None:
-        """Prepare the cuts of a training in `state`, where `begin` has noted what they need."""
-        self.wanted = wanted
+    def __init__(self, wanted: GradualCut, state: State, schedule: Schedule, pictures: Sequence[np.ndarray] = ()) -> None:
+        """Prepare the cuts of a training in `state`, where `begin` has noted what they need.
+
+        pictures: sets of pictures as of `octrim.training.maps.cut_pictures`, on which channels are merged into those that stay; where there are none,
+        only their constants go into their consumers.
+        """
+        self.wanted, self.pictures = wanted, pictures
         self.original = _original(state)
         self.batches = schedule.batches
         self.end = wanted.epochs * schedule.batches
@@ -133,17 +139,24 @@ class Cutting:
         model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size)
         gone, goal, removed = self._choice(model, learner, share)
         if noted["step"] == 0:  # the first cut
-            state.lineage = (*state.lineage, {"action": "prune", **self.wanted.settings}, {"action": "compensate"})
+            state.lineage = (*state.lineage, {"action": "prune", **self.wanted.settings}, {"action": "merge" if self.pictures else "compensate"})
         noted |= {"share": goal.after.channels / _channels(self.original), "step": learner.optimizer.steps, "done": share == 1}
         noted["level"] = _level(share, noted["share"])
         if gone.any():
             noted["kept"] = {name: np.asarray(noted["kept"][name])[stays].tolist() for name, stays in kept_channels(state.network, gone).items()}
             noted["removed"] = {name: 1 - (1 - noted["removed"].get(name, 0.0)) * (1 - part) for name, part in removed.items()}
             state.best = (-1.0, state.epoch)  # earlier epochs are of other networks
-            cut_state(state, gone)
+            steps = learner.optimizer.steps
+            maps = None
+            if self.pictures:
+                maps = map_moments(learner, self.pictures[steps % len(self.pictures)], read_maps(model, gone), steps)
+            cut_state(state, gone, maps)
             most = learner.average.averaging.updates_within(self.window)
             state.updates = state.updates if most is None else min(state.updates, most)
             learner.go_on_with(state)
+            # The same sums may differ in the last bits on other machines.
+            learner.world.share(learner.weights.vector)
+            learner.world.share(learner.average.values)
 
     def _choice(self, model: Model, learner: Learner, share: float) -> tuple[np.ndarray, Plan, dict[str, float]]:
         """Mask of the labels that go now, bool `[labels.count]`; the plan of what is left in the end, by today's scores; and the share of the

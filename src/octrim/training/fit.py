@@ -24,6 +24,7 @@ from octrim.training.hyper import Hyperparameters
 from octrim.training.interruptions import interruptions
 from octrim.training.learner import Learner
 from octrim.training.loss import DetectionLoss
+from octrim.training.maps import cut_pictures
 from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
@@ -69,7 +70,8 @@ def fit(
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
     sparsity = _sparsity(penalty, learner, config, state, loader.pictures_per_epoch)
-    cutting = Cutting(cut, state, schedule) if cut else None
+    pictures = cut_pictures(train_set, model.image_size, hyper.augmentation, config.seed, config.epochs) if cut else ()
+    cutting = Cutting(cut, state, schedule, pictures) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
         if not state.arrays:
