@@ -554,3 +554,10 @@ def test_what_counts_as_a_number_of_layers() -> None:
     for item in ("\u00b2", "9" * 5000, "-1"):
         with pytest.raises(InputError, match="fits no layer"):
             frozen(names, (item,))
+
+
+def test_columns_stand_in_one_order_whatever_a_checkpoint_has_done_to_the_rows() -> None:
+    """A checkpoint keeps the keys of its rows sorted, so a resumed run has them in another order than an undisturbed one."""
+    row = {"epoch": 0, "train/output_loss": 0.5, "train/feature_loss": 0.25}
+    assert results_csv([row]) == results_csv([dict(sorted(row.items()))])
+    assert results_csv([row]).splitlines()[0].endswith(",train/feature_loss,train/output_loss")

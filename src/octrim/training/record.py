@@ -210,7 +210,7 @@ def _place(data: str | None) -> str | None:
 
 def results_csv(rows: Sequence[dict[str, float]]) -> str:
     """The text of results.csv; an epoch that was not evaluated leaves its columns empty."""
-    names = [*COLUMNS, *(name for name in dict.fromkeys(key for row in rows for key in row) if name not in COLUMNS)]
+    names = [*COLUMNS, *sorted({key for row in rows for key in row} - set(COLUMNS))]  # a resumed run's rows have their keys in another order
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
