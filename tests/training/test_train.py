@@ -26,7 +26,7 @@ from octrim.runs import new_run
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.freezing import frozen
 from octrim.training.learner import Learner
-from octrim.training.record import COLUMNS, Record
+from octrim.training.record import COLUMNS, Record, results_csv
 
 pytestmark = pytest.mark.usefixtures("unrendered")  # but `whole` is made before
 
