@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -382,6 +383,17 @@ def test_what_the_tree_says_must_agree_with_the_layout(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["A.PT", "a.ckpt", "a.bin", "a b", "猫.Pth"])
+def test_checkpoints_and_model_files_of_any_name(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path / "a.pt", fresh_model("yolov5n", classes=2), "yolov5n")
+    (tmp_path / "a.pt").rename(tmp_path / name)
+    model = load(tmp_path / name)
+    assert model.network.classes == 2
+    model.save(tmp_path / "b.safetensors")
+    (tmp_path / "b.safetensors").rename(tmp_path / "model")
+    assert load(tmp_path / "model").network == model.network
+
+
 def test_errors_do_not_need_the_file_name_twice(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"x")
     with pytest.raises(InputError) as caught:
@@ -397,6 +409,15 @@ def test_errors_do_not_need_the_file_name_twice(tmp_path: Path) -> None:
         load(tmp_path / "yolov5s.pt")
     with pytest.raises(InputError, match="is a folder"):
         load(tmp_path)
+    for name, content, told in (
+        ("a.h5", b"\x89HDF\r\n", "not a PyTorch checkpoint but an HDF5 file"),
+        ("a.tflite", b"\x1c\0\0\0TFL3", "not a PyTorch checkpoint but a TensorFlow Lite model"),
+        ("a.pt.zip", b"PK\x03\x04", "a zip archive: unpack it"),
+        ("a.yaml", b"nc: 3\n", "a layout goes to --cfg"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}: expected a model file .*{told}"):
+            load(tmp_path / name)
     (tmp_path / "a.weights").write_bytes(b"x")
     with pytest.raises(InputError, match=r"expected a model file \(\.safetensors\) or a YOLOv5 checkpoint"):
         load(tmp_path / "a.weights")

@@ -1,14 +1,17 @@
-"""Reads any file that holds a network with its weights, a model file or a YOLOv5 checkpoint, by its suffix."""
+"""Reads any file that holds a network with its weights, a model file or a YOLOv5 checkpoint, by its suffix, or by its contents."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from octrim.errors import InputError
 from octrim.network.checkpoint import load_checkpoint
+from octrim.network.foreign import what_it_is
 from octrim.network.layout import VARIANTS
 from octrim.network.model import Model, load_model_file
 
+_EXPECTED = "expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)"
 _RELEASES = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 
 
@@ -27,13 +30,25 @@ def load(path: str | Path) -> Model:
         published = path.suffix == ".pt" and path.stem in VARIANTS
         hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""
         raise InputError(f"{path}: no such file{hint}")
-    if path.suffix == ".safetensors":
-        read = load_model_file
-    elif path.suffix in (".pt", ".pth"):
-        read = load_checkpoint
-    else:
-        raise InputError(f"{path}: expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)")
     try:
-        return read(path)
+        return _reader(path)(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _reader(path: Path) -> Callable[[Path], Model]:
+    """Return the function that reads a file. Raises InputError, without the file's name, for a file of another suffix and other contents."""
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return load_model_file
+    if suffix in (".pt", ".pth"):
+        return load_checkpoint
+    if suffix in (".yaml", ".yml"):
+        raise InputError(f"{_EXPECTED}; a layout goes to --cfg")
+    with path.open("rb") as file:
+        start = file.read(10)
+    if start[8:10] == b'{"':
+        return load_model_file
+    if start.startswith(b"PK\x03\x04") and suffix != ".zip":
+        return load_checkpoint
+    raise InputError(f"{_EXPECTED}; this is {what_it_is(path) or 'a zip archive: unpack it'}")
