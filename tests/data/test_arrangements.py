@@ -228,6 +228,21 @@ def test_a_split_that_is_named_and_not_there_says_how_to_divide(tmp_path: Path) 
         open_dataset(text(tmp_path / "data.yaml", "train: ../train/images\nval: ../valid/images\nnames: [cat]\n"), "val")
 
 
+@pytest.mark.parametrize("results", ["runs/data/exp", "runs/detect/exp2", "mine/first"])
+def test_results_within_the_data_set_are_no_pictures_of_it(tmp_path: Path, results: str) -> None:
+    """Whoever works in the folder of the data set has runs/ in it, with charts and pictures that have boxes drawn on them."""
+    for number in range(6):
+        photo(tmp_path / f"{number}.jpg", number)
+        text(tmp_path / f"{number}.txt", rows())
+    photo(tmp_path / results / "contact.jpg", 9)
+    if "detect" not in results:  # YOLOv5 leaves no configuration there
+        text(tmp_path / results / "config.yaml", "command: data\nproject: null\n")
+    found = open_dataset(tmp_path, "train", val_share=0)
+    assert (len(found), len(found.boxes)) == (6, 12)
+    text(tmp_path / "train.txt", "".join(f"{number}.jpg\n" for number in range(6)))
+    assert len(open_dataset(text(tmp_path / "data.yaml", YAML % (".", "train.txt")), "train")) == 6
+
+
 def test_backgrounds_are_no_problem(tmp_path: Path) -> None:
     for number in range(6):
         photo(tmp_path / "images" / f"{number}.jpg", number)

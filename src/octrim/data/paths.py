@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from octrim.data.labelfiles import read_bytes
 from octrim.data.texts import respelled
 
 _SKIPPED = {"__macosx", "@eadir", "$recycle.bin"}  # folders that systems make: macOS's zips, Synology, Windows
@@ -24,6 +25,16 @@ _SPLIT_WORDS = ("train", "val", "test")
 def hidden(name: str) -> bool:
     """Tell whether a file or folder of this name is no user's data: hidden, or made by an operating system beside the data."""
     return name.startswith(".") or name.casefold() in _SKIPPED
+
+
+def is_results(folder: str) -> bool:
+    """Tell whether a folder is a run of OcTrim's, or the folder runs/ in which OcTrim and YOLOv5 put theirs: its pictures are charts and results."""
+    if folder.rpartition(os.sep)[2] == "runs" and any(path.is_dir() for path in Path(folder).glob("*/exp*")):
+        return True
+    try:
+        return read_bytes(f"{folder}{os.sep}config.yaml", 9) == b"command: "
+    except OSError:
+        return False
 
 
 def walk_files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
@@ -39,7 +50,7 @@ def walk_files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        below[:] = [name for name in below if not hidden(name)]
+        below[:] = [name for name in below if not hidden(name) and not is_results(f"{home}{os.sep}{name}")]
         found += [f"{home}{os.sep}{name}" for name in files if wanted(name) and not hidden(name)]
         if len(found) > _MOST_FILES:
             break

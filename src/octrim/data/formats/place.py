@@ -12,7 +12,7 @@ from pathlib import Path
 from octrim.data.dataset import Dataset
 from octrim.data.index import Index
 from octrim.data.labelfiles import read_bytes
-from octrim.data.paths import child, hidden
+from octrim.data.paths import child, hidden, is_results
 from octrim.data.pictures import is_picture
 
 SPLITS = ("train", "val", "test")
@@ -82,8 +82,8 @@ class Place:
 
     @cached_property
     def folders(self) -> list[Path]:
-        """Folders in the folder, sorted."""
-        return [self.root / entry.name for entry in self.entries if entry.is_dir()]
+        """Folders in the folder, sorted, without those of OcTrim's own results."""
+        return [self.root / entry.name for entry in self.entries if entry.is_dir() and not is_results(entry.path)]
 
     @cached_property
     def files(self) -> list[str]:
