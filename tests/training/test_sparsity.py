@@ -6,9 +6,11 @@ import csv
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,16 +25,20 @@ from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.labels import channel_labels
+from octrim.pruning.merging import read_maps
 from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated
-from octrim.training.checkpoint import CHECKPOINT, load_state, unflattened
+from octrim.training.checkpoint import CHECKPOINT, State, load_state, unflattened
+from octrim.training.cut_state import cut_state
 from tests.networks import lively_model, random_networks, variant
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
 from octrim.backends.paddle import PaddleNetwork  # noqa: E402
-from octrim.training.growing import CHOSEN, DYING, GrowingPenalty  # noqa: E402
-from octrim.training.optimizer import Weights  # noqa: E402
+from octrim.training.dying import CHOSEN, DyingChannels  # noqa: E402
+from octrim.training.maps import map_moments  # noqa: E402
+from octrim.training.optimizer import MovingAverage, Weights  # noqa: E402
+from octrim.training.parallel import World  # noqa: E402
 from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity  # noqa: E402
 
 
@@ -127,10 +133,16 @@ def test_a_strength_means_the_same_in_any_batch() -> None:
 
 
 class Scored:
-    """A stand-in for `Learner`: weights, and scores by label that a test sets."""
+    """A stand-in for `Learner`: a network, its weights and their average, and scores by label that a test sets."""
+
+    world = World()
 
     def __init__(self, model: Model, seed: int = 0) -> None:
-        self.weights = weights_of(model)
+        self.network = PaddleNetwork(model)
+        self.network.train()
+        self.weights = Weights(self.network)
+        self.average = MovingAverage(self.weights.values())
+        self.optimizer = SimpleNamespace(steps=1)
         self.scores = np.random.default_rng(seed).random(channel_labels(model.network).count)
         self.taylor = self
 
@@ -138,19 +150,19 @@ class Scored:
         return self.scores
 
 
-def growing_of(model: Model, penalty: Penalty, pictures: int, dies: list[float] | None = None) -> tuple[GrowingPenalty, Scored]:
+def dying_of(model: Model, penalty: Penalty, pictures: Sequence[np.ndarray] = ()) -> tuple[DyingChannels, Scored]:
     learner: Any = Scored(model)
-    return GrowingPenalty(learner, PenalisedChannels(model.network, penalty.exclude), penalty, pictures, dies), learner
+    return DyingChannels(learner, PenalisedChannels(model.network, penalty.exclude), penalty, pictures), learner
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scope", "target", "align"), [("network", "1/2", 8), ("network", "0.8", 4), ("group", "7/8", 8), ("group", "1/3", 1)])
 def test_a_target_is_met_exactly_whatever_the_gradients_do(scope: str, target: str, align: int) -> None:
-    """Those with the lowest scores die, in time, although an optimizer pulls all scales up; those that were not chosen are not touched."""
+    """Those with the lowest scores die, in time, although an optimizer pulls all scales up; those that live are not touched."""
     model = variant("yolov5n")
     penalty = Penalty(None, Fraction(target), scope=scope, align=align)
-    growing, learner = growing_of(model, penalty, 40 * 16)
-    weights, penalised = learner.weights, growing.penalised
+    dying, learner = dying_of(model, penalty)
+    weights, penalised = learner.weights, dying.penalised
     generator = np.random.default_rng(0)
     gamma = weights.groups[1]
     assert gamma.stop - gamma.start == sum(tensor.size for name, tensor in weights.parameters.tensors.items() if name.endswith(".bn.weight"))
@@ -159,15 +171,18 @@ def test_a_target_is_met_exactly_whatever_the_gradients_do(scope: str, target: s
         values = weights.parameters.values().numpy()
         values[gamma] += np.float32(0.01) * generator.random(gamma.stop - gamma.start, np.float32)
         weights.parameters.assign(paddle.to_tensor(values))
-        growing.step(0.01, 16, step / 40)
+        dying.step(0.01, 16, step / 40)
         after = weights.parameters.values().numpy()
         alone = np.ones(len(values), bool)
         for part in ("weight", "bias"):
-            alone[penalised.places_in(weights.parameters, part)[(growing.dies >= 0)[penalised.channel]]] = False
+            places = penalised.places_in(weights.parameters, part)[dying.gone[penalised.channel]]
+            assert not after[places].any()
+            alone[places] = False
         np.testing.assert_array_equal(after[alone], values[alone])
-        deaths.append(growing.dead())
+        deaths.append(dying.columns()["sparsity/dead"])
     counts, wanted = penalised.counts, penalised.dead_counts(penalty)
-    dead = growing.norms() == 0
+    dead = dying.norms() == 0
+    np.testing.assert_array_equal(dead, dying.gone)
     per_group = np.bincount(penalised.group, weights=dead)
     scores = learner.scores[penalised.label]
     if scope == "group":
@@ -183,43 +198,48 @@ def test_a_target_is_met_exactly_whatever_the_gradients_do(scope: str, target: s
         assert (counts - per_group >= np.minimum(align, counts)).all()
         roomy = (counts - per_group > np.minimum(align, counts))[penalised.group]  # groups that could have lost more
         assert scores[dead].max() < scores[roomy & ~dead].min()
-    assert deaths == sorted(deaths)
-    assert deaths[int(40 * DYING) - 1] == 0 < deaths[int(40 * DYING)]  # the first ones take their time
-    assert deaths[-1] == deaths[int(40 * (CHOSEN + DYING))]  # and then it stays so
-    shifts = paddle.gather(weights.parameters.vector, paddle.to_tensor(penalised.places_in(weights.parameters, "bias"))).numpy()
-    assert not shifts[dead[penalised.channel]].any()
+    assert deaths == sorted(deaths) and 0 < deaths[0] < 0.25 * deaths[-1]
+    assert deaths[-1] == deaths[int(40 * CHOSEN)] > deaths[int(40 * CHOSEN) - 4]  # and then it stays so
+    silenced = dying.silence(np.ones(weights.parameters.size + weights.statistics.size, np.float32))
+    assert (silenced == 0).sum() == 2 * dead[penalised.channel].sum()
 
 
-def test_a_chosen_channel_falls_on_a_straight_line() -> None:
-    """By hand: 20 steps, a tenth of them to die in; without gradients scales and shifts are 1, 1/2 and 0 of what they were when it was chosen."""
+@pytest.mark.parametrize("later", [False, True])
+def test_dying_channels_are_merged_as_a_cut_merges_them(later: bool) -> None:
+    """The network with dead channels computes, in training mode, what the one computes that is cut with the same moments; also at a second death."""
     model = lively_model(fresh_model("yolov5n", classes=1).network, seed=1)
-    growing, learner = growing_of(model, Penalty(None, Fraction(1, 2), scope="group"), 20)
-    places = growing.penalised.places_in(learner.weights.parameters, "weight")
-    first = learner.weights.parameters.values().numpy()[places]
-    for step in range(1, 14):
-        chosen = growing.dies >= 0
-        growing.step(0.01, 1, step / 20)
-        new = (growing.dies >= 0) & ~chosen
-        factors = learner.weights.parameters.values().numpy()[places] / first
-        left = np.where(growing.dies >= 0, np.round((growing.dies - step / 20) * 20), 3)
-        expected = np.where(left == 3, 1.0, np.clip(left / 3, 0, 1))
-        expected = np.where(new, 2 / 3, expected)
-        np.testing.assert_allclose(factors, expected[growing.penalised.channel], atol=1e-5)
-    assert growing.dead() == pytest.approx(0.5, abs=0.01)
-
-
-@pytest.mark.slow
-def test_the_average_is_silenced_where_the_weights_are_dead() -> None:
-    model = variant("yolov5n")
-    growing, learner = growing_of(model, Penalty(None, Fraction(1, 2), scope="group"), 64)
-    weights = learner.weights
-    growing.step(0.01, 64, 1.0)
-    average = np.ones(weights.parameters.size + weights.statistics.size, np.float32)
-    silenced = growing.silence(average)
-    for name, values in scales(weights).items():
-        for part in (name, name.replace(".weight", ".bias")):
-            np.testing.assert_array_equal(silenced[weights.parameters.slices[part]] == 0, values == 0)
-    assert (average == 1).all() and (silenced == 0).sum() == 2 * sum((values == 0).sum() for values in scales(weights).values())
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    dying, learner = dying_of(model, Penalty(None, Fraction(1, 8), scope="group", align=1), [pictures])
+    if later:
+        dying.step(0.01, 1, 0.1)
+    assert dying.gone.any() == later
+    state = State(model.network, model.names, 64, (), "", {"values": learner.weights.values().numpy(), "average": learner.average.values.numpy()})
+    gone = np.zeros(channel_labels(model.network).count, bool)
+    chosen = dying._choice(1.0)
+    gone[dying.penalised.label[chosen]] = True
+    whole = gone.copy()
+    whole[dying.penalised.label[dying.gone]] = True
+    labels = channel_labels(model.network)
+    maps = map_moments(cast(Any, learner), pictures, read_maps(model, gone), 1)
+    dying.step(0.01, 1, 1.0)
+    cut_state(state, whole, maps)
+    images = paddle.to_tensor(np.random.default_rng(1).random((2, 3, 64, 64), np.float32))
+    small = PaddleNetwork(Model(state.network, unflattened(state.network, state.arrays["values"]), state.names))
+    small.train()
+    with paddle.no_grad():
+        for one, other in zip(learner.network(images), small(images), strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-3, atol=1e-3)
+    kept = {row.name: np.flatnonzero(~whole[labels.labels[row.name]]) for row in model.network.convs}
+    average, expected = (
+        unflattened(network, vector)
+        for network, vector in ((model.network, learner.average.values.numpy()), (state.network, state.arrays["average"]))
+    )
+    for row in model.network.convs:
+        if row.norm:
+            name = f"{row.name}.bn.running_mean"
+            np.testing.assert_allclose(average[name][kept[row.name]], expected[name], rtol=1e-4, atol=1e-4)
+            dead = np.setdiff1d(np.arange(row.channels), kept[row.name])
+            assert not average[f"{row.name}.bn.weight"][dead].any() and not average[f"{row.name}.bn.bias"][dead].any()
 
 
 def test_what_cannot_be_met_is_refused() -> None:

@@ -25,7 +25,7 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Distillation loss", {"train/output_loss": "output", "train/feature_loss": "feature"}),
     ("Precision and recall", {"metrics/precision": "precision", "metrics/recall": "recall"}),
     ("Learning rate", {"x/lr0": "biases", "x/lr1": "batch norm", "x/lr2": "weights"}),
-    ("Dead channels", {"sparsity/dead": "dead", "sparsity/dying": "dying"}),
+    ("Dead channels", {"sparsity/dead": "share"}),
     ("Sparsity strength", {"sparsity/strength": "strength"}),
 )
 _KEYS = ("first", "second", "third")  # keys of colours of lines that stand for no network

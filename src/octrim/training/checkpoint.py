@@ -207,10 +207,10 @@ def _sound_extra(state: State) -> bool:
 
 
 def _sound_sparsity(extra: dict[str, Any]) -> bool:
-    """Whether the values of sparsity training in `extra`, if any, are valid: the strength, the times at which channels die, and per epoch a histogram
-    of the scales up to `top`."""
-    dies = extra.get("dies", [])
-    if not isinstance(dies, list) or not all(type(time) in (int, float) and (time == -1 or 0 <= time <= 1) for time in dies):
+    """Whether the values of sparsity training in `extra`, if any, are valid: the strength, which channels are dead, and per epoch a histogram of the
+    scales up to `top`."""
+    dead = extra.get("dead", [])
+    if not isinstance(dead, list) or not all(type(one) is bool for one in dead):
         return False
     strength, scales = extra.get("strength", 0.0), extra.get("scales", {"top": 1.0, "counts": []})
     if type(strength) not in (int, float) or not 0 <= strength < math.inf or not isinstance(scales, dict):

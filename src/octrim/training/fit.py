@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isnan
 from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from octrim.backends.paddle import F, PaddleNetwork, paddle
 from octrim.data.dataset import Dataset
@@ -19,7 +21,7 @@ from octrim.targets.session import float_batch
 from octrim.training.checkpoint import State
 from octrim.training.cutting import Cutting, GradualCut
 from octrim.training.distillation import Distillation
-from octrim.training.growing import GrowingPenalty
+from octrim.training.dying import DyingChannels
 from octrim.training.hyper import Hyperparameters
 from octrim.training.interruptions import interruptions
 from octrim.training.learner import Learner
@@ -69,8 +71,9 @@ def fit(
         learner.restore(state)
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
-    sparsity = _sparsity(penalty, learner, config, state, loader.pictures_per_epoch)
-    pictures = cut_pictures(train_set, model.image_size, hyper.augmentation, config.seed, config.epochs) if cut else ()
+    merging = _scored(penalty, cut) or cut is not None
+    pictures = cut_pictures(train_set, model.image_size, hyper.augmentation, config.seed, config.epochs) if merging else ()
+    sparsity = _sparsity(penalty, learner, config, state, pictures)
     cutting = Cutting(cut, state, schedule, pictures) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
@@ -160,17 +163,19 @@ def _scored(penalty: Penalty | None, cut: GradualCut | None) -> bool:
     return (penalty is not None and penalty.target is not None) or (cut is not None and cut.criterion == "taylor")
 
 
-def _sparsity(penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: int) -> Sparsity | GrowingPenalty | None:
-    """The steps of a training with a penalty, with what the state remembers of earlier ones. pictures: number of training pictures in an epoch."""
+def _sparsity(
+    penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: Sequence[np.ndarray]
+) -> Sparsity | DyingChannels | None:
+    """The steps of a training with a penalty, with what the state remembers of earlier ones. pictures: as `DyingChannels` takes them."""
     if penalty is None:
         return None
     penalised = PenalisedChannels(learner.network.network, penalty.exclude, config.freeze)
     if penalty.target is not None:
-        return GrowingPenalty(learner, penalised, penalty, pictures * config.epochs, state.extra.get("dies"))
+        return DyingChannels(learner, penalised, penalty, pictures, state.extra.get("dead"))
     return Sparsity(learner.weights, penalised, penalty, state.extra.get("strength", 0.0))
 
 
-def _note_scales(state: State, sparsity: Sparsity | GrowingPenalty, number: int) -> None:
+def _note_scales(state: State, sparsity: Sparsity | DyingChannels, number: int) -> None:
     """Keep the histogram of the scales after `number` epochs in the state; a resumed run that notes the same epoch again replaces it."""
     norms = sparsity.norms()
     scales = state.extra.setdefault("scales", {"top": max(1.05 * float(norms.max()), 1e-6), "counts": []})
@@ -184,7 +189,7 @@ def _stops(world: World, interrupted: bool, between_steps: bool) -> bool:
     return interrupted and world.size == 1
 
 
-def _sparsity_columns(sparsity: Sparsity | GrowingPenalty, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
+def _sparsity_columns(sparsity: Sparsity | DyingChannels, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
     """The columns of results.csv that sparsity training adds. Keeps the histogram of the scales and, in the last epoch, silences the average."""
     columns = sparsity.columns()
     _note_scales(state, sparsity, epoch + 1)

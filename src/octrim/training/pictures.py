@@ -39,7 +39,6 @@ _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Class loss", {"train/cls_loss": "training", "val/cls_loss": "validation"}),
     ("mAP", {"metrics/mAP_0.5": "mAP50", "metrics/mAP_0.5:0.95": "mAP50-95"}),
     ("Precision and recall", {"metrics/precision": "precision", "metrics/recall": "recall"}),
-    ("Dead channels", {"sparsity/dead": "dead", "sparsity/dying": "dying"}),
     ("Kept of the network", {"cut/channels": "channels", "cut/macs": "MACs"}),
     ("Learning rate", {"x/lr0": "lr0", "x/lr1": "lr1", "x/lr2": "lr2"}),
 )
