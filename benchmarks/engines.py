@@ -114,6 +114,7 @@ ENGINES: dict[str, Callable[[Model, int, int, Path], Run]] = {
     AVX2: _session("openvino", "fp32"),
     "OpenVINO bf16": _session("openvino", "bf16"),
     "ONNX Runtime": _session("onnxruntime", "fp32"),
+    "LiteRT": _session("litert", "fp32"),
     "ncnn": _session("ncnn", "fp32"),
     "MNN": _mnn,
 }
