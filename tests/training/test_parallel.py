@@ -27,7 +27,7 @@ from octrim.training.maps import cut_pictures
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.options import Finetuning
 from octrim.training.parallel import World
-from octrim.training.schedule import Schedule
+from octrim.training.schedule import Schedule, averaging
 from tests.training.conftest import COUNTS, draw_shapes
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -103,6 +103,7 @@ def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:
     loss = DetectionLoss(model.network, hyper, SIDE)
     loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
     schedule = Schedule(hyper, EPOCHS, len(loaders[0]), 1)
+    learner.begin(state, averaging(schedule.updates))
     cutting = Cutting(wanted, state, schedule, cut_pictures(dataset, SIDE, hyper.augmentation, 0, EPOCHS))
     for epoch in range(EPOCHS):
         state.epoch, state.batch = epoch, 0
