@@ -91,7 +91,7 @@ def _row(keep: str, side: int, repeats: int) -> str:
         subprocess.run(["gcc", *_FLAGS, "-D_GNU_SOURCE", "-o", "stack", "stack.c", "detector.o"], cwd=folder, check=True)
         stack = int(subprocess.run(["./stack"], cwd=folder, capture_output=True, text=True, check=True).stdout)
         code = sum(map(int, sections[:3]))
-    numbers = [source, code, made.weights.nbytes, 4 * made.arena, 4 * made.scratch, stack]
+    numbers = [source, code, made.weights.nbytes, made.map_bytes, 4 * made.scratch, stack]
     shown = " | ".join(f"{number / 1000:,.0f}" for number in numbers)
     return f"| {keep} | {parameters:,} | {shown} | {seconds:.1f} |"
 

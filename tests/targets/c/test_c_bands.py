@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from octrim.network.rows import Row
 from octrim.network.yolov5 import yolov5_network
 from octrim.targets.c.bands import Bands, banded, halo
 from octrim.targets.c.compiler import has_compiler
+from octrim.targets.c.folder import write_folder
 from octrim.targets.c.lowering import Kind, lowered
 from octrim.targets.c.maps import place
 from octrim.targets.c.program import program
@@ -78,6 +81,16 @@ def test_maps_that_share_memory(nano: Model, height: int) -> None:
             assert (a.size, a.plane, a.padded) == (b.size, b.plane, b.padded)
             assert (a.at - b.at) % a.plane == 0
     assert max(m.at + m.planes * m.plane for m in maps) <= floats
+
+
+def test_memory_that_the_readme_tells(tmp_path: Path) -> None:
+    """The maps of both bands: less than that, all rows of all maps that are needed at once, does not fit."""
+    model = lively_model(one_level(Row("a", "conv", ("images",), 8, 3, 2, 1, norm=True, activation="silu"), last="a", cell=2))
+    write_folder(model, tmp_path, 64, 64)
+    told = re.search(r"needs (\d+) KB of memory", (tmp_path / "README.md").read_text())
+    planes = 3 * 64 * 64 + 12 * 32 * 32 + 8 * 32 * 32  # picture, its parts by parity, a
+    assert told is not None
+    assert 4 * planes / 1000 < int(told[1]) < 1.3 * 4 * planes / 1000
 
 
 @pytest.mark.slow

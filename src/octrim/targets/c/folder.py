@@ -35,7 +35,7 @@ def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
         "values": made.values,
         "classes": made.values - 5,
         "names": comment(", ".join(model.names)).replace("|", " ").replace("`", " "),
-        "memory": -(-made.arena * 4 // 1000),
+        "memory": -(-made.map_bytes // 1000),
         "scratch": -(-made.scratch * 4 // 1000),
         "weights": -(-made.weights.nbytes // 1000),
         "weights_row": "| `weights.bin` | the weights, read by open |\n" if in_file else "",

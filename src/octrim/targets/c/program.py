@@ -104,6 +104,11 @@ class Program:
     taps: np.ndarray
     weights: np.ndarray
 
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of all maps of all bands."""
+        return 4 * self.bands * self.arena
+
 
 @dataclass(eq=False)
 class Store:
