@@ -33,7 +33,7 @@ MISSING = "picture is missing, left out"
 
 @pytest.fixture(autouse=True)
 def no_hang() -> Iterator[None]:
-    """A test that waits for a pipe or a device fails after 30 seconds instead of never."""
+    """A test that waits for a pipe or a device fails after two minutes instead of never."""
 
     def stop(*_: object) -> None:
         pytest.fail("hangs")
@@ -42,7 +42,7 @@ def no_hang() -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 30)
+    signal.setitimer(signal.ITIMER_REAL, 120)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
