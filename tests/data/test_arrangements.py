@@ -243,6 +243,20 @@ def test_results_within_the_data_set_are_no_pictures_of_it(tmp_path: Path, resul
     assert len(open_dataset(text(tmp_path / "data.yaml", YAML % (".", "train.txt")), "train")) == 6
 
 
+def test_other_words_for_a_split(tmp_path: Path) -> None:
+    UNEQUAL["labels together, pictures by split"](tmp_path)
+    yaml = text(tmp_path / "data.yaml", YAML % ("images/train", "images/val"))
+    for data in (yaml, tmp_path):
+        assert len(open_dataset(data, "valid")) == len(open_dataset(data, "validation")) == 2
+        assert len(open_dataset(data, "training")) == 4
+
+
+def test_files_that_are_no_data_set(tmp_path: Path) -> None:
+    for path in (photo(tmp_path / "0.jpg"), text(tmp_path / "yolov5n.pt", b"PK\3\4\0\0\x08\0" + bytes(100))):
+        with pytest.raises(InputError, match="not a data set: expected a data.yaml, a folder, or a COCO annotation file"):
+            open_dataset(path, "train")
+
+
 def test_backgrounds_are_no_problem(tmp_path: Path) -> None:
     for number in range(6):
         photo(tmp_path / "images" / f"{number}.jpg", number)

@@ -12,10 +12,12 @@ import numpy as np
 
 from octrim.data.dataset import Dataset, printable
 from octrim.data.formats.coco import coco_part
-from octrim.data.formats.place import Found, Part, Request, choose, head
+from octrim.data.formats.place import SPLIT_WORDS, Found, Part, Request, choose, head
 from octrim.data.formats.table import FORMATS, recognise
 from octrim.data.formats.yaml import yaml_parts
 from octrim.data.index import Index
+from octrim.data.pictures import is_picture
+from octrim.data.texts import mark_of
 from octrim.errors import InputError, shown
 
 VAL_SHARE = 0.2
@@ -39,6 +41,7 @@ def open_dataset(
     stands for all; 0 takes any single part for every split. keep_difficult: whether objects that VOC marks difficult count as any other.
     Raises InputError where no data set is found, the split is missing, or no picture can be read.
     """
+    split = SPLIT_WORDS.get(split, split)
     # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for impossible users and names.
     path = Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
     if workers is not None and workers < 1:
@@ -129,6 +132,9 @@ def _found(path: Path) -> tuple[str, Found, Path]:
     suffix = path.suffix.lower()
     if suffix == ".json" or (suffix not in (".yaml", ".yml") and head(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")):
         return "COCO", coco_part(path), path.parent
+    start = head(path, 1 << 10)
+    if is_picture(path.name) or (b"\0" in start and mark_of(start) is None):
+        raise InputError(f"{path}: not a data set: expected a data.yaml, a folder, or a COCO annotation file")
     if suffix == ".data":
         form, found, root = recognise(path.parent)
         return form.name, found, root

@@ -17,6 +17,8 @@ from octrim.data.pictures import is_picture
 
 SPLITS = ("train", "val", "test")
 _MOST_FOLDERS = 2000  # folders below a data set that are searched for what makes up a format
+SPLIT_WORDS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
+"""Other words for the splits, by which users and files name them."""
 _OTHER_WORDS = {"val": ("dev", "eval", "evaluation"), "train": ("learn",), "test": ()}
 
 

@@ -14,7 +14,7 @@ import yaml
 from octrim.data.dataset import Dataset
 from octrim.data.formats.apart import read_listed
 from octrim.data.formats.names import class_names, names_in, names_note
-from octrim.data.formats.place import SPLITS, Format, Found, Missed, Place, Request
+from octrim.data.formats.place import SPLIT_WORDS, SPLITS, Format, Found, Missed, Place, Request
 from octrim.data.labelfiles import read_bytes, read_lines
 from octrim.data.paths import Locator, exists, find_place
 from octrim.data.pictures import SUFFIXES, is_picture
@@ -24,7 +24,6 @@ from octrim.data.yolo import Listing, listed, walk_pictures
 from octrim.errors import InputError, shown
 
 _MOST_YAML = 2**19  # bytes of a data.yaml: the 21,000 names of ImageNet fit; PyYAML takes five seconds for most texts of this length, up to twenty
-_ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 _PARENTS = 2  # folders above the file that its paths may be relative to
 
 
@@ -56,7 +55,7 @@ def yaml_parts(path: Path) -> Found:
 def _splits(document: dict[str, Any]) -> dict[str, str]:
     """Return the splits that a data.yaml names, with the keys that it uses for them."""
     found = {split: split for split in SPLITS if not _is_nothing(document.get(split))}
-    return found | {split: key for key, split in _ALIASES.items() if split not in found and not _is_nothing(document.get(key))}
+    return found | {split: key for key, split in SPLIT_WORDS.items() if split not in found and not _is_nothing(document.get(key))}
 
 
 def _read(path: Path, document: dict[str, Any], split: str, key: str, request: Request) -> Dataset:
@@ -91,7 +90,7 @@ def _mapping(text: str) -> Any:
 
 def _with_backslashes(line: str) -> str:
     """Return a line of YAML with the backslashes doubled that stand in the paths of a split, or in text that begins with a drive."""
-    own = re.match(rf"[ \t]*(?:{'|'.join(('path', *SPLITS, *_ALIASES))})[ \t]*:", line) is not None
+    own = re.match(rf"[ \t]*(?:{'|'.join(('path', *SPLITS, *SPLIT_WORDS))})[ \t]*:", line) is not None
     quoted = r'"[^"\n]*"' if own else r'"[A-Za-z]:\\[^"\n]*"'
     return re.sub(quoted, lambda found: re.sub(r"\\+", r"\\\\", found[0]), line)
 
