@@ -83,12 +83,14 @@ def decode(network: Network, heads: Sequence[np.ndarray]) -> np.ndarray:
     """
     levels = []
     for logits, anchors, stride in zip(heads, network.anchors, network.strides, strict=True):
-        batch, _, height, width = logits.shape
-        y = sigmoid(logits.reshape(batch, len(anchors), -1, height, width))
+        batch, channels, height, width = logits.shape
+        values = channels // len(anchors)
+        y = sigmoid(logits.reshape(batch, len(anchors), values, height, width))
         column, line = np.arange(width, dtype=y.dtype), np.arange(height, dtype=y.dtype)[:, None]
         size = np.asarray(anchors, y.dtype)[:, :, None, None]
         y[:, :, 0] = (2 * y[:, :, 0] - 0.5 + column) * stride
         y[:, :, 1] = (2 * y[:, :, 1] - 0.5 + line) * stride
         y[:, :, 2:4] = (2 * y[:, :, 2:4]) ** 2 * size
-        levels.append(y.reshape(batch, len(anchors), -1, height * width).swapaxes(2, 3).reshape(batch, -1, y.shape[2]))
+        flat = y.reshape(batch, len(anchors), values, height * width).swapaxes(2, 3)
+        levels.append(flat.reshape(batch, len(anchors) * height * width, values))
     return np.concatenate(levels, axis=1)

@@ -61,10 +61,14 @@ class Integers:
             return PICTURE
         if row.name in self.model.network.heads:
             return LOGITS
-        found = self.scales.map(row.name)
+        return Quantization.of(self.scale(row.name))
+
+    def scale(self, name: str) -> np.float32:
+        """Scale of the map of a row; of the picture that with which others than convolutions read it."""
+        found = self.scales.map(name)
         if found is None:
-            raise InputError(f"integers alone need a scale for every map, and {row.name} has none: octrim quantize, without --skip, makes them")
-        return Quantization.of(found)
+            raise InputError(f"integers alone need a scale for every map, and {name} has none: octrim quantize, without --skip, makes them")
+        return found
 
     def before_activation(self, row: Row) -> Quantization:
         """Integers from where the activation is within half a step of its limit below zero to where it reaches the largest value of the map."""

@@ -19,7 +19,8 @@ class CTarget(Target):
     purpose = "a folder with one C file that needs no library, for any processor with a C compiler"
     runtime = "c"
     program = "C"
-    live = ("fp32",)
+    precisions = ("fp32", "int8")
+    live = ("fp32", "int8")
     install = "apt install gcc, or set CC to a C compiler"
 
     def find(self, path: Path) -> Path | None:
@@ -29,17 +30,27 @@ class CTarget(Target):
         return path if (path / HEADER).is_file() else None
 
     def write(self, model: Model, path: Path, order: Order) -> None:
-        from octrim.targets.c.folder import write_folder
+        if order.precision == "int8":
+            from octrim.targets.c.integers.folder import write_folder
+        else:
+            from octrim.targets.c.folder import write_folder
 
         path.mkdir()
         write_folder(model, path, order.height, order.width)
 
     def open(self, path: Path, precision: str, threads: int | None) -> Session:
+        from octrim.targets.c.integers.session import IntegerFolderSession, is_integers
         from octrim.targets.c.session import CFolderSession
 
+        if precision in ("fp32", "int8") and is_integers(path):  # fp32 is the default, so it is accepted for every file
+            return IntegerFolderSession(path)
         return CFolderSession(path, precision, threads)
 
     def session(self, model: Model, precision: str, threads: int | None) -> Session:
+        if precision == "int8":
+            from octrim.targets.c.integers.session import IntegerSession
+
+            return IntegerSession(model)
         from octrim.targets.c.session import CSession
 
         return CSession(model, precision, threads)

@@ -1,0 +1,150 @@
+"""The folder `c/` of an export in int8: detector.h, detector.c, example.c, README.md, detector.json. All arithmetic is in integers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from octrim.backends.numpy import sigmoid
+from octrim.network.cost import network_cost
+from octrim.network.model import Model
+from octrim.targets.c.folder import HEADER
+from octrim.targets.c.integers.lowering import Map, Step, StepOps, lowered
+from octrim.targets.c.source import comment, filled, quoted
+from octrim.targets.integers import LOGITS
+from octrim.targets.metadata import export_metadata
+
+
+def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
+    """Write the files into `folder`, which must be there. The same model gives the same bytes. Raises InputError where a map has no scale."""
+    files = integer_files(model, height, width)
+    described = {
+        "sha256": {name: sha256(files[name].encode()).hexdigest() for name in ("detector.c", "detector.h")},
+        "precision": "int8",
+        **export_metadata(model),
+    }
+    files[HEADER] = json.dumps(described, indent=1, ensure_ascii=True) + "\n"
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
+    """Contents of the C files and of README.md, by name."""
+    ops, heads, memory = lowered(model, height, width)
+    cost = network_cost(model.network, height, width)
+    weights = sum(step.weight.size for step in ops.steps)
+    values = {
+        "title": f"A YOLOv5 detector for {width} x {height} pixels in integers: {cost.parameters:,} parameters, "
+        f"{cost.macs / 1e6:.1f} M multiply-adds. Written by OcTrim.",
+        "width": width,
+        "height": height,
+        "classes": model.network.classes,
+        "memory": memory + window_bytes(ops.steps),
+        "window": memory,
+        "logits": sum(head.size for head in heads),
+        "names": comment(", ".join(model.names)).replace("|", " ").replace("`", " "),
+        "weights": -(-weights // 1000),
+        "most_anchors": max(len(level) for level in model.network.anchors),
+        "tables": tables(model, ops, heads),
+    }
+    return {name: filled(_template(name), values) for name in ("detector.h", "detector.c", "example.c", "README.md")}
+
+
+def window_bytes(steps: Sequence[Step]) -> int:
+    """Memory for the largest window of a convolution: 16-bit numbers, filled up to a multiple of 4, and bytes with room for as many zeros."""
+    counts = [step.weight[0].size for step in steps if step.kind == "CONVOLUTION"]
+    whole = -(-max(counts) // 4) * 4
+    return 2 * whole + whole + 4
+
+
+def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
+    """The network as constants of C."""
+    convs = [step for step in ops.steps if step.kind == "CONVOLUTION"]
+    found: dict[bytes, int] = {}
+    for step in ops.steps:
+        if step.table is not None:
+            found.setdefault(step.table.tobytes(), len(found))
+    looked_up = np.frombuffer(b"".join(found), np.int8)
+    zeros = np.zeros(4, np.int64)  # words of weights are read beyond the last
+    probabilities = np.rint(65535 * sigmoid(np.arange(-128, 128) * np.float64(LOGITS.step))).astype(np.int64)
+    return "\n".join(
+        [
+            _array("int8_t", "weights[]", np.concatenate([*(step.weight.ravel() for step in convs), zeros])),
+            _array("int32_t", "biases[]", np.concatenate([*(step.biases for step in convs), zeros])),
+            _array("int32_t", "multipliers[]", np.concatenate([*(step.multipliers for step in convs), zeros])),
+            _array("uint8_t", "shifts[]", np.concatenate([*(step.shifts for step in convs), zeros])),
+            _array("int8_t", "tables[][256]", looked_up if len(looked_up) else np.zeros(256, np.int8), braces=256),
+            _array("uint16_t", "sigmoids[256]", probabilities),
+            "static const Step steps[] = {\n" + "".join(_steps(ops.steps, found)) + "};",
+            "static const Level levels[] = {\n" + "".join(_levels(model, heads)) + "};",
+            "const char *const detector_names[detector_classes] = {" + ", ".join(quoted(name) for name in model.names) + "};",
+        ]
+    )
+
+
+def _steps(steps: Sequence[Step], found: dict[bytes, int]) -> Iterable[str]:
+    """An initializer and the row's name per line."""
+    weights = values = 0
+    for step in steps:
+        row, output, first = step.row, step.output, step.inputs[0]
+        fields: dict[str, int | str] = {
+            "kind": step.kind,
+            "height": output.height,
+            "width": output.width,
+            "channels": step.channels,
+            "in_height": first.height,
+            "in_width": first.width,
+            "in_channels": first.channels,
+            "kernel": row.kernel,
+            "stride": row.stride,
+            "padding": row.padding,
+            "groups": row.groups,
+            "place": step.place,
+            "pitch": output.channels,
+            "table": -1 if step.table is None else found[step.table.tobytes()],
+            "zero": step.zero,
+            "low": step.low,
+            "high": step.high,
+            "input": first.offset,
+            "second": step.inputs[-1].offset,
+            "output": output.offset,
+            "weights": weights,
+            "values": values,
+        }
+        text = ", ".join(f".{name} = {value}" for name, value in fields.items())
+        if step.kind == "ADD":
+            a, b = step.multipliers.tolist()
+            text += f", .shift = {int(step.shifts[0])}, .multiplier = {{{a}, {b}}}"
+        yield f"    {{{text}}}, /* {comment(row.name)} */\n"
+        if step.kind == "CONVOLUTION":
+            weights, values = weights + step.weight.size, values + step.channels
+
+
+def _levels(model: Model, heads: Sequence[Map]) -> Iterable[str]:
+    network = model.network
+    for head, anchors, stride in zip(heads, network.anchors, network.strides, strict=True):
+        sides = ", ".join(f"{{{round(16 * w)}, {round(16 * h)}}}" for w, h in anchors)
+        yield f"    {{{head.offset}, {head.height}, {head.width}, {len(anchors)}, {stride}, {{{sides}}}}},\n"
+
+
+def _array(kind: str, name: str, values: np.ndarray, braces: int = 0) -> str:
+    """A constant array in lines of at most 150 characters. braces: how many numbers an inner pair of braces holds."""
+    lines, line = [], "   "
+    for index, value in enumerate(values.tolist()):
+        text = f"{value}," if not braces else f"{'{' if index % braces == 0 else ''}{value}{'},' if index % braces == braces - 1 else ','}"
+        if len(line) + len(text) > 148:
+            lines.append(line)
+            line = "   "
+        line += f" {text}"
+    return f"static const {kind} {name} = {{\n" + "\n".join([*lines, line]) + "\n};"
+
+
+@lru_cache
+def _template(name: str) -> str:
+    return (resources.files("octrim.targets.c.integers") / "runtime" / name).read_text("utf-8")

@@ -1,0 +1,267 @@
+/* @title@ */
+#include "detector.h"
+
+#include <stddef.h>
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#include <arm_acle.h>
+#endif
+
+enum Kind { CONVOLUTION, ADD, COPY, POOL, UPSAMPLE };
+
+/*
+ * One step. Maps are int8 [height][width][channels] in the memory of the run; the picture, bytes of the same order, is map -1.
+ * kernel, stride, padding: of windows; stride is also the factor of an upsampling. place, pitch: where the first of a step's channels stands in a
+ * pixel of the output, and how many channels a pixel has there. weights, values: where its weights and its numbers per channel begin. table: what
+ * follows a convolution or a copy, 256 values per table; -1 for none. low, high: limits in front of the table. zero: added in front of the limits.
+ * multiplier: of the two inputs of a sum, and shift.
+ */
+typedef struct {
+    uint8_t kind, kernel, stride, padding;
+    int16_t height, width, channels, in_height, in_width, in_channels, groups, place, pitch, table, zero, low, high, shift;
+    int32_t input, second, output, weights, values, multiplier[2];
+} Step;
+
+typedef struct {
+    int32_t output;
+    int16_t height, width, anchors, stride;
+    int32_t anchor[@most_anchors@][2]; /* sixteenths of a pixel */
+} Level;
+
+@tables@
+static inline void copied(int8_t *to, const int8_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++) to[i] = from[i];
+}
+
+static inline int32_t limited(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
+
+/* acc x multiplier / 2^shift, rounded; the multiplier has 31 bits. */
+static inline int32_t scaled(int32_t acc, int32_t channel)
+{
+    int64_t product = (int64_t)acc * multipliers[channel];
+    return (int32_t)((product + ((int64_t)1 << (shifts[channel] - 1))) >> shifts[channel]);
+}
+
+/*
+ * A window of the input as 16-bit numbers, count of them, filled up with zeros to a multiple of 4. Processors with ARM's DSP instructions multiply
+ * two pairs of them at once: bytes 0 and 2 of a word of weights, then 1 and 3, so the window has that order there.
+ */
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+static inline uint32_t word(const void *p)
+{
+    uint32_t w;
+    __builtin_memcpy(&w, p, 4);
+    return w;
+}
+
+static inline uint32_t turned(uint32_t w) { return w >> 8 | w << 24; }
+
+static void widened(int16_t *to, const int8_t *from, int count, int bytes)
+{
+    for (; count > 0; count -= 4, from += 4, to += 4) {
+        uint32_t w = word(from), pairs[2] = {__sxtb16(w), __sxtb16(turned(w))};
+        if (bytes) {
+            pairs[0] = __uxtb16(w);
+            pairs[1] = __uxtb16(turned(w));
+        }
+        __builtin_memcpy(to, pairs, 8);
+    }
+}
+
+/* The window times the weights of two channels. */
+static inline void products(const int16_t *x, const int8_t *w, const int8_t *v, int count, int32_t *sums)
+{
+    int32_t one = sums[0], other = sums[1];
+    for (; count > 0; count -= 4, x += 4, w += 4, v += 4) {
+        uint32_t x0 = word(x), x1 = word(x + 2), a = word(w), b = word(v);
+        one = __smlad(x0, __sxtb16(a), one);
+        other = __smlad(x0, __sxtb16(b), other);
+        one = __smlad(x1, __sxtb16(turned(a)), one);
+        other = __smlad(x1, __sxtb16(turned(b)), other);
+    }
+    sums[0] = one;
+    sums[1] = other;
+}
+#else
+static void widened(int16_t *to, const int8_t *from, int count, int bytes)
+{
+    for (int i = 0; i < count; i++) to[i] = bytes ? (uint8_t)from[i] : from[i];
+}
+
+/* The window times the weights of two channels. */
+static inline void products(const int16_t *x, const int8_t *w, const int8_t *v, int count, int32_t *sums)
+{
+    int32_t one = sums[0], other = sums[1];
+    for (int i = 0; i < count; i++) {
+        one += x[i] * w[i];
+        other += x[i] * v[i];
+    }
+    sums[0] = one;
+    sums[1] = other;
+}
+#endif
+
+/* The window of an output pixel over `inputs` channels of the input from `from` on, zeros around the map: `to`, [kernel][kernel][inputs]. */
+static void gathered(const Step *s, const int8_t *x, int row, int column, int from, int inputs, int8_t *to)
+{
+    int top = row * s->stride - s->padding, left = column * s->stride - s->padding;
+    for (int i = 0; i < s->kernel; i++)
+        for (int j = 0; j < s->kernel; j++, to += inputs) {
+            int line = top + i, place = left + j;
+            if (line < 0 || place < 0 || line >= s->in_height || place >= s->in_width)
+                for (int c = 0; c < inputs; c++) to[c] = 0;
+            else
+                copied(to, x + ((int32_t)line * s->in_width + place) * s->in_channels + from, (size_t)inputs);
+        }
+    for (int c = 0; c < 3; c++) to[c] = 0;
+}
+
+static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *window)
+{
+    int inputs = s->in_channels / s->groups, outputs = s->channels / s->groups, count = s->kernel * s->kernel * inputs;
+    int8_t *bytes = (int8_t *)(window + (count + 3) / 4 * 4);
+    const int8_t *table = s->table < 0 ? 0 : tables[s->table];
+    for (int row = 0; row < s->height; row++)
+        for (int column = 0; column < s->width; column++, y += s->pitch)
+            for (int c = 0; c < s->channels; c += 2) {
+                if (c % outputs == 0 || outputs == 1) {
+                    gathered(s, x, row, column, c / outputs * inputs, inputs, bytes);
+                    widened(window, bytes, count, s->input < 0);
+                }
+                int pair = c % outputs + 1 < outputs;
+                const int8_t *w = weights + s->weights + (int32_t)c * count;
+                int32_t sums[2] = {biases[s->values + c], pair ? biases[s->values + c + 1] : 0};
+                products(window, w, pair ? w + count : w, count, sums);
+                for (int i = 0; i <= pair; i++) {
+                    int32_t v = limited(scaled(sums[i], s->values + c + i) + s->zero, s->low, s->high);
+                    y[c + i] = table ? table[v + 128] : (int8_t)v;
+                }
+                c -= 1 - pair;
+            }
+}
+
+static void add(const Step *s, const int8_t *a, const int8_t *b, int8_t *y)
+{
+    int32_t count = (int32_t)s->height * s->width * s->channels, half = (int32_t)1 << (s->shift - 1);
+    for (int32_t i = 0; i < count; i++) y[i] = (int8_t)limited((a[i] * s->multiplier[0] + b[i] * s->multiplier[1] + half) >> s->shift, -128, 127);
+}
+
+/* Channels of one map into those of another; from the picture, whose bytes are numbers of the table. */
+static void copy(const Step *s, const uint8_t *x, int8_t *y)
+{
+    const int8_t *table = s->table < 0 ? 0 : tables[s->table];
+    for (int32_t pixel = 0; pixel < (int32_t)s->height * s->width; pixel++, x += s->channels, y += s->pitch)
+        for (int c = 0; c < s->channels; c++) y[c] = table ? table[x[c]] : (int8_t)x[c];
+}
+
+static void pool(const Step *s, const int8_t *x, int8_t *y)
+{
+    for (int row = 0; row < s->height; row++)
+        for (int column = 0; column < s->width; column++, y += s->channels)
+            for (int c = 0; c < s->channels; c++) {
+                int best = -128;
+                for (int i = 0; i < s->kernel; i++)
+                    for (int j = 0; j < s->kernel; j++) {
+                        int line = row * s->stride - s->padding + i, place = column * s->stride - s->padding + j;
+                        if (line < 0 || place < 0 || line >= s->in_height || place >= s->in_width) continue;
+                        int v = x[((int32_t)line * s->in_width + place) * s->channels + c];
+                        if (v > best) best = v;
+                    }
+                y[c] = (int8_t)best;
+            }
+}
+
+static void upsample(const Step *s, const int8_t *x, int8_t *y)
+{
+    for (int row = 0; row < s->height; row++)
+        for (int column = 0; column < s->width; column++, y += s->channels)
+            copied(y, x + ((int32_t)(row / s->stride) * s->in_width + column / s->stride) * s->channels, (size_t)s->channels);
+}
+
+static void network(int8_t *memory, const uint8_t *pixels)
+{
+    int16_t *window = (int16_t *)(void *)(memory + @window@);
+    for (const Step *s = steps; s < steps + sizeof steps / sizeof *steps; s++) {
+        const int8_t *x = s->input < 0 ? (const int8_t *)pixels : memory + s->input;
+        int8_t *y = memory + s->output + s->place;
+        if (s->kind == CONVOLUTION) convolution(s, x, y, window);
+        if (s->kind == ADD) add(s, x, memory + s->second, y);
+        if (s->kind == COPY) copy(s, (const uint8_t *)x, y);
+        if (s->kind == POOL) pool(s, x, y);
+        if (s->kind == UPSAMPLE) upsample(s, x, y);
+    }
+}
+
+void detector_logits(void *memory, const uint8_t *pixels, int8_t *logits)
+{
+    network(memory, pixels);
+    for (const Level *l = levels; l < levels + sizeof levels / sizeof *levels; l++) {
+        size_t count = (size_t)l->height * l->width * l->anchors * (5 + detector_classes);
+        copied(logits, (int8_t *)memory + l->output, count);
+        logits += count;
+    }
+}
+
+/* The box of a cell and an anchor: s = sigmoid in shares of 65536; centre (2 s - 0.5 + cell) stride, side (2 s)^2 anchor. */
+static detector_box box_of(const Level *l, const int8_t *t, int row, int column, const int32_t *anchor)
+{
+    int32_t side[2], centre[2], cell[2] = {column, row}, corner[4];
+    for (int i = 0; i < 2; i++) {
+        uint32_t s = sigmoids[t[2 + i] + 128], square = s * s >> 16;
+        centre[i] = (int32_t)(((2 * (int64_t)sigmoids[t[i] + 128] - 32768 + (int64_t)cell[i] * 65536) * l->stride * 16) >> 16);
+        side[i] = (int32_t)(((int64_t)square * 4 * anchor[i]) >> 16);
+        corner[i] = limited(centre[i] - side[i] / 2, -32768, 32767);
+        corner[2 + i] = limited(centre[i] + side[i] / 2, -32768, 32767);
+    }
+    return (detector_box){(int16_t)corner[0], (int16_t)corner[1], (int16_t)corner[2], (int16_t)corner[3], 0, 0};
+}
+
+/* Keeps the best boxes in order: the new one goes behind those that are as good, the last one falls out of a full list. */
+static int kept(detector_box *boxes, int count, int most, detector_box box)
+{
+    int place = count < most ? count++ : most;
+    if (place == most && (most == 0 || boxes[--place].score >= box.score)) return count;
+    for (; place > 0 && boxes[place - 1].score < box.score; place--) boxes[place] = boxes[place - 1];
+    boxes[place] = box;
+    return count;
+}
+
+static int overlapping(const detector_box *a, const detector_box *b, uint16_t overlap)
+{
+    int32_t w = (a->x2 < b->x2 ? a->x2 : b->x2) - (a->x1 > b->x1 ? a->x1 : b->x1), h = (a->y2 < b->y2 ? a->y2 : b->y2) - (a->y1 > b->y1 ? a->y1 : b->y1);
+    if (a->label != b->label || w <= 0 || h <= 0) return 0;
+    uint64_t both = (uint64_t)w * (uint64_t)h;
+    uint64_t all = (uint64_t)(a->x2 - a->x1) * (uint64_t)(a->y2 - a->y1) + (uint64_t)(b->x2 - b->x1) * (uint64_t)(b->y2 - b->y1) - both;
+    return (both << 16) > all * overlap;
+}
+
+int detector_run(void *memory, const uint8_t *pixels, uint16_t threshold, uint16_t overlap, detector_box *boxes, int most)
+{
+    int count = 0;
+    network(memory, pixels);
+    for (const Level *l = levels; l < levels + sizeof levels / sizeof *levels; l++) {
+        const int8_t *t = (int8_t *)memory + l->output;
+        for (int row = 0; row < l->height; row++)
+            for (int column = 0; column < l->width; column++)
+                for (int a = 0; a < l->anchors; a++, t += 5 + detector_classes) {
+                    if (sigmoids[t[4] + 128] < threshold) continue;
+                    int best = 0;
+                    for (int c = 1; c < detector_classes; c++)
+                        if (t[5 + c] > t[5 + best]) best = c;
+                    uint32_t score = (uint32_t)sigmoids[t[4] + 128] * sigmoids[t[5 + best] + 128] / 65535;
+                    if (score < threshold) continue;
+                    detector_box box = box_of(l, t, row, column, l->anchor[a]);
+                    box.score = (uint16_t)score;
+                    box.label = (uint16_t)best;
+                    count = kept(boxes, count, most, box);
+                }
+    }
+    int left = 0;
+    for (int i = 0; i < count; i++) {
+        int suppressed = 0;
+        for (int j = 0; j < left; j++) suppressed |= overlapping(boxes + j, boxes + i, overlap);
+        if (!suppressed) boxes[left++] = boxes[i];
+    }
+    return left;
+}

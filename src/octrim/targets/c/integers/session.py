@@ -1,0 +1,115 @@
+"""Sessions that run the C files of int8: of a model, and of an exported folder. Logits are decoded in NumPy, in float."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from octrim.backends.numpy import decode
+from octrim.errors import InputError
+from octrim.network.cost import shapes
+from octrim.network.model import Model
+from octrim.network.rows import Network
+from octrim.targets.c.compiler import built, compiler
+from octrim.targets.c.folder import HEADER
+from octrim.targets.c.integers.folder import integer_files
+from octrim.targets.integers import LOGITS
+from octrim.targets.metadata import file_info, read_header, values_per_box
+from octrim.targets.session import PerShape, Session, model_info
+
+
+class IntegerSession(Session):
+    """Session that writes and compiles the C files of a model, once per size (a few seconds; compiled files are kept). It has one thread."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model_info(model, "c", _version(), "int8"))
+
+        def build(_batch: int, height: int, width: int) -> Detector:
+            files = integer_files(model, height, width)
+            return Detector(files["detector.c"], files["detector.h"], model.network)
+
+        self.detectors = PerShape(build)
+
+    def ready(self, batch: int, height: int, width: int) -> None:
+        self.detectors(1, height, width)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self.detectors(1, *batch.shape[1:3])(batch)
+
+
+class IntegerFolderSession(Session):
+    """Session that compiles the detector.c of an exported folder and runs it. This executes code that stands in the folder."""
+
+    def __init__(self, path: Path) -> None:
+        source, header = (_text(path / name) for name in ("detector.c", "detector.h"))
+        described = read_header(path / HEADER, {"detector.c": source.encode(), "detector.h": header.encode()})
+        size = [number(header, name) for name in ("detector_height", "detector_width")]
+        super().__init__(file_info(path, described, (None, 3, *size), (None, None, values_per_box(described)), "c", _version(), "int8"))
+        assert self.info.network is not None
+        self.detector = Detector(source, header, self.info.network)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self.detector(batch)
+
+
+class Detector:
+    """The compiled C files: `detector(batch) -> predictions`."""
+
+    def __init__(self, source: str, header: str, network: Network) -> None:
+        self.network = network
+        found = shapes(network, number(header, "detector_height"), number(header, "detector_width"))
+        levels = [found[name] for name in network.rows[-1].inputs]
+        self.shapes = [(height, width, channels) for channels, height, width in levels]
+        self.calls = ctypes.CDLL(str(built(source, (("detector.h", header),))))
+        self.calls.detector_logits.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        self.memory = np.zeros(number(header, "detector_memory"), np.uint8)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """uint8 RGB `[n, height, width, 3]` to float32 `[n, boxes, 5 + classes]`."""
+        heads = [np.empty((len(batch), channels, height, width), np.float32) for height, width, channels in self.shapes]
+        for index, picture in enumerate(np.ascontiguousarray(batch)):
+            for head, values in zip(heads, self.logits(picture), strict=True):
+                head[index] = values.transpose(2, 0, 1) * np.float32(LOGITS.step)
+        return decode(self.network, heads)
+
+    def logits(self, picture: np.ndarray) -> list[np.ndarray]:
+        """Logits of the levels, int8 `[h, w, anchors x (5 + classes)]`, of a picture, uint8 `[height, width, 3]`."""
+        counts = [int(np.prod(shape)) for shape in self.shapes]
+        found = np.empty(sum(counts), np.int8)
+        self.calls.detector_logits(self.memory.ctypes.data, picture.ctypes.data, found.ctypes.data)
+        parts = np.split(found, np.cumsum(counts)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+def is_integers(path: Path) -> bool:
+    """Whether a folder of C was exported in int8."""
+    try:
+        described = json.loads((path / HEADER).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False  # the session that opens it says what is wrong
+    return isinstance(described, dict) and described.get("precision") == "int8"
+
+
+def number(header: str, name: str) -> int:
+    """A constant of detector.h. Raises InputError where it is not there."""
+    found = re.search(rf"\b{name} = (\d+)", header)
+    if found is None:
+        raise InputError(f"detector.h has no {name}: it is not as octrim export wrote it")
+    return int(found[1])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a folder of C has detector.c, detector.h and {HEADER}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: it is not text") from None
+
+
+def _version() -> str:
+    return f"{Path(compiler()[0]).name}, integers"

@@ -1,0 +1,334 @@
+"""C in integers alone: bit by bit beside NumPy's integers, each step beside what it means, and on Cortex-M in qemu beside this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octrim.backends.numpy import activate, convolution, sigmoid, windows
+from octrim.data.scenes import drawn_scene
+from octrim.errors import InputError
+from octrim.network.folding import folded_conv
+from octrim.network.model import Model
+from octrim.network.rows import Network, Row, walk
+from octrim.network.scales import Scales
+from octrim.pruning.cut import prune
+from octrim.pruning.plan import plan
+from octrim.quantization.calibration import quantize
+from octrim.targets.c.compiler import built, has_compiler
+from octrim.targets.c.integers.folder import integer_files, write_folder
+from octrim.targets.c.integers.lowering import Map, placed
+from octrim.targets.c.integers.session import Detector, IntegerFolderSession, IntegerSession, number
+from octrim.targets.integers import Integers, Quantization
+from octrim.targets.opening import open_session
+from tests.networks import lively_model, random_networks, variant
+from tests.targets.c.material import calm, compiler_or_skip, picture, reference
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C compiler")]
+
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+THRESHOLD, OVERLAP, MOST = 16384, 29491, 100
+
+
+def int8(model: Model, height: int, width: int) -> Model:
+    return quantize(model, [drawn_scene(seed, height, width) for seed in range(2)], imgsz=(height, width))
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    """yolov5n cut to 1/8, with ReLU, which microcontrollers like, and logits of a few units."""
+    model = variant("yolov5n")
+    model = calm(prune(model, plan(model, keep="1/8", align=8)))
+    rows = tuple(replace(row, activation="relu") if row.activation == "silu" else row for row in model.network.rows)
+    return int8(replace(model, network=Network(rows, model.network.anchors)), 96, 96)
+
+
+# Integers in NumPy ---------------------------------------------------------------------------------------------------------------------------------
+
+
+class IntegerOps:
+    """`Ops` over pairs of integers `[1, channels, height, width]` and what they mean. Each row is within a step of what it means in float64."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.integers, self.scales = model, Integers(model), Scales(model.network, model.scales)
+        self.worst: dict[str, float] = {}
+
+    def meant(self, x: tuple[np.ndarray, Quantization]) -> np.ndarray:
+        return (x[0] - x[1].zero_point) * x[1].step
+
+    def keep(self, row: Row, found: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, Quantization]:
+        meaning = self.integers.map(row)
+        ideal = np.clip(np.rint(expected / meaning.step), -128, 127)
+        self.worst[row.name] = float(np.mean(np.abs(found - ideal) > 1))
+        return found, meaning
+
+    def conv(self, row: Row, x: tuple[np.ndarray, Quantization]) -> tuple[np.ndarray, Quantization]:
+        weight, bias = folded_conv(self.model, row)
+        parts = self.integers.parameters(row, x[1].step, weight, bias)
+        sums = convolution((x[0] - x[1].zero_point).astype(np.int64), parts.weight.astype(np.int64), row.stride, row.padding, row.groups)
+        sums += parts.bias.astype(np.int64)[:, None, None]
+        meaning = self.integers.map(row)
+        plain = row.activation in (None, "relu", "relu6")
+        between = meaning if plain else self.integers.before_activation(row)
+        mantissa, exponent = np.frexp(parts.units / between.step)
+        multiplier, shift = np.rint(mantissa * 2.0**31).astype(np.int64)[:, None, None], (31 - exponent).astype(np.int64)[:, None, None]
+        found = np.clip(((sums * multiplier + (1 << (shift - 1))) >> shift) + between.zero_point, -128, 127)
+        exact = sums * parts.units[:, None, None]
+        if plain:
+            low, high = {None: (-128.0, 127.0), "relu": (0.0, 127.0), "relu6": (0.0, min(127.0, np.rint(6 / meaning.step)))}[row.activation]
+            found = np.clip(found, low, high)
+            return self.keep(row, found, activate(row, exact))
+        looked_up = np.clip(np.rint(activate(row, (found - between.zero_point) * between.step) / meaning.step), -128, 127)
+        reached = np.clip(exact, (-128 - between.zero_point) * between.step, (127 - between.zero_point) * between.step)
+        # Between the two stands a rounding, whose half step the activation may stretch by its slope, which is at most 1.1.
+        return self.keep(row, looked_up, activate(row, reached) if between.step <= 0.8 * meaning.step else looked_up * meaning.step)
+
+    def add(self, row: Row, a: tuple[np.ndarray, Quantization], b: tuple[np.ndarray, Quantization]) -> tuple[np.ndarray, Quantization]:
+        a, b = self.signed(a), self.signed(b)
+        meaning = self.integers.map(row)
+        ratios = np.asarray([a[1].step, b[1].step]) / meaning.step
+        shift = int(np.clip(21 - np.ceil(np.log2(ratios.max())), 1, 30))
+        m = np.rint(ratios * 2.0**shift).astype(np.int64)
+        found = np.clip((a[0].astype(np.int64) * m[0] + b[0].astype(np.int64) * m[1] + (1 << (shift - 1))) >> shift, -128, 127)
+        return self.keep(row, found, self.meant(a) + self.meant(b))
+
+    def signed(self, x: tuple[np.ndarray, Quantization]) -> tuple[np.ndarray, Quantization]:
+        """The picture in the integers that rows besides convolutions read."""
+        if x[1].zero_point == 0:
+            return x
+        scale = self.scales.map("images")
+        assert scale is not None
+        return np.clip(np.rint(self.meant(x) / np.float64(scale)), -128, 127), Quantization.of(scale)
+
+    def concat(self, row: Row, xs: Sequence[tuple[np.ndarray, Quantization]]) -> tuple[np.ndarray, Quantization]:
+        return np.concatenate([self.signed(x)[0] for x in xs], axis=1), self.integers.map(row)
+
+    def maxpool(self, row: Row, x: tuple[np.ndarray, Quantization]) -> tuple[np.ndarray, Quantization]:
+        return windows(self.signed(x)[0], row.kernel, row.stride, row.padding, -128).max((-2, -1)), self.integers.map(row)
+
+    def upsample(self, row: Row, x: tuple[np.ndarray, Quantization]) -> tuple[np.ndarray, Quantization]:
+        return self.signed(x)[0].repeat(row.stride, axis=2).repeat(row.stride, axis=3), self.integers.map(row)
+
+    def detect(self, row: Row, heads: Sequence[tuple[np.ndarray, Quantization]]) -> list[tuple[np.ndarray, Quantization]]:
+        return list(heads)
+
+
+def logits_in_numpy(model: Model, batch: np.ndarray) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Logits `[h, w, channels]` of the levels, and the share of values that are more than a step off, by row."""
+    ops = IntegerOps(model)
+    image: Any = (batch.transpose(0, 3, 1, 2).astype(np.int64) - 128, ops.integers.map(model.network.rows[0]))
+    return [head[0][0].transpose(1, 2, 0) for head in walk(model.network, ops, image)], ops.worst
+
+
+def detector(model: Model, height: int, width: int) -> Detector:
+    files = integer_files(model, height, width)
+    return Detector(files["detector.c"], files["detector.h"], model.network)
+
+
+def assert_same_bits(model: Model, batch: np.ndarray) -> None:
+    expected, worst = logits_in_numpy(model, batch)
+    for one, other in zip(detector(model, *batch.shape[1:3]).logits(batch[0]), expected, strict=True):
+        assert np.array_equal(one, other)
+    assert max(worst.values()) <= 1e-3, worst
+
+
+@settings(max_examples=10)
+@given(network=random_networks())
+def test_random_networks(network: Network) -> None:
+    """Groups, residuals, pools, concatenations of a map with itself, every activation; bit by bit."""
+    model = lively_model(network, seed=1)
+    try:
+        model = int8(model, 32, 64)
+    except InputError as error:
+        assert "no convolution" in str(error)
+        return
+    assert_same_bits(model, picture(32, 64))
+
+
+def test_a_cut_network(small: Model) -> None:
+    assert_same_bits(small, picture(96, 64))
+
+
+def test_an_unaligned_cut_with_silu() -> None:
+    model = variant("yolov5n")
+    model = int8(calm(prune(model, plan(model, keep="1/5", align=1))), 64, 96)
+    batch = np.concatenate([picture(64, 96), picture(64, 96, seed=1)])
+    session = IntegerSession(model)
+    found, expected = session(batch)[..., 4:], reference(model, batch)[..., 4:]
+    assert np.sqrt(np.square(found - expected).sum() / np.square(expected).sum()) < 0.05
+    assert np.array_equal(session(batch[1:])[..., 4:], found[1:])
+    assert_same_bits(model, batch[:1])
+
+
+@given(spans=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=12))
+def test_maps_that_live_at_the_same_time_do_not_overlap(spans: list[tuple[int, int, int]]) -> None:
+    maps = [Map("m", size, 1, 1, Quantization(1.0), 0, first, first + length) for size, first, length in spans]
+    total = placed(maps)
+    for index, one in enumerate(maps):
+        assert one.offset % 4 == 0 and one.offset + one.size <= total
+        for other in maps[:index]:
+            if one.first <= other.last and other.first <= one.last:
+                assert one.offset + one.size <= other.offset or other.offset + other.size <= one.offset
+
+
+# Boxes ---------------------------------------------------------------------------------------------------------------------------------------------
+
+BOX = np.dtype([("x1", "<i2"), ("y1", "<i2"), ("x2", "<i2"), ("y2", "<i2"), ("score", "<u2"), ("label", "<u2")])
+
+
+def boxes_here(model: Model, image: np.ndarray) -> np.ndarray:
+    """Boxes of detector_run, compiled for this machine."""
+    files = integer_files(model, *image.shape[:2])
+    calls = ctypes.CDLL(str(built(files["detector.c"], (("detector.h", files["detector.h"]),))))
+    memory, boxes = np.zeros(number(files["detector.h"], "detector_memory"), np.uint8), np.zeros(MOST, BOX)
+    arguments = [ctypes.c_void_p(one.ctypes.data) for one in (memory, image, boxes)]
+    count = calls.detector_run(*arguments[:2], ctypes.c_uint16(THRESHOLD), ctypes.c_uint16(OVERLAP), arguments[2], MOST)
+    return boxes[:count]
+
+
+def boxes_by_hand(model: Model, image: np.ndarray) -> list[list[float]]:
+    """x1, y1, x2, y2 in pixels, score, class, from the logits: the decoding in float, and suppression of all candidates in order."""
+    network = model.network
+    found: list[list[float]] = []
+    for logits, anchors, stride in zip(logits_in_numpy(model, image[None])[0], network.anchors, network.strides, strict=True):
+        for row, column in np.ndindex(logits.shape[:2]):
+            for a, anchor in enumerate(anchors):
+                s = sigmoid(logits[row, column].reshape(len(anchors), -1)[a] / 16.0)
+                label = int(s[5:].argmax())
+                score = s[4] * s[5 + label]
+                centre = ((2 * s[0] - 0.5 + column) * stride, (2 * s[1] - 0.5 + row) * stride)
+                side = ((2 * s[2]) ** 2 * anchor[0], (2 * s[3]) ** 2 * anchor[1])
+                if score * 65535 >= THRESHOLD:
+                    corners = [c + sign * d / 2 for sign in (-1, 1) for c, d in zip(centre, side, strict=True)]
+                    found.append([*corners, round(score, 4), label])
+    found.sort(key=lambda box: -box[4])
+    kept: list[list[float]] = []
+    for box in found[:MOST]:
+        if all(box[5] != other[5] or _iou(box, other) <= OVERLAP / 65536 for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def test_boxes_are_those_of_the_formula(small: Model) -> None:
+    image = picture(96, 96)[0]
+    found, expected = boxes_here(small, image), boxes_by_hand(small, image)
+    assert len(found) == len(expected) > 3
+    for box, other in zip(found.tolist(), expected, strict=True):
+        assert box[5] == other[5]
+        np.testing.assert_allclose(np.asarray(box[:4]) / 16, other[:4], atol=0.15)
+        assert box[4] / 65535 == pytest.approx(other[4], abs=2e-4)
+
+
+def test_the_best_boxes_stay_when_there_is_little_room(small: Model) -> None:
+    files = integer_files(small, 96, 96)
+    calls = ctypes.CDLL(str(built(files["detector.c"], (("detector.h", files["detector.h"]),))))
+    memory, image = np.zeros(number(files["detector.h"], "detector_memory"), np.uint8), picture(96, 96)[0]
+    pointers = [ctypes.c_void_p(one.ctypes.data) for one in (memory, image)]
+    found = []
+    for most in (0, 1, 1000):
+        boxes = np.zeros(most + 1, BOX)
+        count = calls.detector_run(*pointers, ctypes.c_uint16(THRESHOLD), ctypes.c_uint16(65535), ctypes.c_void_p(boxes.ctypes.data), most)
+        assert count <= most and boxes[most].tolist() == (0,) * 6
+        found.append(boxes[:count])
+    assert found[1][0] == found[2][0]
+    assert (np.diff(found[2]["score"].astype(int)) <= 0).all()
+
+
+# Files ---------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder(small: Model, tmp_path: Path) -> None:
+    write_folder(small, tmp_path, 64, 96)
+    assert {path.name for path in tmp_path.iterdir()} == {"detector.h", "detector.c", "detector.json", "example.c", "README.md"}
+    assert not any("@" in path.read_text("ascii") for path in tmp_path.iterdir() if path.suffix != ".json")
+    batch = np.concatenate([picture(64, 96), picture(64, 96, seed=1)])
+    session = open_session(tmp_path)
+    assert isinstance(session, IntegerFolderSession)
+    assert (session.info.names, session.info.size, session.info.precision) == (small.names, (64, 96), "int8")
+    assert session.info.network == small.network
+    assert np.array_equal(session(batch), open_session(small, "c", "int8")(batch))
+    assert session(batch[:0]).shape == (0, 378, 8)
+    with pytest.raises(InputError, match="fp16 was asked for"):
+        open_session(tmp_path, precision="fp16")
+    (tmp_path / "detector.c").write_text((tmp_path / "detector.c").read_text().replace("1", "2", 1))
+    with pytest.raises(InputError, match="it is not what its detector.json describes"):
+        open_session(tmp_path)
+    (tmp_path / "detector.h").unlink()
+    with pytest.raises(InputError, match=r"detector.h: no such file"):
+        open_session(tmp_path)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_no_warning_and_the_example(small: Model, tmp_path: Path, compiler: str) -> None:
+    write_folder(small, tmp_path, 96, 96)
+    command = [compiler_or_skip(compiler), *STRICT, "-O2", "-o", "example", "example.c", "detector.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    image = picture(96, 96)[0]
+    (tmp_path / "picture.ppm").write_bytes(b"P6 96 96 255\n" + image.tobytes())
+    said = subprocess.run(["./example", "picture.ppm"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    expected = boxes_here(small, image)
+    assert len(said) == len(expected)
+    assert said[0].startswith(f"{small.names[expected[0]['label']]} {expected[0]['score'] / 65535:.3f}  {expected[0]['x1'] / 16:.1f} ")
+
+
+# Cortex-M ------------------------------------------------------------------------------------------------------------------------------------------
+
+FIRMWARE = Path(__file__).parent / "cortex_m"
+
+
+def run_on_cortex_m(model: Model, image: np.ndarray, folder: Path, processor: str, board: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Boxes that the firmware finds, and what it takes: bytes of flash and RAM without stack, bytes of stack, instructions."""
+    for program, package in (("arm-none-eabi-gcc", "gcc-arm-none-eabi"), ("qemu-system-arm", "qemu-system-arm")):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} here (Debian: apt install {package})")
+    write_folder(model, folder, *image.shape[:2])
+    (folder / "picture.h").write_text(f"static const unsigned char picture[] = {{{','.join(map(str, image.ravel().tolist()))}}};\n")
+    flags = ["-std=c11", "-O3", f"-mcpu={processor}", "-mthumb", "-mfloat-abi=soft", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib"]
+    command = ["arm-none-eabi-gcc", *flags, "-I", ".", "-T", f"{FIRMWARE}/board.ld", "-o", "it.elf", f"{FIRMWARE}/firmware.c", "detector.c", "-lgcc"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    symbols = subprocess.run(["arm-none-eabi-nm", "it.elf"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert "__aeabi_f" not in symbols and "__aeabi_d" not in symbols  # functions that compute floats
+    qemu = ["qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-icount", "shift=0"]
+    qemu += ["-semihosting-config", "enable=on,target=native", "-kernel", "it.elf"]
+    said = subprocess.run(qemu, cwd=folder, capture_output=True, text=True, timeout=120, check=True).stderr.splitlines()  # where it prints
+    text, data, bss = (int(one) for one in _size(folder).split()[:3])
+    ticks, stack = (int(one) for one in said[0].split())
+    boxes = np.asarray([tuple(map(int, line.split())) for line in said[1:]], BOX)
+    return boxes, {"flash": text + data - image.size, "ram": data + bss, "stack": stack, "instructions": 40 * ticks}
+
+
+def _size(folder: Path) -> str:
+    return subprocess.run(["arm-none-eabi-size", "it.elf"], cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("processor", "board", "side"), [("cortex-m4", "mps2-an386", 96), ("cortex-m7", "mps2-an500", 160), ("cortex-m3", "mps2-an385", 128)]
+)
+def test_cortex_m_finds_the_boxes_of_this_machine(small: Model, tmp_path: Path, processor: str, board: str, side: int) -> None:
+    """The same firmware without an operating system for processors with and without DSP instructions; the picture is not counted as flash."""
+    image = picture(side, side)[0]
+    boxes, takes = run_on_cortex_m(small, image, tmp_path, processor, board)
+    print(processor, side, takes)
+    expected = boxes_here(small, image)
+    assert len(expected) > 3
+    assert np.array_equal(boxes, expected)
+    assert takes["flash"] < 100_000 and takes["ram"] < 90_000 and takes["stack"] < 2_000
+    assert takes["instructions"] < 100_000_000
