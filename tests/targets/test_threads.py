@@ -82,7 +82,7 @@ def test_every_thread_gets_its_own_answers(run: str, threads: int, model: Model,
     session = opened(run, model, folder)
     expected = [session(pictures(seed)) for seed in range(threads)]
     assert min(np.abs(one - other).max() for index, one in enumerate(expected) for other in expected[:index]) > 1e-2
-    calls = 5 if run in ("numpy", "model.engine") else 40
+    calls = {"numpy": 5, "model.engine": 5, "inference": 10}.get(run, 40)  # fewer where a call is slow, or waits long for its turn
     found = at_once(threads, lambda number: [session(pictures(number)) for _ in range(calls)])
     for answers, wanted in zip(found, expected, strict=True):
         for answer in answers:
@@ -98,7 +98,7 @@ def test_shapes_come_and_go_while_others_run(run: str, model: Model, monkeypatch
     sizes = [(64, 64 + 32 * number) for number in range(4)]
     batches = [[pictures(number, *sizes[number]), pictures(number, *sizes[number][::-1])] for number in range(4)]
     expected = [[session(batch) for batch in own] for own in batches]
-    found = at_once(4, lambda number: [[session(batch) for batch in batches[number]] for _ in range(3)])
+    found = at_once(4, lambda number: [[session(batch) for batch in batches[number]] for _ in range(2)])
     for answers, wanted in zip(found, expected, strict=True):
         for rounds in answers:
             for answer, one in zip(rounds, wanted, strict=True):
