@@ -25,7 +25,7 @@ from octrim.compression.presets import PRESETS
 from octrim.data.store import CACHES
 from octrim.errors import InputError
 from octrim.network.options import image_size
-from octrim.options import Criterion, Option, Range, arguments_of, from_python, from_stored, options_of
+from octrim.options import CriterionName, Option, Range, arguments_of, from_python, from_stored, options_of
 from octrim.pruning.importance import CRITERIA
 from octrim.quantization.histogram import METHODS
 from octrim.training.options import Training
@@ -132,7 +132,7 @@ def test_choices_are_those_of_the_tables_that_run_them() -> None:
     def choices(command: str, option: str) -> set[str]:
         return set(options_of(COMMANDS[command])[option].choices)
 
-    assert set(typing.get_args(Criterion)) == set(CRITERIA) | {"taylor"}  # which needs gradients, and so is no function of the model alone
+    assert set(typing.get_args(CriterionName)) == set(CRITERIA) | {"taylor"}  # which needs gradients, and so is no function of the model alone
     assert choices("compress", "preset") == set(PRESETS)
     assert choices("train", "cache") == choices("compress", "cache") == set(CACHES)
     assert choices("quantize", "method") == set(METHODS)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from octrim.data.from_python import bgr_picture, is_pillow
+from octrim.data.from_python import Picture, bgr_picture, is_pillow
 from octrim.data.pictures import network_input
 from octrim.data.sources import Frame, open_source
 from octrim.errors import InputError
@@ -23,11 +23,6 @@ from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
 from octrim.network.options import image_size
 from octrim.targets.opening import open_session
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Picture: TypeAlias = "str | Path | np.ndarray | Image"
 
 
 class Detector:

@@ -249,8 +249,8 @@ ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Conf = Annotated[float, arg(aliases=["--conf-thres"]), Range(0, 1)]
 Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
-Batch = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
-Criterion = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
+BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
+CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.options import CriterionName, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
-    from octrim.pruning.importance import Criterion as CriterionFunction
+    from octrim.pruning.importance import Criterion
     from octrim.pruning.plan import Plan
 
 
@@ -26,7 +26,7 @@ class Prune(OneNetwork, Reading, Folder):
     """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
-    criterion: Criterion = "signal"
+    criterion: CriterionName = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
     """Labelled data for the criterion taylor: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
@@ -61,7 +61,7 @@ class Prune(OneNetwork, Reading, Folder):
         keep_map = read_keep_map(self.keep_map) if self.keep_map else None
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
-        def planned(criterion: str | CriterionFunction) -> Plan:
+        def planned(criterion: str | Criterion) -> Plan:
             return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget)
 
         notes: list[str] = []

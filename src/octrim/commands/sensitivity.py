@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Criterion, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.options import BatchSize, CriterionName, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.data.dataset import Dataset
     from octrim.network.model import Model
-    from octrim.pruning.importance import Criterion as CriterionFunction
+    from octrim.pruning.importance import Criterion
     from octrim.runs import Run
     from octrim.training.sensitivity_curves import SensitivityCurves
 
@@ -33,11 +33,11 @@ class Sensitivity(OneNetwork, Reading, Folder):
     """Split of the data set whose pictures are used."""
     metric: Literal["map", "loss"] = "map"
     """Metric of the network: mAP50-95, or the training loss."""
-    criterion: Criterion = "signal"
+    criterion: CriterionName = "signal"
     """Criterion by which the channels of a group are ranked."""
     imgsz: ImageSize = None
     """Side of the pictures in pixels (default: what the network was made for)."""
-    batch: Batch = 16
+    batch: BatchSize = 16
     """Pictures per batch."""
     pictures: Annotated[int, Range(1)] = 200
     """Largest number of pictures that are used."""
@@ -98,7 +98,7 @@ def _measured(
     run: Run,
     model: Model,
     dataset: Dataset,
-    criterion: str | CriterionFunction,
+    criterion: str | Criterion,
     size: tuple[int, int],
     known: SensitivityCurves | None,
     ranked_on: Dataset | None,

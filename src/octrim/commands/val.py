@@ -7,7 +7,7 @@ from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from octrim.options import Batch, Conf, Folder, ImageSize, Iou, Range, Reading, Seed, Text
+from octrim.options import BatchSize, Conf, Folder, ImageSize, Iou, Range, Reading, Seed, Text
 from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Val(Execution, Reading, Folder):
     """Split of the data set to evaluate on."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
-    batch: Batch = 8
+    batch: BatchSize = 8
     """Pictures per batch."""
     conf: Conf = 0.001
     """Least confidence of a detection that counts."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Criterion, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Compression(OneNetwork, Reading, Folder):
     """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
-    criterion: Annotated[Criterion | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: the preset's)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from octrim.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture: TypeAlias = "str | Path | np.ndarray | Image"
+"""A picture as programs give it: a path, an array as OpenCV reads it, or a picture of Pillow's."""
 
 
 def bgr_picture(image: Any) -> np.ndarray:

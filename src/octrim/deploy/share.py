@@ -70,8 +70,8 @@ def block(found: Timings, names: Sequence[str], runtimes: Sequence[str]) -> str:
     lines = [
         f"### {header['processor']}, {_threads(header['threads'])}, {size}, {header['precision']}",
         "",
-        f"OcTrim {version('octrim')}, Python {platform.python_version()}, {header['system']}, {header['runtime']}. Milliseconds of the network alone, "
-        f"batch {header['batch']}: median of {header['iterations']} rounds, in brackets the 90th percentile.",
+        f"OcTrim {version('octrim')}, Python {platform.python_version()}, {header['system']}, {header['runtime']}. Milliseconds of the network "
+        f"alone, batch {header['batch']}: median of {header['iterations']} rounds, in brackets the 90th percentile.",
         "",
         f"| network | parameters | MACs | {' | '.join(program(runtime) for runtime in runtimes)} |",
         "|---|" + "---:|" * (2 + len(runtimes)),

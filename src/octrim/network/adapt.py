@@ -9,8 +9,6 @@ from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.network.rows import Network
 
-Anchors = Sequence[Sequence[tuple[float, float]]]
-
 
 def known_classes(before: Sequence[str], names: Sequence[str]) -> dict[int, int]:
     """Map the number of each class of `names` that is also in `before` to its number there. Letter case counts only where it tells classes apart."""
@@ -21,7 +19,9 @@ def known_classes(before: Sequence[str], names: Sequence[str]) -> dict[int, int]
     return {}
 
 
-def adapted(model: Model, names: Sequence[str], image_size: int, anchors: Anchors | None = None, seed: int = 0) -> Model:
+def adapted(
+    model: Model, names: Sequence[str], image_size: int, anchors: Sequence[Sequence[tuple[float, float]]] | None = None, seed: int = 0
+) -> Model:
     """Return the model with classes `names`, made for `image_size` pixels, and with other anchors (pixels, per level) where given.
 
     The weights of Detect's outputs stay for boxes, objectness, and classes whose name the model knows; those of other classes are drawn by `seed`.

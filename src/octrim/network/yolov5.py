@@ -22,6 +22,7 @@ from octrim.network.rows import INPUTS, Network, Row
 from octrim.network.table import Call, Stored, Table, Tree
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
+"""Anchor sizes in pixels of the network's input, `[level][anchor] = (width, height)`, as in `Network.anchors`."""
 
 _MOST_ANCHORS = 64  # most anchors per level where a layout gives only their number
 

@@ -20,7 +20,7 @@ TOUCH = 1e-12  # largest gap, in heights, that counts as contact
 ITERATIONS = 64  # most iterations of one search for a contact
 
 Motion = tuple[float, float, float, float, float]
-Box = tuple[float, float, float, float, float]  # a paddle: x1, y1, x2, y2 and its speed in y
+PaddleBox = tuple[float, float, float, float, float]  # a paddle: x1, y1, x2, y2 and its speed in y
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ Contact = tuple[int, float, float]  # the obstacle's number (TOP to RIGHT_PADDLE
 
 
 def next_contact(
-    motion: Motion, rules: Rules, limit: float, ends: tuple[float, float], boxes: tuple[Box, ...] = ()
+    motion: Motion, rules: Rules, limit: float, ends: tuple[float, float], boxes: tuple[PaddleBox, ...] = ()
 ) -> tuple[float, Motion, Contact | None]:
     """The first contact within `limit` seconds: its time, the motion at that time, and the contact, which is None where nothing is met.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octrim.data.from_python import bgr_picture
+from octrim.data.from_python import Picture, bgr_picture
 from octrim.data.pictures import network_input, read_picture
 from octrim.errors import InputError, shown
 from octrim.network.folding import folded_conv
@@ -22,8 +22,6 @@ from octrim.network.scales import scales_of
 from octrim.quantization.histogram import Histogram, check_method
 from octrim.quantization.placement import Placement, placement
 from octrim.targets.session import float_batch
-
-Picture = np.ndarray | str | Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +68,9 @@ def calibrate(
 ) -> Calibration:
     """Run the float32 network over pictures, one pass, and keep a histogram per group of maps that share a scale.
 
-    pictures: paths, or uint8 BGR arrays `[height, width, 3]` of any size, letterboxed on grey 114; read one by one, so that memory does not grow
-    with their number. skip: rows that stay in high precision, see `placement`. imgsz: side, or (height, width), in pixels; by default what the
-    network was made for. progress: called with 1 after each picture.
+    pictures: paths, uint8 BGR arrays `[height, width, 3]`, or pictures of Pillow's, of any size, letterboxed on grey 114; read one by one, so that
+    memory does not grow with their number. skip: rows that stay in high precision, see `placement`. imgsz: side, or (height, width), in pixels; by
+    default what the network was made for. progress: called with 1 after each picture.
     Raises InputError for no pictures, unreadable ones, options as above, and a network that gives values that are not finite.
     """
     if isinstance(pictures, str | Path):

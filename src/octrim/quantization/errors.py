@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from octrim.data.from_python import Picture
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import Row
 from octrim.network.scales import Scales
-from octrim.quantization.calibration import Picture, fitted, runner
+from octrim.quantization.calibration import fitted, runner
 from octrim.targets.onnx.graph import onnx_model
 
 _LARGEST = 40  # power of ten that stands for an infinite ratio

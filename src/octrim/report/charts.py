@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from octrim.report import numerals
-from octrim.report.contents import ClassCurve, Cut, Part, ScaleHistograms, SummaryRow, Timing
+from octrim.report.contents import ClassCurve, Cut, ScaleHistograms, SummaryRow, Timing, TrainingPart
 from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
 
 _BANDS = 100  # most places of a chart that tell their numbers
@@ -102,7 +102,7 @@ def axis_to(top: float) -> Axis:
     return Axis(0, top, tuple(tick for tick in axis(0, top, 4).ticks if tick[0] <= top))
 
 
-def story_charts(parts: Sequence[Part], rows: Sequence[SummaryRow]) -> list[Chart]:
+def story_charts(parts: Sequence[TrainingPart], rows: Sequence[SummaryRow]) -> list[Chart]:
     """Charts of mAP over the epochs of all stages, one after the other, and of the control, which trains from the first epoch on.
 
     A chart without two scores is left out; without results of a stage there are none.
@@ -148,7 +148,7 @@ def story_charts(parts: Sequence[Part], rows: Sequence[SummaryRow]) -> list[Char
     return charts
 
 
-def _kept_chart(part: Part, start: int, whole: int) -> Chart:
+def _kept_chart(part: TrainingPart, start: int, whole: int) -> Chart:
     """A chart of the shares of channels and MACs that are left while a training cuts. start: epochs before that training; whole: epochs of all."""
     assert part.results is not None
     percents = tuple((tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100))
@@ -171,7 +171,7 @@ def _kept_chart(part: Part, start: int, whole: int) -> Chart:
 _KEPT = {"cut/channels": "channels", "cut/macs": "MACs"}  # columns of results.csv of a training that cuts
 
 
-def _last_epoch(part: Part) -> int:
+def _last_epoch(part: TrainingPart) -> int:
     assert part.results is not None
     known = part.results["epoch"][np.isfinite(part.results["epoch"])]
     return int(min(known.max(initial=0), 1e6)) + 1
@@ -190,7 +190,7 @@ def _bands(plot: Plot, found: Mapping[int, Sequence[str]], last: int) -> None:
         plot.band(max(start, low), min(end, high), "\n".join([f"epoch {epoch} of {last}", *found[epoch]]))
 
 
-def training_charts(part: Part) -> list[Chart]:
+def training_charts(part: TrainingPart) -> list[Chart]:
     """Charts of results.csv other than mAP: losses, precision and recall, learning rates, and every column that is not known here."""
     assert part.results is not None
     columns = {name: values for name, values in part.results.items() if name != "epoch" and not np.isnan(values).all()}

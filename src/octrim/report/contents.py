@@ -177,7 +177,7 @@ class Games:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TrainingPart:
     """Contents of one folder: a run, or a stage of one. key: key of its network in the summary, which also chooses the colour. unlabelled: number of
     pictures without labels that joined the training, or None."""
 
@@ -211,13 +211,13 @@ class Contents:
     folder: Path
     command: str
     config: Mapping[str, Any]
-    parts: tuple[Part, ...]
+    parts: tuple[TrainingPart, ...]
     rows: tuple[SummaryRow, ...]
     seconds: Mapping[str, float]
     cuts: tuple[tuple[str, tuple[str, ...]], ...]
     match: tuple[str, tuple[Games, ...]] | None = None
 
-    def part(self, key: str) -> Part | None:
+    def part(self, key: str) -> TrainingPart | None:
         return next((part for part in self.parts if part.key == key), None)
 
     def row(self, key: str) -> SummaryRow | None:

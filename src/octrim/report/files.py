@@ -23,10 +23,10 @@ from octrim.report.contents import (
     Layer,
     Metrics,
     Parity,
-    Part,
     ScaleHistograms,
     SummaryRow,
     Timing,
+    TrainingPart,
 )
 from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
@@ -66,7 +66,7 @@ def read_run(folder: Path) -> Contents:
     config = {str(key): value for key, value in config.items() if key != "command"}
     if command != "compress":
         return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, ())
-    parts: list[Part] = []
+    parts: list[TrainingPart] = []
     with_a_network, others = [stage for stage in STAGES if stage.network], [EXPORT, BENCH]
     for stage in (stage for stage in (*with_a_network, *others) if (folder / stage.folder).is_dir()):
         if stage is PRUNE:  # between two cuts there is a short fine-tuning
@@ -78,8 +78,8 @@ def read_run(folder: Path) -> Contents:
     return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match)
 
 
-def _part(folder: Path, key: str, title: str) -> Part:
-    return Part(
+def _part(folder: Path, key: str, title: str) -> TrainingPart:
+    return TrainingPart(
         key,
         title,
         folder,

@@ -11,7 +11,7 @@ from octrim.network.loading import load
 from octrim.network.model import sha256
 from octrim.report import numerals
 from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_bars, recall_charts, scales_charts, story_charts, training_charts
-from octrim.report.contents import TITLES, Contents, Cut, Part, SummaryRow
+from octrim.report.contents import TITLES, Contents, Cut, SummaryRow, TrainingPart
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
 from octrim.stages import STAGES
@@ -118,7 +118,7 @@ def _lead(run: Contents) -> str:
     return text
 
 
-def _tiles(run: Contents, main: Part, cut: Cut | None) -> list[Tile]:
+def _tiles(run: Contents, main: TrainingPart, cut: Cut | None) -> list[Tile]:
     before, after = run.row("original"), run.row("finetuned")
     if before is not None and after is not None:
         return _compared(before, after)
@@ -167,12 +167,12 @@ def _table(run: Contents) -> list[tuple[SummaryRow, str]]:
     return [(row, numerals.duration(taken) if (taken := seconds[row.key]) is not None else numerals.NONE) for row in run.rows]
 
 
-def _epochs(part: Part) -> int:
+def _epochs(part: TrainingPart) -> int:
     assert part.results is not None
     return len(part.results["epoch"])
 
 
-def _evaluated(run: Contents) -> list[Part]:
+def _evaluated(run: Contents) -> list[TrainingPart]:
     """Parts of the run whose networks are worth comparing: a network that was just cut finds next to nothing."""
     return [part for part in run.parts if part.key in ("original", "finetuned", "control")]
 
@@ -250,7 +250,7 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
 
-def _lineages(run: Contents, main: Part) -> list[tuple[str, str, list[LineageStep]]]:
+def _lineages(run: Contents, main: TrainingPart) -> list[tuple[str, str, list[LineageStep]]]:
     """Lineages of the network that the run made and of the control: title, SHA-256 of the file, steps."""
     found = []
     for part in dict.fromkeys([main, *(part for part in run.parts if part.key == "control")]):

@@ -14,7 +14,7 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.targets.session import SessionInfo
 
-Shape = Sequence[int | None]
+Dimensions = Sequence[int | None]
 
 _CONTRACT = "expected input [batch, 3, height, width] and output [batch, boxes, 5 + classes]"
 
@@ -61,7 +61,7 @@ def values_per_box(metadata: dict[str, str]) -> int | None:
     return None if names is None else 5 + len(names)
 
 
-def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> int:
+def detector_output(path: Path, outputs: Sequence[tuple[str, Dimensions | None]]) -> int:
     """Index of the output that has the boxes, among the outputs of a file by name and shape (None: any number of dimensions).
 
     YOLOv5's exports of 2021 also output the maps of every level. Raises InputError for a file that is no plain detector, and says what it is.
@@ -83,12 +83,12 @@ def detector_output(path: Path, outputs: Sequence[tuple[str, Shape | None]]) -> 
 def file_info(
     path: Path,
     metadata: dict[str, str],
-    dimensions: Shape,
-    output: Shape | None,
+    dimensions: Dimensions,
+    output: Dimensions | None,
     runtime: str,
     version: str,
     precision: str,
-    measured: Callable[[], Shape] | None = None,
+    measured: Callable[[], Dimensions] | None = None,
 ) -> SessionInfo:
     """Description of a deployable, from its metadata and its input and output shapes (None: open).
 

@@ -13,9 +13,7 @@ import numpy as np
 
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
-
-Anchors = tuple[tuple[tuple[float, float], ...], ...]
-"""Anchor sizes in pixels of the network's input, `[level][anchor] = (width, height)`, as in `Network.anchors`."""
+from octrim.network.yolov5 import Anchors
 
 ENOUGH = 0.98  # best possible recall above which the given anchors are kept
 SMALLEST = 2.0  # least side of a label or an anchor in pixels: augmentation drops smaller labels (FACTS)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import Batch, Criterion, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import BatchSize, CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Training(OneNetwork, Reading, Folder):
     """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
     epochs: Annotated[int, Range(1, 100_000)] = 100
     """Number of passes over the training pictures."""
-    batch: Batch = 16
+    batch: BatchSize = 16
     """Pictures per batch, counted over all processes."""
     nominal_batch: Annotated[int, Range(1, 65536)] = 64
     """Pictures per optimizer step: the gradients of several batches are added up to it. Small data sets want fewer."""
@@ -104,7 +104,7 @@ class Finetuning(Distilled):
     """Least number of optimizer steps between two cuts."""
     align: Annotated[int, Range(1)] = 8
     """Number that all channel counts are multiples of in the end, and at least."""
-    criterion: Annotated[Criterion | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""

@@ -23,7 +23,8 @@ from octrim.data.pictures import read_picture
 from octrim.data.sheet import CAPTION, HEIGHT, MARGIN, blank_tile, in_rows, labelled_tile, to_jpeg
 from octrim.errors import InputError
 from octrim.figures import new_figure, save_figure
-from octrim.training.anchors import Anchors, label_sizes
+from octrim.network.yolov5 import Anchors
+from octrim.training.anchors import label_sizes
 
 MOST = 16  # largest number of pictures in a grid
 GAP = 16  # width in pixels of the white gap to the right of a pair of pictures

@@ -175,7 +175,7 @@ class _Argument(ctypes.Structure):
     _fields_ = (("which", c_int), ("memory", c_void_p))
 
 
-class Call:
+class PrimitiveCall:
     """An operation with its arguments; calling it runs it."""
 
     def __init__(self, operation: Operation, arguments: Mapping[int, Memory]) -> None:

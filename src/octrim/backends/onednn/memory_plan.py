@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from octrim.backends.onednn.library import Call, Memory
+from octrim.backends.onednn.library import Memory, PrimitiveCall
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Work:
         self.run()
 
 
-def places(steps: Sequence[Call | Work], forward: int, kept: Sequence[Memory], outside: set[int]) -> tuple[int, list[tuple[Memory, int]]]:
+def places(steps: Sequence[PrimitiveCall | Work], forward: int, kept: Sequence[Memory], outside: set[int]) -> tuple[int, list[tuple[Memory, int]]]:
     """Size in bytes of a block, and a list of (map, offset), such that no two maps that are needed at the same time overlap.
 
     forward: number of steps of the forward pass. kept: statistics, which are read between the passes. outside: ids of memories that lie elsewhere.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.onednn import library as dnn
-from octrim.backends.onednn.library import Call, Description, Memory, Operation, RefusedError
+from octrim.backends.onednn.library import Description, Memory, Operation, PrimitiveCall, RefusedError
 from octrim.backends.onednn.memory_plan import Work, places
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
 
@@ -62,7 +62,7 @@ class TrainingProgram:
         self._features: dict[str, Any] = dict.fromkeys(network.rows[-1].inputs) if features else {}
         self._moments: dict[str, tuple[Memory, Memory]] = {}
         self._frozen = frozen
-        self._steps: list[Call | Work] = []
+        self._steps: list[PrimitiveCall | Work] = []
         self._backward: list[Callable[[], None]] = []
         self._gradients: dict[str, list[Memory]] = {}
         image = self._reordered(self._outside("images", shape, dnn.NCHW), Description(shape, dnn.NHWC))
@@ -78,7 +78,7 @@ class TrainingProgram:
         self.forward, self.backward = self._steps[: self._forward_steps], self._steps[self._forward_steps :]
         self._base = 0
 
-    def execute(self, steps: Sequence[Call | Work], block: int, addresses: Mapping[str, int]) -> None:
+    def execute(self, steps: Sequence[PrimitiveCall | Work], block: int, addresses: Mapping[str, int]) -> None:
         """Run steps with the maps in the block at the address `block` and the outside tensors at `addresses`."""
         if block != self._base:
             for memory, offset in self._places:
@@ -98,7 +98,7 @@ class TrainingProgram:
         return self.outside[name]
 
     def _emit(self, operation: Operation, arguments: Mapping[int, Memory]) -> None:
-        self._steps.append(Call(operation, arguments))
+        self._steps.append(PrimitiveCall(operation, arguments))
 
     def _reordered(self, source: Memory, wanted: Description, target: Memory | None = None) -> Memory:
         """`source` in the wanted layout, in `target` where given."""

@@ -28,7 +28,7 @@ from octrim.network.cost import shapes
 from octrim.network.model import Model
 from octrim.targets.tensorrt.cuda import Gpu
 from octrim.targets.tensorrt.header import EngineHeader
-from octrim.targets.tensorrt.options import Progress
+from octrim.targets.tensorrt.options import BuildProgress
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -94,7 +94,7 @@ def build_engine(
     workspace: int = 1 << 30,
     level: int = 3,
     timing_cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
     high_precision: str = "fp16",
 ) -> bytes:
     """A serialized engine for pictures of height x width pixels, multiples of the stride. Takes minutes.
@@ -224,7 +224,7 @@ def _noting_interrupts(pressed: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _monitor(trt: Any, progress: Progress, pressed: list[int]) -> Any:
+def _monitor(trt: Any, progress: BuildProgress, pressed: list[int]) -> Any:
     """An IProgressMonitor that stops the build after Ctrl-C (`pressed`) or an exception of `progress`. The exception is kept in `raised`, because it
     must not pass through TensorRT's code."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-Progress = Callable[[str, int, int], None]
+BuildProgress = Callable[[str, int, int], None]
 """Function that is called with the name of a phase of the build, its finished steps, and all its steps. Phases nest; TensorRT names them."""
 
 
@@ -23,5 +23,5 @@ class EngineOptions:
     workspace: float = 1.0
     builder_level: int = 3
     timing_cache: str | Path | None = None
-    progress: Progress | None = None
+    progress: BuildProgress | None = None
     high_precision: str = "fp16"
