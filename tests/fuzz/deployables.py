@@ -143,3 +143,36 @@ class PaddleFolder(_Deployable):
             data = json.dumps(altered(dice, json.loads(data))).encode() if dice.random() < 0.5 else mutated(dice, data)
             (self.folder / "octrim.json").write_bytes(data)
         self.run(self.folder, None)
+
+
+class LitertFile(_Deployable):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from octrim.targets.litert.file import litert_file
+
+        self.whole = litert_file(tiny_model(folder), 64, 64)
+
+    def read(self, dice: random.Random | None) -> None:
+        path = self.folder / "a.tflite"
+        path.write_bytes(flipped(dice, self.whole) if dice else self.whole)
+        self.run(path, None)
+
+
+class NcnnFolder(_Deployable):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from octrim.targets.ncnn.folder import write_folder
+
+        write_folder(tiny_model(folder), folder, 64, 64, "fp32")
+        self.files = {name: (folder / name).read_bytes() for name in ("model.param", "model.bin", "ncnn.json")}
+
+    def read(self, dice: random.Random | None) -> None:
+        for name, data in self.files.items():
+            (self.folder / name).write_bytes(data)
+        if dice and dice.random() < 0.3:
+            name = dice.choice(("model.param", "model.bin"))
+            (self.folder / name).write_bytes(flipped(dice, self.files[name]))
+        elif dice:
+            described = altered(dice, json.loads(self.files["ncnn.json"]))
+            (self.folder / "ncnn.json").write_bytes(json.dumps(described).encode() if dice.random() < 0.7 else mutated(dice, self.files["ncnn.json"]))
+        self.run(self.folder / "model.param", None)

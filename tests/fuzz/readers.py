@@ -23,7 +23,7 @@ from tests.fuzz.data import (
     YoloLabels,
     YoloOutlines,
 )
-from tests.fuzz.deployables import EngineHeader, OnnxFile, OnnxInOpenvino, OpenvinoFile, PaddleFolder
+from tests.fuzz.deployables import EngineHeader, LitertFile, NcnnFolder, OnnxFile, OnnxInOpenvino, OpenvinoFile, PaddleFolder
 from tests.fuzz.networks import Checkpoint, Hyper, KeepMap, LayoutYaml, ModelFile, RunFolder, TrainingState
 from tests.fuzz.reader import Reader
 
@@ -59,5 +59,7 @@ READERS: dict[str, tuple[type[Reader], int]] = {
     "ONNX in OpenVINO": (OnnxInOpenvino, 2_000),
     "OpenVINO IR": (OpenvinoFile, 2_000),
     "Paddle Inference": (PaddleFolder, 500),
+    ".tflite": (LitertFile, 1_000),
+    "ncnn": (NcnnFolder, 2_000),
 }
 """Every reader, and how many inputs it gets offline."""

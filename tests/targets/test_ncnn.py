@@ -204,5 +204,8 @@ def test_damaged_folders_are_refused_before_ncnn_sees_them(folder: Path, tmp_pat
     for path, told in cases:
         with pytest.raises(InputError, match=told):
             open_session(path)
+    other = damaged(HEADER, json.dumps({**header, "input": {"shape": [3, 128, 128]}}).encode())
+    with pytest.raises(InputError, match="ncnn cannot run it on pictures of 128x128"):
+        open_session(other)(picture(128, 128))
     with pytest.raises(InputError, match="no such file"):
         open_session(tmp_path / "nothing.param")

@@ -38,7 +38,7 @@ def _contract(model: Model, height: int, width: int, precision: str) -> dict[str
         "input": {"blob": "images", "shape": [3, height, width], "values": "RGB, 0 to 1"},
         "output": {
             "blob": OUTPUT,
-            "shape": list(output_shape(model, height, width)),
+            "shape": list(output_shape(network, height, width)),
             "values": "per box: centre x, centre y, width, height in pixels of the input; objectness, class scores in 0 to 1",
         },
         "logits": levels,

@@ -16,7 +16,7 @@ import numpy as np
 from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
-from octrim.network.rows import Row, walk
+from octrim.network.rows import Network, Row, walk
 from octrim.targets.decoding import level_constants
 
 MAGIC = "7767517"
@@ -153,9 +153,8 @@ def ncnn_files(model: Model, height: int, width: int, half: bool = False) -> tup
     return text, b"".join(layer.weights for layer in layers)
 
 
-def output_shape(model: Model, height: int, width: int) -> tuple[int, int]:
+def output_shape(network: Network, height: int, width: int) -> tuple[int, int]:
     """Boxes and values per box of the output for pictures of height x width pixels."""
-    network = model.network
     found = shapes(network, height, width)
     cells = (len(anchors) * found[name][1] * found[name][2] for name, anchors in zip(network.rows[-1].inputs, network.anchors, strict=True))
     return sum(cells), 5 + network.classes

@@ -12,7 +12,7 @@ import numpy as np
 from octrim.errors import InputError, shown
 from octrim.machine import quiet_stderr, usable_cores
 from octrim.network.model import Model
-from octrim.targets.metadata import file_info, read_header
+from octrim.targets.metadata import file_info, read_header, values_per_box
 from octrim.targets.ncnn.folder import BIN, HEADER, PARAM
 from octrim.targets.ncnn.graph import OUTPUT, ncnn_files, output_shape
 from octrim.targets.session import PerShape, Session, float_batch, model_info
@@ -36,7 +36,7 @@ class NcnnSession(Session):
                 net.load_model_mem(weights)
                 return failed
 
-            return _Network("this network", load, precision, threads, output_shape(model, height, width), weights)
+            return _Network("this network", load, precision, threads, output_shape(model.network, height, width), weights)
 
         self.networks = PerShape(build)
 
@@ -53,15 +53,18 @@ class NcnnFolderSession(Session):
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         folder = path.parent
         described = read_header(folder / HEADER, {name: _bytes(folder / name) for name in (PARAM, BIN)})
-        actual, size, output = _contract(folder / HEADER, described)
+        actual, size = _contract(folder / HEADER, described)
         if precision not in ("fp32", actual):  # fp32 is the default, so it is accepted for every file
             raise InputError(f"{folder}: was exported in {actual}; ncnn cannot run it in {precision}")
-        super().__init__(file_info(folder, described, (None, 3, *size), (None, *output), "ncnn", version(), actual))
+        super().__init__(file_info(folder, described, (None, 3, *size), (None, None, values_per_box(described)), "ncnn", version(), actual))
+
+        if self.info.network is None:
+            raise InputError(f"{folder / HEADER}: it is damaged: no table")
 
         def load(net: Any) -> int:
             return net.load_param(str(folder / PARAM)) or net.load_model(str(folder / BIN))
 
-        self.network = _Network(str(folder), load, actual, threads, output)
+        self.network = _Network(str(folder), load, actual, threads, output_shape(self.info.network, *size))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         return self.network(float_batch(batch))
@@ -95,18 +98,18 @@ class _Network:
             run = self.net.create_extractor()
             run.input("images", ncnn.Mat(picture))  # pyright: ignore[reportAttributeAccessIssue]
             failed, given = run.extract(OUTPUT)
-            if failed:
+            values = np.empty(0) if failed else np.array(given)
+            if values.shape != self.output:  # a header may say another size than the one that the network was written for
                 raise InputError(f"{self.name}: ncnn cannot run it on pictures of {picture.shape[1]}x{picture.shape[2]}")
-            boxes[:] = given
+            boxes[:] = values
         return found
 
 
-def _contract(header: Path, described: dict[str, Any]) -> tuple[str, tuple[int, int], tuple[int, int]]:
-    """Precision, size of pictures (height, width) and shape of the output as the header describes them."""
+def _contract(header: Path, described: dict[str, Any]) -> tuple[str, tuple[int, int]]:
+    """Precision and size of pictures (height, width) as the header describes them."""
     try:
         _, height, width = (int(side) for side in described["input"]["shape"])
-        boxes, values = (int(side) for side in described["output"]["shape"])
-        return str(described["precision"]), (height, width), (boxes, values)
+        return str(described["precision"]), (height, width)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{header}: it is damaged: {shown(str(error))}") from None
 
