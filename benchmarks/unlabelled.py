@@ -42,7 +42,8 @@ def main() -> None:
     found = {seed: _rows(options, data, seed) for seed in options.seeds}
     print("| seed | part of the labels | and unlabelled pictures | all labels | of the gap closed |\n|---|---|---|---|---|")
     for seed, (part, unlabelled, whole) in found.items():
-        print(f"| {seed} | {part:.3f} | {unlabelled:.3f} | {whole:.3f} | {(unlabelled - part) / (whole - part):.0%} |")
+        closed = f"{(unlabelled - part) / (whole - part):.0%}" if whole > part else "there is none"
+        print(f"| {seed} | {part:.3f} | {unlabelled:.3f} | {whole:.3f} | {closed} |")
 
 
 def _rows(options: argparse.Namespace, data: dict[str, str], seed: int) -> tuple[float, float, float]:
