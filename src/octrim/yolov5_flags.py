@@ -207,14 +207,22 @@ def _task(given: Typed) -> list[str]:
     raise InputError(f"{given.text}: expected train, val, test, speed or study")
 
 
-_FORMATS = {"onnx": "onnx", "openvino": "openvino", "engine": "tensorrt", "paddle": "paddle", "tensorrt": "tensorrt"}
+_FORMATS = {
+    "onnx": "onnx",
+    "openvino": "openvino",
+    "engine": "tensorrt",
+    "paddle": "paddle",
+    "tensorrt": "tensorrt",
+    "tflite": "litert",
+    "litert": "litert",
+    "ncnn": "ncnn",
+}
 _OTHER_FORMATS = {
     "torchscript": "OcTrim does not use PyTorch; onnx runs wherever TorchScript does",
     "coreml": "Core ML's tools convert the ONNX file on a Mac",
     "saved_model": "TensorFlow's formats are made from the ONNX file by onnx2tf",
     "pb": "TensorFlow's formats are made from the ONNX file by onnx2tf",
-    "tflite": "TensorFlow's formats are made from the ONNX file by onnx2tf",
-    "edgetpu": "TensorFlow's formats are made from the ONNX file by onnx2tf",
+    "edgetpu": "Google's compiler makes it of what --format litert --precision int8 writes",
     "tfjs": "TensorFlow's formats are made from the ONNX file by onnx2tf",
 }
 
@@ -317,7 +325,7 @@ DETECT: tuple[Flag, ...] = (
 
 EXPORT: tuple[Flag, ...] = (
     Flag("weights", 9, "the same, one network", _empty_weights),
-    Flag("include", 9, "`--format`, once for each: onnx, openvino, engine (tensorrt), paddle; others are refused", _include),
+    Flag("include", 9, "`--format`, once for each: onnx, openvino, engine (tensorrt), paddle, tflite (litert), ncnn; others are refused", _include),
     Flag("device", 9, "`cpu` and 0 are taken: only an engine needs a GPU, and finds it", _export_device),
     becomes("half", "--precision", "fp16"),
     becomes("int8", "--precision", "int8"),
