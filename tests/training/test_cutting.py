@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from octrim.backends.numpy import activate, convolution
 from octrim.cli import main
+from octrim.data.dataset import Dataset
 from octrim.data.loader import TrainingBatch
+from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.loading import load
@@ -33,6 +35,7 @@ from octrim.training.hyper import RECIPES
 from octrim.training.record import Record
 from octrim.training.schedule import PUBLISHED, Averaging, Schedule, averaging
 from tests.networks import lively_model, lively_tensors, random_networks
+from tests.training.conftest import COUNTS, draw_shapes
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
@@ -40,7 +43,7 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.training.cut_state import cut_state
 from octrim.training.cutting import Cutting, GradualCut, count_at, whole_cut
 from octrim.training.learner import Learner
-from octrim.training.maps import map_moments
+from octrim.training.maps import cut_pictures, map_moments
 from octrim.training.optimizer import MovingAverage, Weights
 from octrim.training.options import Finetuning
 from octrim.training.parallel import World
@@ -180,6 +183,21 @@ def test_moments_of_maps_in_the_middle_of_training() -> None:
     np.testing.assert_array_equal(learner.weights.values().numpy(), before)
     learner.network(paddle.zeros([1, 3, 64, 64]))  # no hook is left: oneDNN runs it
     assert not learner.network._watched()
+
+
+@pytest.mark.parametrize(("side", "shapes"), [(64, [(16, 64, 64, 3), (6, 64, 64, 3)]), (1280, [(4, 1280, 1280, 3)] * 4)])
+def test_the_pictures_that_cuts_look_at(shapes_set: Dataset, side: int, shapes: list[tuple[int, ...]]) -> None:
+    """Sets of 16, of large pictures fewer, as far as there are pictures; and the same whenever they are asked for."""
+    found, again = (cut_pictures(shapes_set, side, RECIPES["low"].augmentation, 3, 9) for _ in range(2))
+    assert [one.shape for one in found] == shapes
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(found[0][:4], cut_pictures(shapes_set, side, RECIPES["low"].augmentation, 3, 10)[0][:4])
+
+
+@pytest.fixture(scope="module")
+def shapes_set(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(draw_shapes(tmp_path_factory.mktemp("shapes"), COUNTS), "train")
 
 
 def test_a_cut_state_with_moments_of_maps_is_the_merged_model() -> None:
