@@ -204,6 +204,16 @@ def test_a_target_is_met_exactly_whatever_the_gradients_do(scope: str, target: s
     assert (silenced == 0).sum() == 2 * dead[penalised.channel].sum()
 
 
+@pytest.mark.parametrize(("warmup", "start"), [(0.0, 0.0), (0.1, 0.1), (0.5, CHOSEN / 4)])
+def test_deaths_begin_after_the_warm_up(warmup: float, start: float) -> None:
+    model = lively_model(fresh_model("yolov5n", classes=1).network, seed=1)
+    learner: Any = Scored(model)
+    dying = DyingChannels(learner, PenalisedChannels(model.network), Penalty(None, Fraction(1, 2), scope="group"), warmup=warmup)
+    assert not len(dying._choice(start))
+    assert len(dying._choice(start + 0.05))
+    assert len(dying._choice(CHOSEN)) == sum(dying.wanted)
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_dying_channels_are_merged_as_a_cut_merges_them(later: bool) -> None:
     """The network with dead channels computes, in training mode, what the one computes that is cut with the same moments; also at a second death."""
@@ -211,7 +221,7 @@ def test_dying_channels_are_merged_as_a_cut_merges_them(later: bool) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     dying, learner = dying_of(model, Penalty(None, Fraction(1, 8), scope="group", align=1), [pictures])
     if later:
-        dying.step(0.01, 1, 0.1)
+        dying.step(0.01, 1, 0.2)
     assert dying.gone.any() == later
     state = State(model.network, model.names, 64, (), "", {"values": learner.weights.values().numpy(), "average": learner.average.values.numpy()})
     gone = np.zeros(channel_labels(model.network).count, bool)

@@ -41,12 +41,14 @@ class DyingChannels:
         penalty: Penalty,
         pictures: Sequence[np.ndarray] = (),
         gone: Sequence[bool] | None = None,
+        warmup: float = 0.0,
     ) -> None:
-        """Prepare the deaths of a training.
+        """Prepare the deaths of a training, which begin after its warm-up, or after a quarter of the time for them.
 
         pictures: sets of pictures as of `octrim.training.maps.cut_pictures`, on which dying channels are merged; without them they are only silenced.
-        gone: what `notes` told of earlier steps.
+        gone: what `notes` told of earlier steps. warmup: share of the training that is its warm-up.
         """
+        self.start = min(warmup, CHOSEN / 4)
         self.penalised, self.penalty, self.learner, self.pictures = penalised, penalty, learner, pictures
         self.wanted = penalised.dead_counts(penalty)
         self.parameters = learner.weights.parameters
@@ -92,7 +94,7 @@ class DyingChannels:
         group, counts = self.penalised.group, self.penalised.counts
         scores = np.where(self.gone, np.inf, self.learner.taylor.of_labels()[self.penalised.label])
         ranks, before = self.penalised.ranks(scores), np.bincount(group[self.gone], minlength=len(counts))
-        part = min(share / CHOSEN, 1.0)
+        part = min(max((share - self.start) / (CHOSEN - self.start), 0.0), 1.0)
         if self.penalty.scope == "group":
             pairs = zip(counts.tolist(), self.wanted.tolist(), strict=True)
             due = [count - count_at(part, count, count - dead, number) for number, (count, dead) in enumerate(pairs)]

@@ -73,7 +73,7 @@ def fit(
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
     merging = _scored(penalty, cut) or cut is not None
     pictures = cut_pictures(train_set, model.image_size, hyper.augmentation, config.seed, config.epochs) if merging else ()
-    sparsity = _sparsity(penalty, learner, config, state, pictures)
+    sparsity = _sparsity(penalty, learner, config, state, pictures, schedule)
     cutting = Cutting(cut, state, schedule, pictures) if cut else None
     shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
     with loader, interruptions() as interrupted:
@@ -164,14 +164,15 @@ def _scored(penalty: Penalty | None, cut: GradualCut | None) -> bool:
 
 
 def _sparsity(
-    penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: Sequence[np.ndarray]
+    penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: Sequence[np.ndarray], schedule: Schedule
 ) -> Sparsity | DyingChannels | None:
     """The steps of a training with a penalty, with what the state remembers of earlier ones. pictures: as `DyingChannels` takes them."""
     if penalty is None:
         return None
     penalised = PenalisedChannels(learner.network.network, penalty.exclude, config.freeze)
     if penalty.target is not None:
-        return DyingChannels(learner, penalised, penalty, pictures, state.extra.get("dead"))
+        warmup = schedule.warmup / (schedule.batches * schedule.epochs)
+        return DyingChannels(learner, penalised, penalty, pictures, state.extra.get("dead"), warmup)
     return Sparsity(learner.weights, penalised, penalty, state.extra.get("strength", 0.0))
 
 
