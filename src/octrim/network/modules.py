@@ -210,6 +210,34 @@ def _c3_ghost(table: Table, call: Call) -> str:
     return _c3_of(table, call, lambda name, x, channels, _shortcut, _groups: _ghost_bottleneck(table, call, name, x, channels))
 
 
+def _shuffle_stage(table: Table, call: Call) -> str:
+    """Add the rows of a stage of ShuffleNetV2 (Ma et al. 2018): a unit that halves the map, and units of which each passes on half of its channels.
+
+    A map is four rows, each a quarter of the channels, until the stage's end: halves are then passed on without an op that splits, and the channel
+    shuffle between the halves moves whole quarters where the published one moves single channels.
+    """
+    a = call.bind("c2", "k", k=3)
+    channels, kernel = call.channels(table, a["c2"]), _odd_kernel(call, a["k"])
+    if channels % 4:
+        raise InputError(f"{call.place}: ShuffleNetV2 has {channels} channels, expected a multiple of 4")
+
+    def quarters(name: str, x: str, stride: int) -> tuple[str, str]:
+        """Add a depthwise convolution and two 1x1 ones that read it, each a quarter of the stage's channels."""
+        y = table.conv(f"{name}.cv2", x, table.channels[x], kernel, stride, groups=table.channels[x], act=None)
+        return table.conv(f"{name}.cv3", y, channels // 4), table.conv(f"{name}.cv4", y, channels // 4)
+
+    source = call.inputs[0]
+    first, second = quarters(f"{call.name}.0.side", source, 2)
+    for index in range(table.repeated(call.repeats, call.name)):
+        name = f"{call.name}.{index}"
+        half = table.conv(f"{name}.cv1", source, channels // 2)
+        one, other = quarters(name, half, 1 if index else 2)
+        passed, mixed = (first, one), (second, other)
+        source = table.add(Row(f"{name}.concat", "concat", mixed))
+        first, second = passed
+    return table.add(Row(f"{call.name}.concat", "concat", (first, second, source)))
+
+
 def _maxpool(table: Table, call: Call) -> str:
     a = call.bind("kernel_size", "stride", "padding", stride=None, padding=0)
     kernel, padding = call.integer(a["kernel_size"], "kernel"), call.integer(a["padding"], "padding", least=0)
@@ -307,6 +335,7 @@ MODULES: Mapping[str, Callable[[Table, Call], str]] = {
     "GhostConv": _ghost_conv,
     "GhostBottleneck": _ghost_bottlenecks,
     "C3Ghost": _c3_ghost,
+    "ShuffleNetV2": _shuffle_stage,
     "SPP": _spp,
     "SPPF": _sppf,
     "Concat": _concat,

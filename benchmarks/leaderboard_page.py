@@ -1,0 +1,145 @@
+"""Page of the leaderboard: docs/leaderboard.md, and a picture of mAP against milliseconds per data set, from the rows that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+ABOUT = {
+    "bccd": "bccd: 205 pictures of blood cells to train on, 87 to validate, 3 classes, 320 px",
+    "carla": "carla: 623 pictures of simulated streets to train on, 156 to validate, 5 classes, many small objects, 320 px",
+    "raccoon": "raccoon: 160 natural pictures to train on, 40 to validate, 1 class, large objects, 320 px",
+    "pong": "pong: 800 rendered pictures (640 to train on), 2 classes, 256 px",
+}
+
+_HEAD = """# Leaderboard
+
+What each network reaches on each data set, and what it costs; controls and rivals stand in it like everybody else. Made by
+`benchmarks/leaderboard.py` from `benchmarks/leaderboard.json`; do not edit.
+
+mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means over seeds, the range in brackets, and for mAP50 the 95 % interval
+over resampled pictures (of the first seed). Milliseconds are those of the network alone with decoding, one picture, medians: OpenVINO in float32 with
+two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, too: a rough
+guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `default` and `best` cut the row `whole`
+and fine-tune what is left with it as the teacher. The rivals are layouts of our own after what their papers describe (`benchmarks/rivals/`), not
+their authors' networks.
+"""
+
+_COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The rows of one network and recipe on one data set, all seeds together. ms: milliseconds by runtime, as far as they are measured."""
+
+    data: str
+    network: str
+    recipe: str
+    seeds: tuple[Mapping[str, Any], ...]
+    ms: Mapping[str, float]
+
+    @property
+    def score(self) -> float:
+        """Mean mAP50-95 over the seeds."""
+        return mean(seed["mAP50-95"] for seed in self.seeds)
+
+
+def entries(results: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+    """The rows grouped over their seeds, the most accurate first."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for name, row in sorted(results.items()):
+        data, network, recipe, _ = name.split("/")
+        groups.setdefault((data, network.replace(":", "/"), recipe), []).append(row)
+    found = []
+    for key, seeds in groups.items():
+        measured = {runtime: [row[f"ms {runtime}"] for row in seeds if f"ms {runtime}" in row] for runtime in ("openvino", "c")}
+        found.append(Entry(*key, tuple(seeds), {runtime: mean(values) for runtime, values in measured.items() if values}))
+    return sorted(found, key=lambda entry: -entry.score)
+
+
+def best_of(found: Sequence[Entry], runtime: str) -> list[Entry]:
+    """The entries that no other one beats: none that takes at most as long is at least as accurate. Entries without times are left out."""
+    timed = [entry for entry in found if runtime in entry.ms]
+    return [one for one in timed if not any(_beats(other, one, runtime) for other in timed if other is not one)]
+
+
+def _beats(other: Entry, one: Entry, runtime: str) -> bool:
+    as_good = other.ms[runtime] <= one.ms[runtime] and other.score >= one.score
+    return as_good and (other.ms[runtime], -other.score) != (one.ms[runtime], -one.score)
+
+
+def table(found: Sequence[Entry]) -> str:
+    """A Markdown table of one data set's entries."""
+    bold = {id(entry) for runtime in ("openvino", "c") for entry in best_of(found, runtime)}
+    lines = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
+    for entry in found:
+        cells = _cells(entry)
+        if id(entry) in bold:
+            cells[0] = f"**{cells[0]}**"
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cells(entry: Entry) -> list[str]:
+    first, scores = entry.seeds[0], [seed["mAP50-95"] for seed in entry.seeds]
+    score = f"{entry.score:.3f}"
+    if len(scores) > 1:
+        score += f" ({min(scores):.3f} to {max(scores):.3f}, {len(scores)} seeds)"
+    low, high = first["mAP50 interval"]
+    times = [f"{entry.ms[runtime]:.2f}" if runtime in entry.ms else "" for runtime in ("openvino", "c")]
+    costs = [f"{first['parameters']:,}", f"{first['macs'] / 1e6:.0f}", f"{mean(seed['hours'] for seed in entry.seeds):.2f}"]
+    commits = ", ".join(dict.fromkeys(seed["commit"] for seed in entry.seeds))
+    return [entry.network, entry.recipe, str(first["epochs"]), score, f"{first['mAP50']:.3f} ({low:.3f} to {high:.3f})", *times, *costs, commits]
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of docs/leaderboard.md."""
+    sections = [_HEAD]
+    for data, about in ABOUT.items():
+        found = [entry for entry in entries(results) if entry.data == data]
+        if not found:
+            continue
+        picture = f"![mAP50-95 against milliseconds](leaderboard-{data}.png)\n\n" if any("openvino" in entry.ms for entry in found) else ""
+        commands = "\n".join(f"    {entry.seeds[0]['command']}" for entry in found)
+        sections.append(f"## {about}\n\n{picture}{table(found)}\n\n{commands}\n")
+    return "\n".join(sections)
+
+
+def write_page(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write docs/leaderboard.md and a picture for each data set with measured times."""
+    from octrim.atomic import write_text
+
+    write_text(DOCS / "leaderboard.md", page(results))
+    for data, about in ABOUT.items():
+        found = [entry for entry in entries(results) if entry.data == data and "openvino" in entry.ms]
+        if found:
+            save_picture(found, DOCS / f"leaderboard-{data}.png", about)
+
+
+def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
+    """mAP50-95 against milliseconds in OpenVINO and in C, an entry a point; what no other entry beats is joined by a line."""
+    from octrim.figures import new_figure, save_figure
+
+    figure = new_figure(11, 4.4)
+    axes = figure.subplots(1, 2, sharey=True)
+    for panel, runtime, label in zip(axes, ("openvino", "c"), ("OpenVINO, two threads", "C, one thread"), strict=True):
+        timed = [entry for entry in found if runtime in entry.ms]
+        front = sorted(best_of(timed, runtime), key=lambda entry: entry.ms[runtime])
+        panel.plot([entry.ms[runtime] for entry in front], [entry.score for entry in front], color="#0b5394", linewidth=1, zorder=1)
+        for entry in timed:
+            own = entry.network.startswith("yolov5n")
+            panel.scatter([entry.ms[runtime]], [entry.score], color="#0b5394" if own else "#b45f06", marker="o" if own else "s", s=28, zorder=2)
+            text = f"{entry.network}, {entry.recipe}"
+            panel.annotate(text, (entry.ms[runtime], entry.score), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        panel.set(xlabel=f"milliseconds, {label}", xscale="log")
+        panel.grid(alpha=0.3)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    axes[0].set(ylabel="mAP50-95, last epoch")
+    figure.suptitle(title, fontsize=10)
+    save_figure(figure, out)
