@@ -27,7 +27,7 @@ over resampled pictures (of the first seed). Milliseconds are those of the netwo
 two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, too: a rough
 guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `default` and `best` cut the row `whole`
 and fine-tune what is left with it as the teacher. The rivals are layouts of our own after what their papers describe (`benchmarks/rivals/`), not
-their authors' networks.
+their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published` since then).
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
