@@ -95,8 +95,9 @@ def test_what_is_essential(changed: dict[str, str], told: str | None) -> None:
 
 @pytest.mark.slow
 def test_missing_and_broken_libraries(tmp_path: Path) -> None:
-    """As on a machine without Paddle and C compiler, with a broken OpenVINO, and with an ONNX Runtime that ends its process."""
-    (tmp_path / "paddle.py").write_text("raise ModuleNotFoundError(\"No module named 'paddle'\")")
+    """As on a machine without Paddle, ncnn, LiteRT and C compiler, with a broken OpenVINO, and with an ONNX Runtime that ends its process."""
+    for name in ("paddle", "ncnn", "ai_edge_litert"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\")")
     (tmp_path / "openvino.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file: No such file or directory')")
     (tmp_path / "onnxruntime.py").write_text("import os, signal\nprint('hello', flush=True)\nos.kill(os.getpid(), signal.SIGILL)")
     program = "import sys; from octrim.cli import main; sys.exit(main(['doctor', '--json']))"
@@ -105,6 +106,8 @@ def test_missing_and_broken_libraries(tmp_path: Path) -> None:
     found = {check["what"]: check for check in json.loads(done.stdout)}
     assert found["PaddlePaddle"]["state"] == "missing"
     assert "training is not available" in found["PaddlePaddle"]["advice"]
+    for what, advice in (("ncnn", "pip install 'octrim[ncnn]'"), ("LiteRT", "pip install 'octrim[litert]'")):
+        assert (found[what]["state"], found[what]["advice"]) == ("missing", advice)
     assert found["OpenVINO"]["state"] == "fails"
     assert found["OpenVINO"]["advice"] == "apt-get install libgomp1"
     assert found["ONNX Runtime"]["found"] == "the process was ended by SIGILL: it has instructions that this processor lacks"
