@@ -257,8 +257,14 @@ def test_the_signatures_are_those_that_the_stand_in_knows() -> None:
 
 
 def spelled(text: str) -> str:
-    """A docstring of TensorRT for RTX as the facts spell it. From Python 3.12 on, pybind11 finds the type of buffers in the standard library."""
-    return plain(text.replace("tensorrt_rtx_bindings.tensorrt_rtx.", "trt.").replace("collections.abc.Buffer", "typing_extensions.Buffer"))
+    """A docstring of TensorRT for RTX as the facts spell it. pybind11 finds some types in the standard library, from Python 3.12 or 3.13 on."""
+    for found, meant in (
+        ("tensorrt_rtx_bindings.tensorrt_rtx.", "trt."),
+        ("collections.abc.Buffer", "typing_extensions.Buffer"),
+        ("types.CapsuleType", "typing_extensions.CapsuleType"),
+    ):
+        text = text.replace(found, meant)
+    return plain(text)
 
 
 def signatures(name: str, method: Any) -> list[list[list[str]]]:
