@@ -21,7 +21,6 @@ from octrim.data.loader import TrainingBatch
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
-from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Network
@@ -80,23 +79,6 @@ def test_the_curve_begins_after_the_warm_up(warmup: float, start: int) -> None:
     assert cutting.share(start) == 0
     assert cutting.share(start + 1) == pytest.approx(1 / (1200 - start))
     assert cutting.share(1200) == cutting.share(1500) == 1
-
-
-def test_the_learning_rate_grows_as_channels_go() -> None:
-    """A cut to 1/4 over 10 epochs of 100 batches, without warm-up: half-way 1/4 + 3/4 / 8 of the channels are left, and the rate is lr0 over that."""
-    model = fresh_model("yolov5n", classes=2)
-    state = State(model.network, model.names, 64, (), "", {})
-    wanted = GradualCut(epochs=10, keep="1/4", align=1)
-    wanted.begin(model, state)
-    final = state.extra["cutting"]["share"]
-    assert final == pytest.approx(0.25, abs=0.01)
-    schedule = Schedule(replace(RECIPES["low"], warmup_epochs=0.0, lr0=0.002), epochs=20, batches=100, accumulate=1)
-    cutting = Cutting(wanted, state, schedule)
-    factors = []
-    for state.epoch, state.batch in ((0, 0), (5, 0), (10, 0), (19, 99)):
-        factors.append(cutting.growth(state))
-    assert factors == pytest.approx([1, 1 / (final + (1 - final) / 8), 1 / final, 1 / final])
-    assert schedule.at(5, 0, factors[1]).rate == pytest.approx(0.002 * (0.75 * 0.99 + 0.01) * factors[1])
 
 
 def test_the_average_reaches_back_a_twentieth_of_the_curve_while_channels_go() -> None:

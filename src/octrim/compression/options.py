@@ -43,7 +43,7 @@ class Compression(OneNetwork, Reading, Folder):
     finetune_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
-    """Learning rate of fine-tuning (but see --cut-lr0) and of the control at the start (default: the preset's)."""
+    """Learning rate of fine-tuning and of the control at the start (default: the preset's)."""
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None
@@ -54,8 +54,6 @@ class Compression(OneNetwork, Reading, Folder):
     """Number of steps in which channels are cut, with a short fine-tuning after each but the last (default: the preset's)."""
     cut_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the fine-tuning over which channels go, little by little; 0 cuts before it, all at once (default: the preset's)."""
-    cut_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
-    """Learning rate of a fine-tuning over which channels go, at the start, when the network is whole; it grows as they go (default: the preset's)."""
     step_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"

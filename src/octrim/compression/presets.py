@@ -15,8 +15,7 @@ class Preset:
 
     batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0: settings of fine-tuning and of the
     control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after
-    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_lr0: learning rate with which such a
-    fine-tuning starts, in place of finetune_lr0: that of a whole network, which grows as channels go. criterion: criterion that ranks channels in a
+    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. criterion: criterion that ranks channels in a
     cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning.
     reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels
     always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that
@@ -34,7 +33,6 @@ class Preset:
     cut_steps: int = 1
     step_epochs: int = 10
     cut_epochs: int = 0
-    cut_lr0: float = 0.0025
     distill: str = "output"
     ema: str = "auto"
     criterion: str = "group-l2"

@@ -91,8 +91,7 @@ def _trained(
         initial.save(folder / "initial.safetensors")
         options["weights"] = str(folder / "initial.safetensors")
     if stage.tuned:
-        lr0 = preset.cut_lr0 if stage is FINETUNE and preset.cut_epochs else preset.finetune_lr0
-        steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": lr0}
+        steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
     # No early stop: stages and control train for exactly the epochs that the summary states.

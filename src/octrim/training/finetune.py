@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Distilled)
 
-WHOLE_LR0 = 0.0025
-"""Learning rate at the start of a training that cuts its network on the way: what a trained network stands without forgetting what it knows."""
-
 
 def finetune(**options: Any) -> Trained:
     """Fine-tune from Python: `finetune(weights="small.safetensors", teacher="best.safetensors", data="bccd")`.
@@ -39,8 +36,6 @@ def run_finetuning(config: Finetuning) -> Trained:
 
     if config.resume is None:
         cut = gradual_cut(config)
-        if cut is not None and config.lr0 is None:
-            config = dataclasses.replace(config, lr0=WHOLE_LR0)
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
         if cut is not None:
             cut = cut.sparing(setup.model.network, config.freeze)
