@@ -123,15 +123,6 @@ class Cutting:
         """Share of the curve that is over after `iteration` batches, 0..1. It begins after the warm-up, or after a quarter of its epochs."""
         return min(max((iteration - self.start) / (self.end - self.start), 0.0), 1.0)
 
-    def growth(self, state: State) -> float:
-        """Factor of the learning rate, 1 or more: one over the share of the channels that the curve leaves at this point of the training.
-
-        A whole network that knows its task loses what it knows at the rate that a small one needs to learn. So `lr0` is the whole network's rate, and
-        the rate grows as the network shrinks.
-        """
-        final = state.extra[_KEY]["share"]
-        return 1 / _left(self.share(state.epoch * self.batches + state.batch), final)
-
     def due(self, state: State, steps: int) -> bool:
         """Whether channels are to go now, right after an optimizer step. steps: number of optimizer steps so far."""
         noted = state.extra[_KEY]
@@ -234,12 +225,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly
 
 def _level(share: float, final: float) -> int:
     """Number of cuts of AT_ONCE that the curve is worth when `share` of it is over. final: share of all channels that is left at the end."""
-    return math.floor(-math.log(_left(share, final)) / AT_ONCE)
-
-
-def _left(share: float, final: float) -> float:
-    """Share of all channels that is left when `share` of the curve is over, and `final` at its end."""
-    return final + (1 - final) * (1 - share) ** 3
+    return math.floor(-math.log(final + (1 - final) * (1 - share) ** 3) / AT_ONCE)
 
 
 def _original(state: State) -> Network:

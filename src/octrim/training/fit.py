@@ -91,7 +91,7 @@ def fit(
             record.start_epoch(epoch, len(loader), state)
             started, pictures, last = perf_counter(), 0, epoch == config.epochs - 1
             for batch in loader.epoch(epoch, mosaic=epoch < config.epochs - config.close_mosaic, first=state.batch):
-                settings = schedule.at(epoch, state.batch, cutting.growth(state) if cutting else 1.0)
+                settings = schedule.at(epoch, state.batch)
                 images = paddle.to_tensor(float_batch(batch.images))
                 if config.multi_scale:
                     side = side_of_batch(model.image_size, stride, config.seed, epoch, state.batch)
@@ -136,7 +136,7 @@ def fit(
             if validator is not None and (last or not config.noval):
                 evaluation, columns = _evaluated(validator, learner, state, record, interrupted)
                 row |= columns
-            row |= schedule.columns(epoch, cutting.growth(state) if cutting else 1.0)
+            row |= schedule.columns(epoch)
             state.note_fitness(_fitness(evaluation, epoch, by_metrics=not (config.noval or sparsity)), epoch)
             labels = round(world.mean_of([state.labels])[0] * world.size)
             state.close_epoch(epoch, row)

@@ -40,10 +40,10 @@ class Schedule:
         falling = (1 + math.cos(math.pi * progress)) / 2 if self.cosine else 1 - progress
         return falling * (1 - self.hyper.lrf) + self.hyper.lrf
 
-    def at(self, epoch: int, batch: int, growth: float = 1.0) -> Settings:
-        """Settings of batch number `batch` of `epoch`, both counted from 0. growth: factor of the learning rate besides the schedule's own."""
+    def at(self, epoch: int, batch: int) -> Settings:
+        """Settings of batch number `batch` of `epoch`, both counted from 0."""
         iteration, hyper = epoch * self.batches + batch, self.hyper
-        rate = hyper.lr0 * self.factor(epoch) * growth
+        rate = hyper.lr0 * self.factor(epoch)
         if iteration > self.warmup or not self.warmup:
             return Settings(rate, rate, hyper.momentum, self.accumulate)
         warm = iteration / self.warmup
@@ -54,9 +54,9 @@ class Schedule:
             accumulate=max(round(1 + (self.accumulate - 1) * warm), 1),
         )
 
-    def columns(self, epoch: int, growth: float = 1.0) -> dict[str, float]:
-        """Columns of results.csv: the learning rates at the end of `epoch`, with a factor `growth`. lr0 is the one of the biases."""
-        settings = self.at(epoch, self.batches - 1, growth)
+    def columns(self, epoch: int) -> dict[str, float]:
+        """Columns of results.csv: the learning rates at the end of `epoch`. lr0 is the one of the biases."""
+        settings = self.at(epoch, self.batches - 1)
         return {"x/lr0": settings.bias_rate, "x/lr1": settings.rate, "x/lr2": settings.rate}
 
 
