@@ -1,7 +1,7 @@
 """Distillation: a student learns from a teacher besides the labels, from its boxes and scores and from its feature maps in front of Detect.
 
 Outputs: Mehta and Ozturk, "Object detection at 200 frames per second" (2018): the teacher's boxes and classes are weighted by its objectness, so
-that its predictions for background do not drown those for objects. The error of a box, 1 - CIoU, is rounded off near 0 (see `rounded`).
+that its predictions for background do not drown those for objects.
 Features: FitNets (Romero et al., 2015): a 1x1 convolution, the adapter, maps the student's channels to the teacher's. Here the adapter is the best
 one for the batch at hand, found by least squares, and not one that is trained along with the student: the student is never punished for an adapter
 that lags behind, and no adapter has to be kept between steps. The gradient is exact all the same: at the optimum of the adapter, the derivative of
@@ -94,20 +94,11 @@ class Distillation:
         weight = weight / paddle.clip(weight.sum(), min=1.0)
         sizes = paddle.to_tensor(anchors[anchor])
         boxes = [paddle.concat([F.sigmoid(one[:, :2]) * 2 - 0.5, (F.sigmoid(one[:, 2:4]) * 2) ** 2 * sizes], axis=1) for one in (found, wanted)]
-        loss = loss + box_gain * (rounded(1 - ciou(*boxes)) * weight).sum()
+        loss = loss + box_gain * ((1 - ciou(*boxes)) * weight).sum()
         if self.classes > 1:
             entropy = F.binary_cross_entropy_with_logits(found[:, 5:], F.sigmoid(wanted[:, 5:]), reduction="none")
             loss = loss + class_gain * (entropy.mean(axis=1) * weight).sum()
         return loss
-
-
-def rounded(error: Any) -> Any:
-    """Errors `[n]`, 0 and more, squared and halved up to 1, and less a half beyond: the loss of Huber (1964), without an edge where the error is 0.
-
-    1 - CIoU has one there: its gradient is as long for a box that is a hair off the teacher's as for one that is far off, so that a student that
-    agrees with its teacher, because it is hardly cut, is shaken as hard as one that knows nothing.
-    """
-    return paddle.where(error < 1, error * error / 2, error - 0.5)
 
 
 def feature_loss(student: Any, teacher: Any, objectness: np.ndarray) -> Any:
