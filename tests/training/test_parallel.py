@@ -52,9 +52,10 @@ def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     network = PaddleNetwork(model)
     network.train()
     flat, loss = Weights(network), DetectionLoss(model.network, hyper, SIDE)
-    optimizer, average = Optimizer.create(flat, "SGD", 0.0005), MovingAverage(flat.values())
+    optimizer = Optimizer.create(flat, "SGD", 0.0005)
     loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
     schedule = Schedule(hyper, EPOCHS, len(loaders[0]), ACCUMULATE)
+    average = MovingAverage(flat.values(), averaging(schedule.updates))
     statistics, gradient, batches = [flat.statistics.values()] * 2, 0.0, 0
     for epoch in range(EPOCHS):
         for number, halves in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):
