@@ -539,7 +539,7 @@ def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_pa
         (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
         (["--device", "gpu"], "device is gpu; this Paddle has none"),
-        (["--unlabelled", "."], "no pictures in this folder"),
+        pytest.param(["--unlabelled", "."], "no pictures in this folder", marks=pytest.mark.slow),  # it is looked for after the exports were tried
         (["--unlabelled", "nowhere/*.jpg"], "nowhere/*.jpg: no pictures match"),
         (["--unlabelled", ".", "--distill", "none"], "--unlabelled needs a teacher"),
         (["--unlabelled-share", "0.5"], "--unlabelled-share needs --unlabelled"),

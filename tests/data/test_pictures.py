@@ -235,6 +235,7 @@ def test_jpeg_without_its_end_marker(tmp_path: Path, options: tuple[int, ...]) -
     assert (facts["problem"].tolist(), facts["remark"].tolist(), facts["size"].tolist()) == ([0, 0], [1, 0], [[60, 80]] * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
 def test_no_beginning_of_a_jpeg_passes_for_the_whole(options: tuple[int, ...]) -> None:
     """Also not one that ends between two passes, which a decoder shows without complaint: coarse, or without its colours."""

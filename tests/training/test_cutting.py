@@ -185,6 +185,7 @@ def test_moments_of_maps_in_the_middle_of_training() -> None:
     assert not learner.network._watched()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "shapes"), [(64, [(16, 64, 64, 3), (6, 64, 64, 3)]), (1280, [(4, 1280, 1280, 3)] * 4)])
 def test_the_pictures_that_cuts_look_at(shapes_set: Dataset, side: int, shapes: list[tuple[int, ...]]) -> None:
     """Sets of 16, of large pictures fewer, as far as there are pictures; and the same whenever they are asked for."""

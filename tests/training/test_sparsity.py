@@ -214,6 +214,7 @@ def test_deaths_begin_after_the_warm_up(warmup: float, start: float) -> None:
     assert len(dying._choice(CHOSEN)) == sum(dying.wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [False, True])
 def test_dying_channels_are_merged_as_a_cut_merges_them(later: bool) -> None:
     """The network with dead channels computes, in training mode, what the one computes that is cut with the same moments; also at a second death."""

@@ -92,6 +92,7 @@ def parameters(run: Path) -> np.ndarray:
     return state.arrays["values"][: len(state.arrays["gradient"])]
 
 
+@pytest.mark.slow
 def test_labels_count_on_labelled_pictures_and_the_teacher_on_all(
     shapes: Path, small_weights: Path, teacher: Path, others: Path, tmp_path: Path
 ) -> None:
