@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -82,7 +83,8 @@ class Index:
 
     def _load(self) -> Arrays:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with warnings.catch_warnings(), np.load(self.path, allow_pickle=False) as file:
+                warnings.simplefilter("ignore")  # NumPy warns of damaged headers that it can read all the same
                 stored = dict(file)
             key, total = words_of(stored.pop("key")), stored.pop("sum")
             if key != [self._key] or not np.array_equal(total, _sum(stored)):
