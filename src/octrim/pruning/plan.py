@@ -156,19 +156,7 @@ def plan(
         )
     kept, smaller = cut(counts)
     before, after = network_cost(network, height, width), network_cost(smaller, height, width)
-    groups = tuple(
-        PlannedGroup(
-            candidate.group.name,
-            candidate.group.convs,
-            len(candidate.group),
-            count,
-            candidate.removed(count),
-            sum(before.convs[name].macs for name in candidate.group.convs),
-            sum(after.convs[name].macs for name in candidate.group.convs),
-            candidate.reason,
-        )
-        for candidate, count in zip(candidates, counts, strict=True)
-    )
+    groups = tuple(candidate.planned(count, before, after) for candidate, count in zip(candidates, counts, strict=True))
     total = sum(float(candidate.scores.sum()) for candidate in candidates if candidate.reason is None)
     gone = sum(float(candidate.scores[count:].sum()) for candidate, count in zip(candidates, counts, strict=True))
     settings = {
@@ -214,6 +202,12 @@ class _Candidate:
     def removed(self, count: int) -> float:
         """Return the share of the group's importance that goes when `count` channels stay."""
         return float(self.scores[count:].sum() / max(self.scores.sum(), np.finfo(float).tiny))
+
+    def planned(self, count: int, before: Cost, after: Cost) -> PlannedGroup:
+        """Return the group in a plan where `count` of its channels stay. before, after: cost of the network before and after all cuts."""
+        convs = self.group.convs
+        macs_before, macs_after = (sum(cost.convs[name].macs for name in convs) for cost in (before, after))
+        return PlannedGroup(self.group.name, convs, len(self.group), count, self.removed(count), macs_before, macs_after, self.reason)
 
 
 def _candidates(

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import isnan
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from octrim.backends.paddle import F, PaddleNetwork, paddle
 from octrim.data.dataset import Dataset
-from octrim.data.loader import Loader
+from octrim.data.loader import Loader, TrainingBatch
 from octrim.data.unlabelled import Unlabelled
 from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.network.model import Model
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import State
-from octrim.training.cutting import Cutting, GradualCut
+from octrim.training.cutting import GradualCut
 from octrim.training.distillation import Distillation
-from octrim.training.dying import DyingChannels
 from octrim.training.hyper import Hyperparameters
 from octrim.training.interruptions import interruptions
 from octrim.training.learner import Learner
 from octrim.training.loss import DetectionLoss
-from octrim.training.maps import cut_pictures
 from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.record import COLUMNS, Record
 from octrim.training.schedule import PUBLISHED, Schedule, averaging, side_of_batch
-from octrim.training.sparsity import PenalisedChannels, Penalty, Sparsity, histogram
+from octrim.training.shrinking import Shrinking, scores_channels
+from octrim.training.sparsity import Penalty
 from octrim.training.validate import Validator
 
 
@@ -57,8 +54,7 @@ def fit(
 
     Raises InputError when gradients or weights are no longer finite, and KeyboardInterrupt after SIGINT or SIGTERM, once the state has been saved.
     """
-    learner = Learner(model, config, hyper, world, scored=_scored(penalty, cut))
-    stride = model.network.stride
+    learner = Learner(model, config, hyper, world, scored=scores_channels(penalty, cut))
     loss = DetectionLoss(model.network, hyper, model.image_size)
     validator = Validator(model, val_set, loss, config.batch, world) if val_set is not None else None
     reading = (config.seed, config.workers, config.cache, world.rank, world.size, unlabelled)
@@ -71,31 +67,23 @@ def fit(
         learner.restore(state)
     else:
         learner.begin(state, PUBLISHED if config.ema == "published" else averaging(schedule.updates))
-    merging = _scored(penalty, cut) or cut is not None
-    pictures = cut_pictures(train_set, model.image_size, hyper.augmentation, config.seed, config.epochs) if merging else ()
-    sparsity = _sparsity(penalty, learner, config, state, pictures, schedule)
-    cutting = Cutting(cut, state, schedule, pictures) if cut else None
-    shaped = cut.epochs - 1 if cut else -1  # the first epoch that patience may count from
+    shrinking = Shrinking(penalty, cut, learner, state, schedule, train_set)
     with loader, interruptions() as interrupted:
         if not state.arrays:
-            if sparsity:
-                _note_scales(state, sparsity, 0)
+            shrinking.begin()
             record.begin(learner.snapshot(state))
         if learner.accumulate > len(loader):
             record.print(_FEW_BATCHES.format(learner.accumulate, len(loader), config.nominal_batch))
         for epoch in range(state.epoch, config.epochs):
             # Patience is checked before an epoch, so that a resumed run that had stopped stops again. Only the first process knows the best epoch.
-            if world.agree(world.first and 0 < config.patience <= epoch - 1 - max(state.best[1], shaped)):
+            if world.agree(world.first and 0 < config.patience <= epoch - 1 - max(state.best[1], shrinking.shaped)):
                 record.print(f"no better epoch in {config.patience}: stopped (patience)")
                 break
             record.start_epoch(epoch, len(loader), state)
             started, pictures, last = perf_counter(), 0, epoch == config.epochs - 1
             for batch in loader.epoch(epoch, mosaic=epoch < config.epochs - config.close_mosaic, first=state.batch):
                 settings = schedule.at(epoch, state.batch)
-                images = paddle.to_tensor(float_batch(batch.images))
-                if config.multi_scale:
-                    side = side_of_batch(model.image_size, stride, config.seed, epoch, state.batch)
-                    images = F.interpolate(images, size=[side, side], mode="bilinear")
+                images = _images(batch, config, model, epoch, state.batch)
                 heads, features = _forward(learner.network, images, config.amp, with_features=bool(distillation and distillation.feature_weight))
                 found = loss(heads if batch.labelled == len(images) else [head[: batch.labelled] for head in heads], batch.targets)
                 total, parts = found.total, found.parts.numpy().tolist()
@@ -109,14 +97,10 @@ def fit(
                 if state.waiting >= settings.accumulate or (last and state.batch == len(loader)):
                     if not learner.step(settings):
                         raise InputError(_DIVERGED.format(epoch + 1, state.batch))
-                    if sparsity:  # shrink scales after the optimizer's step
-                        share = (epoch + state.batch / len(loader)) / config.epochs
-                        sparsity.step(hyper.lr0 * schedule.factor(epoch), state.waiting_pictures, share)
-                        state.extra |= sparsity.notes()
+                    shrinking.penalise()
                     learner.follow()
                     state.waiting = state.waiting_pictures = 0
-                    if cutting and cutting.due(state, learner.optimizer.steps):  # the training goes on with the channels that stay
-                        cutting.cut(state, learner)
+                    shrinking.cut()
                 record.batch(epoch, batch, images.shape[2], state)
                 if _stops(world, interrupted(), between_steps=state.waiting == 0):
                     state.losses = tuple(world.mean_of(state.losses))
@@ -128,16 +112,13 @@ def fit(
                 raise InputError(_DIVERGED.format(epoch + 1, state.batch))
             state.losses = tuple(world.mean_of(state.losses))
             row = dict(zip(losses, [total / len(loader) for total in state.losses], strict=True))
-            if sparsity:
-                row |= _sparsity_columns(sparsity, state, learner, epoch, last)
-            if cutting:
-                row |= cutting.columns(state)
+            row |= shrinking.columns(epoch, last)
             evaluation = None
             if validator is not None and (last or not config.noval):
                 evaluation, columns = _evaluated(validator, learner, state, record, interrupted)
                 row |= columns
             row |= schedule.columns(epoch)
-            state.note_fitness(_fitness(evaluation, epoch, by_metrics=not (config.noval or sparsity)), epoch)
+            state.note_fitness(_fitness(evaluation, epoch, by_metrics=not (config.noval or penalty)), epoch)
             labels = round(world.mean_of([state.labels])[0] * world.size)
             state.close_epoch(epoch, row)
             seconds = (trained - started, perf_counter() - trained)
@@ -158,45 +139,11 @@ _DIVERGED = (
 )
 
 
-def _scored(penalty: Penalty | None, cut: GradualCut | None) -> bool:
-    """Whether channels are ranked by the training's gradients."""
-    return (penalty is not None and penalty.target is not None) or (cut is not None and cut.criterion == "taylor")
-
-
-def _sparsity(
-    penalty: Penalty | None, learner: Learner, config: Training, state: State, pictures: Sequence[np.ndarray], schedule: Schedule
-) -> Sparsity | DyingChannels | None:
-    """The steps of a training with a penalty, with what the state remembers of earlier ones. pictures: as `DyingChannels` takes them."""
-    if penalty is None:
-        return None
-    penalised = PenalisedChannels(learner.network.network, penalty.exclude, config.freeze)
-    if penalty.target is not None:
-        warmup = schedule.warmup / (schedule.batches * schedule.epochs)
-        return DyingChannels(learner, penalised, penalty, pictures, state.extra.get("dead"), warmup)
-    return Sparsity(learner.weights, penalised, penalty, state.extra.get("strength", 0.0))
-
-
-def _note_scales(state: State, sparsity: Sparsity | DyingChannels, number: int) -> None:
-    """Keep the histogram of the scales after `number` epochs in the state; a resumed run that notes the same epoch again replaces it."""
-    norms = sparsity.norms()
-    scales = state.extra.setdefault("scales", {"top": max(1.05 * float(norms.max()), 1e-6), "counts": []})
-    scales["counts"][number:] = [histogram(norms, scales["top"])]
-
-
 def _stops(world: World, interrupted: bool, between_steps: bool) -> bool:
     """Whether the training stops after this batch. Several processes wait for each other at a step, so they must leave at the same one."""
     if between_steps:
         return world.agree(interrupted)
     return interrupted and world.size == 1
-
-
-def _sparsity_columns(sparsity: Sparsity | DyingChannels, state: State, learner: Learner, epoch: int, last: bool) -> dict[str, float]:
-    """The columns of results.csv that sparsity training adds. Keeps the histogram of the scales and, in the last epoch, silences the average."""
-    columns = sparsity.columns()
-    _note_scales(state, sparsity, epoch + 1)
-    if last:  # the moving average of a dead channel still holds earlier values
-        learner.average.values = paddle.to_tensor(sparsity.silence(learner.average.values.numpy()))
-    return columns
 
 
 def _evaluated(
@@ -227,6 +174,15 @@ def _fitness(evaluation: Evaluation | None, epoch: int, by_metrics: bool) -> flo
 def fitness_of(evaluation: Evaluation) -> float:
     """Number by which the best epoch is chosen: .1 mAP50 + .9 mAP50-95; nan counts as 0."""
     return sum(weight * (0.0 if isnan(value) else value) for weight, value in ((0.1, evaluation.map50), (0.9, evaluation.map)))
+
+
+def _images(batch: TrainingBatch, config: Training, model: Model, epoch: int, number: int) -> Any:
+    """The pictures of a batch as the network takes them; in multi-scale training of a size that is drawn per batch. number: number of the batch."""
+    images = paddle.to_tensor(float_batch(batch.images))
+    if not config.multi_scale:
+        return images
+    side = side_of_batch(model.image_size, model.network.stride, config.seed, epoch, number)
+    return F.interpolate(images, size=[side, side], mode="bilinear")
 
 
 def _forward(network: PaddleNetwork, images: Any, amp: bool, with_features: bool) -> tuple[list[Any], list[Any]]:
