@@ -103,6 +103,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path
 
 
 GRADUAL = ["--train-epochs", "1", "--finetune-epochs", "3", "--cut-epochs", "2", "--budget", "channels=0.7", "--exclude", "model.0"]
+GRADUAL += ["--activation", "relu"]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,10 @@ def test_channels_that_go_within_fine_tuning(gradual: tuple[Path, Path]) -> None
         assert row.channels == counts[row.name][1] or row.channels % 2 == 0
     assert found["cuts"] == [{"criterion": "taylor", "repairs": ["merge"], "channels": after.channels}]
     assert found["epochs"] == {"train": 1, "sparsify": 0, "between_cuts": 0, "cutting": 2, "finetune": 3, "all": 4}
-    assert [step["action"] for step in small.lineage][-3:] == ["prune", "merge", "finetune"]
+    assert [step["action"] for step in small.lineage][-4:] == ["activation", "prune", "merge", "finetune"]
+    assert ({row.activation for row in whole.network.convs}, found["settings"]["activation"]) == ({"silu", None}, "relu")
+    assert {row.activation for row in small.network.convs} == {"relu", None}
+    assert "activation of the fine-tuned network: relu" in (folder / "summary.txt").read_text()
     with (folder / "4-finetune" / "results.csv").open() as file:
         left = [float(row["cut/macs"]) for row in csv.DictReader(file)]
     assert left == sorted(left, reverse=True)
@@ -144,6 +148,7 @@ def test_channels_that_go_within_fine_tuning(gradual: tuple[Path, Path]) -> None
     report = (folder / "report.html").read_text()
     assert "Channels and MACs that are left" in report
     assert "Channels ranked by taylor; repairs: merge" in report
+    assert "activation relu" in report
 
 
 def _kept(folder: Path) -> dict[str, list[int]]:

@@ -252,6 +252,9 @@ Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
 BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 
+ActivationName = Literal["relu", "relu6", "hardswish"]
+"""Activations that a network can be trained to have in place of its own."""
+
 
 @dataclass(frozen=True)
 class OneNetwork:

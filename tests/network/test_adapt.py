@@ -1,10 +1,14 @@
-"""Networks for other classes and anchors."""
+"""Networks for other classes, anchors and activations."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from octrim.network.adapt import adapted, known_classes
+import numpy as np
+import pytest
+
+from octrim.errors import InputError
+from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.initialize import fresh_model
 from tests.networks import variant
 
@@ -42,3 +46,25 @@ def test_letter_case_counts_where_it_tells_classes_apart() -> None:
     assert known_classes(("Dog", "cat"), ("CAT", "bird", "dog")) == {0: 1, 2: 0}
     assert known_classes(("Dog", "dog"), ("dog", "DOG")) == {0: 1}
     assert known_classes(("a", "a"), ("a",)) == {}
+
+
+def test_another_activation_keeps_weights_gates_and_what_has_none() -> None:
+    model = variant("yolov5n")
+    gate, plain = "model.2.cv1", "model.3"
+    changes = {gate: "sigmoid", plain: None, "model.5": "leaky_relu:0.1"}
+    rows = tuple(replace(row, activation=changes.get(row.name, row.activation)) for row in model.network.rows)
+    mixed = replace(model, network=replace(model.network, rows=rows))
+    other = with_activation(mixed, "relu6")
+    for before, after in zip(mixed.network.rows, other.network.rows, strict=True):
+        kept = before.op != "conv" or before.name in (gate, plain, *model.network.heads)
+        assert after == (before if kept else replace(before, activation="relu6"))
+    assert other.tensors is mixed.tensors
+    assert other.lineage == (*mixed.lineage, {"action": "activation", "activation": "relu6"})
+    assert with_activation(other, "relu6") is other
+
+
+def test_another_activation_needs_one_to_replace() -> None:
+    model = variant("yolov5n")
+    bare = replace(model, network=replace(model.network, rows=tuple(replace(row, activation=None) for row in model.network.rows)))
+    with pytest.raises(InputError, match="activation is relu, but no convolution"):
+        with_activation(bare, "relu")

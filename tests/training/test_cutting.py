@@ -319,11 +319,11 @@ def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize(("optimizer", "activation"), [("SGD", "silu"), ("AdamW", "relu")])
 def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
-    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, activation: str
 ) -> None:
-    more = ["--optimizer", optimizer, "--teacher", str(small_weights)]
+    more = ["--optimizer", optimizer, "--teacher", str(small_weights), *(["--activation", activation] if activation != "silu" else [])]
     assert main(arguments(shapes, small_weights, tmp_path, "--name", "whole", *more)) == 0
     keep = Record.batch
 
@@ -350,6 +350,7 @@ def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
     for name in ("results.csv", "best.safetensors", "last.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     counts = {row.name: row.channels for row in load(tmp_path / "run" / "best.safetensors").network.convs}
+    assert {row.activation for row in load(tmp_path / "run" / "last.safetensors").network.convs} == {activation, None}  # None is Detect's
     original = load(small_weights).network
     assert all(counts[row.name] == row.channels // 2 for row in original.convs if row.name not in original.heads)
     assert run.steps == 3 * 6  # no step was lost, and the schedule went on

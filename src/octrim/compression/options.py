@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import ActivationName, CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Compression(OneNetwork, Reading, Folder):
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"
     """What the fine-tuning learns from its teacher, the network of the first stage: output, feature, both or none."""
+    activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
+    """Activation of the small network in place of the original's, which teaches it: int8 and small processors are faster with ReLU."""
     ema: Annotated[Literal["auto", "published"] | None, arg(metavar="{auto,published}", help_behavior_hint="")] = None
     """Moving average of the weights in every training: over a share of the training (auto, the default), or as long as YOLOv5's (published)."""
     unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()

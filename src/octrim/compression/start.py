@@ -17,7 +17,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
-from octrim.network.adapt import adapted, known_classes
+from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
@@ -149,7 +149,7 @@ def checked(config: Compression, preset: Preset) -> Start:
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
-    rehearse(small)
+    rehearse(small if config.activation is None else with_activation(small, config.activation))
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     inputs["data"] = data_digest(train_set, val_set)

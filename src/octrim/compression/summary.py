@@ -64,6 +64,9 @@ def _by_network(networks: Sequence[Stage], measured: Mapping[str, Mapping[str, f
 def table(summary: Mapping[str, Any], size: int) -> Table:
     """Table for people with a row per network."""
     caption = f"{size} px; mAP on the val part after the last epoch, 95 % interval over resampled pictures; latency p50, batch 1, OpenVINO fp32"
+    activation = summary["settings"].get("activation")
+    if activation is not None:
+        caption = f"{caption}\nactivation of the fine-tuned network: {activation}; the cut network is timed with it"
     result = Table(title="Compression", caption=caption)
     result.add_column("network", no_wrap=True)
     for name in ("parameters", "MACs, M", "channels", "file, MB", "epochs", "mAP50", "mAP50-95", "95 % interval", "latency, ms", "speed-up"):

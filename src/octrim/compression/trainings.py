@@ -43,14 +43,14 @@ def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
 
 def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]:
     """Fine-tune the network in the file `cut` for a while, between that cut and the next."""
-    done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_taught(job), no_autoanchor=True)
+    done = _trained(job, PRUNE, folder, finetune, job.start.preset.step_epochs, weights=str(cut), **_tuned(job))
     return row(job, done.model, folder / done.weights.name, done.evaluation, None)
 
 
 def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     """Fine-tune with the original as the teacher: the cut network, or the whole one, whose channels then go on the way."""
     config, preset = job.start.config, job.start.preset
-    options = {**_taught(job), "no_autoanchor": True}
+    options = _tuned(job)
     noted: dict[str, Any] = {} if job.start.unlabelled is None else {"unlabelled": job.start.unlabelled.facts()}
     if not preset.cut_epochs:
         done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
@@ -100,6 +100,11 @@ def _trained(
     common |= {"imgsz": (job.start.base.image_size,), "ema": preset.ema}
     place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True}
     return function(epochs=epochs, **common, **steps, **place, **free, **options)
+
+
+def _tuned(job: Job) -> dict[str, Any]:
+    """Options of every fine-tuning: those of distillation, the anchors that stay, and the small network's activation."""
+    return {**_taught(job), "no_autoanchor": True, "activation": job.start.config.activation}
 
 
 def _taught(job: Job) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
-from octrim.network.adapt import adapted, known_classes
+from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
@@ -26,7 +27,7 @@ from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
-from octrim.training.options import Distilled, Training
+from octrim.training.options import Distilled, Finetuning, Training
 from octrim.training.parallel import World, world
 from octrim.training.pictures import save_labels
 
@@ -62,14 +63,16 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     train_set, val_set = _datasets(config, base.names)
     unlabelled = _unlabelled(config, train_set, val_set, here)
     model, lines = _fitted(config, base, train_set, hyper)
-    frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
-    lineage = model.lineage
     if config.weights is not None:
-        lineage = (*lineage, {"action": "start", "weights": Path(config.weights).name})
+        model = dataclasses.replace(model, lineage=(*model.lineage, {"action": "start", "weights": Path(config.weights).name}))
+    if isinstance(config, Finetuning) and config.activation is not None:
+        model = with_activation(model, config.activation)
+        lines.append(f"activation: {config.activation} in place of {_activations(base)}")
+    frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
     extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
     if unlabelled is not None:
         extra["unlabelled"] = unlabelled.facts()
-    state = State(model.network, model.names, model.image_size, lineage, data_digest(train_set, val_set), {}, extra=extra)
+    state = State(model.network, model.names, model.image_size, model.lineage, data_digest(train_set, val_set), {}, extra=extra)
     if examine is not None:
         examine(model, config)
     require_space(config.project or ".", training_bytes(model.network))
@@ -212,6 +215,12 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
         known = len(known_classes(base.names, train_set.names))
         lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
     return adapted(base, train_set.names, height, anchors, config.seed), lines
+
+
+def _activations(model: Model) -> str:
+    """The activations of a network, the most frequent one first."""
+    found = Counter(row.activation for row in model.network.convs if row.activation not in (None, "sigmoid"))
+    return ", ".join(str(name) for name, _ in found.most_common())
 
 
 def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper: Hyperparameters) -> list[str]:
