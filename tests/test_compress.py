@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -604,17 +605,22 @@ def test_a_run_needs_its_space_on_the_disk(
 
     def usage(path: Path) -> shutil._ntuple_diskusage:
         asked.append(Path(path))
-        return shutil._ntuple_diskusage(10**12, 10**12 - 79_999_999, 79_999_999)
+        return shutil._ntuple_diskusage(10**12, 10**12 - 59_999_999, 59_999_999)
 
     monkeypatch.setattr("octrim.runs.shutil.disk_usage", usage)
     error = _nothing_begins(shapes, weights, tmp_path, capsys)
-    needed = 4 * (20_000_000 + 4 * 13 * sum(array.size for array in load(weights).tensors.values()))
-    assert f"{tmp_path}: 80 MB are free on this disk, and the run needs about {needed / 1e6:.0f} MB" in error
+    needed = 3 * (20_000_000 + 4 * 13 * sum(array.size for array in load(weights).tensors.values()))
+    assert f"{tmp_path}: 60 MB are free on this disk, and the run needs about {needed / 1e6:.0f} MB" in error
     assert asked == [tmp_path]
 
 
 def test_presets_and_what_overrides_them() -> None:
-    assert resolved(Compress()) == PRESETS["default"]
+    assert resolved(Compress()) == replace(PRESETS["default"], cut_epochs=40)  # of 100
+    assert resolved(Compress(finetune_epochs=6)).cut_epochs == 2
+    assert resolved(Compress(finetune_epochs=1)).cut_epochs == 0  # too short to cut while it trains
+    for other in (Compress(cut_epochs=0), Compress(cut_steps=1), Compress(sparsify_epochs=5)):
+        assert resolved(other).cut_epochs == 0
+    assert resolved(Compress(preset="best", cut_epochs=7, sparsify_epochs=5)).cut_epochs == 7
     preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, cut_steps=4, distill="output", criterion="l1"))
     assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
     assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch

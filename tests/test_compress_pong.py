@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = with_data(Compress(project=str(tmp_path), imgsz=(64,), preset="fast"))
     make_pictures(again)
     assert path.stat().st_mtime_ns == made
-    assert again.data == first.data and resolved(again) == PRESETS["fast"]
+    assert again.data == first.data and resolved(again) == replace(PRESETS["fast"], cut_epochs=12)
 
 
 @pytest.mark.parametrize(

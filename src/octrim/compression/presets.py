@@ -15,12 +15,12 @@ class Preset:
 
     batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0: settings of fine-tuning and of the
     control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after
-    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. criterion: criterion that ranks channels in a
-    cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning.
-    reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels
-    always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that
-    sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play
-    at the end.
+    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs as a share of all of
+    fine-tuning, where no option gives them and nothing else says how channels are to go. criterion: criterion that ranks channels in a cut before
+    fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning. reconstruct,
+    recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels always go into
+    their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training
+    sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play at the end.
     """
 
     train_epochs: int
@@ -32,6 +32,7 @@ class Preset:
     finetune_lr0: float = 0.03
     cut_steps: int = 1
     step_epochs: int = 10
+    cut_share: float = 0.0
     cut_epochs: int = 0
     distill: str = "output"
     ema: str = "auto"
@@ -65,15 +66,21 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset(20, 0, 30),
-    "default": Preset(50, 0, 50),
-    "best": Preset(50, 0, 150),
+    "fast": Preset(20, 0, 30, cut_share=0.4),
+    "default": Preset(50, 0, 100, cut_share=0.4),
+    "best": Preset(50, 0, 150, cut_share=0.4),
     "demo": Preset(34, 5, 26, batch=4, nominal_batch=4, match_games=4),
 }
 
 
 def resolved(config: Compression) -> Preset:
-    """The preset that the options name, with the numbers that the options give in place of its own."""
+    """The preset that the options name, with the numbers that the options give in place of its own.
+
+    Channels go within fine-tuning where the preset says so, unless the options ask for cuts in steps, or sparsity training has made channels dead.
+    """
     preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
-    return dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
+    preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
+    if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs:
+        return dataclasses.replace(preset, cut_epochs=round(preset.cut_share * preset.finetune_epochs))
+    return preset
