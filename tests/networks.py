@@ -37,6 +37,18 @@ def variant(name: str) -> Model:
     return lively_model(yolov5_network(name, classes=3))
 
 
+def three_levels(classes: int) -> Network:
+    """A table of eight convolutions on three detection levels of strides 8, 16 and 32: whatever needs no real network costs a tenth with it."""
+    silu = {"norm": True, "activation": "silu"}
+    widths = {"model.0": 16, "model.1": 16, "model.2": 24, "model.3": 24, "model.4": 32}
+    sources = ["images", *widths]
+    backbone = [Row(name, "conv", (source,), width, 3, 2, 1, **silu) for (name, width), source in zip(widths.items(), sources, strict=False)]
+    levels = ("model.2", "model.3", "model.4")
+    heads = [Row(f"model.5.m.{index}", "conv", (name,), 3 * (5 + classes), bias=True) for index, name in enumerate(levels)]
+    anchors = tuple(((1.25 * stride, 1.5 * stride), (2.0 * stride, 4.0 * stride), (4.0 * stride, 3.0 * stride)) for stride in (8, 16, 32))
+    return Network((Row("images", "image", channels=3), *backbone, *heads, Row("detect", "detect", tuple(row.name for row in heads))), anchors)
+
+
 ACTIVATIONS = [None, "silu", "relu", "relu6", "leaky_relu:0.1", "hardswish", "mish", "sigmoid"]
 
 

@@ -12,18 +12,17 @@ from onnx import TensorProto, helper
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.network.yolov5 import yolov5_network
 from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.opening import open_session
 from tests.data.test_pictures import write
-from tests.networks import lively_model
+from tests.networks import lively_model, three_levels
 
 RUNTIMES = ["onnxruntime", "openvino"]
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return lively_model(yolov5_network("yolov5n", 3))
+    return lively_model(three_levels(3))
 
 
 def shaped(
