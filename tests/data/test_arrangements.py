@@ -12,8 +12,8 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from tests.data.making import problems, text
-from tests.data.test_formats import NAMES, hold_truth, labelme, photo, polygons, rows, xml
-from tests.data.test_formats import coco as coco_document
+from tests.data.tools import NAMES, hold_truth, labelme, photo, polygons, rows, xml
+from tests.data.tools import coco as coco_document
 
 YAML = "train: %s\nval: %s\nnames: [cat, dog, emu]\n"
 CAMERAS = ("cam1", "cam2")
