@@ -24,8 +24,8 @@ from octrim.report.files import read_run
 from octrim.report.page import write_report
 from octrim.stages import STAGES
 from octrim.targets.c.compiler import has_compiler
+from tests.chromium import FOUND, chromium
 from tests.figures import unrendered_figures
-from tests.report.chromium import FOUND, chromium
 from tests.training.conftest import draw_shapes
 
 NAMES = ('<script>alert("x")</script>', "a & b")

@@ -20,6 +20,7 @@ MODULES: dict[str, str] = {
     "c": "octrim.targets.c.target",
     "ncnn": "octrim.targets.ncnn.target",
     "litert": "octrim.targets.litert.target",
+    "web": "octrim.targets.web.target",
 }
 """Module of every target by the target's name, in the order of help texts."""
 

@@ -63,13 +63,13 @@ class Page:
         text, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(text)
 
-    def open(self, path: Path, width: int, height: int = 800, dark: bool = False, media: str = "", touch: bool = False) -> None:
+    def open(self, path: Path | str, width: int, height: int = 800, dark: bool = False, media: str = "", touch: bool = False) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
         self.events.clear()
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.absolute().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
         self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
@@ -92,6 +92,20 @@ class Page:
             if event.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
         ]
 
+    def choose(self, selector: str, file: Path) -> None:
+        """Choose a file in the page's input."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file.absolute())])
+
+    def until(self, expression: str, seconds: float = 20) -> Any:
+        """The value of an expression, once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.value(expression)):
+            assert time.monotonic() < deadline, f"still not true after {seconds} s: {expression}"
+            time.sleep(0.05)
+        return found
+
     def tap(self, x: float, y: float) -> None:
         """With a finger."""
         self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
@@ -107,10 +121,11 @@ class Page:
 
 
 @contextmanager
-def chromium() -> Iterator[Page]:
+def chromium(*options: str) -> Iterator[Page]:
+    """A browser with one page. options: further options of its command line."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for attempt in range(3):
-            process, to, back = _started(f"{profile}/{attempt}")
+            process, to, back = _started(f"{profile}/{attempt}", options)
             try:
                 page = Page(to, back)
                 break
@@ -124,14 +139,14 @@ def chromium() -> Iterator[Page]:
             _end(process, to, back)
 
 
-def _started(profile: str) -> tuple[subprocess.Popen[bytes], int, int]:
+def _started(profile: str, more: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int, int]:
     """The browser, and the ends of its pipe to write to and to read from."""
     assert FOUND is not None
     theirs_in, to = os.pipe()
     back, theirs_out = os.pipe()
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={profile}"]
     process = subprocess.Popen(
-        [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), FOUND, *options, "--remote-debugging-pipe", "about:blank"],
+        [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), FOUND, *options, *more, "--remote-debugging-pipe", "about:blank"],
         pass_fds=(theirs_in, theirs_out),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
