@@ -184,7 +184,7 @@ def _keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensor, unless the user has set its options.
 
     By default glibc gives blocks of megabytes back to the system, which hands them out again page by page, zeroed: an operation on all parameters
-    then takes up to fifteen times as long as its arithmetic (docs/performance.md).
+    then takes up to fifteen times as long as its arithmetic (docs/measurements/performance.md).
     """
     trim_threshold, mmap_threshold = -1, -3  # numbers of these options in malloc.h
     if not any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
