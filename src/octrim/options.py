@@ -283,6 +283,16 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Dropping:
+    """Options of every command that may drop blocks and detection levels of a network."""
+
+    drop: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
+    """Rows to drop, whose readers then read what came before: a bottleneck (model.8.m.0), the chain of a C3 ('model.8.m.*'), a C3 (model.8), ..."""
+    levels: Annotated[tuple[int, ...], arg(metavar="S [S ...]", help_behavior_hint=""), Range(1, 1024)] = ()
+    """Strides of the detection levels that stay, such as 8 16; the others are dropped, with everything that only they need (default: all stay)."""
+
+
+@dataclass(frozen=True)
 class Folder:
     """Options of every command that leaves files."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from octrim.cli import main
 from octrim.errors import InputError
+from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
@@ -205,3 +207,49 @@ def test_without_a_teacher_it_says_so(shapes: Path, small_weights: Path, tmp_pat
     command = ["finetune", "--weights", str(small_weights), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
     assert main([*command, "--epochs", "1", "--noval"]) == 0
     assert "no --teacher: learning from the labels alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("levels", [(8, 16), (16, 32), (16,)])
+def test_a_student_with_fewer_levels_learns_from_those_of_the_same_stride(levels: tuple[int, ...]) -> None:
+    """Outputs cell by cell against the whole teacher's; feature maps against the loss of each level by itself."""
+    teacher = variant("yolov5n")
+    student = prune(teacher, plan(teacher, "1/4", 8, drop=["model.6.m.1"], levels=levels))
+    places = [teacher.network.strides.index(stride) for stride in levels]
+    assert check_teacher(teacher, student) == places
+    distillation = Distillation(teacher, student, HYPER, 64, output_weight=2.0, feature_weight=0.5)
+    images = paddle.to_tensor(np.random.default_rng(0).random((2, 3, 64, 64), np.float32))
+    heads, features = PaddleNetwork(student).with_features(images)
+    with paddle.no_grad():
+        known, maps = PaddleNetwork(teacher).with_features(images)
+    parts = distillation(images, heads, features)[1]
+    own = [known[place].numpy() for place in places]
+    assert float(parts[0]) == pytest.approx(2 * expected_output_loss([head.numpy() for head in heads], own, distillation), rel=1e-4)
+    assert [anchors.tolist() for anchors in distillation.anchors] == [
+        (np.asarray(teacher.network.anchors[place], np.float32) / teacher.network.strides[place]).tolist() for place in places
+    ]
+    objectness = [sigmoid(head.reshape(2, 3, 8, *head.shape[2:])[:, :, 4]).max(1) for head in own]
+    each = [float(feature_loss(one, maps[place], sure)) for one, place, sure in zip(features, places, objectness, strict=True)]
+    assert float(parts[1]) == pytest.approx(0.5 * np.mean(each), rel=1e-3)
+    with pytest.raises(InputError, match="each of its levels must be one of the teacher's"):
+        check_teacher(student, teacher)
+
+
+@pytest.mark.slow
+def test_fine_tuning_drops_levels_and_blocks_of_the_student_only(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+    """The teacher keeps all levels; channels go on the way, budgets are of the whole network, and a stopped run goes on to the same plan."""
+    command = ["finetune", "--weights", str(small_weights), "--teacher", str(small_weights), "--data", str(shapes), "--distill", "both", *COMMON]
+    dropping = ["--drop", "model.6.m.*", "model.13.m.0", "--levels", "8", "16", "--budget", "channels=0.5", "--align", "2", "--cut-epochs", "1"]
+    assert main([*command, *dropping, "--epochs", "2", "--project", str(tmp_path), "--name", "run"]) == 0
+    small, whole = load(tmp_path / "run/last.safetensors"), load(small_weights)
+    assert small.network.strides == (8, 16)
+    assert small.network.anchors == whole.network.anchors[:2]
+    assert not any(row.name.startswith(("model.6.m.", "model.13.m.", "model.21", "model.23.")) for row in small.network.rows)
+    content = json.loads((tmp_path / "run/plan.json").read_text())
+    before, after = (network_cost(model.network, 64) for model in (whole, small))
+    assert content["channels"] == {"before": before.channels, "after": after.channels}
+    assert 0.4 * before.channels < after.channels <= 0.5 * before.channels
+    assert content["dropped"]["shown"].startswith("level 32; ")
+    assert content["convs"]["model.21"]["after"] == 0
+    assert [step["action"] for step in small.lineage][-5:] == ["start", "drop", "prune", "merge", "finetune"]
+    assert main([*command, "--levels", "8", "--epochs", "1", "--project", str(tmp_path), "--name", "only"]) == 0
+    assert load(tmp_path / "only/last.safetensors").network.strides == (8,)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import CriterionName, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.options import CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.pruning.importance import Criterion
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prune(OneNetwork, Reading, Folder):
-    """Cut channels: plan, show the plan, cut, and write one model file."""
+class Prune(OneNetwork, Dropping, Reading, Folder):
+    """Cut channels, and drop blocks and levels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"
 
     keep: Text = None
-    """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
+    """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
     """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
@@ -51,6 +51,7 @@ class Prune(OneNetwork, Reading, Folder):
         """Plan, show the plan, and unless `dry_run` cut and write the model. The plan's files are written either way."""
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
+        from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_plan
@@ -62,7 +63,8 @@ class Prune(OneNetwork, Reading, Folder):
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
         def planned(criterion: str | Criterion) -> Plan:
-            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget)
+            dropping = {"drop": self.drop, "levels": self.levels}
+            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget, **dropping)
 
         notes: list[str] = []
         if self.criterion == "taylor":
@@ -70,7 +72,8 @@ class Prune(OneNetwork, Reading, Folder):
             from octrim.training.gradients import taylor_on
 
             planned("random")  # options that make no sense are told before gradients are computed
-            criterion, notes = taylor_on(model, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
+            left = without_rows(model, rows_to_drop(model.network, self.drop, self.levels))
+            criterion, notes = taylor_on(left, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
             made = planned(criterion)
         else:
             made = planned(self.criterion)

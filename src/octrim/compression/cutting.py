@@ -96,8 +96,8 @@ def _are_dead(model: Model, conv: Row, channels: np.ndarray) -> bool:
 
 
 def _gone(made: Plan, conv: Row) -> np.ndarray:
-    """Mask of the channels of a convolution that the plan cuts, bool `[channels]`."""
-    return ~np.isin(np.arange(conv.channels), made.kept[conv.name])
+    """Mask of the channels of a convolution that the plan cuts, bool `[channels]`; all of one that it drops."""
+    return ~np.isin(np.arange(conv.channels), made.kept.get(conv.name, ()))
 
 
 def _training_pictures(job: Job) -> Readable:

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import ActivationName, CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import ActivationName, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
-class Compression(OneNetwork, Reading, Folder):
+class Compression(OneNetwork, Dropping, Reading, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"
@@ -19,7 +19,7 @@ class Compression(OneNetwork, Reading, Folder):
     data: Text = None
     """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
-    """Fraction of its channels that every convolution keeps (default: 1/8); with --budget the least that any keeps."""
+    """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
     """Number that all channel counts are multiples of, and at least."""
     budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None

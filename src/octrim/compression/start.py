@@ -65,7 +65,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
-    if uniform and not keep_map:
+    if uniform and not (keep_map or config.drop or config.levels):
         raise InputError("keep is 1: nothing would be cut")
     if uniform and preset.sparsify_epochs:
         raise InputError("keep is 1 where the keep-map says nothing else: sparsity training has nothing to do; give --sparsify-epochs 0")
@@ -124,7 +124,8 @@ def planned(
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
     size = (model.image_size, model.image_size)
     nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
-    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, nearest)
+    dropping = {"drop": config.drop, "levels": config.levels}
+    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, nearest, **dropping)
 
 
 def stepped(value: object, share: Fraction) -> str:
@@ -174,6 +175,11 @@ def _unlabelled(config: Compression, preset: Preset, train_set: Dataset, val_set
 def keep_of(config: Compression) -> str | None:
     """Fraction of its channels that every convolution keeps, by default 1/8."""
     return "1/8" if config.keep is None and config.budget is None else config.keep
+
+
+def cuts_channels(config: Compression) -> bool:
+    """Whether channels are cut, and not only rows dropped."""
+    return config.budget is not None or config.keep_map is not None or parse_fraction(keep_of(config), "keep") != 1
 
 
 def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, emptied, evaluated, row
-from octrim.compression.start import HYPER, keep_of, sparsity
+from octrim.compression.start import HYPER, cuts_channels, keep_of, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
@@ -57,8 +57,10 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
         return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     criterion = config.criterion or preset.gradual_criterion
-    options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
-    options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
+    options |= {"drop": config.drop, "levels": config.levels}
+    if cuts_channels(config):
+        options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
+        options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
     return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["merge"], "channels": found["row"]["channels"]}]}

@@ -10,9 +10,9 @@ from octrim.pruning.plan import Plan
 
 def save_channel_chart(plan: Plan, path: Path) -> None:
     """Write a PNG with a bar per convolution: light before, dark after."""
-    names = list(plan.kept)
+    names = list(plan.before.convs)
     before = [plan.before.convs[name].channels for name in names]
-    after = [plan.after.convs[name].channels for name in names]
+    after = [len(plan.kept.get(name, ())) for name in names]
     figure = new_figure(max(8, 0.17 * len(names) + 1.5), 4.8)
     axes = figure.add_subplot()
     positions = range(len(names))

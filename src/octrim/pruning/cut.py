@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from octrim.errors import InputError
+from octrim.network.dropping import without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.labels import ChannelLabels, channel_labels
@@ -15,11 +16,14 @@ from octrim.pruning.plan import Plan, cut_network
 
 
 def prune(model: Model, plan: Plan) -> Model:
-    """Return the model without the channels that `plan` drops.
+    """Return the model without the rows and channels that `plan` drops.
 
     Output channels to keep are those of the row itself, input channels those of what it reads. Raises InputError when the plan was
     made for another network, or would part coupled channels.
     """
+    if not {row.name for row in model.network.rows}.issuperset(plan.dropped):
+        raise InputError("the plan was made for a network with other rows")
+    model = without_rows(model, plan.dropped)
     network = model.network
     labels = channel_labels(network)
     if plan.kept.keys() != {row.name for row in network.convs}:

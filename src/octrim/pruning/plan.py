@@ -15,6 +15,7 @@ from rich.table import Table
 
 from octrim.errors import InputError, shown
 from octrim.network.cost import Cost, network_cost
+from octrim.network.dropping import rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import plain
@@ -45,7 +46,8 @@ class PlannedGroup:
 class Plan:
     """What `prune` will cut. kept: per convolution, the channels that stay, ascending. network: the table after the cut.
 
-    removed: share of the importance of all groups that may be cut, 0..1: what the cut is predicted to cost.
+    removed: share of the importance of all groups that may be cut, 0..1: what the cut is predicted to cost. dropped: rows that vanish as a whole,
+    in the table's order; `groups` and `kept` are of the other rows, `before` of all. dropping: a line for people about these rows.
     """
 
     groups: tuple[PlannedGroup, ...]
@@ -55,18 +57,27 @@ class Plan:
     after: Cost
     removed: float
     settings: Mapping[str, Any]
+    dropped: tuple[str, ...] = ()
+    dropping: str = ""
 
     def to_json(self) -> dict[str, Any]:
         totals = {key: {"before": getattr(self.before, key), "after": getattr(self.after, key)} for key in ("parameters", "macs", "channels")}
         groups = [{**vars(group), "convs": list(group.convs), "removed": round(group.removed, 6)} for group in self.groups]
-        convs = {name: {"before": self.before.convs[name].channels, "after": len(kept), "kept": kept.tolist()} for name, kept in self.kept.items()}
-        size = [self.before.height, self.before.width]
-        return {"settings": dict(self.settings), "image_size": size, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
+        convs = {}
+        for name, cost in self.before.convs.items():
+            kept = self.kept[name].tolist() if name in self.kept else []
+            convs[name] = {"before": cost.channels, "after": len(kept), "kept": kept}
+        content: dict[str, Any] = {"settings": dict(self.settings), "image_size": [self.before.height, self.before.width]}
+        if self.dropped:
+            content["dropped"] = {"rows": list(self.dropped), "shown": self.dropping}
+        return {**content, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
 
     def table(self) -> Table:
         """Return a table for people, with a row per group and totals below."""
         totals = [f"{key} {getattr(self.before, key):,} → {getattr(self.after, key):,}" for key in ("channels", "parameters", "macs")]
         caption = "; ".join([*totals, f"importance removed {100 * self.removed:.1f} %"]).replace("macs", "MACs")
+        if self.dropped:
+            caption += f"\ndropped: {self.dropping}"
         table = Table(title=f"Plan at {self.before.height}x{self.before.width}", caption=caption)
         table.add_column("group", no_wrap=True)
         table.add_column("channels", justify="right", no_wrap=True)
@@ -81,6 +92,10 @@ class Plan:
             if group.reason is not None:
                 note.append(f"whole: {group.reason}")
             table.add_row(group.name, channels, f"{100 * group.removed:.1f} %" if changed else "", macs, "; ".join(note))
+        for name in self.dropped:
+            if name in self.before.convs:
+                cost = self.before.convs[name]
+                table.add_row(name, f"{cost.channels} → 0", "", f"{cost.macs / 1e6:,.1f} → 0.0", "dropped")
         return table
 
     def text(self) -> str:
@@ -102,6 +117,8 @@ def plan(
     budget: str | None = None,
     original: Network | None = None,
     nearest: bool = False,
+    drop: Sequence[str] = (),
+    levels: Sequence[int] = (),
 ) -> Plan:
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
@@ -116,6 +133,8 @@ def plan(
     original: the network that all fractions are of, where the model was cut from it before; the model's own by default. With a budget, groups that
     were cut before to a count that is no multiple of `align` are cut to one.
     nearest: whether counts are rounded to the nearest multiple of `align` instead of down, of two equally near ones to the lower.
+    drop, levels: rows that vanish, whose readers read what came before, and strides of the detection levels that stay, as
+    `octrim.network.dropping.rows_to_drop` takes them; scores, groups and the other patterns are those of the network without these rows.
     Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
     be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
     """
@@ -129,13 +148,14 @@ def plan(
     fraction = None if keep is None else parse_fraction(keep, "keep")
     if keep is None and budget is None:
         fraction = Fraction(1, 8)
+    whole, original = model.network, original or model.network
+    side = -(-model.image_size // whole.stride) * whole.stride
+    height, width = (side, side) if image_size is None else image_size
+    model, dropped = _without_rows(model, original, drop, levels)
     network = model.network
     labels = channel_labels(network)
     scores = channel_scores(criterion, model, labels, seed)
-    side = -(-model.image_size // network.stride) * network.stride
-    height, width = (side, side) if image_size is None else image_size
-    original = original or network
-    widths = {group.name: len(group) for group in channel_labels(original).groups}
+    widths = _widths(network, original)
     # A depthwise convolution that is cut to one channel is an ordinary one, and begins a group of its own.
     if any(widths.get(group.name, 1) < len(group) for group in labels.groups):
         raise InputError("the original has other channels than a network that this model was cut from")
@@ -155,7 +175,7 @@ def plan(
             budget, candidates, align, lambda counts: network_cost(cut(counts)[1], height, width), network_cost(original, height, width)
         )
     kept, smaller = cut(counts)
-    before, after = network_cost(network, height, width), network_cost(smaller, height, width)
+    before, after = network_cost(whole, height, width), network_cost(smaller, height, width)
     groups = tuple(candidate.planned(count, before, after) for candidate, count in zip(candidates, counts, strict=True))
     total = sum(float(candidate.scores.sum()) for candidate in candidates if candidate.reason is None)
     gone = sum(float(candidate.scores[count:].sum()) for candidate, count in zip(candidates, counts, strict=True))
@@ -165,11 +185,30 @@ def plan(
         "criterion": criterion_name(criterion),
     }
     settings |= {"exclude": list(exclude), "keep_map": {key: str(value) for key, value in (keep_map or {}).items()}, "seed": seed, "budget": budget}
-    return Plan(groups, kept, smaller, before, after, gone / max(total, np.finfo(float).tiny), settings)
+    if drop or levels:
+        settings |= {"drop": list(drop), "levels": list(levels)}
+    removed = gone / max(total, np.finfo(float).tiny)
+    return Plan(groups, kept, smaller, before, after, removed, settings, dropped, told(whole, dropped) if dropped else "")
+
+
+def _without_rows(model: Model, original: Network, drop: Sequence[str], levels: Sequence[int]) -> tuple[Model, tuple[str, ...]]:
+    """The model without the rows that go, and those of them that it has. original: the network that the patterns are about."""
+    there = {row.name for row in model.network.rows}
+    gone = tuple(name for name in rows_to_drop(original, drop, levels) if name in there)
+    return without_rows(model, gone), gone
+
+
+def _widths(network: Network, original: Network) -> dict[str, int]:
+    """Channels that each group of a network had in the original, which may have rows that the network lacks."""
+    there = {row.name for row in network.rows}
+    missing = [row.name for row in original.rows if row.name not in there]
+    if missing:
+        original = without(original, missing)
+    return {group.name: len(group) for group in channel_labels(original).groups}
 
 
 def composed(first: Plan, second: Plan) -> Plan:
-    """One plan for a cut in two steps, the second of what the first has left; settings are the second's.
+    """One plan for a cut in two steps, the second of what the first has left, and without dropping rows; settings are the second's.
 
     Importance removed: what neither step left, each by its own scores, 1 - (1 - first)(1 - second).
     """
@@ -185,7 +224,7 @@ def composed(first: Plan, second: Plan) -> Plan:
     )
     kept = {name: channels[second.kept[name]] for name, channels in first.kept.items()}
     removed = 1 - (1 - first.removed) * (1 - second.removed)
-    return Plan(groups, kept, second.network, first.before, second.after, removed, second.settings)
+    return Plan(groups, kept, second.network, first.before, second.after, removed, second.settings, first.dropped, first.dropping)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from octrim.errors import InputError
+from octrim.network.dropping import without_rows
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk
 from octrim.pruning.maps import Maps
@@ -37,7 +38,7 @@ def compensated(model: Model, plan: Plan, small: Model) -> Model:
     constant act(beta). It goes through additions, concatenations, pooling and upsampling, and through the consumer's weights. For
     gamma 0 this is exact where the consumer's window does not reach the zero padding.
     """
-    changes = constants(model, plan.kept)
+    changes = constants(without_rows(model, plan.dropped), plan.kept)
     tensors = dict(small.tensors)
     for name, change in changes.items():
         tensors[name] = (tensors[name].astype(np.float64) + change).astype(np.float32)
@@ -162,7 +163,7 @@ def _picture_maps(pictures: Iterable[np.ndarray]) -> tuple[Maps, int]:
 
 class _PairedOps:
     """`Ops` over pairs of maps: the original's and the small network's, for all pictures at once, because a layer must be settled before
-    the next one is looked at. Keeps the small network's tensors.
+    the next one is looked at. Keeps the small network's tensors. Of a row that was dropped, the small network has the map in front of it.
     """
 
     def __init__(self, model: Model, plan: Plan, small: Model, progress: Progress | None) -> None:
@@ -189,6 +190,10 @@ class _PairedOps:
     def conv(self, row: Row, x: Pair) -> Pair:
         self.progress(row.name)
         originals, smalls = Maps(), Maps()
+        if row.name in self.plan.dropped:
+            for original in x[0]:
+                originals.add(self.finished(row, self.convolved(row, self.model.tensors, original), self.model.tensors))
+            return originals, x[1]
         self.begin(row)
         for original, small in zip(*x, strict=True):
             wanted = self.convolved(row, self.model.tensors, original)
@@ -221,27 +226,32 @@ class _PairedOps:
             return self.backend.activate(row, self.paddle.to_tensor(y) * a + b).numpy()
 
     def add(self, row: Row, a: Pair, b: Pair) -> Pair:
-        return self.both(lambda x, y: x + y, a, b)
+        return self.both(row, lambda x, y: x + y, a, b)
 
     def concat(self, row: Row, xs: Sequence[Pair]) -> Pair:
-        return self.both(lambda *parts: self.paddle.concat(list(parts), axis=1), *xs)
+        return self.both(row, lambda *parts: self.paddle.concat(list(parts), axis=1), *xs)
 
     def maxpool(self, row: Row, x: Pair) -> Pair:
-        return self.both(lambda part: self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding), x)
+        return self.both(row, lambda part: self.backend.F.max_pool2d(part, row.kernel, row.stride, row.padding), x)
 
     def upsample(self, row: Row, x: Pair) -> Pair:
-        return self.both(lambda part: self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest"), x)
+        return self.both(row, lambda part: self.backend.F.interpolate(part, scale_factor=row.stride, mode="nearest"), x)
 
     def detect(self, row: Row, heads: Sequence[Pair]) -> list[Pair]:
         return list(heads)
 
-    def both(self, function: Callable, *values: Pair) -> Pair:
-        """Apply a function of Paddle tensors to the original's maps and on the small network's."""
-        found = Maps(), Maps()
-        for side, maps in enumerate(found):
+    def both(self, row: Row, function: Callable, *values: Pair) -> Pair:
+        """Apply a row's function of Paddle tensors to the original's maps and to the small network's."""
+        sides: list[Maps] = []
+        for side in range(2):
+            if side == 1 and row.name in self.plan.dropped:
+                sides.append(values[0][1])
+                continue
+            maps = Maps()
             for parts in zip(*(pair[side] for pair in values), strict=True):
                 maps.add(function(*(self.paddle.to_tensor(part) for part in parts)).numpy())
-        return found
+            sides.append(maps)
+        return sides[0], sides[1]
 
 
 class _RecalibratingOps(_PairedOps):

@@ -241,7 +241,8 @@ def _sound_cutting(state: State) -> bool:
         return True
     if not isinstance(noted, dict) or not all(isinstance(noted.get(name), dict) for name in ("kept", "wanted", "removed")):
         return False
-    first = {row.name: row.channels for row in Network.from_json(noted["table"], [list(level) for level in state.network.anchors]).convs}
+    anchors = [list(level) for level in state.network.anchors]
+    first = {row.name: row.channels for row in Network.from_json(noted["table"], noted.get("anchors", anchors)).convs}
     now = {row.name: row.channels for row in state.network.convs}
     for name, channels in noted["kept"].items():
         ascending = all(type(channel) is int for channel in channels) and channels == sorted(set(channels))
@@ -254,7 +255,7 @@ def _sound_cutting(state: State) -> bool:
     shares = all(type(value) in (int, float) and 0 <= value <= 1 for value in (*removed.values(), share)) and share > 0
     kinds = isinstance(wanted["exclude"], list) and isinstance(wanted["keep_map"], dict) and type(noted["done"]) is bool and len(wanted) == 9
     scored = ("taylor" in state.arrays) == (wanted["criterion"] == "taylor") or not state.arrays
-    return texts and counts and shares and kinds and scored and noted["kept"].keys() == now.keys() == first.keys()
+    return texts and counts and shares and kinds and scored and noted["kept"].keys() == now.keys() <= first.keys()
 
 
 def _sound_averaging(extra: dict[str, Any]) -> bool:

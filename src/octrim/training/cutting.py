@@ -16,6 +16,7 @@ import numpy as np
 
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.dropping import told, without
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.fractions import matching_convs
@@ -68,22 +69,27 @@ class GradualCut:
         rows = [row.name for row in network.convs if still.intersection((row.weight_name, f"{row.name}.bn.weight", f"{row.name}.bn.bias"))]
         return replace(self, exclude=(*self.exclude, *rows))
 
-    def check(self, model: Model) -> Plan:
-        """The plan as the network's weights alone tell it. Raises InputError where nothing would be cut, and as `plan` does."""
+    def check(self, model: Model, whole: Network | None = None) -> Plan:
+        """The plan as the network's weights alone tell it. whole: the network's table before rows were dropped from it, where they were.
+
+        Raises InputError where nothing would be cut, and as `plan` does.
+        """
         # The scores of the training do not exist yet; whatever they are, the counts are the same, or with a budget similar.
-        goal = self.goal(model, model.network, "signal" if self.criterion == "taylor" else self.criterion)
+        goal = self.goal(model, whole or model.network, "signal" if self.criterion == "taylor" else self.criterion)
         if goal.after.channels == goal.before.channels:
             raise InputError("nothing would be cut: every convolution keeps all of its channels")
         return goal
 
-    def begin(self, model: Model, state: State) -> None:
-        """Note in the state of a training that is about to start what it cuts. Raises InputError as `check` does."""
-        goal = self.check(model)
+    def begin(self, model: Model, state: State, whole: Network | None = None) -> None:
+        """Note in the state of a training that is about to start what it cuts. whole, and what is raised: as for `check`."""
+        goal = self.check(model, whole)
         share = goal.after.channels / goal.before.channels
         kept = {row.name: list(range(row.channels)) for row in model.network.convs}
         wanted = {**vars(self), "keep_map": dict(self.keep_map), "exclude": list(self.exclude)}
-        table = json.loads(json.dumps(model.network.to_json()))  # with lists for tuples, as a checkpoint gives it back
+        table = json.loads(json.dumps((whole or model.network).to_json()))  # with lists for tuples, as a checkpoint gives it back
         state.extra[_KEY] = {"wanted": wanted, "table": table, "kept": kept, "share": share, "level": 0, "step": 0, "done": False}
+        if whole is not None:
+            state.extra[_KEY]["anchors"] = [[list(pair) for pair in level] for level in whole.anchors]
         state.extra[_KEY]["removed"] = {"": 0.0, **{group.name: 0.0 for group in goal.groups}}
 
     @property
@@ -112,7 +118,7 @@ class Cutting:
         only their constants go into their consumers.
         """
         self.wanted, self.pictures = wanted, pictures
-        self.original = _original(state)
+        self.original, self.first = _original(state), _first(state)
         self.batches = schedule.batches
         self.end = wanted.epochs * schedule.batches
         self.start = min(schedule.warmup, self.end // 4)
@@ -140,7 +146,7 @@ class Cutting:
         gone, goal, removed = self._choice(model, learner, share)
         if noted["step"] == 0:  # the first cut
             state.lineage = (*state.lineage, {"action": "prune", **self.wanted.settings}, {"action": "merge" if self.pictures else "compensate"})
-        noted |= {"share": goal.after.channels / _channels(self.original), "step": learner.optimizer.steps, "done": share == 1}
+        noted |= {"share": goal.after.channels / _channels(self.first), "step": learner.optimizer.steps, "done": share == 1}
         noted["level"] = _level(share, noted["share"])
         if gone.any():
             noted["kept"] = {name: np.asarray(noted["kept"][name])[stays].tolist() for name, stays in kept_channels(state.network, gone).items()}
@@ -165,7 +171,7 @@ class Cutting:
         criterion = learner.taylor.criterion if learner.taylor is not None else self.wanted.criterion
         scores = channel_scores(criterion, model, labels, self.wanted.seed)
         goal = self.wanted.goal(model, self.original, lambda *_: scores)
-        widths = {group.name: len(group) for group in channel_labels(self.original).groups}
+        widths = {group.name: len(group) for group in channel_labels(self.first).groups}
         gone = np.zeros(labels.count, bool)
         for index, (group, planned) in enumerate(zip(labels.groups, goal.groups, strict=True)):
             count = count_at(share, widths.get(group.name, 1), planned.after, index)  # 1: see `plan`
@@ -182,17 +188,17 @@ class Cutting:
 
 
 def whole_cut(state: State) -> Plan:
-    """The plan of everything that the training in `state` has cut, from the network that it began with; settings are those of the cutting.
+    """The plan of everything that the training in `state` has dropped and cut, from the network that it was given; settings are those of the cutting.
 
     The importance removed is what no cut left, each by the scores of its time, as where plans are `octrim.pruning.plan.composed`.
     """
     noted, side = state.extra[_KEY], _side(state.network, state.image_size)
-    original = _original(state)
+    original, first = _original(state), _first(state)
     before, after = (network_cost(network, side) for network in (original, state.network))
     left = {group.name: len(group) for group in channel_labels(state.network).groups}
     wanted = GradualCut.remembered(state)
     assert wanted is not None
-    excluded = {name for pattern in wanted.exclude for name in matching_convs(original, pattern, "exclude")}
+    excluded = {name for pattern in wanted.exclude for name in matching_convs(first, pattern, "exclude")}
     groups = tuple(
         PlannedGroup(
             group.name,
@@ -204,10 +210,13 @@ def whole_cut(state: State) -> Plan:
             sum(after.convs[name].macs for name in group.convs),
             group.reason or ("excluded" if excluded.intersection(group.convs) else None),
         )
-        for group in channel_labels(original).groups
+        for group in channel_labels(first).groups
     )
     kept = {name: np.asarray(channels) for name, channels in noted["kept"].items()}
-    return Plan(groups, kept, state.network, before, after, noted["removed"][""], wanted.settings)
+    dropped = _dropped(original, first)
+    return Plan(
+        groups, kept, state.network, before, after, noted["removed"][""], wanted.settings, dropped, told(original, dropped) if dropped else ""
+    )
 
 
 def count_at(share: float, width: int, final: int, group: int) -> int:
@@ -229,8 +238,22 @@ def _level(share: float, final: float) -> int:
 
 
 def _original(state: State) -> Network:
-    """The network that the training in `state` began with."""
-    return Network.from_json(state.extra[_KEY]["table"], [list(level) for level in state.network.anchors])
+    """The network that the training in `state` was given, before rows were dropped from it."""
+    noted = state.extra[_KEY]
+    return Network.from_json(noted["table"], noted.get("anchors", [list(level) for level in state.network.anchors]))
+
+
+def _first(state: State) -> Network:
+    """The network that the training in `state` began with, after rows were dropped."""
+    original = _original(state)
+    dropped = _dropped(original, state.network)
+    return without(original, dropped) if dropped else original
+
+
+def _dropped(original: Network, network: Network) -> tuple[str, ...]:
+    """Names of the rows of the original that a network made from it lacks."""
+    there = {row.name for row in network.rows}
+    return tuple(row.name for row in original.rows if row.name not in there)
 
 
 def _part(scores: np.ndarray, labels: np.ndarray, gone: np.ndarray) -> float:

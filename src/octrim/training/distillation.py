@@ -18,6 +18,7 @@ import numpy as np
 
 from octrim.backends.paddle import F, PaddleNetwork, paddle
 from octrim.errors import InputError, shown
+from octrim.network.dropping import only_levels, without_rows
 from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.training.hyper import Hyperparameters
@@ -38,15 +39,18 @@ class Distillation:
         distillation = Distillation(teacher, student, hyper, side=640, output_weight=1, feature_weight=1)
         distillation(images, heads, features).backward()
 
-    teacher, student: models with the same classes, anchors and strides. side: side of the training pictures in pixels.
-    Raises InputError where teacher and student do not fit together.
+    teacher, student: models with the same classes, and levels of the same strides and anchors; the teacher may have more levels than the student,
+    which then say nothing. side: side of the training pictures in pixels. Raises InputError where teacher and student do not fit together.
     """
 
     names = ("train/output_loss", "train/feature_loss")
 
     def __init__(self, teacher: Model, student: Model, hyper: Hyperparameters, side: int, output_weight: float, feature_weight: float) -> None:
-        check_teacher(teacher, student)
-        self.teacher = PaddleNetwork(folded(teacher))
+        places = check_teacher(teacher, student)
+        # Whatever only the teacher's other levels need is not computed. The levels that stay keep their order among each other.
+        taught = without_rows(teacher, only_levels(teacher.network, places))
+        self.order = [sorted(places).index(place) for place in places]
+        self.teacher = PaddleNetwork(folded(taught))
         for parameter in self.teacher.parameters():
             parameter.stop_gradient = True
         network = student.network
@@ -66,12 +70,13 @@ class Distillation:
         with paddle.no_grad():
             teacher_heads, teacher_features = self.teacher.with_features(images) if self.feature_weight else (self.teacher(images), [])
         output = feature = paddle.zeros([])
-        for level, (head, known) in enumerate(zip(heads, teacher_heads, strict=True)):
+        for level, (head, place) in enumerate(zip(heads, self.order, strict=True)):
+            known = teacher_heads[place]
             if self.output_weight:
                 output = output + self._output(head.astype("float32"), known, level)
             if self.feature_weight:
                 objectness = F.sigmoid(known.reshape([known.shape[0], len(self.anchors[level]), -1, *known.shape[2:]])[:, :, 4]).max(axis=1)
-                feature = feature + feature_loss(features[level].astype("float32"), teacher_features[level], objectness.numpy()) / len(heads)
+                feature = feature + feature_loss(features[level].astype("float32"), teacher_features[place], objectness.numpy()) / len(heads)
         output, feature = output * self.output_weight, feature * self.feature_weight
         return (output + feature) * images.shape[0], paddle.stack([output.detach(), feature.detach()])
 
@@ -122,17 +127,26 @@ def feature_loss(student: Any, teacher: Any, objectness: np.ndarray) -> Any:
     return (((made - y) ** 2).sum(axis=1) * paddle.to_tensor(weights[:, 0])).sum() / total
 
 
-def check_teacher(teacher: Model, student: Model) -> None:
-    """Raise InputError where the outputs of teacher and student do not mean the same, as with other classes, anchors or strides."""
+def check_teacher(teacher: Model, student: Model) -> list[int]:
+    """For each level of the student, the place of the teacher's level with the same stride and anchors, counted from 0.
+
+    Raises InputError where the outputs of teacher and student do not mean the same, as with other classes, anchors or strides.
+    """
     if teacher.names != student.names:
         raise InputError(f"the teacher knows the classes {shown(teacher.names)}, the data has {shown(student.names)}: train it on this data first")
-    shapes = [[len(level) for level in one.network.anchors] for one in (teacher, student)]
-    if (
-        teacher.network.strides != student.network.strides
-        or shapes[0] != shapes[1]
-        or not np.allclose(teacher.network.anchors, student.network.anchors, rtol=1e-3)
-    ):
-        raise InputError(
-            f"the teacher has strides {teacher.network.strides} and anchors {shown(teacher.network.anchors)}, the network to train "
-            f"{student.network.strides} and {shown(student.network.anchors)}: they must be the same"
-        )
+    places: list[int] = []
+    for stride, anchors in zip(student.network.strides, student.network.anchors, strict=True):
+        same = [place for place in range(len(teacher.network.strides)) if place not in places and _same_level(teacher, place, stride, anchors)]
+        if not same:
+            raise InputError(
+                f"the teacher has strides {teacher.network.strides} and anchors {shown(teacher.network.anchors)}, the network to train "
+                f"{student.network.strides} and {shown(student.network.anchors)}: each of its levels must be one of the teacher's"
+            )
+        places.append(same[0])
+    return places
+
+
+def _same_level(teacher: Model, place: int, stride: int, anchors: tuple[tuple[float, float], ...]) -> bool:
+    """Whether the teacher's level at a place has this stride and these anchors."""
+    own = teacher.network.anchors[place]
+    return teacher.network.strides[place] == stride and len(own) == len(anchors) and np.allclose(own, anchors, rtol=1e-3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.network.model import Model
+from octrim.network.rows import Network
 from octrim.options import from_python
 from octrim.pruning.plan_files import read_keep_map
 from octrim.training.options import Distilled, Finetuning
@@ -39,7 +40,7 @@ def run_finetuning(config: Finetuning) -> Trained:
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
         if cut is not None:
             cut = cut.sparing(setup.model.network, config.freeze)
-            cut.begin(setup.model, setup.state)
+            cut.begin(setup.model, setup.state, setup.whole)
     else:
         setup = resumed(config)
         cut = GradualCut.remembered(setup.state)
@@ -65,11 +66,11 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     return GradualCut(epochs, config.keep, config.align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
 
 
-def _examined(model: Model, config: Finetuning, cut: GradualCut | None) -> None:
+def _examined(model: Model, config: Finetuning, whole: Network | None, cut: GradualCut | None) -> None:
     """Raise InputError where the teacher does not fit the network, or the network cannot be cut as the options say."""
     checked_teacher(model, config)
     if cut is not None:
-        cut.sparing(model.network, config.freeze).check(model)
+        cut.sparing(model.network, config.freeze).check(model, whole)
 
 
 def with_teacher(config: T) -> T:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import ActivationName, BatchSize, CriterionName, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import ActivationName, BatchSize, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Distilled(Training):
 
 
 @dataclass(frozen=True)
-class Finetuning(Distilled):
-    """Options of fine-tuning, which may cut the network on its way, and give it another activation."""
+class Finetuning(Distilled, Dropping):
+    """Options of fine-tuning, which may drop blocks and levels, give the network another activation, and cut channels on its way."""
 
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
     """Activation that takes the place of the network's own (SiLU in YOLOv5 v5 and later): int8 and small processors are faster with ReLU."""

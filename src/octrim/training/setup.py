@@ -18,8 +18,10 @@ from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.cost import network_cost, tensor_shapes
+from octrim.network.dropping import rows_to_drop, told, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
+from octrim.network.rows import Network
 from octrim.network.yolov5 import anchors_to_fit
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, new_run, open_run, require_space
@@ -35,7 +37,7 @@ from octrim.training.pictures import save_labels
 @dataclass(eq=False)
 class Setup:
     """Everything that a training needs, checked before it starts. run: the run's folder; None in all processes but the first. unlabelled: pictures
-    without labels that join the training, or None."""
+    without labels that join the training, or None. whole: the table of the network before rows were dropped from it, None where none were."""
 
     config: Any
     hyper: Hyperparameters
@@ -46,12 +48,13 @@ class Setup:
     run: Run | None
     world: World
     unlabelled: Unlabelled | None = None
+    whole: Network | None = None
 
 
-def begun(config: Training, examine: Callable[[Model, Any], object] | None = None) -> Setup:
+def begun(config: Training, examine: Callable[[Model, Any, Network | None], object] | None = None) -> Setup:
     """Set up a new training. Raises InputError for whatever does not fit together, before the run's folder is made.
 
-    examine: called with the network and the options before anything is written; it may raise InputError, too.
+    examine: called with the network, the options and `Setup.whole` before anything is written; it may raise InputError, too.
     """
     check(config)
     config = absolute(config)
@@ -62,9 +65,15 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
     unlabelled = _unlabelled(config, train_set, val_set, here)
-    model, lines = _fitted(config, base, train_set, hyper)
+    gone = rows_to_drop(base.network, config.drop, config.levels) if isinstance(config, Finetuning) else ()
+    model, lines = _fitted(config, without_rows(base, gone), train_set, hyper)
     if config.weights is not None:
         model = dataclasses.replace(model, lineage=(*model.lineage, {"action": "start", "weights": Path(config.weights).name}))
+    whole = None
+    if gone:
+        lines.append(f"dropped: {told(base.network, gone)}")
+        model = dataclasses.replace(model, lineage=(*model.lineage, {"action": "drop", "rows": list(gone)}))
+        whole = adapted(base, train_set.names, model.image_size).network
     if isinstance(config, Finetuning) and config.activation is not None:
         model = with_activation(model, config.activation)
         lines.append(f"activation: {config.activation} in place of {_activations(base)}")
@@ -74,13 +83,13 @@ def begun(config: Training, examine: Callable[[Model, Any], object] | None = Non
         extra["unlabelled"] = unlabelled.facts()
     state = State(model.network, model.names, model.image_size, model.lineage, data_digest(train_set, val_set), {}, extra=extra)
     if examine is not None:
-        examine(model, config)
+        examine(model, config, whole)
     require_space(config.project or ".", training_bytes(model.network))
     run = new_run(config) if here.first else None
     if run is not None:
         save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
-    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled, whole)
 
 
 def resumed(config: Training) -> Setup:

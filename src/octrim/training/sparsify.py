@@ -28,7 +28,7 @@ def run_sparsity_training(config: Sparsifying) -> Trained:
 
     if config.resume is None:
         _check_penalty(config)
-        setup = begun(with_teacher(config), _check_against_model)
+        setup = begun(with_teacher(config), lambda model, config, _: _check_against_model(model, config))
     else:
         setup = resumed(config)
     penalty = _penalty(setup.config)
