@@ -228,8 +228,11 @@ def test_every_target_computes_the_network_with_dropped_rows(target: str, tmp_pa
     expected = decode(smaller.network, expected_heads(model, patterns, levels, image))
     path = tmp_path / f"small{kind.ending}"
     kind.write(smaller, path, Order("fp32", 64, 96))
-    with open_session(path) as session:
+    session = open_session(path)
+    try:
         found = session(picture)
+    finally:
+        session.close()
     assert found.shape == expected.shape
     np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=1e-4)
     np.testing.assert_allclose(found[..., :4], expected[..., :4], atol=2e-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_what_a_plan_tells() -> None:
     assert content["settings"]["levels"] == [8, 16]
     text = made.text()
     assert "dropped: level 32; 12 rows" in text
-    assert any(line.split("│")[1:3] == [" model.21        ", "  128 → 0 "] for line in text.splitlines() if "model.21 " in line), text
+    assert re.search(r"model\.21 +│ +128 → 0 │ +│ +14\.7 → 0\.0 │ dropped", text)
     assert "dropped" not in plan(variant("yolov5n"), "1").to_json()
 
 
@@ -162,9 +163,8 @@ def test_recalibration_moves_statistics_by_what_the_dropped_rows_did() -> None:
             np.testing.assert_allclose(
                 small.moments[row.name][0] - after["mean"], whole.moments[row.name][0][kept] - before["mean"][kept], atol=1e-3 * spread
             )
-            ratio = (small.moments[row.name][1] + 1e-3) / (after["var"] + 1e-3)
-            expected = (whole.moments[row.name][1][kept] + 1e-3) / (before["var"][kept] + 1e-3)
-            np.testing.assert_allclose(ratio, expected, rtol=0.02)
+            moved = (small.moments[row.name][1] + 1e-3) / (whole.moments[row.name][1][kept] + 1e-3)
+            np.testing.assert_allclose(after["var"] / before["var"][kept], moved, rtol=1e-3)
 
 
 @pytest.mark.slow
