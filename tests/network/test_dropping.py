@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from octrim.backends.numpy import NumpyOps, decode
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
-from octrim.network.dropping import only_levels, rows_to_drop, told, without, without_rows
+from octrim.network.dropping import droppable, only_levels, rows_to_drop, told, without, without_rows
 from octrim.network.layout import VARIANTS
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -130,6 +130,22 @@ def test_every_block_of_yolov5n_can_go() -> None:
         check_drop(model, [name], (), 64)
     for stride in model.network.strides:
         check_drop(model, (), [stride], 64)
+
+
+def test_what_can_be_dropped_by_itself() -> None:
+    """In yolov5n: bottlenecks, chains, C3 that are as wide at their end as at their start, the last convolutions of others, the SPPF, levels."""
+    network = yolov5_network("yolov5n", classes=3)
+    found = droppable(network)
+    assert list(found) == [
+        *("model.2", "model.2.m", "model.4", "model.4.m", "model.4.m.0", "model.4.m.1"),
+        *("model.6", "model.6.m", "model.6.m.0", "model.6.m.1", "model.6.m.2", "model.8", "model.8.m", "model.9", "model.9.m"),
+        *("model.13.m", "model.13.cv3", "model.17.m", "model.17.cv3", "model.20", "model.20.m", "model.23", "model.23.m"),
+        *("level 8", "level 16", "level 32"),
+    ]
+    assert all(found[name] == rows_to_drop(network, [name]) for name in found if not name.startswith("level"))
+    assert found["level 8"] == rows_to_drop(network, levels=[16, 32])
+    assert list(droppable(CHAIN)) == ["b", "level 2", "level 4"]
+    assert "level 4" not in droppable(without(CHAIN, rows_to_drop(CHAIN, levels=[4])))
 
 
 CHAIN = Network(

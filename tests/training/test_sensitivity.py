@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from octrim.cli import main
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
+from octrim.network.dropping import droppable, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -174,6 +176,15 @@ def test_losses_are_those_of_cut_networks(lively: Model, shapes: Path) -> None:
             checked += 1
     assert checked >= 8
     assert all(curve.values[0] == found.baseline for curve in found.groups if curve.channels < 10)  # a tenth of them is no channel
+    blocks = droppable(lively.network)
+    assert [(block.name, block.rows) for block in found.blocks] == [(name, len(gone)) for name, gone in blocks.items()]
+    values = {block.name: block.value for block in found.blocks}
+    for name in ("model.2.m", "model.6.m.1", "model.8", "model.23.m"):
+        assert values[name] == pytest.approx(loss(without_rows(lively, blocks[name])), rel=1e-4)
+    # A level that has learnt nothing: 8 objects in a picture of 640 pixels, each class as likely, boxes like the anchors.
+    level = {"model.24.m.2.weight": np.zeros_like(lively.tensors["model.24.m.2.weight"])}
+    level["model.24.m.2.bias"] = np.tile([0, 0, 0, 0, np.log(8 / 20**2), *[np.log(0.6 / (2 - 0.99999))] * 2], 3).astype(np.float32)
+    assert values["level 32"] == pytest.approx(loss(replace(lively, tensors={**lively.tensors, **level})), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -192,6 +203,9 @@ def test_map_is_that_of_cut_networks(tiny: Model, tmp_path: Path) -> None:
         cut = group.labels[np.argsort(scores[group.labels], kind="stable")[: len(group) - curve.kept[6]]]
         assert curve.values[6] == pytest.approx(measured(prune(tiny, plan_without(tiny, cut))), abs=2e-6)
     assert len({curve.values[6] for curve in found.groups}) > 6
+    for block in found.blocks:
+        assert block.value == pytest.approx(measured(without_rows(tiny, droppable(TINY)[block.name])), abs=2e-6)
+    assert [block.name for block in found.blocks] == ["pool", *(f"h{index}" for index in range(1, 6))]
 
 
 @pytest.mark.slow

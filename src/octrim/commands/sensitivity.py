@@ -23,7 +23,7 @@ _FILE = "sensitivity.json"
 
 @dataclass(frozen=True)
 class Sensitivity(OneNetwork, Reading, Folder):
-    """Accuracy or loss as each group of channels is cut by 10 .. 90 %, the rest left whole; and a keep-map that follows from it."""
+    """Accuracy or loss as each group of channels is cut by 10 .. 90 %, the rest left whole, and as each block or level is dropped; and a keep-map."""
 
     command: ClassVar[str] = "sensitivity"
 
@@ -105,16 +105,18 @@ def _measured(
 ) -> SensitivityCurves:
     """Measure the groups that `known` does not have, and write all of them after each."""
     from octrim.atomic import write_text
+    from octrim.network.dropping import droppable
     from octrim.progress import progress_bar
     from octrim.pruning.labels import channel_labels
     from octrim.training.sensitivity import sensitivity
 
     groups = sum(group.reason is None for group in channel_labels(model.network).groups)
-    with progress_bar("sensitivity", len(dataset) * (groups + 1), run.console) as bar:
+    blocks = len(droppable(model.network))
+    with progress_bar("sensitivity", len(dataset) * (groups + blocks + 1), run.console) as bar:
 
         def keep(curves: SensitivityCurves) -> None:
             write_text(run.path / _FILE, json.dumps(curves.to_json(), indent=1))
-            bar.advance(0, f"{len(curves.groups)} of {groups} groups")
+            bar.advance(0, f"{len(curves.groups)} of {groups} groups, {len(curves.blocks)} of {blocks} blocks")
             run.print(curves.line())
 
         options = (config.metric, criterion, size, config.batch, config.pictures, config.seed)
@@ -130,6 +132,8 @@ def _finish(config: Sensitivity, run: Run, curves: SensitivityCurves) -> None:
     write_text(run.path / "keep-map.json", json.dumps(keep_map, indent=1))
     save_sensitivity_chart(curves, config.tolerance, run.path / "sensitivity.png")
     run.print(curves.table(config.tolerance))
+    if curves.blocks:
+        run.print(curves.blocks_table())
     kept = sum(int(curve.channels * Fraction(keep_map[curve.convs[0]])) for curve in curves.groups)
     total = sum(curve.channels for curve in curves.groups)
     run.print(f"keep-map for a tolerance of {config.tolerance:g} in every group by itself: {kept} of {total} channels; all at once cost more")

@@ -78,6 +78,30 @@ def only_levels(network: Network, places: Sequence[int]) -> tuple[str, ...]:
     return tuple(row.name for row in network.rows if row.name not in alive)
 
 
+def droppable(network: Network) -> dict[str, tuple[str, ...]]:
+    """Return what can be dropped by itself, by name in the table's order, with the rows that vanish: blocks, then levels, as `level 32`.
+
+    A block is all rows below a name (`model.8.m`, `model.8`), or a row by itself where no block has it. Of names for the same rows the first one,
+    which is the shortest, stands.
+    """
+    names = {".".join(parts[:count]): None for row in network.rows[1:-1] for parts in [row.name.split(".")] for count in range(1, len(parts) + 1)}
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        inside = any(name.startswith(f"{above}.") for above in found)
+        if inside and not any(row.name.startswith(f"{name}.") for row in network.rows):
+            continue
+        try:
+            gone = rows_to_drop(network, [name])
+        except InputError:
+            continue
+        if gone not in found.values():
+            found[name] = gone
+    if len(network.strides) > 1:
+        for place, stride in enumerate(network.strides):
+            found[f"level {stride}"] = only_levels(network, [other for other in range(len(network.strides)) if other != place])
+    return found
+
+
 def told(network: Network, gone: Sequence[str]) -> str:
     """Return a line for people about rows that vanish: the strides of levels, and the rows, those of one block by its name."""
     strides = [str(stride) for name, stride in zip(network.rows[-1].inputs, network.strides, strict=True) if name in gone]

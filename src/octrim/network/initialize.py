@@ -71,7 +71,13 @@ def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
             tensors |= {f"{row.name}.bn.{part}": np.ones(row.channels, np.float32) for part in ("weight", "running_var")}
             tensors |= {f"{row.name}.bn.{part}": np.zeros(row.channels, np.float32) for part in ("bias", "running_mean")}
     for name, stride in zip(network.rows[-1].inputs, network.strides, strict=True):
-        bias = tensors[f"{name}.bias"].reshape(len(network.anchors[0]), -1)
-        bias[:, 4] += math.log(8 / (640 / stride) ** 2)  # 8 objects in a 640 px picture
-        bias[:, 5:] += math.log(0.6 / (network.classes - 0.99999))
+        tensors[f"{name}.bias"] += prior_logits(network, stride)
     return tensors
+
+
+def prior_logits(network: Network, stride: int) -> np.ndarray:
+    """Return the logits by which a level answers that has learnt nothing but how rare objects are, float32 `[anchors x (5 + classes)]`."""
+    logits = np.zeros((len(network.anchors[0]), 5 + network.classes), np.float32)
+    logits[:, 4] = math.log(8 / (640 / stride) ** 2)  # 8 objects in a 640 px picture
+    logits[:, 5:] = math.log(0.6 / (network.classes - 0.99999))
+    return logits.reshape(-1)

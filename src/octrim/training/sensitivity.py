@@ -1,4 +1,5 @@
-"""Sensitivity analysis: the accuracy that a network loses when one group of coupled channels is cut (Li et al. 2017, section 3.2)."""
+"""Sensitivity analysis: the accuracy that a network loses when one group of coupled channels is cut (Li et al. 2017, section 3.2), or when one block
+or detection level is dropped."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ from octrim.errors import InputError, shown
 from octrim.evaluate.batches import Batch, Planned, fixed_plan, rectangular_plan
 from octrim.evaluate.metrics import coco_metrics, mean_ap
 from octrim.evaluate.nms import non_max_suppression
+from octrim.network.dropping import droppable, without_rows
+from octrim.network.initialize import prior_logits
 from octrim.network.model import Model
 from octrim.network.options import image_size
+from octrim.network.rows import Network
 from octrim.pruning.importance import CRITERIA, Criterion
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.targets.session import float_batch
@@ -28,7 +32,7 @@ from octrim.training.hyper import RECIPES, Hyperparameters
 from octrim.training.labelled import drawn, in_network_classes, readable_batches
 from octrim.training.loss import DetectionLoss
 from octrim.training.partial_cuts import PartialOps, cut_consumers
-from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves
+from octrim.training.sensitivity_curves import FRACTIONS, Bypassed, GroupCurve, SensitivityCurves
 from octrim.training.validate import batch_targets
 
 _CONFIDENCE, _IOU, _MAX_DET = 0.001, 0.6, 300  # settings of suppression, those of `octrim val`
@@ -50,15 +54,16 @@ def sensitivity(
     report: Callable[[str], None] | None = None,
     ranked_on: Dataset | None = None,
 ) -> SensitivityCurves:
-    """Cut 10, 20, .. 90 % of each group's channels, the least important first, and measure the network, unrepaired and otherwise whole.
+    """Cut 10, 20, .. 90 % of each group's channels, the least important first, and measure the network, unrepaired and otherwise whole; then drop
+    each block and each detection level by itself, as `octrim.network.dropping.droppable` finds them, and measure what is left.
 
     dataset: data set whose classes fit the network; at most `pictures` of it are used, drawn by `seed`. metric: `map`, mAP50-95 as `octrim val`
     measures it, or `loss`, the training loss per picture (box + objectness + class, weights of `hyper`). criterion: a name in
     `octrim.pruning.importance.CRITERIA` or a function like those (`taylor(batch_gradients(..))`). imgsz: picture size as for `evaluate`.
     known: curves of an earlier, stopped call with the same arguments, whose groups are not measured again. ranked_on: pictures on which a criterion
-    given as a function was computed, so that `known` from other pictures is refused. on_group: called after the uncut network and after every group,
-    with the curves so far. progress: called with the number of pictures just run, `pictures x (groups + 1)` in all. report: called with a line for
-    each unreadable picture, which is left out of loss and mAP.
+    given as a function was computed, so that `known` from other pictures is refused. on_group: called after the uncut network and after every group
+    and block, with the curves so far. progress: called with the number of pictures just run, `pictures x (groups + blocks + 1)` in all. report:
+    called with a line for each unreadable picture, which is left out of loss and mAP.
     Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
     """
     if metric not in ("map", "loss"):
@@ -73,6 +78,7 @@ def sensitivity(
     labels = channel_labels(model.network)
     scores = score(model, labels, seed)
     groups = [group for group in labels.groups if group.reason is None]
+    blocks = droppable(model.network)
     measuring = _Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
     if known is None:
         found = SensitivityCurves(metric, measuring.baseline(), len(dataset), inputs_digest(model, dataset, ranked_on), ())
@@ -83,7 +89,7 @@ def sensitivity(
         if known.metric != metric or [curve.name for curve in known.groups] != [group.name for group in groups][: len(known.groups)]:
             raise InputError("the curves are of another metric or of other groups; begin a new run")
         found = known
-        (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups)))
+        (progress or (lambda _: None))(len(dataset) * (1 + len(known.groups) + len(known.blocks)))
     for group in groups[len(found.groups) :]:
         order = group.labels[np.argsort(-scores[group.labels], kind="stable")]  # the order in which `plan` ranks channels
         kept = [len(group) - len(group) * round(10 * fraction) // 10 for fraction in FRACTIONS]
@@ -91,6 +97,10 @@ def sensitivity(
         values = {len(group): found.baseline, **dict(zip(cuts, measuring.cut(group, [order[count:] for count in cuts]), strict=True))}
         curve = GroupCurve(group.name, group.convs, len(group), tuple(kept), tuple(values[count] for count in kept))
         found = found.with_group(curve)
+        if on_group is not None:
+            on_group(found)
+    for name, gone in list(blocks.items())[len(found.blocks) :]:
+        found = found.with_block(Bypassed(name, len(gone), measuring.without(gone)))
         if on_group is not None:
             on_group(found)
     return found
@@ -173,6 +183,36 @@ class _Measuring:
         weights = [cut_consumers(self.model, self.labels, group, cut) for cut in cuts]
         return self._measure(weights, {row.name for row in self.model.network.convs if row.weight_name in weights[0]})
 
+    def without(self, gone: Sequence[str]) -> float:
+        """The metric of the network without the rows `gone`.
+
+        In the loss, which sums over the levels, a level that is gone answers what a level answers that has learnt nothing: without it, the loss of a
+        network with fewer levels could only fall.
+        """
+        smaller = without_rows(self.model, gone)
+        network = PaddleNetwork(smaller)
+        whole = self.model.network
+        levels = list(zip(whole.rows[-1].inputs, whole.strides, strict=True))
+        silent = {name: paddle.to_tensor(prior_logits(whole, stride).reshape(1, -1, 1, 1)) for name, stride in levels if name in gone}
+        losses, pictures = 0.0, 0
+        detections = [np.zeros((0, 6), np.float32)] * len(self.dataset)
+        with paddle.no_grad():
+            for batch in self._batches():
+                images = paddle.to_tensor(float_batch(batch.images))
+                heads = network(images)
+                pictures += len(batch.pictures)
+                if self.metric == "map":
+                    self._detect(heads, batch, detections, smaller.network)
+                    continue
+                answered = dict(zip(smaller.network.rows[-1].inputs, heads, strict=True))
+                for name, stride in levels:
+                    if name in silent:
+                        height, width = images.shape[2] // stride, images.shape[3] // stride
+                        answered[name] = silent[name].expand([len(images), silent[name].shape[1], height, width])
+                in_order = [answered[name] for name, _ in levels]
+                losses += float(self.loss(in_order, batch_targets(self.dataset, batch)).parts.numpy().sum()) * len(batch.pictures)
+        return losses / pictures if self.metric == "loss" else mean_ap(coco_metrics(self.dataset, detections, _MAX_DET)[0])[0]
+
     def _measure(self, weights: Sequence[dict[str, np.ndarray]], changed: set[str]) -> list[float]:
         losses, pictures = np.zeros(len(weights)), 0
         detections = [[np.zeros((0, 6), np.float32)] * len(self.dataset) for _ in weights]
@@ -187,7 +227,7 @@ class _Measuring:
                     if self.metric == "loss":
                         losses[number] += float(self.loss(heads, targets).parts.numpy().sum()) * len(batch.pictures)
                     else:
-                        self._detect(heads, batch, detections[number])
+                        self._detect(heads, batch, detections[number], self.model.network)
                 self._assign({name: self.model.tensors[name] for name in weights[0]})
                 pictures += len(batch.pictures)
         if not pictures:
@@ -210,8 +250,8 @@ class _Measuring:
                 yield batch
             self.progress(len(batch.pictures) + len(batch.failures))
 
-    def _detect(self, heads: list[Any], batch: Batch, detections: list[np.ndarray]) -> None:
-        predictions = decode(self.model.network, heads).numpy()
+    def _detect(self, heads: list[Any], batch: Batch, detections: list[np.ndarray], network: Network) -> None:
+        predictions = decode(network, heads).numpy()
         for slot, picture, box in zip(batch.slots, batch.pictures, batch.boxes, strict=True):
             found = non_max_suppression(predictions[slot], _CONFIDENCE, _IOU, self.classes, max_det=_MAX_DET, multi_label=True)
             height, width = self.dataset.sizes[picture].tolist()

@@ -42,15 +42,26 @@ class GroupCurve:
 
 
 @dataclass(frozen=True)
+class Bypassed:
+    """A block or a detection level that was dropped by itself. rows: number of rows that vanish. value: the metric without it, nan where the loss is
+    not finite."""
+
+    name: str
+    rows: int
+    value: float
+
+
+@dataclass(frozen=True)
 class SensitivityCurves:
     """Curves of all groups of a network. metric: `map` (mAP50-95, 0..1) or `loss` (per picture). baseline: metric of the uncut network. pictures:
-    number of pictures used. digest: digest of network and pictures. groups: curves in the table's order."""
+    number of pictures used. digest: digest of network and pictures. groups: curves in the table's order. blocks: what was dropped, in that order."""
 
     metric: str
     baseline: float
     pictures: int
     digest: str
     groups: tuple[GroupCurve, ...]
+    blocks: tuple[Bypassed, ...] = ()
 
     def __post_init__(self) -> None:
         # Values are rounded as in the file, so that a resumed analysis has the same numbers as an undisturbed one.
@@ -59,6 +70,9 @@ class SensitivityCurves:
     def with_group(self, curve: GroupCurve) -> SensitivityCurves:
         rounded = tuple(round(value, _DIGITS) for value in curve.values)
         return dataclasses.replace(self, groups=(*self.groups, dataclasses.replace(curve, values=rounded)))
+
+    def with_block(self, block: Bypassed) -> SensitivityCurves:
+        return dataclasses.replace(self, blocks=(*self.blocks, dataclasses.replace(block, value=round(block.value, _DIGITS))))
 
     def harm(self, value: float) -> float:
         """How much worse a value is than the baseline: mAP50-95 lost, or the share by which the loss is higher; inf for nan."""
@@ -112,11 +126,15 @@ class SensitivityCurves:
             for curve in self.groups
         ]
         content = {"baseline": self.baseline, "metric": self.metric, "pictures": self.pictures, "fractions": list(FRACTIONS), "digest": self.digest}
-        return {**content, "groups": groups}
+        blocks = [{**vars(block), "value": block.value if math.isfinite(block.value) else None} for block in self.blocks]
+        return {**content, "groups": groups, "blocks": blocks}
 
     def line(self) -> str:
-        """Line for the log about the last group or, before the first group, about the uncut network."""
+        """Line for the log about the last block, else the last group or, before the first group, about the uncut network."""
         what = "mAP50-95" if self.metric == "map" else "loss"
+        if self.blocks:
+            block = self.blocks[-1]
+            return f"{block.name:<20} {block.rows:>4} rows, {what} without them: {_shown(block.value, self.metric)}"
         if not self.groups:
             return f"uncut: {what} {_shown(self.baseline, self.metric)}"
         curve = self.groups[-1]
@@ -142,6 +160,17 @@ class SensitivityCurves:
             table.add_row(curve.title, str(curve.channels), *values, str(self.channels_kept(curve, tolerance)))
         return table
 
+    def blocks_table(self) -> Table:
+        """Table for people: blocks and levels, those that are missed most first."""
+        what = "mAP50-95" if self.metric == "map" else "loss"
+        table = Table(title=f"{what} with one block or level dropped, most missed first ({what} {_shown(self.baseline, self.metric)} with all)")
+        table.add_column("block", no_wrap=True)
+        table.add_column("rows", justify="right")
+        table.add_column(what, justify="right")
+        for block in sorted(self.blocks, key=lambda block: -self.harm(block.value)):
+            table.add_row(block.name, str(block.rows), _shown(block.value, self.metric))
+        return table
+
 
 def _shown(value: float, metric: str) -> str:
     if not math.isfinite(value):
@@ -162,7 +191,12 @@ def load_curves(path: Path) -> SensitivityCurves:
             if len(values) != len(FRACTIONS) or len(kept) != len(FRACTIONS):
                 raise ValueError(f"{len(values)} values of {shown(entry['name'])}")
             groups.append(GroupCurve(str(entry["name"]), tuple(map(str, entry["convs"])), int(entry["channels"]), kept, values))
-        return SensitivityCurves(str(content["metric"]), float(content["baseline"]), int(content["pictures"]), str(content["digest"]), tuple(groups))
+        blocks = []
+        for entry in content.get("blocks", ()):  # OcTrim 0.1 dropped no blocks
+            value = math.nan if entry["value"] is None else float(entry["value"])
+            blocks.append(Bypassed(str(entry["name"]), int(entry["rows"]), value))
+        facts = (str(content["metric"]), float(content["baseline"]), int(content["pictures"]), str(content["digest"]))
+        return SensitivityCurves(*facts, tuple(groups), tuple(blocks))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
