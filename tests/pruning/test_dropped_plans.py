@@ -196,6 +196,10 @@ def test_prune_drops_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not any(row.name.startswith(("model.8.m.", "model.9.", "model.23.")) for row in small.network.rows)
     assert "dropped: level 32; 18 rows" in (tmp_path / "small/plan.txt").read_text()
     assert (tmp_path / "small/channels.png").stat().st_size > 1000
+    assert main(["report", str(tmp_path / "small")]) == 0
+    page = (tmp_path / "small/report.html").read_text()
+    assert "Dropped as a whole: level 32; 18 rows (model.8.m.*, model.9.*, model.21," in page
+    assert "<th>model.23.cv3</th><td>256</td><td>0</td>" in page
     for wrong, message in [
         (["--levels", "12"], "levels: no level has the stride 12; there are 8, 16, 32"),
         (["--levels", "0"], "--levels is 0, expected 1 to 1024"),

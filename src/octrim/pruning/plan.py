@@ -69,7 +69,8 @@ class Plan:
             convs[name] = {"before": cost.channels, "after": len(kept), "kept": kept}
         content: dict[str, Any] = {"settings": dict(self.settings), "image_size": [self.before.height, self.before.width]}
         if self.dropped:
-            content["dropped"] = {"rows": list(self.dropped), "shown": self.dropping}
+            macs = {name: self.before.convs[name].macs for name in self.dropped if name in self.before.convs}
+            content["dropped"] = {"rows": list(self.dropped), "shown": self.dropping, "macs": macs}
         return {**content, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
 
     def table(self) -> Table:

@@ -52,7 +52,10 @@ def channels_chart(cut: Cut) -> Markup:
         lines = [layer.name, f"{layer.before} → {layer.after} channels" if layer.after != layer.before else f"{layer.before} channels, all kept"]
         if layer.after != layer.before:
             lines.append(f"{numerals.percent(layer.removed)} of the importance removed")
-        lines += [f"kept whole: {layer.reason}"] if layer.reason else []
+        if layer.after:
+            lines += [f"kept whole: {layer.reason}"] if layer.reason else []
+        else:
+            lines = [layer.name, f"{layer.before} → 0 channels", "dropped"]
         lines += [f"cut together with {', '.join(layer.coupled)}"] if layer.coupled else []
         plot.band(place, place + 1, "\n".join(lines))
     return plot.svg(f"Channels of {len(layers)} convolutions before and after the cut; the table below has the numbers")

@@ -85,7 +85,8 @@ class Layer:
     """A convolution in the plan.
 
     before, after: number of channels. coupled: the other convolutions of its group. removed: share of the group's importance that is removed.
-    macs: MACs of the group before and after. reason: why the convolution is kept whole, or None.
+    macs: MACs of the group before and after, of a dropped convolution its own. reason: why the convolution is kept whole or has gone as a whole, or
+    None.
     """
 
     name: str
@@ -99,12 +100,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cut:
-    """Contents of plan.json. channels, parameters, macs: numbers before and after the cut."""
+    """Contents of plan.json. channels, parameters, macs: numbers before and after the cut. dropping: a line about dropped rows, or empty."""
 
     layers: tuple[Layer, ...]
     channels: tuple[int, int]
     parameters: tuple[int, int]
     macs: tuple[int, int]
+    dropping: str = ""
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,11 @@ def _curves(content: Any) -> tuple[ClassCurve, ...]:
 def _cut(content: Any) -> Cut:
     group_of = {_text(name): group for group in content["groups"] for name in group["convs"]}
     layers = []
+    dropped = content.get("dropped", {"macs": {}, "shown": ""})
     for name, conv in content["convs"].items():
+        if name in dropped["macs"]:
+            layers.append(Layer(_text(name), _whole(conv["before"]), 0, (), 1.0, (_whole(dropped["macs"][name]), 0), "dropped"))
+            continue
         group = group_of[name]
         macs = _whole(group["macs_before"]), _whole(group["macs_after"])
         others = tuple(other for other in group["convs"] if other != name)
@@ -241,6 +245,7 @@ def _cut(content: Any) -> Cut:
         channels=_pair(_whole, content["channels"]),
         parameters=_pair(_whole, content["parameters"]),
         macs=_pair(_whole, content["macs"]),
+        dropping=_text(dropped["shown"]),
     )
 
 
