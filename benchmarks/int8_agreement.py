@@ -22,8 +22,8 @@ from octrim.quantization.calibration import quantize
 from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.session import float_batch
 from octrim.targets.tensorrt.build import build_engine
+from tests.targets.int8_reference import onnx_rows, run_onnx
 from tests.targets.tensorrt_standin import VERSIONS, execute, installed
-from tests.targets.test_tensorrt import onnx_rows, run_onnx
 
 
 def main() -> None:

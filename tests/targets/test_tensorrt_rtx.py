@@ -33,11 +33,12 @@ from octrim.targets.tensorrt import layers as tensorrt_layers
 from octrim.targets.tensorrt.build import build_engine, engine_header, import_tensorrt, logger
 from octrim.targets.tensorrt.layers import define
 from tests.networks import lively_model, random_networks, variant
+from tests.targets.int8_reference import with_scales
+from tests.targets.tensorrt_networks import pictures, settled, side
 from tests.targets.tensorrt_standin import VERSIONS, installed
 from tests.targets.tensorrt_standin.api import FACTS
 from tests.targets.tensorrt_standin.draft import Draft
 from tests.targets.tensorrt_standin.excerpt import plain
-from tests.targets.test_tensorrt import pictures, settled, side, with_scales
 from tests.targets.test_tensorrt_standin import CALLS, GONE, NETWORKS
 
 rtx: Any = pytest.importorskip(
