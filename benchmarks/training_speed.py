@@ -262,7 +262,7 @@ def profile(options: argparse.Namespace) -> None:
         def call(step) -> None:
             start = perf_counter()
             run(step)
-            name = f"{step.kind} ({step.operation.implementation})" if isinstance(step, onednn.Step) else step.kind
+            name = f"{step.kind} ({step.operation.implementation})" if isinstance(step, onednn.PrimitiveCall) else step.kind
             spent[name] += perf_counter() - start
             calls[name] += 1
 
@@ -270,7 +270,7 @@ def profile(options: argparse.Namespace) -> None:
 
     step = paddle_step(options.cfg, (options.batch, 3, options.side, options.side), True)
     step()
-    for kind in (onednn.Step, memory_plan.Work):
+    for kind in (onednn.PrimitiveCall, memory_plan.NumpyStep):
         kind.__call__ = timed(kind.__call__)
     start = perf_counter()
     for _ in range(options.rounds):

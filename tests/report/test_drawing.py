@@ -12,7 +12,7 @@ from markupsafe import Markup
 from octrim.evaluate.matching import match
 from octrim.report import numerals
 from octrim.report.charts import _free_height, accuracy_chart, channels_chart, recall_charts
-from octrim.report.contents import ClassCurve, Cut, Layer, SummaryRow
+from octrim.report.contents import ClassCurve, Cut, PlannedConv, SummaryRow
 from octrim.report.shots import matched
 from octrim.report.svg import Axis, Plot, axis, epochs_axis
 from tests.evaluate.material import random_case
@@ -126,7 +126,7 @@ def test_classes_beyond_the_limit_are_counted() -> None:
 
 
 def test_the_largest_network_has_a_bar_for_every_layer() -> None:
-    layers = tuple(Layer(f"model.{index}", 1024, 128, (), 0.5, (1, 1), None) for index in range(300))
+    layers = tuple(PlannedConv(f"model.{index}", 1024, 128, (), 0.5, (1, 1), None) for index in range(300))
     svg = channels_chart(Cut(layers, (1, 1), (1, 1), (1, 1)))
     assert isinstance(svg, Markup) and svg.count('class="before"') == svg.count('class="after"') == svg.count("<title>") == 300
     assert svg.count('class="tick"') < 20

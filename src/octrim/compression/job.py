@@ -48,7 +48,7 @@ class Job:
         return load(self.weights(stage))
 
 
-Work = Callable[[Job, Path], dict[str, Any]]
+StageWork = Callable[[Job, Path], dict[str, Any]]
 """Function that does a stage's work in its folder, which may hold remains of a killed attempt, and returns the results for `stage.json`."""
 
 
@@ -87,7 +87,7 @@ def _is_result(content: object) -> bool:
     return counts and all(type(score) in (int, float) for score in scores)
 
 
-def once(job: Job, folder: Path, work: Work) -> dict[str, Any]:
+def once(job: Job, folder: Path, work: StageWork) -> dict[str, Any]:
     """Do the work unless it is done already, which `stage.json` tells, because it is written last.
 
     `seconds` in the result is the time that the work took, or the time since the last resume where it was interrupted.

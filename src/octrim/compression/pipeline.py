@@ -19,7 +19,7 @@ from octrim.atomic import write_bytes, write_text
 from octrim.compression import builtin
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
-from octrim.compression.job import Job, Work, left, once, stored, sweep
+from octrim.compression.job import Job, StageWork, left, once, stored, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.start import (
@@ -46,7 +46,7 @@ from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space
 from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
 
-_WORK: dict[Stage, Work] = {
+_WORK: dict[Stage, StageWork] = {
     TRAIN: first_training,
     SPARSIFY: sparsity_training,
     PRUNE: cutting,

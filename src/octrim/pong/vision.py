@@ -94,7 +94,7 @@ class VisionPlayer:
         if live or latency is None:
             for _ in range(WARMUP):
                 detector.detect(np.zeros((self.height, self.width, 3), np.uint8))
-        self.worker = _Worker(self._look) if live else None
+        self.worker = _LookThread(self._look) if live else None
         self.reset()
 
     def reset(self) -> None:
@@ -189,7 +189,7 @@ class VisionPlayer:
         return self.own.at(time) if side == self.side else self.other.at(time, rules)
 
 
-class _Worker:
+class _LookThread:
     """A thread that looks at the latest scene that it was offered. look: function that it calls with the scene."""
 
     def __init__(self, look: Callable[[Scene], Sighting]) -> None:

@@ -81,7 +81,7 @@ class ClassCurve:
 
 
 @dataclass(frozen=True)
-class Layer:
+class PlannedConv:
     """A convolution in the plan.
 
     before, after: number of channels. coupled: the other convolutions of its group. removed: share of the group's importance that is removed.
@@ -102,7 +102,7 @@ class Layer:
 class Cut:
     """Contents of plan.json. channels, parameters, macs: numbers before and after the cut. dropping: a line about dropped rows, or empty."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[PlannedConv, ...]
     channels: tuple[int, int]
     parameters: tuple[int, int]
     macs: tuple[int, int]

@@ -20,9 +20,9 @@ from octrim.report.contents import (
     Contents,
     Cut,
     Games,
-    Layer,
     Metrics,
     Parity,
+    PlannedConv,
     ScaleHistograms,
     SummaryRow,
     Timing,
@@ -233,13 +233,13 @@ def _cut(content: Any) -> Cut:
     dropped = content.get("dropped", {"macs": {}, "shown": ""})
     for name, conv in content["convs"].items():
         if name in dropped["macs"]:
-            layers.append(Layer(_text(name), _whole(conv["before"]), 0, (), 1.0, (_whole(dropped["macs"][name]), 0), "dropped"))
+            layers.append(PlannedConv(_text(name), _whole(conv["before"]), 0, (), 1.0, (_whole(dropped["macs"][name]), 0), "dropped"))
             continue
         group = group_of[name]
         macs = _whole(group["macs_before"]), _whole(group["macs_after"])
         others = tuple(other for other in group["convs"] if other != name)
         counts = _whole(conv["before"]), _whole(conv["after"])
-        layers.append(Layer(_text(name), *counts, others, _number(group["removed"]), macs, _optional(_text, group["reason"])))
+        layers.append(PlannedConv(_text(name), *counts, others, _number(group["removed"]), macs, _optional(_text, group["reason"])))
     return Cut(
         tuple(layers),
         channels=_pair(_whole, content["channels"]),

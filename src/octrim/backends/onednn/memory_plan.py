@@ -9,7 +9,7 @@ from octrim.backends.onednn.library import Memory, PrimitiveCall
 
 
 @dataclass(frozen=True)
-class Work:
+class NumpyStep:
     """A step that is a function in NumPy instead of a oneDNN operation."""
 
     run: Callable[[], None]
@@ -20,7 +20,9 @@ class Work:
         self.run()
 
 
-def places(steps: Sequence[PrimitiveCall | Work], forward: int, kept: Sequence[Memory], outside: set[int]) -> tuple[int, list[tuple[Memory, int]]]:
+def places(
+    steps: Sequence[PrimitiveCall | NumpyStep], forward: int, kept: Sequence[Memory], outside: set[int]
+) -> tuple[int, list[tuple[Memory, int]]]:
     """Size in bytes of a block, and a list of (map, offset), such that no two maps that are needed at the same time overlap.
 
     forward: number of steps of the forward pass. kept: statistics, which are read between the passes. outside: ids of memories that lie elsewhere.

@@ -18,7 +18,7 @@ import numpy as np
 
 from octrim.backends.onednn import library as dnn
 from octrim.backends.onednn.library import Description, Memory, Operation, PrimitiveCall, RefusedError
-from octrim.backends.onednn.memory_plan import Work, places
+from octrim.backends.onednn.memory_plan import NumpyStep, places
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
 
 # Algorithm, alpha and beta of oneDNN's element-wise functions, by activation. Leaky ReLU's alpha is its slope.
@@ -62,7 +62,7 @@ class TrainingProgram:
         self._features: dict[str, Any] = dict.fromkeys(network.rows[-1].inputs) if features else {}
         self._moments: dict[str, tuple[Memory, Memory]] = {}
         self._frozen = frozen
-        self._steps: list[PrimitiveCall | Work] = []
+        self._steps: list[PrimitiveCall | NumpyStep] = []
         self._backward: list[Callable[[], None]] = []
         self._gradients: dict[str, list[Memory]] = {}
         image = self._reordered(self._outside("images", shape, dnn.NCHW), Description(shape, dnn.NHWC))
@@ -78,7 +78,7 @@ class TrainingProgram:
         self.forward, self.backward = self._steps[: self._forward_steps], self._steps[self._forward_steps :]
         self._base = 0
 
-    def execute(self, steps: Sequence[PrimitiveCall | Work], block: int, addresses: Mapping[str, int]) -> None:
+    def execute(self, steps: Sequence[PrimitiveCall | NumpyStep], block: int, addresses: Mapping[str, int]) -> None:
         """Run steps with the maps in the block at the address `block` and the outside tensors at `addresses`."""
         if block != self._base:
             for memory, offset in self._places:
@@ -226,7 +226,7 @@ class TrainingProgram:
             mean.array()[:] = found.mean(0)
             variance.array()[:] = variances.array().reshape(width, channels).mean(0, dtype=np.float64) + found.var(0)
 
-        self._steps.append(Work(join, (means, variances, mean, variance)))
+        self._steps.append(NumpyStep(join, (means, variances, mean, variance)))
 
     def _activation(self, row: Row, z: Memory) -> tuple[Memory, Callable[[Memory], Memory]]:
         name = (row.activation or "").partition(":")[0]

@@ -111,7 +111,7 @@ class Program:
 
 
 @dataclass(eq=False)
-class Store:
+class ConstantPool:
     """Arrays one behind the other; small ones that are equal are kept once."""
 
     parts: list[np.ndarray] = field(default_factory=list)
@@ -172,7 +172,7 @@ class _Builder:
 
     def __init__(self, network: Network, numbers: dict[Map, int]) -> None:
         self.network, self.numbers = network, numbers
-        self.taps, self.weights = Store(), Store()
+        self.taps, self.weights = ConstantPool(), ConstantPool()
         self.steps: list[StepEntry] = []
         self.names: list[str] = []
         self.scratch = 0
