@@ -150,13 +150,13 @@ def checked(config: Compression, preset: Preset) -> Start:
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
-    rehearse(small if config.activation is None else with_activation(small, config.activation))
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     inputs["data"] = data_digest(train_set, val_set)
     unlabelled = _unlabelled(config, preset, train_set, val_set)
     if unlabelled is not None:
         inputs["unlabelled"] = unlabelled.digest
+    rehearse(small if config.activation is None else with_activation(small, config.activation))  # last, because it takes seconds
     return Start(config, preset, base, train_set, val_set, keep_map, inputs, unlabelled)
 
 
