@@ -53,9 +53,17 @@ def _real(path: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The index of data sets goes to a folder of the tests, not to the user's cache; tables are as wide as where there is no terminal."""
+    """The index of data sets goes to a folder of the tests, not to the user's cache; tables are as wide as where there is no terminal.
+
+    Processes that run tests share what is compiled from C: its names follow from its contents, and each compilation takes six seconds.
+    """
+    cache, base = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp()
+    compiled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    compiled.mkdir(exist_ok=True)
+    (cache / "octrim").mkdir()
+    (cache / "octrim" / "c").symlink_to(compiled, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.delenv("COLUMNS", raising=False)  # whoever starts the tests may have set it
         yield
 

@@ -274,7 +274,7 @@ def test_a_target_is_a_folder_and_a_line(house: Path, tmp_path: Path) -> None:
     model = replace(small_model(), names=("a", "b"))
     model.save(tmp_path / "w.safetensors")
     _data(tmp_path / "data")
-    environment = {**os.environ, "PYTHONPATH": str(house), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(house), "COLUMNS": "200"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
     said = dict(part.partition("\n")[::2] for part in done.stdout.split("$ ")[1:])
