@@ -212,7 +212,8 @@ def whole_cut(state: State) -> Plan:
         )
         for group in channel_labels(first).groups
     )
-    kept = {name: np.asarray(channels) for name, channels in noted["kept"].items()}
+    # A checkpoint sorts its keys: the table's order makes the plan of a resumed run that of an undisturbed one, byte for byte.
+    kept = {row.name: np.asarray(noted["kept"][row.name]) for row in first.convs}
     dropped = _dropped(original, first)
     return Plan(
         groups, kept, state.network, before, after, noted["removed"][""], wanted.settings, dropped, told(original, dropped) if dropped else ""
