@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
 from octrim.network.cost import tensor_shapes
+from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.network.yolov5 import yolov5_network
@@ -47,6 +50,37 @@ def three_levels(classes: int) -> Network:
     heads = [Row(f"model.5.m.{index}", "conv", (name,), 3 * (5 + classes), bias=True) for index, name in enumerate(levels)]
     anchors = tuple(((1.25 * stride, 1.5 * stride), (2.0 * stride, 4.0 * stride), (4.0 * stride, 3.0 * stride)) for stride in (8, 16, 32))
     return Network((Row("images", "image", channels=3), *backbone, *heads, Row("detect", "detect", tuple(row.name for row in heads))), anchors)
+
+
+TINY = """nc: 2
+depth_multiple: 1.0  # repeats
+width_multiple: 1.0
+anchors:
+  - [10, 13, 16, 30]
+  - [30, 61, 62, 45]
+activation: nn.LeakyReLU(0.1)
+backbone:
+  - [-1, 1, Conv, [8, 6, 2, 2]]
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, C3, [8]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, SPPF, [16, 5]]
+head:
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]
+  - [[-1, 2], 1, Concat, [1]]
+  - [-1, 1, C3, [8, False]]
+  - [[7, 4], 1, Detect, [nc, anchors]]
+"""
+"""A layout with all that YOLOv5's have, but a third of the convolutions, two levels of strides 4 and 8, and channels of 4 to 16."""
+
+
+def tiny_model(width: float = 1.0, seed: int = 0, names: tuple[str, ...] = ("square", "disc")) -> Model:
+    """Fresh weights of TINY with SiLU: for what trainings do with any network. width: factor of its channels."""
+    layout = TINY.replace("activation: nn.LeakyReLU(0.1)\n", "").replace("width_multiple: 1.0", f"width_multiple: {width}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.yaml"
+        path.write_text(layout)
+        return fresh_model(path, len(names), names, seed)
 
 
 ACTIVATIONS = [None, "silu", "relu", "relu6", "leaky_relu:0.1", "hardswish", "mish", "sigmoid"]

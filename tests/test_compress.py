@@ -43,6 +43,7 @@ from octrim.targets.opening import open_session
 from octrim.training.checkpoint import State, digest_with_places
 from octrim.training.record import Record
 from tests.figures import unrendered_figures
+from tests.networks import tiny_model
 from tests.training.conftest import draw_shapes
 
 EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]
@@ -78,10 +79,9 @@ def no_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh yolov5n of 1/8 the channels, for two classes."""
-    model = fresh_model("yolov5n", names=("square", "disc"), classes=2)
+    """A small fresh network, for two classes."""
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    prune(model, plan(model, "1/8", 8, "random")).save(path)
+    tiny_model().save(path)
     return path
 
 
@@ -545,7 +545,7 @@ def test_exist_ok_begins_anew(trained: Path, shapes: Path, weights: Path, tmp_pa
         (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
         (["--device", "gpu"], "device is gpu; this Paddle has none"),
-        pytest.param(["--unlabelled", "."], "no pictures in this folder", marks=pytest.mark.slow),  # it is looked for after the exports were tried
+        (["--unlabelled", "."], "no pictures in this folder"),
         (["--unlabelled", "nowhere/*.jpg"], "nowhere/*.jpg: no pictures match"),
         (["--unlabelled", ".", "--distill", "none"], "--unlabelled needs a teacher"),
         (["--unlabelled-share", "0.5"], "--unlabelled-share needs --unlabelled"),
@@ -645,9 +645,10 @@ def test_pictures_for_repair_come_from_a_data_yaml_too(shapes: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of file size are posix")
-def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_is_told_in_a_line_and_the_run_goes_on_later(shapes: Path, tmp_path: Path) -> None:
     more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0")
-    command = arguments(shapes, weights, tmp_path, *more)
+    tiny_model(4.0).save(tmp_path / "wide.safetensors")  # larger than pictures are
+    command = arguments(shapes, tmp_path / "wide.safetensors", tmp_path, *more)
     limit = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)"
     code = f"import resource, signal, sys; {limit}; from octrim.cli import main; sys.exit(main({command!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

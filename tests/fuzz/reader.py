@@ -9,27 +9,7 @@ from pathlib import Path
 from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
 from tests.fuzz.mutations import flipped
-from tests.networks import lively_model
-
-TINY = """nc: 2
-depth_multiple: 1.0  # repeats
-width_multiple: 1.0
-anchors:
-  - [10, 13, 16, 30]
-  - [30, 61, 62, 45]
-activation: nn.LeakyReLU(0.1)
-backbone:
-  - [-1, 1, Conv, [8, 6, 2, 2]]
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, C3, [8]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, SPPF, [16, 5]]
-head:
-  - [-1, 1, nn.Upsample, [None, 2, nearest]]
-  - [[-1, 2], 1, Concat, [1]]
-  - [-1, 1, C3, [8, False]]
-  - [[7, 4], 1, Detect, [nc, anchors]]
-"""
+from tests.networks import TINY, lively_model
 
 
 def tiny_model(folder: Path) -> Model:

@@ -13,18 +13,15 @@ import yaml
 
 from octrim.cli import main
 from octrim.data.scenes import drawn_scene
-from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
-from octrim.pruning.cut import prune
-from octrim.pruning.plan import plan
+from tests.networks import tiny_model
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small model, a data set of three pictures, and an empty folder."""
     monkeypatch.chdir(tmp_path)
-    whole = fresh_model("yolov5n", names=("a", "b"), classes=2)
-    replace(prune(whole, plan(whole, "1/2", 8, "random")), image_size=64).save("small.safetensors")
+    replace(tiny_model(2.0, names=("a", "b")), image_size=64).save("small.safetensors")
     for part in ("images", "labels"):
         (tmp_path / "set" / part / "train").mkdir(parents=True)
     for index in range(3):
@@ -62,7 +59,7 @@ def test_files_of_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for group, entry in content["maps"].items():
         assert entry["scale"] == model.scales[f"{group}.scale"][0]
         assert 0 <= entry["clipped"] < 0.05 and 0 < entry["clip"] <= entry["largest"]
-    assert "model.0" in content["float"] and "model.2.cv1" in content["float"] and "model.24.m.0" in content["float"]
+    assert "model.0" in content["float"] and "model.2.cv1" in content["float"] and "model.8.m.0" in content["float"]
     assert content["logits"]["pictures"] == 2 and content["logits"]["sqnr"] > 10
     layers = json.loads((run / "sensitivity.json").read_text())["layers"]
     assert {layer["row"] for layer in layers} == set(content["quantized"])

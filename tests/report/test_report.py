@@ -16,16 +16,14 @@ import yaml
 from octrim.cli import main
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
-from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
-from octrim.pruning.cut import prune
-from octrim.pruning.plan import plan
 from octrim.report.files import read_run
 from octrim.report.page import write_report
 from octrim.stages import STAGES
 from octrim.targets.c.compiler import has_compiler
 from tests.chromium import FOUND, chromium
 from tests.figures import unrendered_figures
+from tests.networks import tiny_model
 from tests.training.conftest import draw_shapes
 
 NAMES = ('<script>alert("x")</script>', "a & b")
@@ -91,8 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     root = tmp_path_factory.mktemp("report")
     data = draw_shapes(root / "shapes & more", {"train": 8, "val": 10})
     data.write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(NAMES)}))
-    model = fresh_model("yolov5n", names=NAMES, classes=2)
-    prune(model, plan(model, "1/8", 8, "random")).save(root / "small.safetensors")
+    tiny_model(names=NAMES).save(root / "small.safetensors")
     command = ["compress", "--weights", str(root / "small.safetensors"), "--data", str(data), "--project", str(root), "--name", "run"]
     with pytest.MonkeyPatch.context() as patch, unrendered_figures():
         patch.setattr("octrim.training.record.save_curves", lambda *_: None)
@@ -371,6 +368,6 @@ def test_in_a_browser(whole: tuple[Path, Path], tmp_path: Path) -> None:
         tip = page.value(
             "(() => { const one = document.querySelector('.tip'), at = one.getBoundingClientRect(); return [one.textContent, at.left, at.right] })()"
         )
-        assert tip[0].startswith("model.24.m.2\n") and tip[1] >= 0 and tip[2] <= 360
+        assert tip[0].startswith("model.8.m.1\n") and tip[1] >= 0 and tip[2] <= 360
         page.open(path, 800, media="print")
         assert page.value("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"

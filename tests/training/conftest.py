@@ -11,6 +11,7 @@ import pytest
 from octrim.network.initialize import fresh_model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from tests.networks import tiny_model
 
 
 def draw_shapes(root: Path, counts: dict[str, int], side: int = 96, seed: int = 0) -> Path:
@@ -44,6 +45,14 @@ COUNTS = {"train": 22, "val": 6}
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     return draw_shapes(tmp_path / "shapes", COUNTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of `tiny_model`, for two classes."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    tiny_model().save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

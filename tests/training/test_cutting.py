@@ -321,10 +321,10 @@ def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[st
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "activation"), [("SGD", "silu"), ("AdamW", "relu")])
 def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
-    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, activation: str
+    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, activation: str
 ) -> None:
-    more = ["--optimizer", optimizer, "--teacher", str(small_weights), *(["--activation", activation] if activation != "silu" else [])]
-    assert main(arguments(shapes, small_weights, tmp_path, "--name", "whole", *more)) == 0
+    more = ["--optimizer", optimizer, "--teacher", str(tiny_weights), *(["--activation", activation] if activation != "silu" else [])]
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "whole", *more)) == 0
     keep = Record.batch
 
     def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
@@ -334,11 +334,11 @@ def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "batch", stopping)
-        assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", *more)) == 130
+        assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", *more)) == 130
         first = load_state(tmp_path / "run" / CHECKPOINT)
         assert main(["finetune", "--resume", str(tmp_path / "run")]) == 130
         second = load_state(tmp_path / "run" / CHECKPOINT)
-    channels = [network_cost(network, 64).channels for network in (load(small_weights).network, first.network, second.network)]
+    channels = [network_cost(network, 64).channels for network in (load(tiny_weights).network, first.network, second.network)]
     assert channels[0] > channels[1] > channels[2]
     assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
     whole, run = (load_state(tmp_path / name / CHECKPOINT) for name in ("whole", "run"))
@@ -351,7 +351,7 @@ def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     counts = {row.name: row.channels for row in load(tmp_path / "run" / "best.safetensors").network.convs}
     assert {row.activation for row in load(tmp_path / "run" / "last.safetensors").network.convs} == {activation, None}  # None is Detect's
-    original = load(small_weights).network
+    original = load(tiny_weights).network
     assert all(counts[row.name] == row.channels // 2 for row in original.convs if row.name not in original.heads)
     assert run.steps == 3 * 6  # no step was lost, and the schedule went on
 

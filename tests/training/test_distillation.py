@@ -21,7 +21,7 @@ from octrim.network.model import Model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.training.hyper import RECIPES
-from tests.networks import lively_model, variant
+from tests.networks import lively_model, tiny_model, variant
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
@@ -168,22 +168,21 @@ COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("distill", ["both", "output", "feature"])
-def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, small_weights: Path, tmp_path: Path, distill: str) -> None:
-    teacher = fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=1)
-    prune(teacher, plan(teacher, "1/4", 8, "random")).save(tmp_path / "teacher.safetensors")
-    command = ["finetune", "--weights", str(small_weights), "--teacher", str(tmp_path / "teacher.safetensors"), "--data", str(shapes)]
+def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, tiny_weights: Path, tmp_path: Path, distill: str) -> None:
+    tiny_model(2.0, seed=1).save(tmp_path / "teacher.safetensors")
+    command = ["finetune", "--weights", str(tiny_weights), "--teacher", str(tmp_path / "teacher.safetensors"), "--data", str(shapes)]
     command += ["--project", str(tmp_path), *COMMON, "--epochs", "2", "--distill", distill]
     assert main([*command, "--name", "run"]) == 0
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
     for name, part in (("train/output_loss", "output"), ("train/feature_loss", "feature")):
         assert (float(rows[0][name]) > 0) == (distill in ("both", part))
     model = load(tmp_path / "run" / "best.safetensors")
-    assert model.network == load(small_weights).network  # anchors, too; and nothing of an adapter is left
+    assert model.network == load(tiny_weights).network  # anchors, too; and nothing of an adapter is left
     if distill == "both":
         assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
         assert "no --teacher" not in (tmp_path / "run" / "log.txt").read_text()
         (tmp_path / "teacher.safetensors").unlink()
-        fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=2).save(tmp_path / "teacher.safetensors")
+        tiny_model(2.0, seed=2).save(tmp_path / "teacher.safetensors")
         assert main(["finetune", "--resume", str(tmp_path / "run")]) == 2
 
 

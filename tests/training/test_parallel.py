@@ -76,15 +76,15 @@ def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def halves(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+def halves(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
     """What `by_hand` finds on a data set like that of the fixture `shapes`."""
-    return by_hand(draw_shapes(tmp_path_factory.mktemp("halves"), COUNTS), small_weights)
+    return by_hand(draw_shapes(tmp_path_factory.mktemp("halves"), COUNTS), tiny_weights)
 
 
 @pytest.mark.slow
-def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
+def test_two_processes_equal_two_halves(shapes: Path, tiny_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
     # Through the command line, in a process of its own: this one's Paddle must not be part of a group.
-    done = subprocess.run([sys.executable, "-m", "octrim", *command(shapes, small_weights, tmp_path), "--devices", "2"], check=False)
+    done = subprocess.run([sys.executable, "-m", "octrim", *command(shapes, tiny_weights, tmp_path), "--devices", "2"], check=False)
     assert done.returncode == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
     values, average = halves
@@ -125,33 +125,33 @@ def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["taylor", "signal"])
-def test_two_processes_cut_as_one(shapes: Path, small_weights: Path, tmp_path: Path, criterion: str) -> None:
+def test_two_processes_cut_as_one(shapes: Path, tiny_weights: Path, tmp_path: Path, criterion: str) -> None:
     goal = ["--keep", "1/2", "--align", "2", "--cut-epochs", "1", "--criterion", criterion, "--nominal-batch", str(BATCH)]
-    arguments = ["finetune", *command(shapes, small_weights, tmp_path)[1:], *goal]
+    arguments = ["finetune", *command(shapes, tiny_weights, tmp_path)[1:], *goal]
     done = subprocess.run([sys.executable, "-m", "octrim", *arguments, "--devices", "2"], check=False)
     assert done.returncode == 0
     found = load_state(tmp_path / "run" / CHECKPOINT)
-    wanted = cut_by_hand(shapes, small_weights, GradualCut(1, "1/2", 2, criterion=criterion))
+    wanted = cut_by_hand(shapes, tiny_weights, GradualCut(1, "1/2", 2, criterion=criterion))
     assert found.extra["cutting"]["kept"] == wanted.extra["cutting"]["kept"]
-    assert found.network == wanted.network != load(small_weights).network
+    assert found.network == wanted.network != load(tiny_weights).network
     for name, array in wanted.arrays.items():
         np.testing.assert_allclose(found.arrays[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow
-def test_paddles_own_launcher(shapes: Path, small_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
+def test_paddles_own_launcher(shapes: Path, tiny_weights: Path, tmp_path: Path, halves: tuple[np.ndarray, np.ndarray]) -> None:
     """As several machines are started: the same result as --devices."""
     script = Path(sys.executable).parent / "octrim"
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo", "--log_dir", str(tmp_path / "log")]
-    done = subprocess.run([*launcher, str(script), *command(shapes, small_weights, tmp_path)], check=False, capture_output=True, text=True)
+    done = subprocess.run([*launcher, str(script), *command(shapes, tiny_weights, tmp_path)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     state = load_state(tmp_path / "run" / CHECKPOINT)
     np.testing.assert_allclose(state.arrays["values"], halves[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_bad_input_is_told_once_and_ends_all(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
-    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2", "--hyp", "nothing"]
+def test_bad_input_is_told_once_and_ends_all(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    arguments = [*command(shapes, tiny_weights, tmp_path), "--devices", "2", "--hyp", "nothing"]
     done = subprocess.run([sys.executable, "-m", "octrim", *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("hyp is 'nothing'") == 1 and done.stderr.count("\n") == 1
 
@@ -169,8 +169,8 @@ def started(arguments: list[str], log: Path) -> tuple[subprocess.Popen[str], lis
 
 
 @pytest.mark.slow
-def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
+def test_stopping_two_processes_keeps_what_they_did(shapes: Path, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = [*command(shapes, tiny_weights, tmp_path), "--devices", "2"]
     arguments[arguments.index("--epochs") + 1] = "200"
     process, group = started(arguments, tmp_path / "run" / "log.txt")
     process.send_signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_stopping_two_processes_keeps_what_they_did(shapes: Path, small_weights:
 
 
 @pytest.mark.slow
-def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_patience_and_waits_longer_than_gloos(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     """Process 0 evaluates for 35 s, where gloo gives up after 30; and only it knows which epoch is the best."""
     slow = tmp_path / "sitecustomize.py"
     slow.write_text(
@@ -202,7 +202,7 @@ def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path,
         "        return measure(*args, **more)\n"
         "    val.measure = slowly\n"
     )
-    arguments = [word for word in command(shapes, small_weights, tmp_path) if word != "--noval"]
+    arguments = [word for word in command(shapes, tiny_weights, tmp_path) if word != "--noval"]
     arguments[arguments.index("--epochs") + 1] = "5"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
@@ -218,8 +218,8 @@ def test_patience_and_waits_longer_than_gloos(shapes: Path, small_weights: Path,
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
-    arguments = [*command(shapes, small_weights, tmp_path), "--devices", "2"]
+def test_a_process_that_is_killed_ends_the_others(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    arguments = [*command(shapes, tiny_weights, tmp_path), "--devices", "2"]
     arguments[arguments.index("--epochs") + 1] = "200"
     process, group = started(arguments, tmp_path / "run" / "log.txt")
     os.kill(max(group), signal.SIGKILL)

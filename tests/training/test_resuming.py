@@ -41,12 +41,12 @@ def as_0_1(run: Path, dataset: Path, **typed: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> Path:
+def begun(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
     """A folder in which a fine-tuning of one epoch of two was done, with paths as they are typed there; not to be changed."""
     home = tmp_path_factory.mktemp("home")
     draw_shapes(home / "ds", {"train": 22, "val": 6})
-    shutil.copy(small_weights, home / "w.safetensors")
-    shutil.copy(small_weights, home / "t.safetensors")
+    shutil.copy(tiny_weights, home / "w.safetensors")
+    shutil.copy(tiny_weights, home / "t.safetensors")
     (home / "my.yaml").write_text("lr0: 0.02\n")
     command = ["finetune", "--weights", "w.safetensors", "--teacher", "t.safetensors", "--data", "ds/data.yaml", "--hyp", "my.yaml", *COMMON]
     with pytest.MonkeyPatch.context() as patch:

@@ -30,7 +30,7 @@ from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated
 from octrim.training.checkpoint import CHECKPOINT, State, load_state, unflattened
 from octrim.training.cut_state import cut_state
-from tests.networks import lively_model, random_networks, variant
+from tests.networks import lively_model, random_networks, tiny_model, variant
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
@@ -267,9 +267,8 @@ COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "8", "--workers", 
 
 @pytest.mark.slow
 def test_a_run_ends_with_dead_channels_that_cost_nothing_to_cut(shapes: Path, tmp_path: Path) -> None:
-    fresh = fresh_model("yolov5n", names=("square", "disc"), classes=2)
-    prune(fresh, plan(fresh, "1/2", 8, "random")).save(tmp_path / "half.safetensors")
-    common = ["--weights", str(tmp_path / "half.safetensors"), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
+    tiny_model(4.0).save(tmp_path / "wide.safetensors")
+    common = ["--weights", str(tmp_path / "wide.safetensors"), "--data", str(shapes), "--project", str(tmp_path), *COMMON]
     assert main(["sparsify", *common, "--epochs", "4", "--target", "1/2", "--scope", "group", "--name", "whole"]) == 0
     folder = tmp_path / "whole"
     rows = list(csv.DictReader((folder / "results.csv").open()))

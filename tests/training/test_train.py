@@ -51,13 +51,13 @@ def same_weights(a: Path, b: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> tuple[Path, Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> tuple[Path, Path]:
     """An undisturbed run of three epochs, and its data."""
     from tests.training.conftest import draw_shapes
 
     root = tmp_path_factory.mktemp("whole")
     data = draw_shapes(root / "shapes", {"train": 22, "val": 6})
-    assert main(arguments(data, small_weights, root, "--epochs", "3", "--name", "run")) == 0
+    assert main(arguments(data, tiny_weights, root, "--epochs", "3", "--name", "run")) == 0
     return root / "run", data
 
 
@@ -82,27 +82,27 @@ def test_what_a_run_leaves(whole: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bits_with_other_workers(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bits_with_other_workers(whole: tuple[Path, Path], tiny_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
-    assert main(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run", "--workers", "0", "--cache", "none")) == 0
+    assert main(arguments(data, tiny_weights, tmp_path, "--epochs", "3", "--name", "run", "--workers", "0", "--cache", "none")) == 0
     assert results(tmp_path / "run") == results(folder)
     same_weights(tmp_path / "run", folder)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
-def test_two_threads_give_the_same_bits_twice(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_two_threads_give_the_same_bits_twice(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     """Not those of one thread, whose sums are taken in another order."""
     for name in ("one", "other"):
-        assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--batch", "11", "--noval", "--name", name)) == 0
+        assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--batch", "11", "--noval", "--name", name)) == 0
     assert results(tmp_path / "one") == results(tmp_path / "other")
     same_weights(tmp_path / "one", tmp_path / "other")
 
 
 @pytest.mark.slow
-def test_another_seed_is_another_run(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+def test_another_seed_is_another_run(whole: tuple[Path, Path], tiny_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
-    assert main(arguments(data, small_weights, tmp_path, "--epochs", "1", "--name", "run", "--seed", "5")) == 0
+    assert main(arguments(data, tiny_weights, tmp_path, "--epochs", "1", "--name", "run", "--seed", "5")) == 0
     assert results(tmp_path / "run").splitlines()[1] != results(folder).splitlines()[1]
 
 
@@ -118,9 +118,9 @@ def wait_for(path: Path, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path) -> None:
+def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, Path], tiny_weights: Path, tmp_path: Path) -> None:
     folder, data = whole
-    process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
+    process = start(arguments(data, tiny_weights, tmp_path, "--epochs", "3", "--name", "run"))
     wait_for(tmp_path / "run" / "log.txt", "1/3")
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -133,9 +133,9 @@ def test_killed_runs_resume_to_the_same_results_and_weights(whole: tuple[Path, P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], small_weights: Path, tmp_path: Path, number: int) -> None:
+def test_a_stopped_run_resumes_within_its_epoch(whole: tuple[Path, Path], tiny_weights: Path, tmp_path: Path, number: int) -> None:
     folder, data = whole
-    process = start(arguments(data, small_weights, tmp_path, "--epochs", "3", "--name", "run"))
+    process = start(arguments(data, tiny_weights, tmp_path, "--epochs", "3", "--name", "run"))
     if number == signal.SIGINT:
         wait_for(tmp_path / "run" / "log.txt", "box_loss")
         while not (tmp_path / "run" / "train_batch1.jpg").exists():
@@ -169,8 +169,8 @@ def test_resuming_after_the_checkpoint_but_before_the_files_that_follow_from_it(
 
 
 @pytest.mark.slow
-def test_no_process_outlives_a_killed_run(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
-    process = start(arguments(shapes, small_weights, tmp_path, "--epochs", "50", "--name", "run", "--workers", "2"))
+def test_no_process_outlives_a_killed_run(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    process = start(arguments(shapes, tiny_weights, tmp_path, "--epochs", "50", "--name", "run", "--workers", "2"))
     wait_for(tmp_path / "run" / "log.txt", "1/50")
     children = [
         int(pid)
@@ -201,13 +201,13 @@ def without_warmup(tmp_path: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_batches_that_never_fill_an_accumulation_still_train(
-    shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    shapes: Path, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """12 batches of 4 pictures, where an optimizer step takes 16 batches: the gradient that waits at the end is applied."""
-    assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 0
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 0
     state = load_state(tmp_path / "run" / CHECKPOINT)
     assert (state.steps, state.updates, state.waiting) == (1, 1, 0) and not state.arrays["gradient"].any()
-    before, after = load(small_weights), load(tmp_path / "run" / "best.safetensors")
+    before, after = load(tiny_weights), load(tmp_path / "run" / "best.safetensors")
     for name, tensor in before.tensors.items():
         if name.endswith("conv.weight"):
             assert (after.tensors[name] != tensor).any(), name
@@ -215,13 +215,13 @@ def test_batches_that_never_fill_an_accumulation_still_train(
 
 
 @pytest.mark.slow
-def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     """All 12 batches are one step, whether a step takes 12 batches or would take 13: nothing is scaled to pictures that are not there."""
     states = []
     for nominal in ("48", "52"):
         options = without_warmup(tmp_path)
         Path(options[1]).write_text("warmup_epochs: 0\nweight_decay: 0\n")
-        assert main(arguments(shapes, small_weights, tmp_path, "--name", nominal, "--nominal-batch", nominal, *options)) == 0
+        assert main(arguments(shapes, tiny_weights, tmp_path, "--name", nominal, "--nominal-batch", nominal, *options)) == 0
         states.append(load_state(tmp_path / nominal / CHECKPOINT))
     assert states[0].steps == states[1].steps == 1
     for name, array in states[0].arrays.items():
@@ -230,11 +230,11 @@ def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, small
 
 @pytest.mark.slow
 def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
-    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5 batches are a step: the third, incomplete step has the last 2 of 12, of which the run is stopped after the first."""
     options = ["--nominal-batch", "20", *without_warmup(tmp_path)]
-    assert main(arguments(shapes, small_weights, tmp_path, "--name", "whole", *options)) == 0
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "whole", *options)) == 0
     assert load_state(tmp_path / "whole" / CHECKPOINT).steps == 3
     keep = Record.batch
 
@@ -245,7 +245,7 @@ def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "batch", stopping)
-        assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", *options)) == 130
+        assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", *options)) == 130
     stopped = load_state(tmp_path / "run" / CHECKPOINT)
     assert (stopped.epoch, stopped.batch, stopped.waiting, stopped.steps) == (1, 5, 1, 2)
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
@@ -254,7 +254,7 @@ def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_single_class_and_other_options(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     more = [
         "--epochs",
         "2",
@@ -270,8 +270,8 @@ def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_p
         "--close-mosaic",
         "1",
     ]
-    assert main(arguments(shapes, small_weights, tmp_path, *more, "--noval", "--hyp", "med")) == 0
-    model, before = load(tmp_path / "run" / "best.safetensors"), load(small_weights)
+    assert main(arguments(shapes, tiny_weights, tmp_path, *more, "--noval", "--hyp", "med")) == 0
+    model, before = load(tmp_path / "run" / "best.safetensors"), load(tiny_weights)
     assert model.lineage[-1]["epoch"] == 2  # without evaluation in between the last epoch is the best
     assert model.names == ("object",) and model.network.classes == 1
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
@@ -285,13 +285,11 @@ def test_single_class_and_other_options(shapes: Path, small_weights: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_multi_scale_sizes_vary(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_multi_scale_sizes_vary(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     seen = []
     for seed in ("0", "1"):
         assert (
-            main(
-                arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", f"run{seed}", "--multi-scale", "--seed", seed, "--batch", "11")
-            )
+            main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--name", f"run{seed}", "--multi-scale", "--seed", seed, "--batch", "11"))
             == 0
         )
         seen.append(results(tmp_path / f"run{seed}"))
@@ -332,10 +330,10 @@ def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_divergence_keeps_a_finite_checkpoint(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "wild.yaml"
     hyper.write_text("lr0: 10\nweight_decay: 1\nwarmup_epochs: 0\n")  # weights grow tenfold with every step
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "60", "--name", "run", "--hyp", str(hyper), "--noval")) == 2
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "60", "--name", "run", "--hyp", str(hyper), "--noval")) == 2
     error = capsys.readouterr().err
     assert "not finite any more" in error and error.count("\n") == 1
     assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
@@ -343,7 +341,7 @@ def test_divergence_keeps_a_finite_checkpoint(shapes: Path, small_weights: Path,
 
 @pytest.mark.slow
 def test_a_gradient_that_is_no_number_is_not_kept(
-    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It waits for a step in the next epoch: a checkpoint with it could never go on."""
     add, calls = Learner.add, []
@@ -353,17 +351,17 @@ def test_a_gradient_that_is_no_number_is_not_kept(
         add(self, total * float("nan") if len(calls) == 6 else total)
 
     monkeypatch.setattr(Learner, "add", poisoned)
-    assert main(arguments(shapes, small_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 2
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 2
     error = capsys.readouterr().err
     assert "not finite any more (epoch 1, batch 6)" in error and error.count("\n") == 1
     assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
 
 
 @pytest.mark.slow
-def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "mine.yaml"
     hyper.write_text("lr0: 0.02\n")
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run", "--hyp", str(hyper))) == 0
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--name", "run", "--hyp", str(hyper))) == 0
     folder = tmp_path / "run"
     config = (folder / "config.yaml").read_text().replace("epochs: 1\n", "epochs: 2\n")
     for wrong, message in (
@@ -391,19 +389,19 @@ def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, small_weights: Pat
 
 
 @pytest.mark.slow
-def test_a_validation_part_without_objects(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_validation_part_without_objects(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (shapes.parent / "labels" / "val").iterdir():
         path.write_text("")
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1")) == 2
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1")) == 2
     assert "6 pictures in val and no labelled objects" in capsys.readouterr().err
     assert not (tmp_path / "exp").exists()
 
 
 @pytest.mark.slow
-def test_from_python(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
+def test_from_python(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     import octrim
 
-    options = {"weights": str(small_weights), "data": str(shapes), "imgsz": 64, "batch": 4, "workers": 0, "project": str(tmp_path)}
+    options = {"weights": str(tiny_weights), "data": str(shapes), "imgsz": 64, "batch": 4, "workers": 0, "project": str(tmp_path)}
     done = octrim.train(**options, epochs=1)
     assert done.folder == tmp_path / "exp" and done.evaluation is not None and done.evaluation.images == 6
     assert done.model.lineage[-1]["action"] == "train"
@@ -422,14 +420,14 @@ def test_a_configuration_as_a_command_line() -> None:
 
 @pytest.mark.slow
 def test_a_picture_deleted_during_training_is_told_and_left_out(
-    shapes: Path, small_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    shapes: Path, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from octrim.data.open import open_dataset
 
     open_dataset(shapes, "train")  # the index is there; then a picture goes
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "before")) == 0
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--name", "before")) == 0
     gone = shapes.parent / "images" / "train" / "003.png"
-    process = start(arguments(shapes, small_weights, tmp_path, "--epochs", "40", "--name", "run", "--cache", "none"))
+    process = start(arguments(shapes, tiny_weights, tmp_path, "--epochs", "40", "--name", "run", "--cache", "none"))
     wait_for(tmp_path / "run" / "log.txt", "1/40")
     gone.unlink()
     wait_for(tmp_path / "run" / "log.txt", "003.png")
@@ -470,10 +468,8 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weight
         (["--data", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
-def test_what_is_refused(
-    shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
-) -> None:
-    assert main([*arguments(shapes, small_weights, tmp_path, "--epochs", "1"), *more]) == 2
+def test_what_is_refused(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
+    assert main([*arguments(shapes, tiny_weights, tmp_path, "--epochs", "1"), *more]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -488,9 +484,9 @@ def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.C
 
 @pytest.mark.slow
 def test_a_label_changed_between_runs_is_told(
-    whole: tuple[Path, Path], small_weights: Path, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    whole: tuple[Path, Path], tiny_weights: Path, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "1", "--name", "run")) == 0
+    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--name", "run")) == 0
     (shapes.parent / "labels" / "train" / "001.txt").write_text("0 0.5 nonsense 0.1 0.1\n")
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 1\n", "epochs: 2\n"))

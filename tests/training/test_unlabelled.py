@@ -17,10 +17,7 @@ from octrim.cli import main
 from octrim.data.loader import Loader, TrainingBatch
 from octrim.data.open import open_dataset
 from octrim.data.unlabelled import open_unlabelled
-from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
-from octrim.pruning.cut import prune
-from octrim.pruning.plan import plan
 from octrim.report.files import read_run
 from octrim.report.sections import page
 from octrim.targets.session import float_batch
@@ -31,6 +28,7 @@ from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import Optimizer, Weights
 from octrim.training.record import Record
 from octrim.training.schedule import Schedule
+from tests.networks import tiny_model
 from tests.training.conftest import draw_shapes
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -40,8 +38,7 @@ BATCH, SIDE = 4, 64
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
-    model = fresh_model("yolov5n", names=("square", "disc"), classes=2, seed=1)
-    prune(model, plan(model, "1/4", 8, "random")).save(tmp_path / "teacher.safetensors")
+    tiny_model(2.0, seed=1).save(tmp_path / "teacher.safetensors")
     return tmp_path / "teacher.safetensors"
 
 
@@ -94,11 +91,11 @@ def parameters(run: Path) -> np.ndarray:
 
 @pytest.mark.slow
 def test_labels_count_on_labelled_pictures_and_the_teacher_on_all(
-    shapes: Path, small_weights: Path, teacher: Path, others: Path, tmp_path: Path
+    shapes: Path, tiny_weights: Path, teacher: Path, others: Path, tmp_path: Path
 ) -> None:
-    assert main(command(shapes, small_weights, teacher, others, "--epochs", "1", "--noval", "--name", "run")) == 0
+    assert main(command(shapes, tiny_weights, teacher, others, "--epochs", "1", "--noval", "--name", "run")) == 0
     found = parameters(tmp_path / "run")
-    np.testing.assert_allclose(found, by_hand(shapes, small_weights, teacher, others, 1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, by_hand(shapes, tiny_weights, teacher, others, 1), rtol=1e-5, atol=1e-5)
     told = (tmp_path / "run" / "log.txt").read_text()
     assert (
         "unlabelled: 7 pictures (digest " in told and "take 2 of 4 places in every batch; an epoch is one pass over the 22 labelled pictures" in told
@@ -110,16 +107,16 @@ def test_labels_count_on_labelled_pictures_and_the_teacher_on_all(
 
 
 @pytest.mark.slow
-def test_two_processes_equal_two_halves(shapes: Path, small_weights: Path, teacher: Path, others: Path, tmp_path: Path) -> None:
-    arguments = command(shapes, small_weights, teacher, others, "--epochs", "1", "--noval", "--name", "run", "--devices", "2")
+def test_two_processes_equal_two_halves(shapes: Path, tiny_weights: Path, teacher: Path, others: Path, tmp_path: Path) -> None:
+    arguments = command(shapes, tiny_weights, teacher, others, "--epochs", "1", "--noval", "--name", "run", "--devices", "2")
     assert subprocess.run([sys.executable, "-m", "octrim", *arguments], check=False).returncode == 0
-    np.testing.assert_allclose(parameters(tmp_path / "run"), by_hand(shapes, small_weights, teacher, others, 2), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(parameters(tmp_path / "run"), by_hand(shapes, tiny_weights, teacher, others, 2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_pictures_to_the_same_bits(
     shapes: Path,
-    small_weights: Path,
+    tiny_weights: Path,
     teacher: Path,
     others: Path,
     tmp_path: Path,
@@ -127,7 +124,7 @@ def test_a_stopped_run_goes_on_with_the_same_pictures_to_the_same_bits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     more = ("--epochs", "2", "--noval", "--nominal-batch", "8")
-    assert main(command(shapes, small_weights, teacher, others, *more, "--name", "whole", "--workers", "2")) == 0
+    assert main(command(shapes, tiny_weights, teacher, others, *more, "--name", "whole", "--workers", "2")) == 0
     keep = Record.batch
 
     def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
@@ -137,7 +134,7 @@ def test_a_stopped_run_goes_on_with_the_same_pictures_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "batch", stopping)
-        assert main(command(shapes, small_weights, teacher, others, *more, "--name", "run")) == 130
+        assert main(command(shapes, tiny_weights, teacher, others, *more, "--name", "run")) == 130
     shutil.move(others, tmp_path / "moved")
     resume = ["finetune", "--resume", str(tmp_path / "run")]
     capsys.readouterr()
@@ -156,9 +153,9 @@ def test_a_stopped_run_goes_on_with_the_same_pictures_to_the_same_bits(
 
 
 def test_refusals_leave_no_folder(
-    shapes: Path, small_weights: Path, teacher: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shapes: Path, tiny_weights: Path, teacher: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = command(shapes, small_weights, teacher, others, "--project", str(tmp_path / "runs"))
+    whole = command(shapes, tiny_weights, teacher, others, "--project", str(tmp_path / "runs"))
     place = whole.index("--teacher")
     alone = whole[:place] + whole[place + 2 :]
     for arguments, told in [
