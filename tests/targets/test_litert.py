@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from octrim.backends.numpy import NumpyOps
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
-from octrim.network.layout import VARIANTS
 from octrim.network.model import Model
-from octrim.network.rows import Network, Row, walk
+from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
 from octrim.targets.opening import open_session
 from tests.networks import ACTIVATIONS, lively_model, random_networks, variant
-from tests.targets.c.material import calm, one_level, picture, reference
-from tests.targets.test_ncnn import assert_within
+from tests.targets.c.material import PUBLISHED, assert_activation, assert_published_logits, assert_within, calm, one_level, picture, reference
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra octrim[litert])")
 
@@ -71,24 +68,14 @@ def logits(model: Model, batch: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*(name for name in VARIANTS if name[6] in "ns"), "yolov5s-ghost", "yolov5-bifpn"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks(name: str) -> None:
-    """Logits, whose magnitude in these networks is 10 to 100: a box is an exponential function of them."""
-    model = calm(variant(name))
-    side = model.network.stride
-    batch = picture(2 * side, 3 * side)
-    expected = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
-    for one, other in zip(logits(model, batch), expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * max(1, float(np.abs(other).max())))
+    assert_published_logits(name, logits)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation: str | None) -> None:
-    rows = (Row("a", "conv", ("images",), 6, 3, 2, 1, bias=True, activation=activation), Row("b", "conv", ("a",), 6, 3, 1, 1, 3, bias=True))
-    model = lively_model(one_level(*rows, last="b", cell=2))
-    batch = picture(16, 24)
-    (expected,) = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
-    np.testing.assert_allclose(logits(model, batch)[0], expected, rtol=1e-5, atol=1e-5)
+    assert_activation(activation, logits)
 
 
 def test_windows_that_no_padding_of_the_operators_fits() -> None:

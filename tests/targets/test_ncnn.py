@@ -10,27 +10,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from octrim.backends.numpy import NumpyOps, decode
+from octrim.backends.numpy import decode
 from octrim.errors import InputError
-from octrim.network.layout import VARIANTS
 from octrim.network.model import Model
-from octrim.network.rows import Network, Row, walk
+from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets.ncnn.folder import BIN, HEADER, PARAM, write_folder
 from octrim.targets.ncnn.graph import ncnn_files
 from octrim.targets.opening import open_session
 from tests.networks import ACTIVATIONS, lively_model, random_networks, variant
-from tests.targets.c.material import calm, one_level, picture, reference
+from tests.targets.c.material import (
+    PUBLISHED,
+    assert_activation,
+    assert_published_logits,
+    assert_within,
+    calm,
+    one_level,
+    picture,
+    reference,
+    reference_logits,
+)
 
 ncnn = pytest.importorskip("ncnn", reason="ncnn is not installed (extra octrim[ncnn])")
-
-
-def assert_within(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
-    """Scores within `tolerance`; coordinates within `tolerance` of themselves and a hundredth of a pixel."""
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], rtol=0, atol=tolerance)
-    np.testing.assert_allclose(found[..., :4], expected[..., :4], rtol=tolerance, atol=100 * tolerance)
 
 
 def blobs(model: Model, batch: np.ndarray, names: list[str]) -> list[np.ndarray]:
@@ -48,6 +50,10 @@ def blobs(model: Model, batch: np.ndarray, names: list[str]) -> list[np.ndarray]
     return [np.array(run.extract(name)[1]) for name in names]
 
 
+def logits(model: Model, batch: np.ndarray) -> list[np.ndarray]:
+    return blobs(model, batch, list(model.network.rows[-1].inputs))
+
+
 @pytest.mark.slow
 @settings(max_examples=50)
 @given(network=random_networks())
@@ -58,15 +64,9 @@ def test_random_networks(network: Network) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*(name for name in VARIANTS if name[6] in "ns"), "yolov5s-ghost", "yolov5-bifpn"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks(name: str) -> None:
-    """Logits, whose magnitude in these networks is 10 to 100: a box is an exponential function of them."""
-    model = calm(variant(name))
-    side = model.network.stride
-    batch = picture(2 * side, 3 * side)
-    expected = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
-    for one, other in zip(blobs(model, batch, list(model.network.rows[-1].inputs)), expected, strict=True):
-        np.testing.assert_allclose(one, other[0], rtol=1e-4, atol=1e-4 * max(1, float(np.abs(other).max())))
+    assert_published_logits(name, logits)
 
 
 @pytest.mark.slow
@@ -80,13 +80,7 @@ def test_cut_networks(keep: str, align: int) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation: str | None) -> None:
-    """Grouped and dense, with logits that carry the sign and the size of what the activation gives."""
-    rows = (Row("a", "conv", ("images",), 6, 3, 2, 1, bias=True, activation=activation), Row("b", "conv", ("a",), 6, 3, 1, 1, 3, bias=True))
-    model = lively_model(one_level(*rows, last="b", cell=2))
-    batch = picture(16, 24)
-    (expected,) = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
-    (found,) = blobs(model, batch, ["level"])
-    np.testing.assert_allclose(found, expected[0], rtol=1e-5, atol=1e-5)
+    assert_activation(activation, logits)
 
 
 def test_logits_and_boxes_are_blobs_of_their_names() -> None:
@@ -94,7 +88,7 @@ def test_logits_and_boxes_are_blobs_of_their_names() -> None:
     model = calm(variant("yolov5n"))
     batch = picture(64, 96)
     *heads, boxes = blobs(model, batch, ["model.24.m.0", "model.24.m.1", "model.24.m.2", "output0"])
-    expected = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
+    expected = reference_logits(model, batch)
     for one, other in zip(heads, expected, strict=True):
         np.testing.assert_allclose(one, other[0], rtol=1e-4, atol=1e-4)
     assert_within(boxes[None], decode(model.network, expected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from octrim.backends.numpy import NumpyOps, decode
+from octrim.network.layout import VARIANTS
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.targets.c.program import Program, entry
+from tests.networks import lively_model, variant
 
 HERE = Path(__file__).parent
 RUNTIME = Path(__file__).parents[3] / "src" / "octrim" / "targets" / "c" / "runtime"
@@ -31,8 +34,44 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def reference(model: Model, batch: np.ndarray) -> np.ndarray:
     """Predictions in float64."""
-    heads = walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
-    return decode(model.network, heads)
+    return decode(model.network, reference_logits(model, batch))
+
+
+def reference_logits(model: Model, batch: np.ndarray) -> list[np.ndarray]:
+    """Logits per level in float64, `[batch, anchors x (5 + classes), height, width]`."""
+    return walk(model.network, NumpyOps(model, np.float64), batch.transpose(0, 3, 1, 2) / 255.0)
+
+
+def assert_within(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Scores within `tolerance`; coordinates within `tolerance` of themselves and a hundredth of a pixel."""
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found[..., :4], expected[..., :4], rtol=tolerance, atol=100 * tolerance)
+
+
+PUBLISHED = [*(name for name in VARIANTS if name[6] in "ns"), "yolov5s-ghost", "yolov5-bifpn"]
+"""Published layouts that a new target is held to."""
+
+Logits = Callable[[Model, np.ndarray], Sequence[np.ndarray]]
+"""What a target makes of a model and one picture: logits per level, with or without a dimension for the picture."""
+
+
+def assert_published_logits(name: str, logits: Logits) -> None:
+    """Logits, whose magnitude in these networks is 10 to 100: a box is an exponential function of them."""
+    model = calm(variant(name))
+    batch = picture(2 * model.network.stride, 3 * model.network.stride)
+    for one, other in zip(logits(model, batch), reference_logits(model, batch), strict=True):
+        assert one.shape[-3:] == other.shape[1:]
+        np.testing.assert_allclose(one.reshape(other.shape), other, rtol=1e-4, atol=1e-4 * max(1, float(np.abs(other).max())))
+
+
+def assert_activation(activation: str | None, logits: Logits) -> None:
+    """Grouped and dense, with logits that carry the sign and the size of what the activation gives."""
+    rows = (Row("a", "conv", ("images",), 6, 3, 2, 1, bias=True, activation=activation), Row("b", "conv", ("a",), 6, 3, 1, 1, 3, bias=True))
+    model = lively_model(one_level(*rows, last="b", cell=2))
+    batch = picture(16, 24)
+    (found,), (expected,) = logits(model, batch), reference_logits(model, batch)
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
 
 
 def calm(model: Model) -> Model:
