@@ -10,44 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from octrim.cli import main, parse
-from octrim.commands import Train
-from octrim.data.loader import TrainingBatch
-from octrim.errors import InputError
-from octrim.network.initialize import fresh_model
+from octrim.cli import main
 from octrim.network.loading import load
-from octrim.options import arguments_of
-from octrim.runs import new_run
-from octrim.training.checkpoint import CHECKPOINT, State, load_state
-from octrim.training.freezing import frozen
-from octrim.training.learner import Learner
-from octrim.training.record import COLUMNS, Record, results_csv
+from octrim.training.checkpoint import CHECKPOINT, load_state
+from octrim.training.record import COLUMNS
+from tests.training.running import arguments, results, same_weights, start, wait_for
 
 pytestmark = pytest.mark.usefixtures("unrendered")  # but `whole` is made before
-
-COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "12", "--workers", "1"]
-
-
-def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[str]:
-    return ["train", "--weights", str(weights), "--data", str(shapes), "--project", str(project), *COMMON, *more]
-
-
-def results(folder: Path) -> str:
-    return (folder / "results.csv").read_text()
-
-
-def same_weights(a: Path, b: Path) -> None:
-    for name in ("last.safetensors", "best.safetensors"):
-        assert (a / name).read_bytes() == (b / name).read_bytes(), name
-    one, two = load_state(a / CHECKPOINT), load_state(b / CHECKPOINT)
-    assert one.arrays.keys() == two.arrays.keys()
-    for name, array in one.arrays.items():
-        np.testing.assert_array_equal(array, two.arrays[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +76,6 @@ def test_another_seed_is_another_run(whole: tuple[Path, Path], tiny_weights: Pat
     folder, data = whole
     assert main(arguments(data, tiny_weights, tmp_path, "--epochs", "1", "--name", "run", "--seed", "5")) == 0
     assert results(tmp_path / "run").splitlines()[1] != results(folder).splitlines()[1]
-
-
-def start(command: list[str], **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "octrim", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-
-
-def wait_for(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 120
-    while not (path.is_file() and text in path.read_text()):
-        assert time.monotonic() < deadline, f"{path} never said {text!r}"
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
@@ -192,171 +153,6 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def without_warmup(tmp_path: Path) -> list[str]:
-    """Options of a recipe without warm-up, in which an optimizer step would take fewer batches."""
-    recipe = tmp_path / "cold.yaml"
-    recipe.write_text("warmup_epochs: 0\n")
-    return ["--hyp", str(recipe), "--noval", "--epochs", "2"]
-
-
-@pytest.mark.slow
-def test_batches_that_never_fill_an_accumulation_still_train(
-    shapes: Path, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """12 batches of 4 pictures, where an optimizer step takes 16 batches: the gradient that waits at the end is applied."""
-    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 0
-    state = load_state(tmp_path / "run" / CHECKPOINT)
-    assert (state.steps, state.updates, state.waiting) == (1, 1, 0) and not state.arrays["gradient"].any()
-    before, after = load(tiny_weights), load(tmp_path / "run" / "best.safetensors")
-    for name, tensor in before.tensors.items():
-        if name.endswith("conv.weight"):
-            assert (after.tensors[name] != tensor).any(), name
-    assert "an optimizer step takes 16 batches and an epoch has 6" in capfd.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    """All 12 batches are one step, whether a step takes 12 batches or would take 13: nothing is scaled to pictures that are not there."""
-    states = []
-    for nominal in ("48", "52"):
-        options = without_warmup(tmp_path)
-        Path(options[1]).write_text("warmup_epochs: 0\nweight_decay: 0\n")
-        assert main(arguments(shapes, tiny_weights, tmp_path, "--name", nominal, "--nominal-batch", nominal, *options)) == 0
-        states.append(load_state(tmp_path / nominal / CHECKPOINT))
-    assert states[0].steps == states[1].steps == 1
-    for name, array in states[0].arrays.items():
-        np.testing.assert_array_equal(array, states[1].arrays[name], err_msg=name)
-
-
-@pytest.mark.slow
-def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
-    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """5 batches are a step: the third, incomplete step has the last 2 of 12, of which the run is stopped after the first."""
-    options = ["--nominal-batch", "20", *without_warmup(tmp_path)]
-    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "whole", *options)) == 0
-    assert load_state(tmp_path / "whole" / CHECKPOINT).steps == 3
-    keep = Record.batch
-
-    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
-        keep(self, epoch, batch, side, state)
-        if (epoch, state.batch) == (1, 5):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "batch", stopping)
-        assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", *options)) == 130
-    stopped = load_state(tmp_path / "run" / CHECKPOINT)
-    assert (stopped.epoch, stopped.batch, stopped.waiting, stopped.steps) == (1, 5, 1, 2)
-    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
-    assert results(tmp_path / "run") == results(tmp_path / "whole")
-    same_weights(tmp_path / "run", tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_single_class_and_other_options(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    more = [
-        "--epochs",
-        "2",
-        "--name",
-        "run",
-        "--single-cls",
-        "--multi-scale",
-        "--cos-lr",
-        "--optimizer",
-        "AdamW",
-        "--freeze",
-        "3",
-        "--close-mosaic",
-        "1",
-    ]
-    assert main(arguments(shapes, tiny_weights, tmp_path, *more, "--noval", "--hyp", "med")) == 0
-    model, before = load(tmp_path / "run" / "best.safetensors"), load(tiny_weights)
-    assert model.lineage[-1]["epoch"] == 2  # without evaluation in between the last epoch is the best
-    assert model.names == ("object",) and model.network.classes == 1
-    rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
-    assert [float(row["train/cls_loss"]) for row in rows] == [0, 0]
-    assert rows[0]["metrics/mAP_0.5"] == "" and rows[1]["metrics/mAP_0.5"] != ""
-    for name, tensor in before.tensors.items():
-        if "running" not in name and name.split(".")[1] in ("0", "1", "2"):
-            np.testing.assert_array_equal(model.tensors[name], tensor, err_msg=name)
-        elif name == "model.3.conv.weight":
-            assert (model.tensors[name] != tensor).any()
-
-
-@pytest.mark.slow
-def test_multi_scale_sizes_vary(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    seen = []
-    for seed in ("0", "1"):
-        assert (
-            main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1", "--name", f"run{seed}", "--multi-scale", "--seed", seed, "--batch", "11"))
-            == 0
-        )
-        seen.append(results(tmp_path / f"run{seed}"))
-    assert seen[0] != seen[1]
-
-
-@pytest.mark.slow
-def test_curves_are_drawn_at_the_end_and_hide_no_other_error(tmp_path: Path) -> None:
-    config = Train(project=str(tmp_path))
-    run = new_run(config)
-    state = State(fresh_model("yolov5n").network, ("a",) * 80, 64, (), "", {}, epoch=2, batch=1)
-    state.rows = [{"epoch": epoch, "train/box_loss": 1.0} for epoch in range(2)]
-    with Record(run, config, None) as record:
-        record.write_results(state)
-        (run.path / "results.png").unlink()
-        record.write_results(state)  # sooner than it is drawn again
-        assert not (run.path / "results.png").exists()
-    assert (run.path / "results.png").is_file()
-    for kind in (KeyboardInterrupt, InputError):
-        with pytest.raises(kind), Record(run, config, None) as record:
-            record.write_results(state)
-            record.write_results(state)
-            (run.path / "results.csv").unlink()
-            raise kind("this")
-
-
-@pytest.mark.slow
-def test_patience_stops(shapes: Path, small_weights: Path, tmp_path: Path) -> None:
-    assert main(arguments(shapes, small_weights, tmp_path, "--epochs", "12", "--name", "run", "--patience", "1")) == 0
-    state = load_state(tmp_path / "run" / CHECKPOINT)
-    assert len(state.rows) == min(state.best[1] + 1 + 1, 12) < 12
-    # Patience lets the validation part choose, so the result is the best epoch.
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["weights"] == "best.safetensors"
-    assert f"best epoch, {state.best[1] + 1} of {len(state.rows)}" in (tmp_path / "run" / "log.txt").read_text()
-    before = results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes()
-    assert main(["train", "--resume", str(tmp_path / "run")]) == 0  # stops again at once
-    assert before == (results(tmp_path / "run"), (tmp_path / "run" / "last.safetensors").read_bytes())
-
-
-@pytest.mark.slow
-def test_divergence_keeps_a_finite_checkpoint(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hyper = tmp_path / "wild.yaml"
-    hyper.write_text("lr0: 10\nweight_decay: 1\nwarmup_epochs: 0\n")  # weights grow tenfold with every step
-    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "60", "--name", "run", "--hyp", str(hyper), "--noval")) == 2
-    error = capsys.readouterr().err
-    assert "not finite any more" in error and error.count("\n") == 1
-    assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
-
-
-@pytest.mark.slow
-def test_a_gradient_that_is_no_number_is_not_kept(
-    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It waits for a step in the next epoch: a checkpoint with it could never go on."""
-    add, calls = Learner.add, []
-
-    def poisoned(self: Learner, total: Any) -> None:
-        calls.append(1)
-        add(self, total * float("nan") if len(calls) == 6 else total)
-
-    monkeypatch.setattr(Learner, "add", poisoned)
-    assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", "--nominal-batch", "64", *without_warmup(tmp_path))) == 2
-    error = capsys.readouterr().err
-    assert "not finite any more (epoch 1, batch 6)" in error and error.count("\n") == 1
-    assert all(np.isfinite(array).all() for array in load_state(tmp_path / "run" / CHECKPOINT).arrays.values())
-
-
 @pytest.mark.slow
 def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = tmp_path / "mine.yaml"
@@ -386,36 +182,6 @@ def test_what_a_resumed_run_refuses_and_ignores(shapes: Path, tiny_weights: Path
         capsys.readouterr()
         assert main(["train", "--resume", str(folder)]) == 2
         assert message in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_validation_part_without_objects(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (shapes.parent / "labels" / "val").iterdir():
-        path.write_text("")
-    assert main(arguments(shapes, tiny_weights, tmp_path, "--epochs", "1")) == 2
-    assert "6 pictures in val and no labelled objects" in capsys.readouterr().err
-    assert not (tmp_path / "exp").exists()
-
-
-@pytest.mark.slow
-def test_from_python(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    import octrim
-
-    options = {"weights": str(tiny_weights), "data": str(shapes), "imgsz": 64, "batch": 4, "workers": 0, "project": str(tmp_path)}
-    done = octrim.train(**options, epochs=1)
-    assert done.folder == tmp_path / "exp" and done.evaluation is not None and done.evaluation.images == 6
-    assert done.model.lineage[-1]["action"] == "train"
-    with pytest.raises(octrim.InputError, match="devices"):
-        octrim.train(**options, devices=2)
-    with pytest.raises(TypeError, match="epoch_s"):
-        octrim.train(**options, epoch_s=3)
-
-
-def test_a_configuration_as_a_command_line() -> None:
-    command = ["train", "--data", "my data", "--imgsz", "64", "96", "--freeze", "3", "model.1*", "--single-cls", "--workers", "0", "--devices", "2"]
-    config = parse(command)
-    assert parse(arguments_of(config)) == config and config.freeze == ("3", "model.1*")
-    assert arguments_of(parse(["train"])) == ["train"]
 
 
 @pytest.mark.slow
@@ -454,27 +220,6 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(shapes: Path, small_weight
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--epochs", "0"], "epochs is 0, expected 1"),
-        (["--batch", "0"], "batch is 0, expected 1"),
-        (["--hyp", "none"], "hyp is 'none', expected low, med, high"),
-        (["--imgsz", "64", "96"], "training pictures are square"),
-        (["--freeze", "model.77"], "freeze: 'model.77' fits no layer"),
-        (["--freeze", "99"], "leaves nothing to train"),
-        (["--devices", "3"], "batch is 4, expected a multiple of the 3 devices"),
-        (["--device", "gpu"], "device is gpu; this Paddle has none"),
-        (["--data", "nowhere"], "nowhere: no such file or folder"),
-    ],
-)
-def test_what_is_refused(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
-    assert main([*arguments(shapes, tiny_weights, tmp_path, "--epochs", "1"), *more]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-
-
-@pytest.mark.slow
 def test_resume_refuses_other_options(whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(whole[0]), "--epochs", "7"]) == 2
     assert "leave out --epochs" in capsys.readouterr().err
@@ -494,66 +239,3 @@ def test_a_label_changed_between_runs_is_told(
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     output = capfd.readouterr().out
     assert "001.txt" in output and "not what it was when this run began" in output
-
-
-LEVELS = """\
-nc: 2
-anchors: {anchors}
-backbone:
-  - [-1, 1, Conv, [8, 6, 2, 2]]
-{convs}
-head:
-  - [-1, 1, C3, [8, False]]
-  - [{levels}, 1, Detect, [nc, anchors]]
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 5])
-def test_anchors_given_as_a_number_are_fitted(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
-    """Two and five levels of strides 4 and up, two anchors each."""
-    layout = tmp_path / "levels.yaml"
-    convs = "\n".join(["  - [-1, 1, Conv, [8, 3, 2]]"] * count)
-    layout.write_text(LEVELS.format(anchors=2, convs=convs, levels=[*range(1, count), count + 1]))
-    options = ["train", "--cfg", str(layout), "--data", str(shapes), "--project", str(tmp_path), "--epochs", "1", *COMMON]
-    assert main([*options, "--name", "run"]) == 0
-    said = capsys.readouterr().out
-    model = load(tmp_path / "run/best.safetensors")
-    assert model.network.strides == (4, 8, 16, 32, 64)[:count]
-    anchors = [side for level in model.network.anchors for pair in level for side in pair]
-    assert len(anchors) == 4 * count and "anchors fitted to the labels" in said
-    assert all(10 < side < 40 for side in anchors)  # the shapes have 19 to 48 of 96 pixels, here of 64
-    assert main([*options, "--noautoanchor"]) == 2
-    assert "gives only the number of anchors" in capsys.readouterr().err
-    assert main(["info", "--cfg", str(layout)]) == 0
-    assert "2 per level, fitted to the data before training" in capsys.readouterr().out
-    for command in (["prune"], ["export"], ["quantize", "--source", str(shapes)]):
-        assert main([*command, "--cfg", str(layout)]) == 2
-        assert "anchors is 2, a number: training fits them to data (octrim train --data DATA --cfg" in capsys.readouterr().err
-
-
-def test_frozen_layers() -> None:
-    names = ("model.0.conv.weight", "model.0.bn.weight", "model.1.cv1.conv.weight", "model.10.conv.weight", "model.24.m.0.weight")
-    assert frozen(names, ("2",)) == list(names[:3])
-    assert frozen(names, ("1",), [names[2]]) == [names[0], names[1], names[2]]
-    assert frozen(names, ("0",)) == []
-    assert frozen(names, ("model.1",)) == [names[2]]
-    assert frozen(names, ("model.1*",)) == [names[2], names[3]]
-    assert frozen(names, ("1", "model.24.m.*")) == [names[0], names[1], names[4]]
-
-
-def test_what_counts_as_a_number_of_layers() -> None:
-    """A superscript two is a digit to `str.isdigit` and no number to `int`: both names and patterns may hold such characters."""
-    names = ("model.0.conv.weight", "model.1.conv.weight", "model.\u00b2.conv.weight", "stem.conv.weight")
-    assert frozen(names, ("1",)) == [names[0]]
-    assert frozen(names, ("model.\u00b2",)) == [names[2]]
-    for item in ("\u00b2", "9" * 5000, "-1"):
-        with pytest.raises(InputError, match="fits no layer"):
-            frozen(names, (item,))
-
-
-def test_columns_stand_in_one_order_whatever_a_checkpoint_has_done_to_the_rows() -> None:
-    """A checkpoint keeps the keys of its rows sorted, so a resumed run has them in another order than an undisturbed one."""
-    row = {"epoch": 0, "train/output_loss": 0.5, "train/feature_loss": 0.25}
-    assert results_csv([row]) == results_csv([dict(sorted(row.items()))])
-    assert results_csv([row]).splitlines()[0].endswith(",train/feature_loss,train/output_loss")
