@@ -230,3 +230,16 @@ def test_where_files_in_memory_are_not_to_be_had(dataset: Dataset, monkeypatch: 
     store = Store(dataset, 64, "ram")
     assert store.mode == "ram"
     assert everything(store) == everything(Store(dataset, 64, "none"))
+
+
+def test_memory_that_is_not_to_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `ulimit -f`: the line that the user reads must say what was too large."""
+
+    def refuse(descriptor: int, size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    open_before = len(list(Path("/proc/self/fd").glob("*")))
+    monkeypatch.setattr(os, "truncate", refuse)
+    with pytest.raises(OSError, match="File too large: '3.0 MiB of memory that processes share'"):
+        anonymous_file(3 << 20)
+    assert len(list(Path("/proc/self/fd").glob("*"))) == open_before

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from octrim.atomic import replacing
+from octrim.atomic import named, replacing
 from octrim.data.dataset import Dataset
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError, shown
@@ -186,7 +186,12 @@ def anonymous_file(size: int) -> int:
     except (AttributeError, OSError):  # the system is not Linux, or forbids it
         with tempfile.TemporaryFile(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
+    try:
+        with named(f"{size / 2**20:.1f} MiB of memory that processes share"):
+            os.truncate(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
