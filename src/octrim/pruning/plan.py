@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -19,6 +18,7 @@ from octrim.network.dropping import rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import plain
+from octrim.pruning.budget import Budget, Choice, Latency
 from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
@@ -47,7 +47,8 @@ class Plan:
     """What `prune` will cut. kept: per convolution, the channels that stay, ascending. network: the table after the cut.
 
     removed: share of the importance of all groups that may be cut, 0..1: what the cut is predicted to cost. dropped: rows that vanish as a whole,
-    in the table's order; `groups` and `kept` are of the other rows, `before` of all. dropping: a line for people about these rows.
+    in the table's order; `groups` and `kept` are of the other rows, `before` of all. dropping: a line for people about these rows. milliseconds:
+    predicted time of one picture in the original and after the cut, where something predicts it.
     """
 
     groups: tuple[PlannedGroup, ...]
@@ -59,6 +60,7 @@ class Plan:
     settings: Mapping[str, Any]
     dropped: tuple[str, ...] = ()
     dropping: str = ""
+    milliseconds: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         totals = {key: {"before": getattr(self.before, key), "after": getattr(self.after, key)} for key in ("parameters", "macs", "channels")}
@@ -71,11 +73,15 @@ class Plan:
         if self.dropped:
             macs = {name: self.before.convs[name].macs for name in self.dropped if name in self.before.convs}
             content["dropped"] = {"rows": list(self.dropped), "shown": self.dropping, "macs": macs}
+        if self.milliseconds is not None:
+            totals["milliseconds"] = dict(zip(("before", "after"), self.milliseconds, strict=True))
         return {**content, "removed": round(self.removed, 6), **totals, "groups": groups, "convs": convs}
 
     def table(self) -> Table:
         """Return a table for people, with a row per group and totals below."""
         totals = [f"{key} {getattr(self.before, key):,} → {getattr(self.after, key):,}" for key in ("channels", "parameters", "macs")]
+        if self.milliseconds is not None:
+            totals.append("predicted milliseconds {:.3g} → {:.3g}".format(*self.milliseconds))
         caption = "; ".join([*totals, f"importance removed {100 * self.removed:.1f} %"]).replace("macs", "MACs")
         if self.dropped:
             caption += f"\ndropped: {self.dropping}"
@@ -120,6 +126,7 @@ def plan(
     nearest: bool = False,
     drop: Sequence[str] = (),
     levels: Sequence[int] = (),
+    latency: Latency | None = None,
 ) -> Plan:
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
@@ -129,13 +136,15 @@ def plan(
     keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: (height, width)
     for the MACs; what the network was made for by default.
     budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay. The least important aligned steps of
-    all groups go, until the value is at or below the budget; restoring the last one would exceed it. No group then goes below `keep`,
-    where that is given, and groups in `keep_map` have their fraction.
+    all groups go, until the value is at or below the budget; restoring the last one would exceed it. `latency=2`, milliseconds, or
+    `latency=1/6`, a fraction of the whole network's: steps go that take the least importance with them for the time that they save, as `latency`
+    predicts it. No group then goes below `keep`, where that is given, and groups in `keep_map` have their fraction.
     original: the network that all fractions are of, where the model was cut from it before; the model's own by default. With a budget, groups that
     were cut before to a count that is no multiple of `align` are cut to one.
     nearest: whether counts are rounded to the nearest multiple of `align` instead of down, of two equally near ones to the lower.
     drop, levels: rows that vanish, whose readers read what came before, and strides of the detection levels that stay, as
     `octrim.network.dropping.rows_to_drop` takes them; scores, groups and the other patterns are those of the network without these rows.
+    latency: what predicts milliseconds, such as a latency table (`octrim.latency.table`); the plan then tells them, whatever its budget is.
     Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
     be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
     """
@@ -169,12 +178,13 @@ def plan(
         kept = {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in network.convs}
         return kept, cut_network(network, labels, kept)
 
+    if latency is not None:
+        latency.require_size(height, width)
     if budget is None:
         counts = [candidate.least for candidate in candidates]
     else:
-        counts = _counts_for_budget(
-            budget, candidates, align, lambda counts: network_cost(cut(counts)[1], height, width), network_cost(original, height, width)
-        )
+        choices = [Choice(candidate.group.labels, candidate.scores, candidate.most, candidate.least) for candidate in candidates]
+        counts = Budget(budget, original, height, width, latency).counts(choices, align, labels, network, lambda counts: cut(counts)[1])
     kept, smaller = cut(counts)
     before, after = network_cost(whole, height, width), network_cost(smaller, height, width)
     groups = tuple(candidate.planned(count, before, after) for candidate, count in zip(candidates, counts, strict=True))
@@ -189,7 +199,8 @@ def plan(
     if drop or levels:
         settings |= {"drop": list(drop), "levels": list(levels)}
     removed = gone / max(total, np.finfo(float).tiny)
-    return Plan(groups, kept, smaller, before, after, removed, settings, dropped, told(whole, dropped) if dropped else "")
+    times = None if latency is None else (latency.predict(original), latency.predict(smaller))
+    return Plan(groups, kept, smaller, before, after, removed, settings, dropped, told(whole, dropped) if dropped else "", times)
 
 
 def _without_rows(model: Model, original: Network, drop: Sequence[str], levels: Sequence[int]) -> tuple[Model, tuple[str, ...]]:
@@ -225,7 +236,8 @@ def composed(first: Plan, second: Plan) -> Plan:
     )
     kept = {name: channels[second.kept[name]] for name, channels in first.kept.items()}
     removed = 1 - (1 - first.removed) * (1 - second.removed)
-    return Plan(groups, kept, second.network, first.before, second.after, removed, second.settings, first.dropped, first.dropping)
+    times = None if first.milliseconds is None or second.milliseconds is None else (first.milliseconds[0], second.milliseconds[1])
+    return Plan(groups, kept, second.network, first.before, second.after, removed, second.settings, first.dropped, first.dropping, times)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,45 +292,6 @@ def _candidates(
             most = max(len(group) // align * align, least)
         found.append(_Candidate(group, group.labels[order], own[order], most, least, reason))
     return found
-
-
-def _counts_for_budget(budget: str, candidates: Sequence[_Candidate], align: int, cost_of: Callable[[Sequence[int]], Cost], whole: Cost) -> list[int]:
-    """Return how many channels every candidate keeps for a budget.
-
-    Steps, each from one aligned count of a group to the next, go in the order of their mean score.
-    """
-    what, _, value = budget.partition("=")
-    measures = {"channels": "channels", "params": "parameters", "macs": "macs"}
-    if what not in measures:
-        raise InputError(f"budget is {shown(budget)}, expected {', '.join(f'{name}=FRACTION' for name in measures)}")
-    limit = parse_fraction(value, f"budget {what}") * getattr(whole, measures[what])
-    steps: list[tuple[float, int, int]] = []  # mean score of what goes, candidate, count afterwards
-    for index, candidate in enumerate(candidates):
-        count = candidate.most
-        while count > candidate.least:
-            lower = max((count - 1) // align * align, candidate.least)
-            steps.append((float(candidate.scores[lower:count].mean()), index, lower))
-            count = lower
-    # Scores fall along a group, so its steps are in order; on ties the stable sort keeps them so.
-    steps.sort(key=lambda step: step[0])
-
-    def counts_after(taken: int) -> list[int]:
-        counts = [candidate.most for candidate in candidates]
-        for _, index, lower in steps[:taken]:
-            counts[index] = min(counts[index], lower)
-        return counts
-
-    def value_after(taken: int) -> int:
-        return getattr(cost_of(counts_after(taken)), measures[what])
-
-    if (least := value_after(len(steps))) > limit:
-        share = least / getattr(whole, measures[what])
-        raise InputError(f"budget {budget} cannot be met: the least possible is {what}={math.ceil(share * 1e4) / 1e4:g} ({least:,} {measures[what]})")
-    low, high = 0, len(steps)  # the fewest steps that meet the budget
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if value_after(middle) <= limit else (middle + 1, high)
-    return counts_after(low)
 
 
 def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.ndarray]) -> Network:

@@ -1,0 +1,95 @@
+"""Latency tables: what they predict, what they refuse, and their files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from octrim.errors import InputError
+from octrim.latency.table import LatencyTable, read_table, write_table
+from tests.latency.analytic import exact_table, exact_time
+from tests.latency.test_fit import CHAIN, cut, without_sum
+
+
+def test_a_table_predicts_cut_networks_and_such_with_rows_left_out() -> None:
+    table = exact_table(CHAIN)
+    for network in (CHAIN, cut(CHAIN, {"a": 8, "c": 8, "b": 3}), without_sum(CHAIN)):
+        assert table.predict(network) == pytest.approx(exact_time(network), rel=1e-12)
+    assert replace(table, correction=1.1).predict(CHAIN) == pytest.approx(1.1 * exact_time(CHAIN), rel=1e-12)
+
+
+def test_a_file_holds_all_of_a_table(tmp_path: Path) -> None:
+    table = replace(exact_table(CHAIN), correction=1.25, seconds=12.0)
+    write_table(table, tmp_path / "table.json")
+    again = read_table(tmp_path / "table.json")
+    assert again.to_json() == table.to_json()
+    assert again.machine == table.machine and again.predict(without_sum(CHAIN)) == table.predict(without_sum(CHAIN))
+    assert again.reference == (CHAIN, 1.0)
+
+
+def test_networks_that_a_table_does_not_know_are_refused() -> None:
+    table = exact_table(CHAIN)
+    with pytest.raises(InputError, match=r"table is of a network, where conv 3/2 of the picture silu at 32x32 has at most 3 channels to 16"):
+        table.predict(cut(CHAIN, {"a": 32, "c": 32}))
+    other = replace(CHAIN, rows=tuple(replace(row, activation="relu") if row.name == "d" else row for row in CHAIN.rows))
+    with pytest.raises(InputError, match=r"no row like d \(conv 3/2 relu at 16x16\)"):
+        table.predict(other)
+    with pytest.raises(InputError, match=r"of 64x64 pixels, and the network is planned for 64x96: give --imgsz 64"):
+        table.require_size(64, 96)
+
+
+def test_budgets_are_milliseconds_or_fractions_of_the_whole() -> None:
+    table, whole = exact_table(CHAIN), exact_time(CHAIN)
+    for text in ("0.2", ".2", "0.2ms", "0.2 ms"):
+        assert table.limit(text, CHAIN) == 0.2
+    assert table.limit("1/4", CHAIN) == pytest.approx(whole / 4)
+    assert replace(table, correction=1.5).limit("1/4", CHAIN) == pytest.approx(whole / 4)  # a correction moves predictions, not what was asked for
+
+
+@pytest.mark.parametrize(("value", "says"), [
+    ("0", "expected more than 0"), ("-1", "expected more than 0"), ("0/4", "more than 0"), ("3/2", "at most 1"), ("1e3", "expected milliseconds"),
+    ("nan", "expected milliseconds"), ("", "expected milliseconds"), ("2 s", "expected milliseconds"), ("99", r"above the 0\.\d+ ms that the whole"),
+])  # fmt: skip
+def test_budgets_that_make_no_sense(value: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        exact_table(CHAIN).limit(value, CHAIN)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"octrim_latency_table": 2}, "format 2, and this OcTrim reads format 1"),
+    ({"octrim_latency_table": None}, "format None"),
+    ({"threads": 0}, "found 0, expected a whole number from 1"),
+    ({"threads": True}, "found True"),
+    ({"overhead": -1.0}, "expected a number of 0 or more"),
+    ({"overhead": "1"}, "expected a number"),
+    ({"rows": []}, "damaged"),
+    ({"rows": {"conv": {}}}, "damaged"),
+    ({"blocks": [8]}, "damaged"),
+    ({"processor": 3}, "processor is 3"),
+    ({"reference": {"milliseconds": 1.0, "table": [], "anchors": []}}, "a network starts with an image row"),
+    ({"check": None}, "damaged"),
+])  # fmt: skip
+def test_damaged_files_are_refused_in_one_line(change: dict[str, object], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(exact_table(CHAIN).to_json() | change))
+    with pytest.raises(InputError, match=says) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_files_that_are_no_tables(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match="is no latency table"):
+        read_table(path)
+
+
+def test_every_missing_part_is_told() -> None:
+    content = exact_table(CHAIN).to_json()
+    for name in content:
+        with pytest.raises(InputError, match="latency table"):
+            LatencyTable.from_json({key: value for key, value in content.items() if key != name})
