@@ -1,0 +1,176 @@
+"""What a compression checks before anything trains, and the presets and plans that it starts from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octrim.cli import main
+from octrim.commands import Compress
+from octrim.compression.pipeline import compress
+from octrim.compression.presets import PRESETS, Preset, resolved
+from octrim.compression.start import stepped
+from octrim.data.picture_paths import picture_paths
+from octrim.errors import InputError
+from octrim.network.initialize import fresh_model
+from octrim.network.loading import load
+from octrim.network.rows import Network
+from octrim.pruning.cut import prune
+from octrim.pruning.plan import composed, plan
+from tests.compression.running import arguments
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--keep", "2"], "keep is 2, expected more than 0 and at most 1"),
+        (["--keep", "1"], "keep is 1: nothing would be cut"),
+        (["--budget", "macs=0.0001"], "budget macs=0.0001 cannot be met"),
+        (["--budget", "weight=0.1"], "budget is 'weight=0.1'"),
+        (["--align", "0"], "align is 0"),
+        (["--exclude", "model.99"], "exclude: 'model.99' matches no convolution"),
+        (["--keep-map", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--weights", "nowhere.pt"], "nowhere.pt: no such file"),
+        (["--cfg", "yolov5n"], "give either --weights"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--imgsz", "64", "96"], "training pictures are square"),
+        (["--hyp", "wild"], "hyp is 'wild'"),
+        (["--iterations", "0"], "iterations is 0, expected 1"),
+        (["--finetune-epochs", "0"], "--finetune-epochs is 0, expected 1"),
+        (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
+        (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
+        (["--device", "gpu"], "device is gpu; this Paddle has none"),
+        (["--unlabelled", "."], "no pictures in this folder"),
+        (["--unlabelled", "nowhere/*.jpg"], "nowhere/*.jpg: no pictures match"),
+        (["--unlabelled", ".", "--distill", "none"], "--unlabelled needs a teacher"),
+        (["--unlabelled-share", "0.5"], "--unlabelled-share needs --unlabelled"),
+        (["--name", "a/b"], "name is 'a/b', expected the name of a folder"),
+    ],
+)
+def test_what_is_refused_before_anything_trains(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main([*arguments(shapes, weights, tmp_path), *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(shapes, weights, tmp_path, "--match-games", "1")) == 2
+    assert "not ball and paddle" in capsys.readouterr().err
+    shapes.write_text("train: images/train\nval: images/val\nnames: [square, ring]\n")
+    assert main(arguments(shapes, weights, tmp_path, "--train-epochs", "0")) == 2
+    assert "does not know 1 of the 2 classes" in capsys.readouterr().err
+    assert main(["compress", "--cfg", "yolov5n", "--data", str(shapes), "--train-epochs", "0", "--imgsz", "64"]) == 2
+    assert "fresh weights have to be trained first" in capsys.readouterr().err
+    shapes.write_text("train: images/train\nval: images/nowhere\nnames: [square, disc]\n")  # without a line for val, OcTrim splits train itself
+    assert main(arguments(shapes, weights, tmp_path)) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def _nothing_begins(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line with which a compression is refused before it leaves anything."""
+    assert main(arguments(shapes, weights, tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+    return error
+
+
+@pytest.mark.parametrize("step", ["write", "open"])
+def test_an_export_that_would_fail_in_the_end_is_refused_before_anything_trains(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from octrim.targets.onnx.target import OnnxTarget
+
+    def broken(*_: object) -> None:
+        raise ImportError("No module named 'runtime'")
+
+    monkeypatch.setattr(OnnxTarget, step, broken)
+    error = _nothing_begins(shapes, weights, tmp_path, capsys)
+    assert "the small network could not be exported in the end (--format onnx): No module named 'runtime'" in error
+
+
+def test_a_run_needs_its_space_on_the_disk(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the four networks that are trained or cut counts as a training: its checkpoint and weights twice, and 20 MB of pictures."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> shutil._ntuple_diskusage:
+        asked.append(Path(path))
+        return shutil._ntuple_diskusage(10**12, 10**12 - 59_999_999, 59_999_999)
+
+    monkeypatch.setattr("octrim.runs.shutil.disk_usage", usage)
+    error = _nothing_begins(shapes, weights, tmp_path, capsys)
+    needed = 3 * (20_000_000 + 4 * 13 * sum(array.size for array in load(weights).tensors.values()))
+    assert f"{tmp_path}: 60 MB are free on this disk, and the run needs about {needed / 1e6:.0f} MB" in error
+    assert asked == [tmp_path]
+
+
+def test_presets_and_what_overrides_them() -> None:
+    assert resolved(Compress()) == replace(PRESETS["default"], cut_epochs=40)  # of 100
+    assert resolved(Compress(finetune_epochs=6)).cut_epochs == 2
+    assert resolved(Compress(finetune_epochs=1)).cut_epochs == 0  # too short to cut while it trains
+    for other in (Compress(cut_epochs=0), Compress(cut_steps=1), Compress(sparsify_epochs=5)):
+        assert resolved(other).cut_epochs == 0
+    assert resolved(Compress(preset="best", cut_epochs=7, sparsify_epochs=5)).cut_epochs == 7
+    preset = resolved(Compress(preset="fast", train_epochs=0, step_epochs=3, cut_steps=4, distill="output", criterion="l1"))
+    assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
+    assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
+    assert Preset(10, 20, 40, cut_steps=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
+    with pytest.raises(InputError, match="preset is 'quick'"):
+        compress(preset="quick")  # type: ignore[arg-type]
+
+
+def test_steps_are_spaced_geometrically() -> None:
+    assert [stepped("1/8", Fraction(step, 3)) for step in (1, 2, 3)] == ["1/2", "1/4", "1/8"]
+    assert float(Fraction(stepped("0.1", Fraction(1, 2)))) == pytest.approx(0.1**0.5, abs=1e-6)
+
+
+def _channels(network: Network) -> dict[str, int]:
+    return {row.name: row.channels for row in network.convs}
+
+
+def test_pictures_for_repair_come_from_a_data_yaml_too(shapes: Path) -> None:
+    paths = picture_paths(str(shapes), 5, 0)
+    assert len(paths) == 5 and {Path(path).parent.name for path in paths} == {"train"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"keep": "1/8"}, {"budget": "macs=0.1", "keep": "1/8"}, {"budget": "params=1/5"}])
+def test_fractions_are_of_the_original_in_every_step(options: dict[str, str]) -> None:
+    """A cut in two steps ends where one cut ends: exactly for a uniform one, within the budget and above the floor for a global one."""
+    model = fresh_model("yolov5n", classes=2)
+    at_once = plan(model, align=8, criterion="random", image_size=(64, 64), **options)
+    half = {
+        name: f"macs={0.1**0.5}" if value.startswith("macs") else "params=0.4472" if "=" in value else "0.3536" for name, value in options.items()
+    }
+    first = plan(model, align=8, criterion="random", image_size=(64, 64), **half)
+    middle = prune(model, first)
+    second = plan(middle, align=8, criterion="random", image_size=(64, 64), original=model.network, **options)
+    both = composed(first, second)
+    assert prune(model, both).network == prune(middle, second).network == both.network
+    for name, tensor in prune(model, both).tensors.items():
+        np.testing.assert_array_equal(tensor, prune(middle, second).tensors[name])
+    if "budget" not in options:
+        assert _channels(both.network) == _channels(at_once.network)
+        return
+    what = "macs" if "macs" in options["budget"] else "parameters"
+    limit = (0.1 if what == "macs" else 0.2) * getattr(both.before, what)
+    assert 0.8 * limit < getattr(both.after, what) <= limit
+    if "keep" in options:
+        assert all(group.after >= max(group.before // 64 * 8, min(8, group.before)) for group in both.groups)
+
+
+def test_an_original_that_the_model_was_not_cut_from() -> None:
+    model = fresh_model("yolov5n", classes=2)
+    small = prune(model, plan(model, "1/2", criterion="l2"))
+    with pytest.raises(InputError, match="was cut from"):
+        plan(model, "1/2", criterion="l2", original=small.network)
