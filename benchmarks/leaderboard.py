@@ -43,10 +43,15 @@ RECIPES: dict[str, list[Any]] = {
     "whole": ["--epochs", 50, "--batch", 16, "--nominal-batch", 16],
     "scratch": ["--epochs", 100, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.03],
     "scratch-200": ["--epochs", 200, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.03],
+    "fast": ["--preset", "fast"],
     "default": ["--preset", "default"],
+    "default-relu": ["--preset", "default", "--activation", "relu"],
     "best": ["--preset", "best"],
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
+
+CUTS = ("fast", "default", "default-relu", "best")
+"""Recipes that cut."""
 
 
 def rows() -> list[str]:
@@ -54,7 +59,7 @@ def rows() -> list[str]:
     found = []
     for data in ("raccoon", "bccd", "pong", "carla"):
         found += [f"{data}/yolov5n/whole/0", *(f"{data}/{path.stem}/scratch/0" for path in sorted(RIVALS.glob("*.yaml")))]
-        found += [f"{data}/yolov5n {keep}/{recipe}/0" for keep in ("1/8", "1/4", "1/2") for recipe in ("scratch", "default", "best")]
+        found += [f"{data}/yolov5n {keep}/{recipe}/0" for keep in ("1/8", "1/4", "1/2") for recipe in ("scratch", *CUTS)]
     return [name.replace("1/", "1:") for name in found]
 
 
@@ -63,7 +68,7 @@ def parts(name: str) -> tuple[str, str, str, int]:
     data, network, recipe, seed = name.split("/")
     kept = network.partition(" ")[2]
     known = network in ("yolov5n", "yolov5n 1:8", "yolov5n 1:4", "yolov5n 1:2") or (RIVALS / f"{network}.yaml").is_file()
-    if data not in DATA or recipe not in RECIPES or not known or (recipe in ("default", "best") and not kept):
+    if data not in DATA or recipe not in RECIPES or not known or (recipe in CUTS and not kept):
         raise ValueError(f"{name}: expected DATA/NETWORK/RECIPE/SEED, such as bccd/yolov5n 1:8/scratch/0")
     return data, network, recipe, int(seed)
 
@@ -72,7 +77,7 @@ def command(name: str, data: str, source: str) -> list[str]:
     """Arguments of octrim that make a row. data: path of the data set. source: file of the weights that the row starts from, or its layout."""
     _, network, recipe, seed = parts(name)
     common = ["--data", data, "--imgsz", DATA[parts(name)[0]], "--seed", seed, *RECIPES[recipe]]
-    if recipe in ("default", "best"):
+    if recipe in CUTS:
         arguments = ["compress", "--weights", source, "--keep", network.partition(" ")[2].replace(":", "/"), "--train-epochs", 0, *common]
     else:
         arguments = ["train", "--cfg" if source.endswith(".yaml") else "--weights", source, *common, "--noval"]
@@ -84,7 +89,7 @@ def shown(name: str) -> str:
     data, network, recipe, _ = parts(name)
     if recipe == "whole":
         source = "yolov5n.pt"
-    elif recipe in ("default", "best"):
+    elif recipe in CUTS:
         source = "WHOLE/last.safetensors"
     elif network.startswith("yolov5n"):
         source = "fresh.safetensors"
@@ -98,7 +103,7 @@ def source_of(name: str, options: argparse.Namespace, folder: Path) -> str:
     data, network, recipe, seed = parts(name)
     if recipe == "whole":
         return options.weights
-    if recipe in ("default", "best"):
+    if recipe in CUTS:
         whole = folder.parent / folder_name(f"{data}/yolov5n/whole/{seed}") / "train" / "last.safetensors"
         if not whole.is_file():
             raise ValueError(f"{name} compresses the network of {data}/yolov5n/whole/{seed}, which is not there yet")
@@ -137,7 +142,7 @@ def run(options: argparse.Namespace) -> None:
             if name in read_results(options.results):
                 continue
             place = pong_pictures(options.out) if data == "pong" else options.data_root / data
-            target = folder / ("compress" if recipe in ("default", "best") else "train")
+            target = folder / ("compress" if recipe in CUTS else "train")
             kind = target.name
             if (target / "checkpoint" / "state.safetensors").is_file() or (target / "start.json").is_file():
                 octrim([kind, "--resume", target, "--data", place])

@@ -25,8 +25,9 @@ What each network reaches on each data set, and what it costs; controls and riva
 mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means over seeds, the range in brackets, and for mAP50 the 95 % interval
 over resampled pictures (of the first seed). Milliseconds are those of the network alone with decoding, one picture, medians: OpenVINO in float32 with
 two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, too: a rough
-guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `default` and `best` cut the row `whole`
-and fine-tune what is left with it as the teacher. The rivals are layouts of our own after what their papers describe (`benchmarks/rivals/`), not
+guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `fast`, `default` and `best` cut the row
+`whole` while they fine-tune, with it as the teacher, and `default-relu` has ReLU in place of SiLU. The rivals are layouts of our own after what their
+papers describe (`benchmarks/rivals/`), not
 their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published` since then).
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.leaderboard import DATA, RECIPES, RESULTS, adopt, command, folder_name, keep_result, parts, read_results, rows, shown
+from benchmarks.leaderboard import CUTS, DATA, RECIPES, RESULTS, adopt, command, folder_name, keep_result, parts, read_results, rows, shown
 from benchmarks.leaderboard_page import Entry, best_of, entries, page
 from octrim.cli import parse
 from octrim.commands import Compress, Train
@@ -23,7 +23,7 @@ ROW |= {"commit": "abc1234", "command": "octrim train"}
 def test_every_row_has_a_folder_and_a_command_that_octrim_takes(name: str) -> None:
     data, _, recipe, seed = parts(name)
     config: Any = parse(shlex.split(shown(name))[1:])
-    assert isinstance(config, Compress if recipe in ("default", "best") else Train)
+    assert isinstance(config, Compress if recipe in CUTS else Train)
     assert (config.data, config.imgsz, config.seed) == (data, (DATA[data],), seed)
     assert "/" not in folder_name(name) and len({folder_name(other) for other in rows()}) == len(rows())
 
@@ -46,7 +46,16 @@ def test_what_the_recipes_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bccd/yolov5n/whole", "x/yolov5n/whole/0", "bccd/x/scratch/0", "bccd/yolov5n/fast/0", "bccd/picodet/best/0", "bccd/yolov5n/whole/a"]
+    "name",
+    [
+        "bccd/yolov5n/whole",
+        "x/yolov5n/whole/0",
+        "bccd/x/scratch/0",
+        "bccd/yolov5n/fast/0",
+        "bccd/yolov5n 1:8/quick/0",
+        "bccd/picodet/best/0",
+        "bccd/yolov5n/whole/a",
+    ],
 )
 def test_names_that_are_no_rows(name: str) -> None:
     with pytest.raises(ValueError, match="expected|invalid literal|unpack"):
