@@ -250,5 +250,10 @@ def test_fine_tuning_drops_levels_and_blocks_of_the_student_only(shapes: Path, s
     assert content["dropped"]["shown"].startswith("level 32; ")
     assert content["convs"]["model.21"]["after"] == 0
     assert [step["action"] for step in small.lineage][-5:] == ["start", "drop", "prune", "merge", "finetune"]
-    assert main([*command, "--levels", "8", "--epochs", "1", "--project", str(tmp_path), "--name", "only"]) == 0
-    assert load(tmp_path / "only/last.safetensors").network.strides == (8,)
+    enough = ["--levels", "8", "--budget", "params=0.95", "--epochs", "1", "--project", str(tmp_path), "--name", "only"]  # dropping alone meets it
+    assert main([*command, *enough]) == 0
+    one = load(tmp_path / "only/last.safetensors").network
+    assert one.strides == (8,)
+    assert one.convs[:-1] == tuple(row for row in whole.network.convs if row.name in {other.name for other in one.convs})[:-1]
+    assert "no channels are cut" in (tmp_path / "only/log.txt").read_text()
+    assert not (tmp_path / "only/plan.json").exists()

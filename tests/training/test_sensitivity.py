@@ -205,7 +205,7 @@ def test_map_is_that_of_cut_networks(tiny: Model, tmp_path: Path) -> None:
     assert len({curve.values[6] for curve in found.groups}) > 6
     for block in found.blocks:
         assert block.value == pytest.approx(measured(without_rows(tiny, droppable(TINY)[block.name])), abs=2e-6)
-    assert [block.name for block in found.blocks] == ["pool", *(f"h{index}" for index in range(1, 6))]
+    assert [block.name for block in found.blocks] == ["pool", "g", *(f"h{index}" for index in range(1, 6))]
 
 
 @pytest.mark.slow

@@ -30,6 +30,10 @@ class Compression(OneNetwork, Dropping, Reading, Folder):
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    search: Annotated[Number, Range(2, 64)] = None
+    """Number of shapes that cost the same (channels spread otherwise, blocks and levels dropped) to try; the best one gets the long fine-tuning."""
+    search_epochs: Annotated[Number, Range(1, 100_000)] = None
+    """Epochs of each shape of --search in the first round; the better half goes on with twice as many (default: 1/20 of fine-tuning's, or 2)."""
     preset: Annotated[Literal["fast", "default", "best", "demo"] | None, arg(metavar="{fast,default,best,demo}", help_behavior_hint="")] = None
     """Set of numbers that say how much is trained, each of which can be given by itself (default: default; demo where no data are given)."""
     control: bool = False

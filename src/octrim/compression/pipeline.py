@@ -22,6 +22,7 @@ from octrim.compression.deploying import exporting, timing
 from octrim.compression.job import Job, StageWork, left, once, stored, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
+from octrim.compression.searching import searching, with_chosen_shape
 from octrim.compression.start import (
     HYPER,
     START,
@@ -44,11 +45,12 @@ from octrim.options import from_python
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space
-from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 _WORK: dict[Stage, StageWork] = {
     TRAIN: first_training,
     SPARSIFY: sparsity_training,
+    SEARCH: searching,
     PRUNE: cutting,
     FINETUNE: finetuning,
     EXPORT: exporting,
@@ -93,10 +95,12 @@ def run_compression(config: Compression) -> Compressed:
         if all(stored(folder / stage.folder) for stage in preset.stages(resuming.began.control)):
             return _finished(open_run(folder), resuming.config, preset)
         job = _resumed(resuming, preset, inputs)
-    began = perf_counter()
+    began, asked = perf_counter(), job.start.config
     for number, stage in enumerate(job.stages, 1):
         _announced(job, stage, f"[{number}/{len(job.stages)}]", began)
-    return _finished(job.run, job.start.config, job.start.preset)
+        if stage is SEARCH:
+            job = with_chosen_shape(job)
+    return _finished(job.run, asked, job.start.preset)
 
 
 def _begun(config: Compression) -> Job:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
-from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Preset:
     recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels always go into
     their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training
     sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play at the end.
+    search: number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round.
     """
 
     train_epochs: int
@@ -42,17 +43,34 @@ class Preset:
     recalibrate: bool = False
     dead: str = "1/2"
     match_games: int = 0
+    search: int = 0
+    search_epochs: int = 0
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
-        left_out = {SPARSIFY: not self.sparsify_epochs, PRUNE: self.cut_epochs > 0, MATCH: not self.match_games, CONTROL: not control}
+        left_out = {
+            SPARSIFY: not self.sparsify_epochs,
+            PRUNE: self.cut_epochs > 0,
+            MATCH: not self.match_games,
+            CONTROL: not control,
+            SEARCH: not self.search,
+        }
         return [stage for stage in STAGES if not left_out.get(stage)]
 
     def epochs_of(self, stage: Stage) -> int | None:
         """Epochs that a stage trains for; None for a stage that has none."""
         between_cuts = (self.cut_steps - 1) * self.step_epochs
         epochs = {TRAIN: self.train_epochs, SPARSIFY: self.sparsify_epochs, PRUNE: between_cuts, FINETUNE: self.finetune_epochs, CONTROL: self.whole}
+        epochs[SEARCH] = sum(left * turn for left, turn in self.rounds())
         return epochs.get(stage)
+
+    def rounds(self) -> list[tuple[int, int]]:
+        """Number of shapes and epochs of each in every round of the search."""
+        found, left, epochs = [], self.search, self.search_epochs
+        while left > 1:
+            found.append((left, epochs))
+            left, epochs = left // 2, 2 * epochs
+        return found
 
     @property
     def whole(self) -> int:
@@ -81,6 +99,8 @@ def resolved(config: Compression) -> Preset:
     preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
+    if preset.search and not preset.search_epochs:
+        preset = dataclasses.replace(preset, search_epochs=max(preset.finetune_epochs // 20, 2))
     if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs:
         return dataclasses.replace(preset, cut_epochs=round(preset.cut_share * preset.finetune_epochs))
     return preset

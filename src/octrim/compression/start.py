@@ -13,6 +13,7 @@ from octrim.atomic import write_text
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.rehearsal import rehearse
+from octrim.compression.shapes import equal_shapes
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
@@ -79,7 +80,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
 def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model]:
     """The network with the classes `names`, and the network that is left of it when it is cut as the options say, with weights that mean nothing.
 
-    Raises InputError where no such cut can be planned.
+    Raises InputError where no such cut can be planned, and where there are not as many shapes of the same cost as are to be tried.
     """
     if preset.train_epochs == 0:
         if config.weights is None:
@@ -108,6 +109,8 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
+    if preset.search:
+        equal_shapes(config, keep_map, base, preset.search)
     return base, small
 
 
@@ -138,6 +141,7 @@ def stepped(value: object, share: Fraction) -> str:
 def space_needed(start: Start) -> int:
     """Largest number of bytes of disk space that a run takes, as if each of its stages were a training of the network before the cut."""
     trainings = len([stage for stage in start.preset.stages(start.config.control) if stage.network]) + start.preset.cut_steps
+    trainings += sum(left for left, _ in start.preset.rounds())
     return trainings * training_bytes(start.base.network)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
-from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, STAGES, Stage
+from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, STAGES, Stage
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result and are left out of the summary."""
@@ -45,6 +45,8 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
     found: dict[str, Any] = {"unlabelled": results[FINETUNE]["unlabelled"]} if "unlabelled" in results[FINETUNE] else {}
+    if SEARCH in results:
+        found["search"] = results[SEARCH]["search"]
     return found | {
         "stages": {stage.network: results[stage]["row"] for stage in networks},
         "export": results[EXPORT]["export"],

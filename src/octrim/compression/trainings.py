@@ -66,6 +66,14 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["merge"], "channels": found["row"]["channels"]}]}
 
 
+def short_finetuning(job: Job, folder: Path, epochs: int, cut_epochs: int, shape: dict[str, Any]) -> Trained:
+    """Fine-tune the whole network for a while, and cut it to a shape on the way. shape: the options that say what is left."""
+    config, preset = job.start.config, job.start.preset
+    whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    cut = {"cut_epochs": cut_epochs, "criterion": config.criterion or preset.gradual_criterion, "align": config.align, "exclude": config.exclude}
+    return _trained(job, FINETUNE, folder, finetune, epochs, weights=str(whole), **_tuned(job), **cut, **shape)
+
+
 def control(job: Job, folder: Path) -> dict[str, Any]:
     """Train the small network's table with fresh weights, for as many epochs as everything before."""
     small = job.network(FINETUNE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from octrim.errors import InputError, shown
 from octrim.network.cost import shapes, tensor_shapes
@@ -51,6 +52,11 @@ def rows_to_drop(network: Network, drop: Sequence[str] = (), levels: Sequence[in
 
 def without(network: Network, gone: Collection[str]) -> Network:
     """Return the network without the rows `gone`, as `rows_to_drop` names them; rows that read one of them read what came before it."""
+    return _without(network, tuple(gone))
+
+
+@lru_cache(maxsize=4)  # plan and prune ask for the same network; what is known of it, such as labels, is then known of one object
+def _without(network: Network, gone: tuple[str, ...]) -> Network:
     sources = _sources(network, dict.fromkeys(gone, ""))
     stays = [row for row in network.rows[:-1] if row.name not in sources]
     rows = [replace(row, inputs=tuple(sources.get(name, (name,))[0] for name in row.inputs)) for row in stays]

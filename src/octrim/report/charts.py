@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from octrim.report import numerals
-from octrim.report.contents import ClassCurve, Cut, ScaleHistograms, SummaryRow, Timing, TrainingPart
+from octrim.report.contents import ClassCurve, Cut, ScaleHistograms, SummaryRow, Timing, TrainingPart, TriedShape
 from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
 
 _BANDS = 100  # most places of a chart that tell their numbers
@@ -59,6 +59,20 @@ def channels_chart(cut: Cut) -> Markup:
         lines += [f"cut together with {', '.join(layer.coupled)}"] if layer.coupled else []
         plot.band(place, place + 1, "\n".join(lines))
     return plot.svg(f"Channels of {len(layers)} convolutions before and after the cut; the table below has the numbers")
+
+
+def shapes_chart(shapes: Sequence[TriedShape]) -> Markup:
+    """A chart of the shapes that a search has tried: a bar for each trial, side by side from round to round; dark for the shape that was chosen."""
+    best = max(score for shape in shapes for _, score in shape.tries)
+    plot = Plot(Axis(0, len(shapes), tuple((place + 0.5, f"{place + 1}") for place in range(len(shapes)))), axis(0, best), 200)
+    rounds = max(len(shape.tries) for shape in shapes)
+    for place, shape in enumerate(shapes):
+        for turn, (_, score) in enumerate(shape.tries):
+            start = place + 0.08 + 0.84 * turn / rounds
+            plot.bar(start, start + 0.84 / rounds - 0.02, score, "after" if shape.chosen else "before")
+        lines = [shape.name, *(f"{epochs} epochs: mAP50-95 {score:.3f}" for epochs, score in shape.tries)]
+        plot.band(place, place + 1, "\n".join(lines))
+    return plot.svg(f"mAP50-95 of {len(shapes)} shapes after each of their trials; the table below has the numbers")
 
 
 def _module_ticks(names: Sequence[str]) -> Iterable[tuple[float, str]]:

@@ -110,6 +110,22 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class TriedShape:
+    """A shape that a search has tried.
+
+    about: what it keeps and drops, for people. tries: epochs of each of its trials, and mAP50-95 after them. macs, parameters: of the network of its
+    last trial. chosen: whether it got the long fine-tuning.
+    """
+
+    name: str
+    about: str
+    tries: tuple[tuple[int, float], ...]
+    macs: int
+    parameters: int
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Timing:
     """A network in bench.json. stages: p50, p90 and p99, in milliseconds per batch, of pre, network, post and total."""
 
@@ -207,7 +223,7 @@ class Contents:
     """Contents of a run.
 
     command: the octrim command that made the run. seconds: duration of each stage. cuts: criterion and repairs of each cut. match: opponent and
-    games, where Pong was played, or None.
+    games, where Pong was played, or None. shapes: what a search has tried.
     """
 
     folder: Path
@@ -218,6 +234,7 @@ class Contents:
     seconds: Mapping[str, float]
     cuts: tuple[tuple[str, tuple[str, ...]], ...]
     match: tuple[str, tuple[Games, ...]] | None = None
+    shapes: tuple[TriedShape, ...] = ()
 
     def part(self, key: str) -> TrainingPart | None:
         return next((part for part in self.parts if part.key == key), None)

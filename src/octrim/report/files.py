@@ -27,8 +27,9 @@ from octrim.report.contents import (
     SummaryRow,
     Timing,
     TrainingPart,
+    TriedShape,
 )
-from octrim.stages import BENCH, EXPORT, PRUNE, STAGES
+from octrim.stages import BENCH, EXPORT, PRUNE, SEARCH, STAGES
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.pictures import read_columns
 
@@ -75,7 +76,8 @@ def read_run(folder: Path) -> Contents:
         parts.append(_part(folder / stage.folder, stage.network, stage.shown))
     summary = _read_json(folder / "summary.json", _summary)
     rows, seconds, cuts, match = summary or (_stored_rows(folder), {}, (), None)
-    return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match)
+    shapes = _read_json(folder / SEARCH.folder / "stage.json", _shapes) or ()
+    return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match, shapes)
 
 
 def _part(folder: Path, key: str, title: str) -> TrainingPart:
@@ -199,6 +201,20 @@ def _stored_rows(folder: Path) -> tuple[SummaryRow, ...]:
 
 def _stage_row(key: str, content: Any) -> SummaryRow:
     return _row(key, content["row"], {})
+
+
+def _shapes(content: Any) -> tuple[TriedShape, ...]:
+    found = []
+    for place, shape in enumerate(content["search"]["shapes"]):
+        kept = [f"levels {', '.join(str(_whole(stride)) for stride in shape['levels'])}"] if shape["levels"] else []
+        kept += [f"at least {_text(shape['keep'])} of every group"] if shape["keep"] else []
+        kept += [f"own fractions for {len(shape['keep_map'])} convolutions"] if shape["keep_map"] else []
+        kept += [f"without {', '.join(map(_text, shape['drop']))}"] if shape["drop"] else []
+        tries = tuple((_whole(one["epochs"]), _number(one["mAP50-95"])) for one in shape["tries"])
+        last = shape["tries"][-1]
+        chosen = place == content["search"]["chosen"]
+        found.append(TriedShape(_text(shape["name"]), "; ".join(kept), tries, _whole(last["macs"]), _whole(last["parameters"]), chosen))
+    return tuple(found)
 
 
 def _metrics(content: Any) -> Metrics:

@@ -10,7 +10,17 @@ from typing import Any
 from octrim.network.loading import load
 from octrim.network.model import sha256
 from octrim.report import numerals
-from octrim.report.charts import Chart, accuracy_chart, channels_chart, latency_bars, recall_charts, scales_charts, story_charts, training_charts
+from octrim.report.charts import (
+    Chart,
+    accuracy_chart,
+    channels_chart,
+    latency_bars,
+    recall_charts,
+    scales_charts,
+    shapes_chart,
+    story_charts,
+    training_charts,
+)
 from octrim.report.contents import TITLES, Contents, Cut, SummaryRow, TrainingPart
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
@@ -56,6 +66,8 @@ def page(run: Contents) -> dict[str, Any]:
         "cut": cut,
         "cuts": run.cuts,
         "channels": channels_chart(cut) if cut and cut.layers else None,
+        "shapes": run.shapes,
+        "search": shapes_chart(run.shapes) if run.shapes else None,
         "scales": next((scales_charts(part.scales) for part in run.parts if part.scales is not None), None),
         "story": story_charts(run.parts, run.rows),
         "training": [(part.title or run.command, _epochs(part), training_charts(part)) for part in run.parts if part.results is not None],

@@ -72,11 +72,11 @@ class GradualCut:
     def check(self, model: Model, whole: Network | None = None) -> Plan:
         """The plan as the network's weights alone tell it. whole: the network's table before rows were dropped from it, where they were.
 
-        Raises InputError where nothing would be cut, and as `plan` does.
+        Raises InputError where nothing would be dropped or cut, and as `plan` does.
         """
         # The scores of the training do not exist yet; whatever they are, the counts are the same, or with a budget similar.
         goal = self.goal(model, whole or model.network, "signal" if self.criterion == "taylor" else self.criterion)
-        if goal.after.channels == goal.before.channels:
+        if goal.after.channels == goal.before.channels and whole is None:
             raise InputError("nothing would be cut: every convolution keeps all of its channels")
         return goal
 

@@ -39,14 +39,24 @@ def run_finetuning(config: Finetuning) -> Trained:
         cut = gradual_cut(config)
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
         if cut is not None:
-            cut = cut.sparing(setup.model.network, config.freeze)
-            cut.begin(setup.model, setup.state, setup.whole)
+            cut = _begun(cut.sparing(setup.model.network, config.freeze), setup)
     else:
         setup = resumed(config)
         cut = GradualCut.remembered(setup.state)
     if setup.run is not None and setup.config.teacher is None:  # a resumed run has the teacher in setup.config only
         setup.run.print("no --teacher: learning from the labels alone")
     return to_the_end(setup, distillation(setup), cut=cut)
+
+
+def _begun(cut: GradualCut, setup: Setup) -> GradualCut | None:
+    """Note in the training's state what it cuts, and return the cut; None where the rows that were dropped already meet what is asked for."""
+    goal = cut.check(setup.model, setup.whole)
+    if goal.after.channels == goal.before.channels:
+        if setup.run is not None:
+            setup.run.print("without the dropped rows the network is as small as it is to be: no channels are cut")
+        return None
+    cut.begin(setup.model, setup.state, setup.whole)
+    return cut
 
 
 def gradual_cut(config: Finetuning) -> GradualCut | None:
