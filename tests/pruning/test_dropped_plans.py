@@ -9,20 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from octrim.backends.numpy import NumpyOps
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.cost import network_cost
-from octrim.network.dropping import rows_to_drop, without_rows
+from octrim.network.dropping import droppable, rows_to_drop, without_rows
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.network.rows import Row, walk
+from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import Plan, composed, plan
-from tests.networks import lively_model, variant
+from tests.networks import lively_model, random_networks, variant
 
 PATTERNS, LEVELS = ("model.2.m", "model.6.m.1", "model.8.m.*", "model.13.m"), (8, 16)
 
@@ -64,6 +66,27 @@ def test_rows_and_channels_go_together(keep: str) -> None:
     assert small.lineage[-1]["drop"] == list(PATTERNS)
     assert small.lineage[-1]["levels"] == list(LEVELS)
     assert all(group.after == group.before for group in made.groups) == (keep == "1")
+
+
+@pytest.mark.slow
+@settings(max_examples=80)
+@given(random_networks(), st.sampled_from(["1/2", "1/4"]), st.sampled_from([1, 2, 4]), st.data())
+def test_rows_and_channels_of_random_networks(network: Network, keep: str, align: int, data: st.DataObject) -> None:
+    """Whatever can be dropped by itself, a block or a level, together with channels of what is left."""
+    found = droppable(network)
+    assume(found)
+    name = data.draw(st.sampled_from(sorted(found)))
+    stride = name.removeprefix("level ")
+    dropping = {"levels": [int(one) for one in network.strides if f"{one}" != stride]} if stride != name else {"drop": [name]}
+    model = lively_model(network, seed=4)
+    made = plan(model, keep, align, "l2", image_size=(64, 64), **dropping)
+    assert made.dropped == found[name]
+    small = prune(model, made)
+    image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    heads = zip(network.rows[-1].inputs, walk(network, MaskedBypassingOps(model, made), image), strict=True)
+    expected = [head for level, head in heads if level in small.network.heads]
+    for one, other in zip(expected, walk(small.network, NumpyOps(small), image), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-4 * max(1.0, float(np.abs(one).max())))
 
 
 def test_scores_are_those_of_the_network_without_the_rows() -> None:

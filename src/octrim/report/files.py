@@ -205,6 +205,8 @@ def _stage_row(key: str, content: Any) -> SummaryRow:
 
 def _shapes(content: Any) -> tuple[TriedShape, ...]:
     found = []
+    if not 0 <= _whole(content["search"]["chosen"]) < len(content["search"]["shapes"]):
+        raise IndexError("chosen is none of the shapes")
     for place, shape in enumerate(content["search"]["shapes"]):
         kept = [f"levels {', '.join(str(_whole(stride)) for stride in shape['levels'])}"] if shape["levels"] else []
         kept += [f"at least {_text(shape['keep'])} of every group"] if shape["keep"] else []
