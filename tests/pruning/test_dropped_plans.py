@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,8 @@ def test_rows_and_channels_of_random_networks(network: Network, keep: str, align
     assume(found)
     name = data.draw(st.sampled_from(sorted(found)))
     stride = name.removeprefix("level ")
-    dropping = {"levels": [int(one) for one in network.strides if f"{one}" != stride]} if stride != name else {"drop": [name]}
+    levels = [int(one) for one in network.strides if f"{one}" != stride]
+    dropping: dict[str, Any] = {"drop": [name]} if stride == name else {"levels": levels}
     model = lively_model(network, seed=4)
     made = plan(model, keep, align, "l2", image_size=(64, 64), **dropping)
     assert made.dropped == found[name]
@@ -129,7 +131,7 @@ def test_a_budget_that_dropping_alone_meets_cuts_nothing() -> None:
 def test_the_second_of_two_steps_knows_what_the_first_dropped() -> None:
     """Fractions are of the whole network's groups, also of those that lost a coupled convolution with its bottleneck."""
     model = variant("yolov5n")
-    dropping = {"drop": PATTERNS, "levels": LEVELS}
+    dropping: dict[str, Any] = {"drop": PATTERNS, "levels": LEVELS}
     first = plan(model, "1/2", 8, "l2", **dropping)
     half = prune(model, first)
     second = plan(half, "1/4", 8, "l2", original=model.network, **dropping)
