@@ -77,9 +77,9 @@ static void widened(int16_t *to, const int8_t *from, int count, int bytes)
 }
 
 /* Four numbers of the window times a word of the weights of two channels. */
-static inline void multiplied(const int16_t *x, const int8_t *w, const int8_t *v, int32_t *sums)
+static inline void multiplied(const int16_t *x, const int8_t *w, int32_t *sums)
 {
-    uint32_t x0 = word(x), x1 = word(x + 2), a = word(w), b = word(v);
+    uint32_t x0 = word(x), x1 = word(x + 2), a = word(w), b = word(w + 8);
     sums[0] = __smlad(x0, __sxtb16(a), sums[0]);
     sums[1] = __smlad(x0, __sxtb16(b), sums[1]);
     sums[0] = __smlad(x1, __sxtb16(turned(a)), sums[0]);
@@ -92,24 +92,34 @@ static void widened(int16_t *to, const int8_t *from, int count, int bytes)
 }
 
 /* Four numbers of the window times a word of the weights of two channels. */
-static inline void multiplied(const int16_t *x, const int8_t *w, const int8_t *v, int32_t *sums)
+static inline void multiplied(const int16_t *x, const int8_t *w, int32_t *sums)
 {
     for (int i = 0; i < 4; i++) {
         sums[0] += x[i] * w[i];
-        sums[1] += x[i] * v[i];
+        sums[1] += x[i] * w[8 + i];
     }
 }
 #endif
 
-/* A line of the window, count words, times the weights of two channels. step: bytes from two words of weights of a channel to the next two. */
-static inline void products(const int16_t *x, const int8_t *w, const int8_t *v, int count, int step, int32_t *sums)
+/*
+ * The window, `lines` of `words` words, times the weights of two channels from `w` on. step: bytes from two words of weights of a channel to the next two.
+ * It is not inlined, because small processors have just enough registers for these loops.
+ */
+static __attribute__((noinline)) void products(const int16_t *x, const int8_t *w, int lines, int words, int step, int32_t *sums)
 {
     int32_t found[2] = {sums[0], sums[1]};
-    for (; count > 1; count -= 2, x += 8, w += step, v += step) {
-        multiplied(x, w, v, found);
-        multiplied(x + 4, w + 4, v + 4, found);
+    for (; lines > 0; lines--) {
+        int left = words;
+        for (; left > 1; left -= 2, x += 8, w += step) {
+            multiplied(x, w, found);
+            multiplied(x + 4, w + 4, found);
+        }
+        if (left) {
+            multiplied(x, w, found);
+            x += 4;
+            w += step;
+        }
     }
-    if (count) multiplied(x, w, v, found);
     sums[0] = found[0];
     sums[1] = found[1];
 }
@@ -150,8 +160,7 @@ static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *wind
                 int32_t eights = (s->words + 1) / 2, step = 8 * (left < 8 ? left : 8);
                 const int8_t *w = weights + s->weights + (first * s->kernel * eights + place) * 8;
                 int32_t sums[2] = {biases[s->values + c], pair ? biases[s->values + c + 1] : 0};
-                for (int line = 0; line < s->kernel; line++, w += eights * step)
-                    products(window + line * 4 * s->words, w, pair ? w + 8 : w, s->words, step, sums);
+                products(window, w, s->kernel, s->words, step, sums);
                 for (int i = 0; i <= pair; i++) {
                     int32_t v = limited(scaled(sums[i], s->values + c + i) + s->zero, s->low, s->high);
                     y[c + i] = table ? table[v + 128] : (int8_t)v;
