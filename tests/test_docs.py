@@ -15,7 +15,7 @@ from octrim.cli import parse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-TRANSLATED = ["README.md", "docs/quickstart.md"]
+TRANSLATED = ["README.md", "docs/quickstart.md", "docs/fit-in-2-ms.md", "docs/raspberry-pi.md", "docs/paddledetection.md"]
 
 
 def text(document: str) -> str:
