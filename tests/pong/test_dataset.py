@@ -101,6 +101,7 @@ def test_workers_that_die_leave_the_work_to_us(made: Path, tmp_path: Path, monke
     assert contents(tmp_path / "set") == contents(made)
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_taken_and_another_seed_is_another_set(made: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     make_dataset(tmp_path / "set", 10, imgsz=128, seed=4, workers=1)

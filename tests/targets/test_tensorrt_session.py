@@ -17,16 +17,13 @@ import pytest
 from octrim.cli import main
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.network.yolov5 import yolov5_network
-from octrim.pruning.cut import prune
-from octrim.pruning.plan import plan
 from octrim.targets.opening import open_session
 from octrim.targets.tensorrt.build import build_engine, engine_header
 from octrim.targets.tensorrt.cuda import Gpu, nvidia_smi
 from octrim.targets.tensorrt.engine_file import header_path, read_engine, write_engine
 from octrim.targets.tensorrt.header import EngineHeader
 from octrim.targets.tensorrt.session import TensorrtFileSession, _Lane
-from tests.networks import lively_model
+from tests.networks import lively_model, three_levels
 from tests.targets.tensorrt_standin import VERSIONS, Installed, installed
 
 SIDES = (64, 96)
@@ -35,8 +32,7 @@ GPU = Gpu("Stand-in", "8.7", "12.9", "13.0")
 
 @lru_cache(maxsize=1)
 def small() -> Model:
-    model = lively_model(yolov5_network("yolov5n", 3))
-    return prune(model, plan(model, keep="1/8", align=8))
+    return lively_model(three_levels(3))
 
 
 @lru_cache

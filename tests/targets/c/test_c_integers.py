@@ -53,6 +53,13 @@ def small() -> Model:
     return int8(replace(model, network=Network(rows, model.network.anchors)), 96, 96)
 
 
+@pytest.fixture(scope="module")
+def unaligned() -> Model:
+    """yolov5n cut to a fifth, to any counts of channels, with SiLU."""
+    model = variant("yolov5n")
+    return int8(calm(prune(model, plan(model, keep="1/5", align=1))), 64, 96)
+
+
 # Integers in NumPy ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -159,9 +166,8 @@ def test_a_cut_network(small: Model) -> None:
     assert_same_bits(small, picture(96, 64))
 
 
-def test_an_unaligned_cut_with_silu() -> None:
-    model = variant("yolov5n")
-    model = int8(calm(prune(model, plan(model, keep="1/5", align=1))), 64, 96)
+def test_an_unaligned_cut_with_silu(unaligned: Model) -> None:
+    model = unaligned
     batch = np.concatenate([picture(64, 96), picture(64, 96, seed=1)])
     session = IntegerSession(model)
     found, expected = session(batch)[..., 4:], reference(model, batch)[..., 4:]
@@ -286,6 +292,51 @@ def test_no_warning_and_the_example(small: Model, tmp_path: Path, compiler: str)
     expected = boxes_here(small, image)
     assert len(said) == len(expected)
     assert said[0].startswith(f"{small.names[expected[0]['label']]} {expected[0]['score'] / 65535:.3f}  {expected[0]['x1'] / 16:.1f} ")
+
+
+DRIVER = """
+#include <stdio.h>
+#include "detector.h"
+static uint32_t memory[(detector_memory + 3) / 4];
+static uint8_t pixels[detector_height * detector_width * 3];
+static int8_t logits[detector_logits_count];
+int main(void)
+{
+    if (fread(pixels, sizeof pixels, 1, stdin) != 1) return 1;
+    for (int i = 0; i < 2; i++) detector_logits(memory, pixels, logits);
+    return fwrite(logits, sizeof logits, 1, stdout) != 1;
+}
+"""
+
+BUILDS = {
+    "native": ("gcc", ["-O2", "-march=native"]),
+    "clang": ("clang", ["-O2", "-march=native"]),
+    "avx2": ("gcc", ["-O2", "-march=x86-64-v3"]),
+    "plain": ("gcc", ["-O2"]),
+    "sanitizers": ("gcc", ["-O1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
+    "aarch64": ("aarch64-linux-gnu-gcc", ["-O2", "-march=armv8.2-a+dotprod", "-static"]),
+}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_instruction_set_gives_the_same_integers(small: Model, unaligned: Model, tmp_path: Path, build: str) -> None:
+    """Vectors of bytes of AVX-512, AVX2 and ARM, and plain loops; the cut network with ReLU and a cut to odd counts with SiLU, without a warning."""
+    compiler, flags = BUILDS[build]
+    if build == "avx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("no AVX2 here")
+    runner = [compiler_or_skip("qemu-aarch64"), "-cpu", "max"] if build == "aarch64" else []
+    for name, model in (("small", small), ("unaligned", unaligned)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_folder(model, folder, 64, 96)
+        (folder / "driver.c").write_text(DRIVER)
+        command = [compiler_or_skip(compiler), *STRICT, *flags, "-o", "driver", "driver.c", "detector.c"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:3000]
+        batch = picture(64, 96)
+        said = subprocess.run([*runner, "./driver"], cwd=folder, input=batch.tobytes(), capture_output=True, check=True).stdout
+        expected = [head.ravel() for head in logits_in_numpy(model, batch)[0]]
+        assert np.array_equal(np.frombuffer(said, np.int8), np.concatenate(expected))
 
 
 # Cortex-M ------------------------------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from octrim.targets.c.source import comment, filled, quoted
 from octrim.targets.integers import LOGITS
 from octrim.targets.metadata import export_metadata
 
+_MOST_LINES = 262_144  # bytes of stack that a convolution on a processor with vectors takes at most for lines of its input; wider maps go without
+
 
 def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
     """Write the files into `folder`, which must be there. The same model gives the same bytes. Raises InputError where a map has no scale."""
@@ -38,7 +40,7 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
     """Contents of the C files and of README.md, by name."""
     ops, heads, memory = lowered(model, height, width)
     cost = network_cost(model.network, height, width)
-    weights = sum(step.weight.size for step in ops.steps)
+    weights = sum(step.packed().size for step in ops.steps if step.kind == "CONVOLUTION")
     values = {
         "title": f"A YOLOv5 detector for {width} x {height} pixels in integers: {cost.parameters:,} parameters, "
         f"{cost.macs / 1e6:.1f} M multiply-adds. Written by OcTrim.",
@@ -53,14 +55,23 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
         "most_anchors": max(len(level) for level in model.network.anchors),
         "tables": tables(model, ops, heads),
     }
+    values["wide"] = filled(_template("wide.h"), _wide(ops.steps))
     return {name: filled(_template(name), values) for name in ("detector.h", "detector.c", "example.c", "README.md")}
 
 
 def window_bytes(steps: Sequence[Step]) -> int:
-    """Memory for the largest window of a convolution: 16-bit numbers, filled up to a multiple of 4, and bytes with room for as many zeros."""
-    counts = [step.weight[0].size for step in steps if step.kind == "CONVOLUTION"]
-    whole = -(-max(counts) // 4) * 4
+    """Memory for the largest window of a convolution: 16-bit numbers, then bytes, each line filled up to a multiple of 4."""
+    whole = 4 * max(step.row.kernel * step.words for step in steps if step.kind == "CONVOLUTION")
     return 2 * whole + whole + 4
+
+
+def _wide(steps: Sequence[Step]) -> dict[str, int]:
+    """What wide.h has to know of the convolutions: bytes of their widest lines, their channels, and whether no weight is -128."""
+    convs = [step for step in steps if step.kind == "CONVOLUTION" and step.row.groups == 1]
+    lines = [step.row.kernel * ((step.inputs[0].width + 2 * step.row.padding) * step.inputs[0].channels + 8) for step in convs]
+    taps = max(step.row.kernel * ((step.words + 1) // 2) for step in convs)
+    narrow = all(step.weight.min() > -128 for step in convs)
+    return {"lines": min(max(lines), _MOST_LINES), "most_channels": max(step.channels for step in convs), "most_taps": taps, "narrow": int(narrow)}
 
 
 def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
@@ -71,11 +82,11 @@ def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
         if step.table is not None:
             found.setdefault(step.table.tobytes(), len(found))
     looked_up = np.frombuffer(b"".join(found), np.int8)
-    zeros = np.zeros(4, np.int64)  # words of weights are read beyond the last
+    zeros = np.zeros(64, np.int64)  # a vector of weights or numbers is read beyond the last
     probabilities = np.rint(65535 * sigmoid(np.arange(-128, 128) * np.float64(LOGITS.step))).astype(np.int64)
     return "\n".join(
         [
-            _array("int8_t", "weights[]", np.concatenate([*(step.weight.ravel() for step in convs), zeros])),
+            _array("int8_t", "weights[]", np.concatenate([*(step.packed() for step in convs), zeros])),
             _array("int32_t", "biases[]", np.concatenate([*(step.biases for step in convs), zeros])),
             _array("int32_t", "multipliers[]", np.concatenate([*(step.multipliers for step in convs), zeros])),
             _array("uint8_t", "shifts[]", np.concatenate([*(step.shifts for step in convs), zeros])),
@@ -92,7 +103,8 @@ def _steps(steps: Sequence[Step], found: dict[bytes, int]) -> Iterable[str]:
     """An initializer and the row's name per line."""
     weights = values = 0
     for step in steps:
-        row, output, first = step.row, step.output, step.inputs[0]
+        row, first = step.row, step.inputs[0]
+        output, place = (step.output, step.place) if step.output.inside is None else (step.output.inside, step.output.place)
         fields: dict[str, int | str] = {
             "kind": step.kind,
             "height": output.height,
@@ -105,7 +117,9 @@ def _steps(steps: Sequence[Step], found: dict[bytes, int]) -> Iterable[str]:
             "stride": row.stride,
             "padding": row.padding,
             "groups": row.groups,
-            "place": step.place,
+            "words": step.words,
+            "positive": int(first.positive),
+            "place": place,
             "pitch": output.channels,
             "table": -1 if step.table is None else found[step.table.tobytes()],
             "zero": step.zero,
@@ -123,7 +137,7 @@ def _steps(steps: Sequence[Step], found: dict[bytes, int]) -> Iterable[str]:
             text += f", .shift = {int(step.shifts[0])}, .multiplier = {{{a}, {b}}}"
         yield f"    {{{text}}}, /* {comment(row.name)} */\n"
         if step.kind == "CONVOLUTION":
-            weights, values = weights + step.weight.size, values + step.channels
+            weights, values = weights + step.packed().size, values + step.channels
 
 
 def _levels(model: Model, heads: Sequence[Map]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ _STEPS = np.arange(-128, 128)
 
 @dataclass(eq=False)
 class Map:
-    """A map. offset: its place in memory, in bytes; -1 for the picture. first, last: steps between which it holds something."""
+    """A map. offset: its place in memory, in bytes; -1 for the picture. first, last: steps between which it holds something. positive: whether it has
+    no number below zero. inside, place: the concatenation that it is a part of in memory, and its first channel there."""
 
     name: str
     height: int
@@ -29,6 +31,9 @@ class Map:
     offset: int = -1
     first: int = 0
     last: int = 0
+    positive: bool = False
+    inside: Map | None = None
+    place: int = 0
 
     @property
     def size(self) -> int:
@@ -58,6 +63,22 @@ class Step:
     low: int = -128
     high: int = 127
 
+    @property
+    def words(self) -> int:
+        """Number of words of 4 bytes in a line of a convolution's window."""
+        return -(-self.row.kernel * self.inputs[0].channels // self.row.groups // 4)
+
+    def packed(self) -> np.ndarray:
+        """Weights of a convolution in the order of the C file, int8, one dimension; lines are filled up with zeros to multiples of 8."""
+        outputs, kernel, _, inputs = self.weight.shape
+        eights = (self.words + 1) // 2
+        lines = np.zeros((outputs, kernel, 8 * eights), np.int8)
+        lines[:, :, : kernel * inputs] = self.weight.reshape(outputs, kernel, -1)
+        words = lines.reshape(outputs, kernel, eights, 8)
+        each = outputs // self.row.groups
+        blocks = [words[group + first : group + min(first + 8, each)] for group in range(0, outputs, each) for first in range(0, each, 8)]
+        return np.concatenate([block.transpose(1, 2, 0, 3).ravel() for block in blocks])
+
 
 class StepOps:
     """`Ops` over `Map`s; `steps` are in the order in which they are computed, and every map of `maps` has its place after `placed`."""
@@ -67,6 +88,7 @@ class StepOps:
         self.shapes = shapes(model.network, height, width)
         self.steps: list[Step] = []
         self.maps: list[Map] = []
+        self.readers = Counter(name for one in model.network.rows for name in one.inputs)
         row = model.network.rows[0]
         # The convolution reads bytes as they are: 0 to 255 and no zero point.
         self.picture = Map(row.name, height, width, row.channels, Quantization(self.integers.map(row).step))
@@ -75,6 +97,12 @@ class StepOps:
         channels, height, width = self.shapes[row.name]
         made = Map(name or row.name, height, width, channels, self.integers.map(row), offset=0, first=len(self.steps))
         self.maps.append(made)
+        return made
+
+    def like(self, row: Row, x: Map) -> Map:
+        """The map of a row whose numbers are some of those of `x`."""
+        made = self.map(row)
+        made.positive = x.positive
         return made
 
     def step(self, step: Step) -> Map:
@@ -98,6 +126,7 @@ class StepOps:
             values = activate(row, (_STEPS - meaning.zero_point) * np.float64(meaning.step))
             step.table = integers(values, output.meaning)
         step.zero = meaning.zero_point
+        output.positive = bool(step.low >= 0 if step.table is None else step.table.min() >= 0)
         step.multipliers, step.shifts = fixed_point(found.units / meaning.step)
         return self.step(step)
 
@@ -109,23 +138,40 @@ class StepOps:
         # Two products of 22 bits and 8 bits, and half a step, fit 32 bits.
         shift = int(np.clip(21 - np.ceil(np.log2(ratios.max())), 1, 30))
         step.multipliers, step.shifts = np.rint(ratios * 2.0**shift).astype(np.int64), np.asarray([shift])
+        output.positive = a.positive and b.positive
         return self.step(step)
 
     def concat(self, row: Row, xs: Sequence[Map]) -> Map:
         output = self.map(row)
+        output.positive = all(x.positive or x is self.picture for x in xs)
         place = 0
         for x in xs:
-            self.step(Step("COPY", row, [x], output, x.channels, place, table=self.bytes_of(x, output.meaning)))
+            if not self.put_inside(x, output, place):
+                self.step(Step("COPY", row, [x], output, x.channels, place, table=self.bytes_of(x, output.meaning)))
             place += x.channels
+        output.last = max(output.last, len(self.steps) - 1)
         return output
+
+    def put_inside(self, x: Map, output: Map, place: int) -> bool:
+        """Let the step that makes `x` write it into a concatenation where that alone reads it; whether it can be done.
+
+        Sums and tables go over a map in one line, which is faster than what a copy takes.
+        """
+        maker = next((step for step in self.steps if step.output is x), None)
+        if maker is None or maker.kind not in ("CONVOLUTION", "UPSAMPLE") or maker.table is not None or self.readers[x.name] > 1:
+            return False
+        x.inside, x.place = output, place
+        output.first = min(output.first, x.first)
+        self.maps.remove(x)
+        return True
 
     def maxpool(self, row: Row, x: Map) -> Map:
         x = self.signed(row, x)
-        return self.step(Step("POOL", row, [x], self.map(row), x.channels))
+        return self.step(Step("POOL", row, [x], self.like(row, x), x.channels))
 
     def upsample(self, row: Row, x: Map) -> Map:
         x = self.signed(row, x)
-        return self.step(Step("UPSAMPLE", row, [x], self.map(row), x.channels))
+        return self.step(Step("UPSAMPLE", row, [x], self.like(row, x), x.channels))
 
     def detect(self, row: Row, heads: Sequence[Map]) -> list[Map]:
         for head in heads:
@@ -137,7 +183,7 @@ class StepOps:
         if x is not self.picture:
             return x
         meaning = Quantization.of(self.integers.scale(x.name))
-        made = Map(f"{row.name}/{x.name}", x.height, x.width, x.channels, meaning, offset=0, first=len(self.steps))
+        made = Map(f"{row.name}/{x.name}", x.height, x.width, x.channels, meaning, offset=0, first=len(self.steps), positive=True)
         self.maps.append(made)
         return self.step(Step("COPY", row, [x], made, x.channels, table=self.bytes_of(x, meaning)))
 

@@ -1,4 +1,4 @@
-"""Sessions that run the C files of int8: of a model, and of an exported folder. Logits are decoded in NumPy, in float."""
+"""Sessions that run the C files of int8: of a model, and of an exported folder. Logits are decoded in float, by compiled code, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octrim.backends.numpy import decode
+from octrim.backends.numpy import sigmoid
 from octrim.errors import InputError
 from octrim.network.cost import shapes
 from octrim.network.model import Model
@@ -20,6 +20,23 @@ from octrim.targets.c.integers.folder import integer_files
 from octrim.targets.integers import LOGITS
 from octrim.targets.metadata import file_info, read_header, values_per_box
 from octrim.targets.session import PerShape, Session, model_info
+
+_DECODING = """
+/* A level's logits, [height][width][anchors][values], as boxes, [anchors][height][width][values]: cx, cy, w, h in pixels, and scores. */
+void octrim_decode(const int8_t *logits, const float *sigmoid, const float *sides, int height, int width, int count, int numbers, int stride,
+                   float *boxes)
+{
+    for (int row = 0; row < height; row++)
+        for (int column = 0; column < width; column++)
+            for (int a = 0; a < count; a++, logits += numbers) {
+                float *box = boxes + (((long)a * height + row) * width + column) * numbers;
+                for (int i = 0; i < numbers; i++) box[i] = sigmoid[logits[i] + 128];
+                box[0] = (2 * box[0] - 0.5f + (float)column) * (float)stride;
+                box[1] = (2 * box[1] - 0.5f + (float)row) * (float)stride;
+                for (int i = 2; i < 4; i++) box[i] = 4 * box[i] * box[i] * sides[2 * a + i - 2];
+            }
+}
+"""
 
 
 class IntegerSession(Session):
@@ -64,17 +81,25 @@ class Detector:
         found = shapes(network, number(header, "detector_height"), number(header, "detector_width"))
         levels = [found[name] for name in network.rows[-1].inputs]
         self.shapes = [(height, width, channels) for channels, height, width in levels]
-        self.calls = ctypes.CDLL(str(built(source, (("detector.h", header),))))
+        self.calls = ctypes.CDLL(str(built(source + _DECODING, (("detector.h", header),))))
         self.calls.detector_logits.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        self.calls.octrim_decode.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 5, ctypes.c_void_p)
         self.memory = np.zeros(number(header, "detector_memory"), np.uint8)
+        self.sigmoids = sigmoid(np.arange(-128, 128) * np.float64(LOGITS.step)).astype(np.float32)
+        self.anchors = [np.asarray(level, np.float32) for level in network.anchors]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """uint8 RGB `[n, height, width, 3]` to float32 `[n, boxes, 5 + classes]`."""
-        heads = [np.empty((len(batch), channels, height, width), np.float32) for height, width, channels in self.shapes]
-        for index, picture in enumerate(np.ascontiguousarray(batch)):
-            for head, values in zip(heads, self.logits(picture), strict=True):
-                head[index] = values.transpose(2, 0, 1) * np.float32(LOGITS.step)
-        return decode(self.network, heads)
+        values = 5 + self.network.classes
+        boxes = [height * width * channels // values for height, width, channels in self.shapes]
+        found = np.empty((len(batch), sum(boxes), values), np.float32)
+        for picture, result in zip(np.ascontiguousarray(batch), found, strict=True):
+            starts = np.cumsum([0, *boxes[:-1]]).tolist()
+            for start, logits, anchors, stride in zip(starts, self.logits(picture), self.anchors, self.network.strides, strict=True):
+                sizes = (*logits.shape[:2], len(anchors), values, stride)
+                level = (logits.ctypes.data, self.sigmoids.ctypes.data, anchors.ctypes.data, *sizes)
+                self.calls.octrim_decode(*level, result[start:].ctypes.data)
+        return found
 
     def logits(self, picture: np.ndarray) -> list[np.ndarray]:
         """Logits of the levels, int8 `[h, w, anchors x (5 + classes)]`, of a picture, uint8 `[height, width, 3]`."""

@@ -12,13 +12,17 @@ enum Kind { CONVOLUTION, ADD, COPY, POOL, UPSAMPLE };
 /*
  * One step. Maps are int8 [height][width][channels] in the memory of the run; the picture, bytes of the same order, is map -1.
  * kernel, stride, padding: of windows; stride is also the factor of an upsampling. place, pitch: where the first of a step's channels stands in a
- * pixel of the output, and how many channels a pixel has there. weights, values: where its weights and its numbers per channel begin. table: what
- * follows a convolution or a copy, 256 values per table; -1 for none. low, high: limits in front of the table. zero: added in front of the limits.
- * multiplier: of the two inputs of a sum, and shift.
+ * pixel of the output, and how many channels a pixel has there. weights, values: where its weights and its numbers per channel begin. words: words of
+ * 4 bytes of the input in a line of a window. positive: whether the input has no number below zero. table: what follows a convolution or a copy, 256
+ * values per table; -1 for none. low, high: limits in front of the table. zero: added in front of the limits. multiplier: of the two inputs of a sum,
+ * and shift.
+ *
+ * Weights are [group][block of 8 channels][line of the window][two words][channel of the block][8]; the last block of a group has the channels that are
+ * left, and lines are filled up with zeros.
  */
 typedef struct {
-    uint8_t kind, kernel, stride, padding;
-    int16_t height, width, channels, in_height, in_width, in_channels, groups, place, pitch, table, zero, low, high, shift;
+    uint8_t kind, kernel, stride, padding, positive;
+    int16_t height, width, channels, in_height, in_width, in_channels, groups, words, place, pitch, table, zero, low, high, shift;
     int32_t input, second, output, weights, values, multiplier[2];
 } Step;
 
@@ -31,7 +35,10 @@ typedef struct {
 @tables@
 static inline void copied(int8_t *to, const int8_t *from, size_t count)
 {
-    for (size_t i = 0; i < count; i++) to[i] = from[i];
+    if (count % 8 == 0)
+        for (size_t i = 0; i < count; i += 8) __builtin_memcpy(to + i, from + i, 8);
+    else
+        for (size_t i = 0; i < count; i++) to[i] = from[i];
 }
 
 static inline int32_t limited(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
@@ -44,7 +51,7 @@ static inline int32_t scaled(int32_t acc, int32_t channel)
 }
 
 /*
- * A window of the input as 16-bit numbers, count of them, filled up with zeros to a multiple of 4. Processors with ARM's DSP instructions multiply
+ * A window of the input as 16-bit numbers, count words of 4. Processors with ARM's DSP instructions multiply
  * two pairs of them at once: bytes 0 and 2 of a word of weights, then 1 and 3, so the window has that order there.
  */
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
@@ -59,7 +66,7 @@ static inline uint32_t turned(uint32_t w) { return w >> 8 | w << 24; }
 
 static void widened(int16_t *to, const int8_t *from, int count, int bytes)
 {
-    for (; count > 0; count -= 4, from += 4, to += 4) {
+    for (; count > 0; count--, from += 4, to += 4) {
         uint32_t w = word(from), pairs[2] = {__sxtb16(w), __sxtb16(turned(w))};
         if (bytes) {
             pairs[0] = __uxtb16(w);
@@ -69,44 +76,59 @@ static void widened(int16_t *to, const int8_t *from, int count, int bytes)
     }
 }
 
-/* The window times the weights of two channels. */
-static inline void products(const int16_t *x, const int8_t *w, const int8_t *v, int count, int32_t *sums)
+/* Four numbers of the window times a word of the weights of two channels. */
+static inline void multiplied(const int16_t *x, const int8_t *w, int32_t *sums)
 {
-    int32_t one = sums[0], other = sums[1];
-    for (; count > 0; count -= 4, x += 4, w += 4, v += 4) {
-        uint32_t x0 = word(x), x1 = word(x + 2), a = word(w), b = word(v);
-        one = __smlad(x0, __sxtb16(a), one);
-        other = __smlad(x0, __sxtb16(b), other);
-        one = __smlad(x1, __sxtb16(turned(a)), one);
-        other = __smlad(x1, __sxtb16(turned(b)), other);
-    }
-    sums[0] = one;
-    sums[1] = other;
+    uint32_t x0 = word(x), x1 = word(x + 2), a = word(w), b = word(w + 8);
+    sums[0] = __smlad(x0, __sxtb16(a), sums[0]);
+    sums[1] = __smlad(x0, __sxtb16(b), sums[1]);
+    sums[0] = __smlad(x1, __sxtb16(turned(a)), sums[0]);
+    sums[1] = __smlad(x1, __sxtb16(turned(b)), sums[1]);
 }
 #else
 static void widened(int16_t *to, const int8_t *from, int count, int bytes)
 {
-    for (int i = 0; i < count; i++) to[i] = bytes ? (uint8_t)from[i] : from[i];
+    for (int i = 0; i < 4 * count; i++) to[i] = bytes ? (uint8_t)from[i] : from[i];
 }
 
-/* The window times the weights of two channels. */
-static inline void products(const int16_t *x, const int8_t *w, const int8_t *v, int count, int32_t *sums)
+/* Four numbers of the window times a word of the weights of two channels. */
+static inline void multiplied(const int16_t *x, const int8_t *w, int32_t *sums)
 {
-    int32_t one = sums[0], other = sums[1];
-    for (int i = 0; i < count; i++) {
-        one += x[i] * w[i];
-        other += x[i] * v[i];
+    for (int i = 0; i < 4; i++) {
+        sums[0] += x[i] * w[i];
+        sums[1] += x[i] * w[8 + i];
     }
-    sums[0] = one;
-    sums[1] = other;
 }
 #endif
 
-/* The window of an output pixel over `inputs` channels of the input from `from` on, zeros around the map: `to`, [kernel][kernel][inputs]. */
+/*
+ * The window, `lines` of `words` words, times the weights of two channels from `w` on. step: bytes from two words of weights of a channel to the next two.
+ * It is not inlined, because small processors have just enough registers for these loops.
+ */
+static __attribute__((noinline)) void products(const int16_t *x, const int8_t *w, int lines, int words, int step, int32_t *sums)
+{
+    int32_t found[2] = {sums[0], sums[1]};
+    for (; lines > 0; lines--) {
+        int left = words;
+        for (; left > 1; left -= 2, x += 8, w += step) {
+            multiplied(x, w, found);
+            multiplied(x + 4, w + 4, found);
+        }
+        if (left) {
+            multiplied(x, w, found);
+            x += 4;
+            w += step;
+        }
+    }
+    sums[0] = found[0];
+    sums[1] = found[1];
+}
+
+/* The window of an output pixel over `inputs` channels of the input from `from` on, zeros around the map and behind each line: `to`, [kernel][words][4]. */
 static void gathered(const Step *s, const int8_t *x, int row, int column, int from, int inputs, int8_t *to)
 {
     int top = row * s->stride - s->padding, left = column * s->stride - s->padding;
-    for (int i = 0; i < s->kernel; i++)
+    for (int i = 0; i < s->kernel; i++) {
         for (int j = 0; j < s->kernel; j++, to += inputs) {
             int line = top + i, place = left + j;
             if (line < 0 || place < 0 || line >= s->in_height || place >= s->in_width)
@@ -114,13 +136,18 @@ static void gathered(const Step *s, const int8_t *x, int row, int column, int fr
             else
                 copied(to, x + ((int32_t)line * s->in_width + place) * s->in_channels + from, (size_t)inputs);
         }
-    for (int c = 0; c < 3; c++) to[c] = 0;
+        for (int c = s->kernel * inputs; c < 4 * s->words; c++) *to++ = 0;
+    }
 }
 
+@wide@
 static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *window)
 {
-    int inputs = s->in_channels / s->groups, outputs = s->channels / s->groups, count = s->kernel * s->kernel * inputs;
-    int8_t *bytes = (int8_t *)(window + (count + 3) / 4 * 4);
+#ifdef WIDE
+    if (wide_convolution(s, (const uint8_t *)x, y)) return;
+#endif
+    int inputs = s->in_channels / s->groups, outputs = s->channels / s->groups, count = s->kernel * s->words;
+    int8_t *bytes = (int8_t *)(window + 4 * count);
     const int8_t *table = s->table < 0 ? 0 : tables[s->table];
     for (int row = 0; row < s->height; row++)
         for (int column = 0; column < s->width; column++, y += s->pitch)
@@ -129,10 +156,11 @@ static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *wind
                     gathered(s, x, row, column, c / outputs * inputs, inputs, bytes);
                     widened(window, bytes, count, s->input < 0);
                 }
-                int pair = c % outputs + 1 < outputs;
-                const int8_t *w = weights + s->weights + (int32_t)c * count;
+                int pair = c % outputs + 1 < outputs, place = c % outputs % 8, first = c - place, left = outputs - c % outputs + place;
+                int32_t eights = (s->words + 1) / 2, step = 8 * (left < 8 ? left : 8);
+                const int8_t *w = weights + s->weights + (first * s->kernel * eights + place) * 8;
                 int32_t sums[2] = {biases[s->values + c], pair ? biases[s->values + c + 1] : 0};
-                products(window, w, pair ? w + count : w, count, sums);
+                products(window, w, s->kernel, s->words, step, sums);
                 for (int i = 0; i <= pair; i++) {
                     int32_t v = limited(scaled(sums[i], s->values + c + i) + s->zero, s->low, s->high);
                     y[c + i] = table ? table[v + 128] : (int8_t)v;
@@ -141,10 +169,11 @@ static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *wind
             }
 }
 
-static void add(const Step *s, const int8_t *a, const int8_t *b, int8_t *y)
+static void add(const Step *s, const int8_t *restrict a, const int8_t *restrict b, int8_t *restrict y)
 {
-    int32_t count = (int32_t)s->height * s->width * s->channels, half = (int32_t)1 << (s->shift - 1);
-    for (int32_t i = 0; i < count; i++) y[i] = (int8_t)limited((a[i] * s->multiplier[0] + b[i] * s->multiplier[1] + half) >> s->shift, -128, 127);
+    int32_t count = (int32_t)s->height * s->width * s->channels, one = s->multiplier[0], other = s->multiplier[1], shift = s->shift;
+    int32_t half = (int32_t)1 << (shift - 1);
+    for (int32_t i = 0; i < count; i++) y[i] = (int8_t)limited((a[i] * one + b[i] * other + half) >> shift, -128, 127);
 }
 
 /* Channels of one map into those of another; from the picture, whose bytes are numbers of the table. */
@@ -152,30 +181,41 @@ static void copy(const Step *s, const uint8_t *x, int8_t *y)
 {
     const int8_t *table = s->table < 0 ? 0 : tables[s->table];
     for (int32_t pixel = 0; pixel < (int32_t)s->height * s->width; pixel++, x += s->channels, y += s->pitch)
-        for (int c = 0; c < s->channels; c++) y[c] = table ? table[x[c]] : (int8_t)x[c];
+        if (table)
+            for (int c = 0; c < s->channels; c++) y[c] = table[x[c]];
+        else copied(y, (const int8_t *)x, (size_t)s->channels);
 }
 
+static inline void raised(int8_t *restrict y, const int8_t *restrict x, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+/* Row by row, one element of the window after the other: with stride 1 the pixels that it meets stand in a line. */
 static void pool(const Step *s, const int8_t *x, int8_t *y)
 {
-    for (int row = 0; row < s->height; row++)
-        for (int column = 0; column < s->width; column++, y += s->channels)
-            for (int c = 0; c < s->channels; c++) {
-                int best = -128;
-                for (int i = 0; i < s->kernel; i++)
-                    for (int j = 0; j < s->kernel; j++) {
-                        int line = row * s->stride - s->padding + i, place = column * s->stride - s->padding + j;
-                        if (line < 0 || place < 0 || line >= s->in_height || place >= s->in_width) continue;
-                        int v = x[((int32_t)line * s->in_width + place) * s->channels + c];
-                        if (v > best) best = v;
-                    }
-                y[c] = (int8_t)best;
+    int32_t channels = s->channels, stride = s->stride, most = s->width * channels;
+    for (int row = 0; row < s->height; row++, y += most) {
+        for (int32_t i = 0; i < most; i++) y[i] = -128;
+        for (int i = 0; i < s->kernel; i++) {
+            int line = row * stride - s->padding + i;
+            if (line < 0 || line >= s->in_height) continue;
+            for (int j = 0; j < s->kernel; j++) {
+                int left = j - s->padding, first = left < 0 ? (-left + stride - 1) / stride : 0, end = (s->in_width - left + stride - 1) / stride;
+                int32_t from = ((int32_t)line * s->in_width + left) * channels;
+                if (end > s->width) end = s->width;
+                if (stride == 1 && first < end) raised(y + first * channels, x + from + first * channels, (end - first) * channels);
+                else
+                    for (int column = first; column < end; column++) raised(y + column * channels, x + from + column * stride * channels, channels);
             }
+        }
+    }
 }
 
 static void upsample(const Step *s, const int8_t *x, int8_t *y)
 {
     for (int row = 0; row < s->height; row++)
-        for (int column = 0; column < s->width; column++, y += s->channels)
+        for (int column = 0; column < s->width; column++, y += s->pitch)
             copied(y, x + ((int32_t)(row / s->stride) * s->in_width + column / s->stride) * s->channels, (size_t)s->channels);
 }
 
