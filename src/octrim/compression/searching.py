@@ -16,6 +16,7 @@ from octrim.errors import InputError
 from octrim.figures import new_figure, save_figure
 from octrim.stages import SEARCH
 
+_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#6a51a3", "#8c8c8c", "#000000", "#b8a700")  # of shapes that were not chosen
 _CUT_SHARE = 0.4  # share of a trial's epochs over which channels go
 
 
@@ -75,7 +76,7 @@ def save_search_chart(found: dict[str, Any], path: Path) -> None:
         chosen = place == found["chosen"]
         epochs, scores = [one["epochs"] for one in shape["tries"]], [one["mAP50-95"] for one in shape["tries"]]
         name = f"{shape['name']} (chosen)" if chosen else shape["name"]
-        color, width = ("#d55e00", 2.6) if chosen else (None, 1.2)
+        color, width = ("#d55e00", 2.6) if chosen else (_COLOURS[place % len(_COLOURS)], 1.2)
         axes.plot(epochs, scores, marker="o", label=name, color=color, linewidth=width, zorder=3 if chosen else 2)
     axes.set_xscale("log", base=2)
     ticks = sorted({one["epochs"] for shape in found["shapes"] for one in shape["tries"]})
