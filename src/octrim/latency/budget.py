@@ -1,0 +1,123 @@
+"""Plans to a budget of milliseconds: the table that the options name or that is measured here, and plans corrected by measuring what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+
+from octrim.errors import InputError
+from octrim.latency.measure import measured_table
+from octrim.latency.options import TimeOptions
+from octrim.latency.stopwatch import Place, Stopwatch, this_machine
+from octrim.latency.table import LatencyTable, read_table
+from octrim.machine import usable_cores
+from octrim.network.rows import Network
+from octrim.pruning.budget import LATENCY, parsed_budget
+from octrim.pruning.plan import Plan
+from octrim.targets.table import DEFAULT_RUNTIME
+
+_ROUNDS = 5  # plans that are measured at most
+
+_SLACK = 0.98  # share of the budget from which on a measured plan is good enough
+
+_DRIFT = 1.15  # factor between the reference's time now and in the table from which on it is told
+
+
+def wants_times(budget: str | None) -> bool:
+    """Whether a budget is one of milliseconds. Raises InputError for a budget that is not understood."""
+    return budget is not None and parsed_budget(budget)[0] == LATENCY
+
+
+def chosen_table(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> LatencyTable | None:
+    """The latency table that the options name, or one that is measured now where the budget needs one; None where nothing asks for times.
+
+    network: the whole network. size: height and width of pictures. Raises InputError for a table of another size, runtime or network, and for options
+    that nothing asks for.
+    """
+    if options.latency_table is None and not wants_times(budget):
+        return None
+    if options.latency_table is not None:
+        table = read_table(options.latency_table)
+        _require(table, options)
+        table.require_size(*size)
+        table.predict(network)
+        return table
+    place = Place(options.runtime or DEFAULT_RUNTIME, "fp32", options.threads or usable_cores(), *size)
+    place.require()
+    console.print(f"no --latency-table: measuring {place.runtime} with {place.threads} threads at {size[0]}x{size[1]}, up to four minutes")
+    return measured_table(network, "this network", place, console)
+
+
+def _require(table: LatencyTable, options: TimeOptions) -> None:
+    """Raise InputError where the table was measured in another runtime or with other threads than the options ask for, or in another version of it."""
+    made = table.machine
+    for what, asked, found in (("--runtime", options.runtime, made.runtime), ("--threads", options.threads, made.threads)):
+        if asked is not None and asked != found:
+            raise InputError(f"{options.latency_table}: was measured with {what} {found}; {asked} was asked for")
+
+
+def stopwatch_of(table: LatencyTable) -> Stopwatch | None:
+    """The stopwatch for networks of a table that was made on this machine; None for a table of another machine.
+
+    Raises InputError where this machine has another version of the runtime than it had then.
+    """
+    made = table.machine
+    if this_machine() != (made.processor, made.cores):
+        return None
+    watch = Stopwatch(Place(made.runtime, made.precision, made.threads, table.height, table.width), table.reference[0])
+    if watch.version != made.version:
+        raise InputError(f"the latency table is of {made.runtime} {made.version}, and this machine has {watch.version}: make a new table")
+    return watch
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """A plan to a budget. table: the table that it was made by in the end. measured: milliseconds of its network, None where that was not measured.
+
+    told: lines about it for people.
+    """
+
+    plan: Plan
+    table: LatencyTable
+    measured: float | None
+    told: tuple[str, ...]
+
+
+def fitted_plan(table: LatencyTable, limit: float, make: Callable[[LatencyTable], Plan]) -> Timed:
+    """The plan that `make` gives with a table, corrected until the network takes the time that it may where this machine is the table's.
+
+    limit: milliseconds. After each measurement the table is corrected by what was measured of the last plan, and a new plan is made. Raises InputError
+    as `make` does.
+    """
+    made = make(table)
+    watch = stopwatch_of(table)
+    if watch is None:
+        about = f"predicted for {table.machine}: {_of(table.predict(made.network), limit)}; this is another machine, so it was not measured"
+        return Timed(made, table, None, (about,))
+    best: tuple[float, Plan, LatencyTable] | None = None
+    for _ in range(_ROUNDS):
+        measured = table.reference[1] * watch.relative(made.network, 8)
+        if measured <= limit and (best is None or measured > best[0]):
+            best = (measured, made, table)
+        if _SLACK * limit <= measured <= limit:
+            break
+        table = replace(table, correction=table.correction * measured / table.predict(made.network))
+        again = make(table)
+        if again.network == made.network:
+            break
+        made = again
+    if best is None:
+        best = (measured, made, table)
+    measured, made, table = best
+    lines = [f"measured on this machine ({table.machine}): {_of(measured, limit)}"]
+    now = watch.milliseconds() / table.reference[1]
+    if not 1 / _DRIFT < now < _DRIFT:
+        way = "slower" if now > 1 else "faster"
+        lines.append(f"this machine is {100 * abs(now - 1):.0f} % {way} now than when the table was made: times are those of then")
+    return Timed(made, table, measured, tuple(lines))
+
+
+def _of(milliseconds: float, limit: float) -> str:
+    return f"{milliseconds:.3g} ms, {100 * milliseconds / limit:.1f} % of the {limit:.3g} ms of the budget"
