@@ -25,6 +25,9 @@ class Bench(BenchOptions):
         from octrim.network.initialize import fresh_model
         from octrim.runs import new_run, wide_console
 
+        if self.latency_table is not None:
+            self._latency_table(self.latency_table)
+            return
         image = read_picture(self.source) if self.source else drawn_scene(0)
         if self.share:
             self._share(image)
@@ -37,6 +40,40 @@ class Bench(BenchOptions):
         show_bench(found, run)
         write_bench(found, run.path)
         run.print(f"results: {run.path}")
+
+    def _latency_table(self, path: str) -> None:
+        from pathlib import Path
+
+        from octrim.errors import InputError
+        from octrim.latency.measure import measured_table
+        from octrim.latency.stopwatch import Place
+        from octrim.latency.table import write_table
+        from octrim.machine import usable_cores
+        from octrim.network.initialize import fresh_model
+        from octrim.network.loading import load
+        from octrim.network.options import image_size
+        from octrim.runs import wide_console
+        from octrim.targets.table import DEFAULT_RUNTIME
+
+        if len(self.weights) + (self.cfg is not None) > 1:
+            raise InputError("a latency table is of one network: give one of --weights, or --cfg")
+        if self.device == "gpu":
+            raise InputError("a latency table is of a processor's runtimes, and device is gpu")
+        if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+            raise InputError(f"{path}: expected the name of a file in a folder that exists")
+        name = self.weights[0] if self.weights else self.cfg or "yolov5n"
+        model = load(name) if self.weights else fresh_model(name, seed=self.seed)
+        size = image_size(self.imgsz, model.image_size, model.network.stride)
+        place = Place(self.runtime or DEFAULT_RUNTIME, self.precision, self.threads or usable_cores(), *size)
+        table = measured_table(model.network, Path(name).name, place, wide_console())
+        write_table(table, path)
+        print(
+            f"{table.machine}: {Path(name).name} {size[0]}x{size[1]}, whole {table.predict(model.network):.3g} ms, measured in {table.seconds:.0f} s"
+        )
+        error = f"{100 * table.check.median_error:.1f} % (median), {100 * table.check.largest_error:.1f} % (largest)"
+        print(f"error on {table.check.networks} random plans: {error}")
+        print(f"latency table: {path}")
+        print(f"next: octrim prune --weights {name} --budget latency=1/4 --latency-table {path} --imgsz {' '.join(map(str, dict.fromkeys(size)))}")
 
     def _share(self, image: np.ndarray) -> None:
         from octrim.atomic import write_text

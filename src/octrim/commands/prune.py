@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.latency.options import TimeOptions
+from octrim.options import Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
+    from octrim.latency.table import LatencyTable
     from octrim.pruning.importance import Criterion
     from octrim.pruning.plan import Plan
 
 
 @dataclass(frozen=True)
-class Prune(OneNetwork, Dropping, Reading, Folder):
+class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     """Cut channels, and drop blocks and levels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"
@@ -24,8 +26,9 @@ class Prune(OneNetwork, Dropping, Reading, Folder):
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
     """Number that all channel counts are multiples of, and at least."""
-    budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
-    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
+    budget: Budget = None
+    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
+    time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     criterion: CriterionName = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
@@ -49,8 +52,12 @@ class Prune(OneNetwork, Dropping, Reading, Folder):
 
     def run(self) -> None:
         """Plan, show the plan, and unless `dry_run` cut and write the model. The plan's files are written either way."""
+        from functools import partial
+
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
+        from octrim.latency.budget import Timed, chosen_table, fitted_plan
+        from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
         from octrim.pruning.plan import plan
@@ -62,9 +69,11 @@ class Prune(OneNetwork, Dropping, Reading, Folder):
         keep_map = read_keep_map(self.keep_map) if self.keep_map else None
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
-        def planned(criterion: str | Criterion) -> Plan:
+        table = chosen_table(self, self.budget, model.network, size, wide_console())
+
+        def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:
             dropping = {"drop": self.drop, "levels": self.levels}
-            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget, **dropping)
+            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget, latency=latency, **dropping)
 
         notes: list[str] = []
         if self.criterion == "taylor":
@@ -74,9 +83,10 @@ class Prune(OneNetwork, Dropping, Reading, Folder):
             planned("random")  # options that make no sense are told before gradients are computed
             left = without_rows(model, rows_to_drop(model.network, self.drop, self.levels))
             criterion, notes = taylor_on(left, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
-            made = planned(criterion)
         else:
-            made = planned(self.criterion)
+            criterion = self.criterion
+        timed = fitted_plan(table, self.budget, model.network, partial(planned, criterion)) if table else Timed(planned(criterion))
+        made = timed.plan
         sources = [data for data in (self.reconstruct, self.recalibrate) if data]
         readable = {data: Readable(picture_paths(data, self.pictures, self.seed, **self.reading())) for data in sources}
         for some in readable.values():
@@ -85,7 +95,11 @@ class Prune(OneNetwork, Dropping, Reading, Folder):
         for line in notes:
             run.print(line)
         run.print(made.table())
+        for line in timed.told:
+            run.print(line)
         write_plan(made, run.path)
+        if timed.table is not None:
+            write_table(timed.table, run.path / "latency.json")
         if self.dry_run:
             run.print(f"plan only, nothing was cut: {run.path}")
             return

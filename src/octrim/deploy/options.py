@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from octrim.options import Conf, Folder, ImageSize, Iou, Range, Seed, Text
+from octrim.options import Conf, File, Folder, ImageSize, Iou, Range, Seed, Text
 from octrim.targets.options import Execution
 
 
@@ -37,6 +37,9 @@ class BenchOptions(Execution, Folder):
     """Least confidence of boxes that suppression looks at."""
     iou: Iou = 0.45
     """IoU above which boxes of one class suppress each other."""
+    latency_table: File = None
+    """File to write a latency table into instead: what rows of the network (--weights, --cfg, or yolov5n) cost in --runtime with --threads at
+    --imgsz, measured in up to four minutes; --budget latency=.. plans by it."""
     share: bool = False
     """Time yolov5n and its cut to 1/8 (or --weights, or --cfg) in every runtime of this machine, and print a block to send to OcTrim's list of
     machines."""

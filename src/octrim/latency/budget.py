@@ -51,7 +51,7 @@ def chosen_table(options: TimeOptions, budget: str | None, network: Network, siz
 
 
 def _require(table: LatencyTable, options: TimeOptions) -> None:
-    """Raise InputError where the table was measured in another runtime or with other threads than the options ask for, or in another version of it."""
+    """Raise InputError where the table was measured in another runtime, or with another number of threads, than the options ask for."""
     made = table.machine
     for what, asked, found in (("--runtime", options.runtime, made.runtime), ("--threads", options.threads, made.threads)):
         if asked is not None and asked != found:
@@ -74,33 +74,51 @@ def stopwatch_of(table: LatencyTable) -> Stopwatch | None:
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """A plan to a budget. table: the table that it was made by in the end. measured: milliseconds of its network, None where that was not measured.
+    """A plan, and what is known of the time of its network.
 
-    told: lines about it for people.
+    table: the table that it was made by in the end. measured: milliseconds of its network, None where that was not measured. told: lines for people.
     """
 
     plan: Plan
-    table: LatencyTable
-    measured: float | None
-    told: tuple[str, ...]
+    table: LatencyTable | None = None
+    measured: float | None = None
+    told: tuple[str, ...] = ()
 
 
-def fitted_plan(table: LatencyTable, limit: float, make: Callable[[LatencyTable], Plan]) -> Timed:
-    """The plan that `make` gives with a table, corrected until the network takes the time that it may where this machine is the table's.
+def fitted_plan(table: LatencyTable, budget: str | None, whole: Network, make: Callable[[LatencyTable], Plan]) -> Timed:
+    """The plan that `make` gives with a table, corrected until its network takes the time that it may, where this machine is the table's.
 
-    limit: milliseconds. After each measurement the table is corrected by what was measured of the last plan, and a new plan is made. Raises InputError
-    as `make` does.
+    After each measurement the table is corrected by what was measured of the last plan, and a new plan is made. whole: the network that fractions are
+    of. Without a budget of milliseconds the plan is as `make` gives it. Raises InputError as `make` does.
     """
     made = make(table)
+    if not wants_times(budget):
+        return Timed(made, table, None, (f"predicted for {table.machine}: {table.predict(made.network):.3g} ms",))
+    limit = table.limit(parsed_budget(budget or "")[1], whole)
     watch = stopwatch_of(table)
     if watch is None:
         about = f"predicted for {table.machine}: {_of(table.predict(made.network), limit)}; this is another machine, so it was not measured"
         return Timed(made, table, None, (about,))
+    measured, made, table = _corrected(table, limit, watch, made, make)
+    lines = [f"measured on this machine ({table.machine}): {_of(measured, limit)}"]
+    now = watch.milliseconds() / table.reference[1]
+    if not 1 / _DRIFT < now < _DRIFT:
+        way = "slower" if now > 1 else "faster"
+        lines.append(f"this machine is {100 * abs(now - 1):.0f} % {way} now than when the table was made: times are those of then")
+    return Timed(made, table, measured, tuple(lines))
+
+
+def _corrected(
+    table: LatencyTable, limit: float, watch: Stopwatch, made: Plan, make: Callable[[LatencyTable], Plan]
+) -> tuple[float, Plan, LatencyTable]:
+    """Measured milliseconds of the slowest plan within the limit, the plan, and the table that it was made by; of the last plan where none is."""
     best: tuple[float, Plan, LatencyTable] | None = None
+    last = (0.0, made, table)
     for _ in range(_ROUNDS):
         measured = table.reference[1] * watch.relative(made.network, 8)
+        last = (measured, made, table)
         if measured <= limit and (best is None or measured > best[0]):
-            best = (measured, made, table)
+            best = last
         if _SLACK * limit <= measured <= limit:
             break
         table = replace(table, correction=table.correction * measured / table.predict(made.network))
@@ -108,15 +126,7 @@ def fitted_plan(table: LatencyTable, limit: float, make: Callable[[LatencyTable]
         if again.network == made.network:
             break
         made = again
-    if best is None:
-        best = (measured, made, table)
-    measured, made, table = best
-    lines = [f"measured on this machine ({table.machine}): {_of(measured, limit)}"]
-    now = watch.milliseconds() / table.reference[1]
-    if not 1 / _DRIFT < now < _DRIFT:
-        way = "slower" if now > 1 else "faster"
-        lines.append(f"this machine is {100 * abs(now - 1):.0f} % {way} now than when the table was made: times are those of then")
-    return Timed(made, table, measured, tuple(lines))
+    return best or last
 
 
 def _of(milliseconds: float, limit: float) -> str:

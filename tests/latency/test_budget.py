@@ -1,0 +1,116 @@
+"""Plans to a budget of milliseconds: corrected where the machine is the table's, predicted where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octrim.errors import InputError
+from octrim.latency import budget as module
+from octrim.latency.budget import chosen_table, fitted_plan, stopwatch_of, wants_times
+from octrim.latency.options import TimeOptions
+from octrim.latency.stopwatch import this_machine
+from octrim.latency.table import LatencyTable, write_table
+from octrim.network.rows import Network
+from octrim.pruning.plan import Plan, plan
+from octrim.runs import wide_console
+from tests.latency.analytic import exact_table, exact_time
+from tests.networks import variant
+
+SIZE = (64, 64)
+
+
+class FakeWatch:
+    """A stopwatch on a machine where every network takes a known multiple of what the table predicts; the reference takes 1 ms."""
+
+    def __init__(self, factor: float, drift: float = 1.0) -> None:
+        self.factor, self.drift, self.asked = factor, drift, 0
+
+    def relative(self, network: Network, bursts: int) -> float:
+        self.asked += 1
+        return self.factor * exact_time(network, 64, 0.001)
+
+    def milliseconds(self) -> float:
+        return self.drift
+
+
+def table_of_yolov5n() -> LatencyTable:
+    return exact_table(variant("yolov5n").network, 64, 0.001)
+
+
+def planned(table: LatencyTable, budget: str = "latency=1/3") -> Plan:
+    return plan(variant("yolov5n"), budget=budget, image_size=SIZE, latency=table)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.04, 1.3])
+def test_a_plan_is_corrected_until_its_measured_time_fits(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, watch = table_of_yolov5n(), FakeWatch(factor)
+    monkeypatch.setattr(module, "stopwatch_of", lambda _: watch)
+    found = fitted_plan(table, "latency=1/3", variant("yolov5n").network, planned)
+    limit = table.limit("1/3", variant("yolov5n").network)
+    assert found.measured is not None and 0.97 * limit < found.measured <= limit
+    assert found.measured == pytest.approx(factor * exact_time(found.plan.network, 64, 0.001))
+    assert watch.asked <= 5
+    assert "measured on this machine" in found.told[0] and len(found.told) == 1
+
+
+def test_a_machine_that_is_slower_now_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "stopwatch_of", lambda _: FakeWatch(1.0, 1.3))
+    found = fitted_plan(table_of_yolov5n(), "latency=1/3", variant("yolov5n").network, planned)
+    assert "30 % slower now" in found.told[1]
+
+
+def test_a_budget_that_only_the_prediction_met_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "stopwatch_of", lambda _: FakeWatch(100.0))
+    with pytest.raises(InputError, match="cannot be met: the least possible is latency="):
+        fitted_plan(table_of_yolov5n(), "latency=1/3", variant("yolov5n").network, planned)
+
+
+def test_another_machine_is_predicted_and_not_measured() -> None:
+    found = fitted_plan(table_of_yolov5n(), "latency=1/3", variant("yolov5n").network, planned)
+    assert found.measured is None and "another machine" in found.told[0]
+    found = fitted_plan(table_of_yolov5n(), None, variant("yolov5n").network, lambda table: plan(variant("yolov5n"), image_size=SIZE, latency=table))
+    assert found.told[0].startswith("predicted for a processor, openvino 1.0, fp32, 2 threads: ")
+
+
+def test_a_runtime_of_another_version_is_refused() -> None:
+    processor, cores = this_machine()
+    table = table_of_yolov5n()
+    table = replace(table, machine=replace(table.machine, processor=processor, cores=cores))
+    with pytest.raises(InputError, match=r"of openvino 1\.0, and this machine has 20\d\d\.\S+: make a new table"):
+        stopwatch_of(table)
+    assert stopwatch_of(replace(table, machine=replace(table.machine, cores=cores + 1))) is None
+
+
+def test_tables_that_do_not_fit_the_options_are_refused(tmp_path: Path) -> None:
+    path, network, console = tmp_path / "table.json", variant("yolov5n").network, wide_console()
+    write_table(table_of_yolov5n(), path)
+
+    def chosen(size: tuple[int, int] = SIZE, of: Network = network, **options: object) -> LatencyTable | None:
+        return chosen_table(replace(TimeOptions(str(path)), **options), "latency=1/3", of, size, console)
+
+    found = chosen(runtime="openvino", threads=2)
+    assert found is not None and found.to_json() == table_of_yolov5n().to_json()
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"runtime": "c"}, r"table\.json: was measured with --runtime openvino; c was asked for"),
+        ({"threads": 1}, r"table\.json: was measured with --threads 2; 1 was asked for"),
+        ({"size": (320, 320)}, "of 64x64 pixels, and the network is planned for 320x320: give --imgsz 64"),
+        ({"of": variant("yolov5s").network}, "has at most"),
+        ({"latency_table": str(tmp_path / "none.json")}, r"none\.json: No such file"),
+    ]
+    for options, says in cases:
+        with pytest.raises(InputError, match=says):
+            chosen(**options)
+    assert chosen_table(TimeOptions(), "macs=0.5", network, SIZE, console) is None
+    with pytest.raises(InputError, match="a latency table is of openvino, "):
+        chosen_table(TimeOptions(runtime="numpy"), "latency=1/3", network, SIZE, console)
+
+
+def test_which_budgets_are_of_time() -> None:
+    assert wants_times("latency=2") and wants_times("latency=1/6")
+    assert not wants_times("macs=0.5") and not wants_times(None)
+    with pytest.raises(InputError, match="budget is 'speed=2', expected channels=FRACTION, params=FRACTION, macs=FRACTION or latency=MILLISECONDS"):
+        wants_times("speed=2")

@@ -1,0 +1,112 @@
+"""Real measurements of tiny networks, and the commands that make and use tables."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from octrim.cli import main
+from octrim.errors import InputError
+from octrim.latency.measure import measured_table
+from octrim.latency.samples import random_networks, reference_network
+from octrim.latency.stopwatch import Place
+from octrim.latency.table import LatencyTable, read_table, write_table
+from octrim.network.rows import Network
+from tests.latency.analytic import exact_table
+from tests.latency.test_fit import CHAIN
+from tests.networks import variant
+
+
+@pytest.fixture(scope="module")
+def tiny_table() -> LatencyTable:
+    return measured_table(CHAIN, "a chain", Place("openvino", "fp32", 1, 32, 32), networks=16, checked=4, seconds=60)
+
+
+def test_a_measured_table_predicts_what_it_measured(tiny_table: LatencyTable) -> None:
+    network, milliseconds = tiny_table.reference
+    assert network == reference_network(CHAIN) and milliseconds > 0
+    assert tiny_table.machine.runtime == "openvino" and tiny_table.machine.threads == 1 and tiny_table.check.networks == 4
+    assert 0 < tiny_table.predict(network) < 100 * milliseconds
+    assert LatencyTable.from_json(json.loads(json.dumps(tiny_table.to_json()))).predict(CHAIN) == tiny_table.predict(CHAIN)
+
+
+def test_random_networks_are_drawn_by_the_seed_and_of_all_kinds() -> None:
+    whole = variant("yolov5n").network
+    some = list(islice(random_networks(whole, 5), 24))
+    assert some == list(islice(random_networks(whole, 5), 24)) != list(islice(random_networks(whole, 6), 24))
+    names = {row.name for row in whole.rows}
+    assert all(names.issuperset(row.name for row in network.rows) for network in some)
+    assert any(len(network.rows) < len(whole.rows) for network in some)
+    assert any(len(network.anchors) < 3 for network in some)
+    assert {network.classes for network in some} >= {1, 3, 80}
+    assert any(row.channels % 8 for network in some for row in network.convs if row.name not in network.heads)
+
+
+@pytest.mark.parametrize("runtime", ["numpy", "paddle"])
+def test_runtimes_that_are_no_targets_are_refused(runtime: str) -> None:
+    with pytest.raises(InputError, match="a latency table is of openvino"):
+        measured_table(CHAIN, "a chain", Place(runtime, "fp32", 1, 32, 32))
+
+
+def yolov5n_of_80_classes() -> Network:
+    from octrim.network.yolov5 import yolov5_network
+
+    return yolov5_network("yolov5n")
+
+
+def test_prune_by_a_table_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = exact_table(yolov5n_of_80_classes(), 64, 0.001)
+    write_table(table, tmp_path / "pi.json")
+    command = ["prune", "--cfg", "yolov5n", "--imgsz", "64", "--latency-table", "pi.json"]
+    assert main([*command, "--budget", "latency=1/3", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "predicted milliseconds" in told and "this is another machine, so it was not measured" in told
+    plan = json.loads((tmp_path / "runs/prune/exp/plan.json").read_text())
+    whole = table.predict(yolov5n_of_80_classes())
+    assert 0.98 * whole / 3 < plan["milliseconds"]["after"] <= whole / 3
+    assert read_table(tmp_path / "runs/prune/exp/latency.json").to_json() == table.to_json()
+    for arguments, says in (
+        (["--budget", "latency=0"], "expected more than 0 milliseconds"),
+        (["--budget", "latency=-3"], "expected more than 0 milliseconds"),
+        (["--budget", "latency=50"], "is above the"),
+        (["--budget", "latency=0.00001"], "the least possible is latency="),
+        (["--budget", "latency=1/3", "--imgsz", "96"], "of 64x64 pixels"),
+        (["--budget", "latency=1/3", "--runtime", "c"], "was measured with --runtime openvino"),
+    ):
+        assert main([*command, *arguments]) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+    assert sorted(path.name for path in (tmp_path / "runs/prune").iterdir()) == ["exp"]
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--runtime", "numpy"], "a latency table is of openvino"),
+    (["--weights", "a.pt", "b.pt"], "is of one network"),
+    (["--device", "gpu"], "a processor's runtimes"),
+])  # fmt: skip
+def test_bench_refuses_what_no_table_can_be_of(arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--latency-table", str(tmp_path / "t.json"), "--imgsz", "64", *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_bench_asks_for_a_place_before_it_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path, tmp_path / "none" / "t.json"):
+        assert main(["bench", "--latency-table", str(path)]) == 2
+        assert "expected the name of a file in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_bench_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from octrim.latency import measure
+
+    monkeypatch.setattr(measure.measured_table, "__defaults__", (None, 20, 5, 60.0, 0))
+    path = tmp_path / "here.json"
+    assert main(["bench", "--latency-table", str(path), "--imgsz", "64", "--threads", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "error on 5 random plans" in told and str(path) in told
+    assert read_table(path).name == "yolov5n"
