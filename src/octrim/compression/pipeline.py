@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -170,10 +170,11 @@ def _checked_again(resuming: Resumed, preset: Preset, inputs: dict[str, str]) ->
 
 
 def _checked(config: Compression, preset: Preset) -> Start:
-    start = checked(config, preset)
-    if preset.match_games:
-        builtin.check_classes(config, preset, start.train_set.names)
-    return start
+    def check_names(names: Sequence[str]) -> None:
+        if preset.match_games:
+            builtin.check_classes(config, preset, names)
+
+    return checked(config, preset, check_names)
 
 
 def _announced(job: Job, stage: Stage, number: str, began: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -145,14 +145,18 @@ def space_needed(start: Start) -> int:
     return trainings * training_bytes(start.base.network)
 
 
-def checked(config: Compression, preset: Preset) -> Start:
-    """Read what the options name. Raises InputError for everything that would only show after hours of training."""
+def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence[str]], None]) -> Start:
+    """Read what the options name. Raises InputError for everything that would only show after hours of training.
+
+    check_names: raises InputError for names of classes with which a later stage can do nothing.
+    """
     assert config.data is not None  # without data, builtin.with_data has put some in
     model, keep_map = checked_network(config, preset)
     train_set = open_labelled(config.data, "train", model.names, "learn", **config.reading())
     val_set = open_labelled(config.data, "val", model.names, "measure", **config.reading())
     if val_set.names != train_set.names:
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    check_names(train_set.names)
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
