@@ -42,6 +42,7 @@ def planned(shape: Shape, base: Model, config: Compression) -> Model:
 @pytest.mark.parametrize(
     "options", [{"keep": "1/4"}, {"budget": "params=0.2", "align": 4}, {"keep": "1/2", "levels": (8, 16), "exclude": ("model.0",)}]
 )
+@pytest.mark.slow
 def test_shapes_differ_and_cost_the_same(options: dict[str, Any]) -> None:
     base = replace(variant("yolov5n"), image_size=320)
     config = Compression(search=8, **options)

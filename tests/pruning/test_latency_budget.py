@@ -50,6 +50,7 @@ def test_budgets_on_random_networks(network: Network, value: str, align: int) ->
     check_time(model, made, limit, align, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "align"), [("1/2", 8), ("1/5", 8), ("1/5", 4), ("1/3", 1)])
 def test_budgets_on_yolov5n(value: str, align: int) -> None:
     model = variant("yolov5n")
@@ -64,6 +65,7 @@ def test_budgets_on_yolov5n(value: str, align: int) -> None:
     assert min(group.after / group.before for group in made.groups) >= 1 / 40
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_met_says_the_least_and_that_can() -> None:
     model = variant("yolov5n")
     table = exact_table(model.network, 64, 0.001)
