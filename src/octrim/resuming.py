@@ -15,7 +15,7 @@ from octrim.runs import keep_config, stored_config
 
 T = TypeVar("T")
 
-_PATHS = ("weights", "cfg", "data", "unlabelled", "hyp", "teacher", "keep_map", "project")
+_PATHS = ("weights", "cfg", "data", "unlabelled", "hyp", "teacher", "keep_map", "latency_table", "project")
 """Options that may name a file or a folder, or several."""
 
 _NAMES = ("cfg", "hyp")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from octrim.compression.job import Job, evaluated, once, row, sweep
-from octrim.compression.start import planned
+from octrim.compression.start import planned, times_of
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, network_inputs
+from octrim.latency.budget import fitted_plan
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
@@ -71,7 +72,14 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
         criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console, **config.reading())
         for line in notes:
             job.run.print(line)
-    return planned(config, preset, job.start.keep_map, model, original, step, criterion)
+    make = partial(planned, config, preset, job.start.keep_map, model, original, step, criterion)
+    table = times_of(config)
+    if table is None or step < preset.cut_steps:
+        return make()
+    timed = fitted_plan(table, config.budget, original, make)
+    for line in timed.told:
+        job.run.print(line)
+    return timed.plan
 
 
 def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:

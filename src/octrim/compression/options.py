@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import ActivationName, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.latency.options import TimeOptions
+from octrim.options import ActivationName, Budget, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
-class Compression(OneNetwork, Dropping, Reading, Folder):
+class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"
@@ -22,8 +23,9 @@ class Compression(OneNetwork, Dropping, Reading, Folder):
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
     align: Annotated[int, Range(1)] = 8
     """Number that all channel counts are multiples of, and at least."""
-    budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
-    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are."""
+    budget: Budget = None
+    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
+    time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: the preset's)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()

@@ -35,6 +35,7 @@ from octrim.compression.start import (
     remembered,
     resolved_config,
     space_needed,
+    with_times,
 )
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
@@ -59,7 +60,7 @@ _WORK: dict[Stage, StageWork] = {
     CONTROL: control,
 }
 
-_INPUTS = ("data", "unlabelled", "weights", "cfg", "hyp", "keep_map")
+_INPUTS = ("data", "unlabelled", "weights", "cfg", "hyp", "keep_map", "latency_table")
 """Options that name the inputs of a run. A resumed run may be given new places of them; digests tell whether they are the same inputs."""
 
 _FREE = ("device", "workers", "cache", *_INPUTS)
@@ -110,11 +111,13 @@ def _begun(config: Compression) -> Job:
     if config.data is None:
         config = builtin.with_data(config)
         preset = resolved(config)
+        config = with_times(config, preset)
         model, keep_map = checked_network(config, preset)
         checked_plan(config, preset, model, builtin.CLASSES, keep_map)
         builtin.make_pictures(config)
     config = absolute(config)  # paths become absolute only now, because the built-in data have just been made
     preset = resolved(config)
+    config = with_times(config, preset)
     start = _checked(config, preset)
     require_space(config.project or ".", space_needed(start))
     _clear(config)

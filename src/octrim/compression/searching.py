@@ -11,6 +11,7 @@ from typing import Any
 from octrim.atomic import write_text
 from octrim.compression.job import Job, once, row, stored, sweep
 from octrim.compression.shapes import Shape, equal_shapes
+from octrim.compression.start import times_of
 from octrim.compression.trainings import short_finetuning
 from octrim.errors import InputError
 from octrim.figures import new_figure, save_figure
@@ -29,7 +30,7 @@ def searching(job: Job, folder: Path) -> dict[str, Any]:
     start = job.start
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    shapes = equal_shapes(start.config, start.keep_map, start.base, start.preset.search)
+    shapes = equal_shapes(start.config, start.keep_map, start.base, start.preset.search, times_of(start.config))
     for number, shape in enumerate(shapes, 1):
         if shape.keep_map:
             write_text(_keep_map_file(folder, number), json.dumps(dict(shape.keep_map), indent=1))

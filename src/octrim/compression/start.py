@@ -18,16 +18,19 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
+from octrim.latency.budget import table_file, wants_times
+from octrim.latency.table import LatencyTable, read_table
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
+from octrim.pruning.budget import LATENCY, parsed_budget
 from octrim.pruning.cut import prune
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.plan_files import read_keep_map
-from octrim.runs import Run
+from octrim.runs import Run, wide_console
 from octrim.training.checkpoint import data_digest, same_data, training_bytes
 from octrim.training.hyper import read_hyperparameters
 from octrim.training.setup import choose_device
@@ -110,25 +113,60 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
     if preset.search:
-        equal_shapes(config, keep_map, base, preset.search)
+        equal_shapes(config, keep_map, base, preset.search, times_of(config))
     return base, small
 
 
 def planned(
-    config: Compression, preset: Preset, keep_map: dict[str, Any], model: Model, original: Network, step: int, criterion: str | Criterion
+    config: Compression,
+    preset: Preset,
+    keep_map: dict[str, Any],
+    model: Model,
+    original: Network,
+    step: int,
+    criterion: str | Criterion,
+    latency: LatencyTable | None = None,
 ) -> Plan:
-    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map get the same power."""
+    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map get the same power.
+
+    latency: the table for a budget of milliseconds, by default that of the options.
+    """
     share = Fraction(step, preset.cut_steps)
-    keep, budget = keep_of(config), config.budget
+    keep, latency = keep_of(config), latency or times_of(config)
     keep = None if keep is None else stepped(keep, share)
-    if budget is not None and share != 1:
-        what, _, value = budget.partition("=")
-        budget = f"{what}={stepped(value, share)}"
+    budget = None if config.budget is None else _stepped_budget(config.budget, share, original, latency)
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
     size = (model.image_size, model.image_size)
     nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
     dropping = {"drop": config.drop, "levels": config.levels}
-    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, nearest, **dropping)
+    options: dict[str, Any] = {**dropping, "nearest": nearest, "latency": latency}
+    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, **options)
+
+
+def times_of(config: Compression) -> LatencyTable | None:
+    """The latency table of a run with a budget of milliseconds."""
+    return read_table(config.latency_table) if config.latency_table is not None and wants_times(config.budget) else None
+
+
+def with_times(config: Compression, preset: Preset) -> Compression:
+    """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none.
+
+    Raises InputError as `table_file` does.
+    """
+    if not wants_times(config.budget):
+        return config
+    model, _ = checked_network(config, preset)
+    path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console())
+    return replace(config, latency_table=path)
+
+
+def _stepped_budget(budget: str, share: Fraction, original: Network, latency: LatencyTable | None) -> str:
+    """The budget of one of several cuts: its fraction of the whole network to the power `share`."""
+    what, value = parsed_budget(budget)
+    if what != LATENCY or share == 1 or latency is None:
+        return f"{what}={stepped(value, share)}"
+    whole = replace(latency, correction=1.0).predict(original)
+    return f"{what}={whole * (latency.limit(value, original) / whole) ** float(share):.9f}"
 
 
 def stepped(value: object, share: Fraction) -> str:
@@ -158,7 +196,7 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
         raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
     check_names(train_set.names)
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
-    files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map}
+    files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map, "latency-table": config.latency_table}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     inputs["data"] = data_digest(train_set, val_set)
     unlabelled = _unlabelled(config, preset, train_set, val_set)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 
 from rich.console import Console
 
@@ -11,12 +14,12 @@ from octrim.errors import InputError
 from octrim.latency.measure import measured_table
 from octrim.latency.options import TimeOptions
 from octrim.latency.stopwatch import Place, Stopwatch, this_machine
-from octrim.latency.table import LatencyTable, read_table
-from octrim.machine import usable_cores
+from octrim.latency.table import FORMAT, LatencyTable, read_table, write_table
+from octrim.machine import cache_folder, usable_cores
 from octrim.network.rows import Network
 from octrim.pruning.budget import LATENCY, parsed_budget
 from octrim.pruning.plan import Plan
-from octrim.targets.table import DEFAULT_RUNTIME
+from octrim.targets.table import DEFAULT_RUNTIME, live_targets
 
 _ROUNDS = 5  # plans that are measured at most
 
@@ -33,21 +36,42 @@ def wants_times(budget: str | None) -> bool:
 def chosen_table(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> LatencyTable | None:
     """The latency table that the options name, or one that is measured now where the budget needs one; None where nothing asks for times.
 
-    network: the whole network. size: height and width of pictures. Raises InputError for a table of another size, runtime or network, and for options
-    that nothing asks for.
+    network: the whole network. size: height and width of pictures. Raises InputError for a table of another size, runtime or network.
     """
-    if options.latency_table is None and not wants_times(budget):
-        return None
+    path = table_file(options, budget, network, size, console)
+    return None if path is None else read_table(path)
+
+
+def table_file(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> str | None:
+    """The file of the table that `chosen_table` gives. A table that is measured is kept in OcTrim's cache folder for the next time."""
     if options.latency_table is not None:
         table = read_table(options.latency_table)
         _require(table, options)
         table.require_size(*size)
         table.predict(network)
-        return table
+        return options.latency_table
+    if not wants_times(budget):
+        return None
     place = Place(options.runtime or DEFAULT_RUNTIME, "fp32", options.threads or usable_cores(), *size)
     place.require()
+    path = _kept(network, place)
+    if path.is_file():
+        console.print(f"latency table, measured here before: {path}")
+        return str(path)
     console.print(f"no --latency-table: measuring {place.runtime} with {place.threads} threads at {size[0]}x{size[1]}, up to four minutes")
-    return measured_table(network, "this network", place, console)
+    table = measured_table(network, "this network", place, console)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(table, path)
+    console.print(f"latency table, kept for the next time: {path}")
+    return str(path)
+
+
+def _kept(network: Network, place: Place) -> Path:
+    """Where a table that is measured on this machine is kept. The file's name depends on all that times depend on."""
+    rows = [row.to_json() for row in network.rows if row.name not in network.heads]
+    version = live_targets()[place.runtime].version()
+    about = json.dumps([FORMAT, rows, network.anchors, asdict(place), version, this_machine()])
+    return cache_folder() / "latency" / f"{place.runtime}-{sha256(about.encode()).hexdigest()[:16]}.json"
 
 
 def _require(table: LatencyTable, options: TimeOptions) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from octrim.atomic import write_bytes
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError, shown
+from octrim.latency.table import LatencyTable
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -248,6 +249,8 @@ def _sound_cutting(state: State) -> bool:
         ascending = all(type(channel) is int for channel in channels) and channels == sorted(set(channels))
         if not ascending or len(channels) != now[name] or not 0 <= channels[0] <= channels[-1] < first[name]:
             return False
+    if "latency" in noted:
+        LatencyTable.from_json(noted["latency"])  # raises an error for one that is damaged
     wanted, removed, share = noted["wanted"], noted["removed"], noted["share"]
     texts = all(value is None or isinstance(value, str) for value in (wanted["keep"], wanted["budget"], wanted["criterion"]))
     counts = all(type(value) is int and value >= 0 for value in (noted["level"], noted["step"], wanted["seed"]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from octrim.errors import InputError
+from octrim.latency.table import LatencyTable
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.dropping import told, without
 from octrim.network.model import Model
@@ -46,7 +47,7 @@ class GradualCut:
 
     epochs: epochs after which the network has its final shape. keep, align, budget, exclude, keep_map: as `octrim.pruning.plan.plan` takes them, but
     final counts are rounded to the nearest multiple of `align`. criterion: a name of `CRITERIA`, or "taylor" for the gradients of the training
-    itself. interval: least number of optimizer steps between two cuts.
+    itself. interval: least number of optimizer steps between two cuts. latency: the latency table that a budget of milliseconds is planned by.
     """
 
     epochs: int
@@ -58,10 +59,12 @@ class GradualCut:
     keep_map: Mapping[str, float | str] = field(default_factory=dict)
     interval: int = 1
     seed: int = 0
+    latency: LatencyTable | None = None
 
     def goal(self, model: Model, original: Network, criterion: str | Criterion) -> Plan:
         """The plan that cuts `model`, which may have lost channels already, to what is to be left of `original`. Raises InputError as `plan` does."""
-        return plan(model, self.keep, self.align, criterion, self.exclude, self.keep_map, self.seed, None, self.budget, original, nearest=True)
+        options: dict[str, Any] = {"original": original, "nearest": True, "latency": self.latency}
+        return plan(model, self.keep, self.align, criterion, self.exclude, self.keep_map, self.seed, budget=self.budget, **options)
 
     def sparing(self, network: Network, freeze: Sequence[str]) -> GradualCut:
         """The same, with the convolutions whose weights or scales do not train kept whole. freeze: layers and patterns as of `--freeze`."""
@@ -86,8 +89,11 @@ class GradualCut:
         share = goal.after.channels / goal.before.channels
         kept = {row.name: list(range(row.channels)) for row in model.network.convs}
         wanted = {**vars(self), "keep_map": dict(self.keep_map), "exclude": list(self.exclude)}
+        wanted.pop("latency")
         table = json.loads(json.dumps((whole or model.network).to_json()))  # with lists for tuples, as a checkpoint gives it back
         state.extra[_KEY] = {"wanted": wanted, "table": table, "kept": kept, "share": share, "level": 0, "step": 0, "done": False}
+        if self.latency is not None:
+            state.extra[_KEY]["latency"] = json.loads(json.dumps(self.latency.to_json()))
         if whole is not None:
             state.extra[_KEY]["anchors"] = [[list(pair) for pair in level] for level in whole.anchors]
         state.extra[_KEY]["removed"] = {"": 0.0, **{group.name: 0.0 for group in goal.groups}}
@@ -104,8 +110,9 @@ class GradualCut:
         """What the training in `state` cuts; None where it cuts nothing."""
         if _KEY not in state.extra:
             return None
-        wanted = state.extra[_KEY]["wanted"]
-        return cls(**{**wanted, "exclude": tuple(wanted["exclude"])})
+        noted = state.extra[_KEY]
+        latency = LatencyTable.from_json(noted["latency"]) if "latency" in noted else None
+        return cls(**{**noted["wanted"], "exclude": tuple(noted["wanted"]["exclude"]), "latency": latency})
 
 
 class Cutting:

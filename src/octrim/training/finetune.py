@@ -7,16 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
+from octrim.latency.budget import chosen_table, fitted_plan, wants_times
 from octrim.network.loading import load
 from octrim.network.model import Model
+from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.options import from_python
 from octrim.pruning.plan_files import read_keep_map
+from octrim.runs import wide_console
 from octrim.training.options import Distilled, Finetuning
 from octrim.training.setup import Setup, begun, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
+    from octrim.latency.table import LatencyTable
     from octrim.training.cutting import GradualCut
     from octrim.training.distillation import Distillation
 
@@ -39,7 +43,7 @@ def run_finetuning(config: Finetuning) -> Trained:
         cut = gradual_cut(config)
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
         if cut is not None:
-            cut = _begun(cut.sparing(setup.model.network, config.freeze), setup)
+            cut = _begun(_corrected(cut.sparing(setup.model.network, config.freeze), setup), setup)
     else:
         setup = resumed(config)
         cut = GradualCut.remembered(setup.state)
@@ -64,7 +68,7 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     from octrim.training.cutting import GradualCut
 
     if config.keep is None and config.budget is None and config.keep_map is None:
-        given = [name for name in ("cut_epochs", "criterion", "exclude") if getattr(config, name)]
+        given = [name for name in ("cut_epochs", "criterion", "exclude", "latency_table") if getattr(config, name)]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} is about cutting: say with --keep, --budget or --keep-map what is to be left")
         return None
@@ -73,7 +77,31 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
         raise InputError(f"cut_epochs is {epochs}, more than all {config.epochs} epochs")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     criterion = config.criterion or "taylor"
-    return GradualCut(epochs, config.keep, config.align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
+    cut = GradualCut(epochs, config.keep, config.align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
+    return dataclasses.replace(cut, latency=_times(config))
+
+
+def _times(config: Finetuning) -> LatencyTable | None:
+    """The latency table for a budget of milliseconds, from a file or measured now. Raises InputError as `chosen_table` does."""
+    if not wants_times(config.budget):
+        return None
+    if config.devices is not None and config.devices > 1 and config.latency_table is None:
+        raise InputError("--budget latency=.. with --devices needs --latency-table: the processes would measure beside each other")
+    model = model_from(config)
+    size = image_size(config.imgsz, model.image_size, model.network.stride)
+    return chosen_table(config, config.budget, model.network, size, wide_console())
+
+
+def _corrected(cut: GradualCut, setup: Setup) -> GradualCut:
+    """The cut with its latency table corrected by measuring what it would leave by today's weights; several processes measure nothing."""
+    if cut.latency is None or (setup.config.devices or 1) > 1:
+        return cut
+    whole = setup.whole or setup.model.network
+    timed = fitted_plan(cut.latency, cut.budget, whole, lambda table: dataclasses.replace(cut, latency=table).check(setup.model, setup.whole))
+    if setup.run is not None:
+        for line in timed.told:
+            setup.run.print(line)
+    return dataclasses.replace(cut, latency=timed.table)
 
 
 def _examined(model: Model, config: Finetuning, whole: Network | None, cut: GradualCut | None) -> None:

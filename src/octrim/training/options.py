@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from octrim.options import ActivationName, BatchSize, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.latency.options import TimeOptions
+from octrim.options import ActivationName, BatchSize, Budget, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Distilled(Training):
 
 
 @dataclass(frozen=True)
-class Finetuning(Distilled, Dropping):
+class Finetuning(Distilled, Dropping, TimeOptions):
     """Options of fine-tuning, which may drop blocks and levels, give the network another activation, and cut channels on its way."""
 
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
@@ -97,8 +98,9 @@ class Finetuning(Distilled, Dropping):
 
     keep: Text = None
     """Cut the network while it trains: fraction of its channels that every convolution keeps; with --budget the least that any keeps."""
-    budget: Annotated[str | None, arg(metavar="{channels,params,macs}=F", help_behavior_hint="")] = None
-    """Cut the network while it trains: fraction of its channels, parameters or MACs to reach by cutting the least important channels."""
+    budget: Budget = None
+    """Cut the network while it trains: fraction of its channels, parameters or MACs to reach by cutting the least important channels; or its time,
+    latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     keep_map: Text = None
     """Cut the network while it trains: JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     cut_epochs: Annotated[Number, Range(1, 100_000)] = None

@@ -1,0 +1,98 @@
+"""Cuts within a training, and in steps, to a budget of milliseconds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octrim.cli import main
+from octrim.compression.options import Compression
+from octrim.compression.presets import resolved
+from octrim.compression.start import planned
+from octrim.errors import InputError
+from octrim.latency.table import LatencyTable, write_table
+from octrim.network.loading import load
+from octrim.network.model import Model
+from octrim.network.rows import Network
+from octrim.pruning.cut import prune
+from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state
+from octrim.training.cutting import Cutting, GradualCut
+from octrim.training.hyper import RECIPES
+from octrim.training.schedule import Schedule
+from tests.latency.analytic import exact_table, exact_time
+from tests.networks import lively_model, variant
+from tests.training.test_cutting import learner_of, state_of
+
+pytestmark = pytest.mark.usefixtures("unrendered")
+
+
+def begun(tmp_path: Path, **options: Any) -> tuple[Model, State, LatencyTable]:
+    from tests.latency.test_fit import CHAIN
+
+    rows = tuple(replace(row, channels=row.channels * 4) if row.op == "conv" and row.name != "head" else row for row in CHAIN.rows)
+    model = replace(lively_model(Network(rows, CHAIN.anchors), 1), image_size=64)
+    state, table = state_of(model), exact_table(model.network, 64, 0.001)
+    GradualCut(2, align=8, latency=table, **options).begin(model, state)
+    return model, state, table
+
+
+def test_a_training_ends_with_a_network_within_its_time(tmp_path: Path) -> None:
+    model, state, table = begun(tmp_path, budget="latency=1/2")
+    save_state(state, tmp_path / "state.safetensors")
+    remembered = GradualCut.remembered(load_state(tmp_path / "state.safetensors"))
+    assert remembered is not None and remembered.latency is not None and remembered.latency.to_json() == table.to_json()
+    cutting = Cutting(remembered, state, Schedule(replace(RECIPES["low"], warmup_epochs=0.0), epochs=3, batches=20, accumulate=1))
+    learner = learner_of(state, "taylor")
+    for step in range(1, 61):
+        learner.optimizer.steps, state.epoch, state.batch = step, (step - 1) // 20, (step - 1) % 20 + 1
+        if cutting.due(state, step):
+            cutting.cut(state, learner)
+    whole = exact_time(model.network, 64, 0.001)
+    assert 0.35 * whole < exact_time(state.network, 64, 0.001) <= whole / 2
+    assert all(row.channels % 8 == 0 for row in state.network.convs if row.name != "head")
+
+
+def test_a_damaged_table_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    _, state, _ = begun(tmp_path, budget="latency=1/2")
+    state.extra["cutting"]["latency"]["overhead"] = -1
+    save_state(state, tmp_path / "state.safetensors")
+    with pytest.raises(InputError, match="damaged"):
+        load_state(tmp_path / "state.safetensors")
+
+
+def test_a_budget_in_milliseconds_needs_a_table(tmp_path: Path) -> None:
+    model, state, _ = begun(tmp_path, budget="latency=1/2")
+    with pytest.raises(InputError, match="give a latency table"):
+        GradualCut(2, budget="latency=1/2").begin(model, state)
+
+
+@pytest.mark.slow
+def test_finetune_cuts_to_a_budget_of_milliseconds(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    network = load(tiny_weights).network
+    table = exact_table(network, 64, 0.001)
+    write_table(table, tmp_path / "table.json")
+    options = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--align", "1", "--cut-epochs", "1", "--epochs", "1"]
+    options += ["--budget", "latency=4/5", "--latency-table", str(tmp_path / "table.json"), "--project", str(tmp_path), "--name", "run"]
+    assert main(["finetune", "--weights", str(tiny_weights), "--data", str(shapes), *options]) == 0
+    left = load(tmp_path / "run" / "last.safetensors").network
+    assert 0.7 * table.predict(network) < table.predict(left) <= 0.8 * table.predict(network)
+    assert "another machine" in (tmp_path / "run" / "log.txt").read_text()
+    assert json.loads(json.dumps(load_state(tmp_path / "run" / CHECKPOINT).extra["cutting"]["latency"])) == json.loads(json.dumps(table.to_json()))
+
+
+def test_cuts_in_steps_take_the_same_share_of_the_time_each(tmp_path: Path) -> None:
+    model = replace(variant("yolov5n"), image_size=64)
+    table = exact_table(model.network, 64, 0.001)
+    write_table(table, tmp_path / "table.json")
+    config = Compression(budget="latency=1/4", latency_table=str(tmp_path / "table.json"), cut_steps=2, cut_epochs=0)
+    whole, small = table.predict(model.network), model
+    for step in (1, 2):
+        made = planned(config, resolved(config), {}, small, model.network, step, "l2")
+        small = prune(small, made)
+        wanted = whole * 0.25 ** float(Fraction(step, 2))
+        assert 0.97 * wanted < table.predict(small.network) <= wanted
