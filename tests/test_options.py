@@ -110,7 +110,8 @@ def test_every_option_states_what_it_may_hold(name: str) -> None:
     names = [spelling for option in options.values() for spelling in option.names]
     assert len(names) == len(set(names))
     for option in options.values():
-        assert bool(option.kinds) != bool(option.choices)
+        # An option is chosen from a list, or of a type; or it is a number in place of which a word may stand, such as auto.
+        assert bool(option.kinds) != bool(option.choices) or (option.kinds == (int,) and {type(choice) for choice in option.choices} == {str})
         assert set(option.kinds) <= {bool, int, float, str}
         assert option.range is not None or not {int, float} & set(option.kinds), option.name
         if isinstance(option.default, str | int | float | tuple):
@@ -219,7 +220,7 @@ def test_arguments_give_the_configuration_back(kind: Any) -> None:
 
 def values(option: Option) -> st.SearchStrategy[Any]:
     """Values that the option allows and that can be typed: words do not look like options or like `name=value`."""
-    if option.choices:
+    if option.choices and not option.kinds:
         return st.sampled_from(option.choices)
     low, high = (option.range.low, option.range.high) if option.range else (-5, 5)
     high = low + 1000 if high is None else high
@@ -230,6 +231,7 @@ def values(option: Option) -> st.SearchStrategy[Any]:
     }
     words = st.text("abü", min_size=1)  # numbers and names together: a word of digits is a number
     one = st.one_of([words if kind is str and int in option.kinds else kinds[kind] for kind in option.kinds])
+    one = one | st.sampled_from(option.choices) if option.choices else one
     return st.lists(one, min_size=1, max_size=4).map(tuple) if option.many else one
 
 

@@ -47,7 +47,8 @@ class Range:
 class Option:
     """Description of a field of a command's dataclass: its names and the values that it may hold.
 
-    kinds: types of a value, or of each value where `many`. choices: all allowed values, where they are listed. optional: whether None is allowed.
+    kinds: types of a value, or of each value where `many`. choices: all allowed values, where they are listed; of
+    an option with types, words that may stand in their place. optional: whether None is allowed.
     aliases: further names on the command line, without dashes.
     """
 
@@ -80,10 +81,10 @@ class Option:
         return self._one(given, label)
 
     def _one(self, given: object, label: str) -> Any:
-        if self.choices:
-            if not any(given == choice and type(given) is type(choice) for choice in self.choices):
-                raise InputError(f"{label} is {shown(given)}, expected {self._expected()}")
+        if any(given == choice and type(given) is type(choice) for choice in self.choices):
             return given
+        if not self.kinds:
+            raise InputError(f"{label} is {shown(given)}, expected {self._expected()}")
         number = type(given) in (int, float)
         if type(given) in self.kinds:
             value: Any = given
@@ -100,11 +101,11 @@ class Option:
         return value
 
     def _expected(self) -> str:
-        if self.choices:
-            return alternatives([str(choice) for choice in self.choices])
         nouns = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         what = " or ".join(nouns[kind] for kind in self.kinds)
-        return what if self.range is None else f"{what}, {self.range}"
+        if self.kinds and self.range is not None:
+            what = f"{what}, {self.range}"
+        return alternatives([*(str(choice) for choice in self.choices), *([what] if what else [])])
 
     def from_text(self, texts: Sequence[str], label: str) -> Any:
         """The value that words of the command line mean. Raises InputError for words that are no value of the option."""
@@ -126,7 +127,7 @@ class Option:
         """A word converted to the first of the option's types that fits; the word itself where none fits."""
         if text == "None" and self.optional:
             return None
-        kinds = tuple(type(choice) for choice in self.choices) or self.kinds
+        kinds = (*self.kinds, *(type(choice) for choice in self.choices))
         for kind in kinds:
             if kind is bool and text.lower() in SWITCH:
                 return SWITCH[text.lower()]
@@ -249,6 +250,7 @@ ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Conf = Annotated[float, arg(aliases=["--conf-thres"]), Range(0, 1)]
 Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
+Align = Annotated[int | Literal["auto"], arg(metavar="N|auto", help_behavior_hint="(default: 8)"), Range(1)]
 Budget = Annotated[str | None, arg(metavar="{channels,params,macs,latency}=F", help_behavior_hint="")]
 BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]

@@ -69,7 +69,12 @@ def test_prune_by_a_table_of_another_machine(tmp_path: Path, monkeypatch: pytest
     whole = table.predict(yolov5n_of_80_classes())
     assert 0.98 * whole / 3 < plan["milliseconds"]["after"] <= whole / 3
     assert read_table(tmp_path / "runs/prune/exp/latency.json").to_json() == table.to_json()
+    assert main([*command, "--align", "auto", "--budget", "latency=1/3", "--dry-run"]) == 0
+    again = json.loads((tmp_path / "runs/prune/exp2/plan.json").read_text())
+    assert again["settings"]["align"] == 8 and again["groups"] == plan["groups"]  # the table is of OpenVINO
     for arguments, says in (
+        (["--align", "even"], "--align is 'even', expected auto or a whole number, 1 or more"),
+        (["--align", "0"], "expected 1 or more"),
         (["--budget", "latency=0"], "expected more than 0 milliseconds"),
         (["--budget", "latency=-3"], "expected more than 0 milliseconds"),
         (["--budget", "latency=50"], "is above the"),
@@ -80,7 +85,7 @@ def test_prune_by_a_table_of_another_machine(tmp_path: Path, monkeypatch: pytest
         assert main([*command, *arguments]) == 2
         error = capsys.readouterr().err
         assert says in error and error.count("\n") == 1
-    assert sorted(path.name for path in (tmp_path / "runs/prune").iterdir()) == ["exp"]
+    assert sorted(path.name for path in (tmp_path / "runs/prune").iterdir()) == ["exp", "exp2"]
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,3 +109,18 @@ def test_bad_input() -> None:
         plan(model, budget="latency=0", image_size=(64, 64), latency=table)
     with pytest.raises(InputError, match="at most 16 channels|has at most"):
         plan(variant("yolov5s"), budget="latency=1/2", image_size=(64, 64), latency=table)
+
+
+def test_align_auto_is_what_the_kernels_of_the_machine_want() -> None:
+    model = variant("yolov5n")
+    table = exact_table(model.network, 64, 0.001)
+
+    def aligned(runtime: str, block: int) -> int:
+        there = replace(table, machine=replace(table.machine, runtime=runtime), fit=replace(table.fit, blocks=(1, block)))
+        return plan(model, align="auto", budget="latency=1/2", image_size=(64, 64), latency=there).settings["align"]
+
+    assert [aligned("openvino", 1), aligned("openvino", 16), aligned("c", 1), aligned("c", 4), aligned("onnxruntime", 16)] == [8, 8, 1, 4, 8]
+    auto, eight = (plan(model, "1/8", align, image_size=(64, 64)) for align in ("auto", 8))
+    assert auto.settings == eight.settings and auto.network == eight.network
+    with pytest.raises(InputError, match="align is 'even', expected 1 or more"):
+        plan(model, align="even", image_size=(64, 64))

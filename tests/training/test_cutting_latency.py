@@ -13,12 +13,13 @@ import pytest
 from octrim.cli import main
 from octrim.compression.options import Compression
 from octrim.compression.presets import resolved
-from octrim.compression.start import planned
+from octrim.compression.start import planned, with_times
 from octrim.errors import InputError
 from octrim.latency.table import LatencyTable, write_table
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network
+from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state
 from octrim.training.cutting import Cutting, GradualCut
@@ -96,3 +97,15 @@ def test_cuts_in_steps_take_the_same_share_of_the_time_each(tmp_path: Path) -> N
         small = prune(small, made)
         wanted = whole * 0.25 ** float(Fraction(step, 2))
         assert 0.97 * wanted < table.predict(small.network) <= wanted
+
+
+def test_a_compression_begins_with_a_number_to_align_to(tmp_path: Path) -> None:
+    table = exact_table(yolov5_network("yolov5n"), 64, 0.001)
+    there = replace(table, machine=replace(table.machine, runtime="c"), fit=replace(table.fit, blocks=(1, 4)))
+    write_table(there, tmp_path / "table.json")
+    plain = Compression(cfg="yolov5n", align="auto")
+    assert with_times(plain, resolved(plain)).align == 8
+    timed = replace(plain, imgsz=(64,), budget="latency=1/2", latency_table=str(tmp_path / "table.json"))
+    assert with_times(timed, resolved(timed)) == replace(timed, align=4)
+    with pytest.raises(InputError, match="of 64x64 pixels, and the network is planned for 96x96"):
+        with_times(replace(timed, imgsz=(96,)), resolved(timed))

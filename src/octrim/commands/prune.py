@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.options import Align, Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
     from octrim.latency.table import LatencyTable
@@ -24,8 +24,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
 
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
-    align: Annotated[int, Range(1)] = 8
-    """Number that all channel counts are multiples of, and at least."""
+    align: Align = 8
+    """Number that all channel counts are multiples of, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
     budget: Budget = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
     time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""

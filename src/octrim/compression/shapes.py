@@ -137,7 +137,7 @@ class _Maker:
 
     def _thin_start(self) -> dict[str, str]:
         """A keep-map that leaves the layers of the smallest strides as few channels as may be."""
-        network, align = self.base.network, self.config.align
+        network, align = self.base.network, int(self.config.align)
         side = 1024
         maps = map_shapes(network, side, side)
         early = [group for group in channel_labels(network).groups if group.reason is None and side // maps[group.convs[0]][1] <= _EARLY]

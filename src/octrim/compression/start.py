@@ -18,13 +18,13 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
-from octrim.latency.budget import table_file, wants_times
+from octrim.latency.budget import aligned_by, table_file, wants_times
 from octrim.latency.table import LatencyTable, read_table
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
-from octrim.pruning.budget import LATENCY, parsed_budget
+from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.cut import prune
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
@@ -149,15 +149,15 @@ def times_of(config: Compression) -> LatencyTable | None:
 
 
 def with_times(config: Compression, preset: Preset) -> Compression:
-    """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none.
-
-    Raises InputError as `table_file` does.
+    """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none, and with a number to
+    align to. Raises InputError as `table_file` does.
     """
     if not wants_times(config.budget):
-        return config
+        return replace(config, align=EVEN) if config.align == "auto" else config
     model, _ = checked_network(config, preset)
     path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console())
-    return replace(config, latency_table=path)
+    config = replace(config, latency_table=path)
+    return replace(config, align=aligned_by(times_of(config))) if config.align == "auto" else config
 
 
 def _stepped_budget(budget: str, share: Fraction, original: Network, latency: LatencyTable | None) -> str:

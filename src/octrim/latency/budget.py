@@ -18,7 +18,7 @@ from octrim.latency.stopwatch import Place, Stopwatch, this_machine
 from octrim.latency.table import FORMAT, LatencyTable, read_table, write_table
 from octrim.machine import cache_folder, usable_cores
 from octrim.network.rows import Network
-from octrim.pruning.budget import LATENCY, parsed_budget
+from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.plan import Plan
 from octrim.targets.table import DEFAULT_RUNTIME, live_targets
 
@@ -36,6 +36,11 @@ _DRIFT = 1.15  # factor between the reference's time now and in the table from w
 def wants_times(budget: str | None) -> bool:
     """Whether a budget is one of milliseconds. Raises InputError for a budget that is not understood."""
     return budget is not None and parsed_budget(budget)[0] == LATENCY
+
+
+def aligned_by(table: LatencyTable | None) -> int:
+    """Number that `--align auto` makes counts of channels multiples of: 8, or what the table's machine wants."""
+    return EVEN if table is None else table.align
 
 
 def chosen_table(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> LatencyTable | None:

@@ -21,10 +21,12 @@ from octrim.errors import InputError, shown
 from octrim.latency.fit import Fit
 from octrim.latency.terms import TERMS, rows_of
 from octrim.network.rows import Network
-from octrim.pruning.budget import latency_value
+from octrim.pruning.budget import EVEN, latency_value
 
 FORMAT = 1
 """Version of the file's format."""
+
+_EVEN = ("openvino", "tensorrt")  # runtimes whose fast kernels want multiples of 8
 
 _MOST_BYTES = 4_000_000  # most bytes of a file that is read
 
@@ -78,6 +80,11 @@ class LatencyTable:
     check: Check
     seconds: float = 0.0
     correction: float = 1.0
+
+    @property
+    def align(self) -> int:
+        """Number that counts of channels should be multiples of: 8 in OpenVINO and TensorRT, elsewhere the block of the kernels that write them."""
+        return EVEN if self.machine.runtime in _EVEN else min(self.fit.blocks[1], EVEN)
 
     def predict(self, network: Network) -> float:
         """Milliseconds of one picture. Raises InputError for a network with rows that the table does not know."""

@@ -24,8 +24,17 @@ LATENCY = "latency"
 """The budget in milliseconds."""
 
 
+EVEN = 8
+"""Number that counts of channels are multiples of where nothing says what a machine's kernels want."""
+
+
 class Latency(Protocol):
     """Prediction of a network's time, as `octrim.latency.table.LatencyTable` makes it."""
+
+    @property
+    def align(self) -> int:
+        """Number that counts of channels should be multiples of."""
+        ...
 
     def predict(self, network: Network) -> float:
         """Milliseconds of one picture."""

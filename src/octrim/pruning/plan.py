@@ -18,7 +18,7 @@ from octrim.network.dropping import rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import plain
-from octrim.pruning.budget import Budget, Choice, Latency
+from octrim.pruning.budget import EVEN, Budget, Choice, Latency
 from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
@@ -115,7 +115,7 @@ class Plan:
 def plan(
     model: Model,
     keep: float | str | Fraction | None = None,
-    align: int = 8,
+    align: int | str = 8,
     criterion: str | Criterion = "signal",
     exclude: Sequence[str] = (),
     keep_map: Mapping[str, float | str] | None = None,
@@ -132,6 +132,7 @@ def plan(
 
     keep: 0 < keep <= 1, also as text ("1/8", which is the default). Counts are rounded down to a multiple of `align`, with one `align` (or
     the full width, where that is less) as the floor; 1 changes nothing. criterion: a name in `CRITERIA`, or a function like those.
+    align "auto" is 8, or what the kernels of the machine that `latency` is of want.
     exclude: patterns of convolutions whose groups stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it).
     keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: (height, width)
     for the MACs; what the network was made for by default.
@@ -149,6 +150,8 @@ def plan(
     be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
     """
     align, seed = plain(align), plain(seed)
+    if align == "auto":
+        align = EVEN if latency is None else latency.align
     if type(align) is not int or align < 1:
         raise InputError(f"align is {shown(align)}, expected 1 or more")
     if seed < 0:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
-from octrim.latency.budget import chosen_table, fitted_plan, wants_times
+from octrim.latency.budget import aligned_by, chosen_table, fitted_plan, wants_times
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
@@ -77,8 +77,10 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
         raise InputError(f"cut_epochs is {epochs}, more than all {config.epochs} epochs")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     criterion = config.criterion or "taylor"
-    cut = GradualCut(epochs, config.keep, config.align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
-    return dataclasses.replace(cut, latency=_times(config))
+    latency = _times(config)
+    align = config.align if isinstance(config.align, int) else aligned_by(latency)
+    cut = GradualCut(epochs, config.keep, align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
+    return dataclasses.replace(cut, latency=latency)
 
 
 def _times(config: Finetuning) -> LatencyTable | None:

@@ -8,7 +8,21 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import ActivationName, BatchSize, Budget, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import (
+    ActivationName,
+    Align,
+    BatchSize,
+    Budget,
+    CriterionName,
+    Dropping,
+    Folder,
+    ImageSize,
+    Number,
+    OneNetwork,
+    Range,
+    Reading,
+    Text,
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,8 @@ class Finetuning(Distilled, Dropping, TimeOptions):
     """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
     cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
     """Least number of optimizer steps between two cuts."""
-    align: Annotated[int, Range(1)] = 8
-    """Number that all channel counts are multiples of in the end, and at least."""
+    align: Align = 8
+    """Number that all channel counts are multiples of in the end, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
