@@ -23,6 +23,7 @@ from octrim.latency.table import LatencyTable
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
+from octrim.network.scales import Scales
 from octrim.training.schedule import PUBLISHED, Averaging
 
 FORMAT = 1
@@ -32,6 +33,9 @@ CHECKPOINT = "checkpoint/state.safetensors"
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 """Files in the folder of a run with the weights of the last epoch, and of the best one by the validation part."""
+
+QUANTIZATION = "quantization"
+"""Key of `State.extra` with the scales of a network that trains with the roundings of int8: lists of numbers by the names of `Model.scales`."""
 
 _KEY = "octrim-training"
 
@@ -92,7 +96,12 @@ class State:
     def averaged(self, action: dict[str, Any]) -> Model:
         """The moving average as a model. action: entry to add to the model's lineage."""
         tensors = unflattened(self.network, self.arrays["average"])
-        return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action))
+        return Model(self.network, tensors, self.names, self.image_size, (*self.lineage, action), self.scales)
+
+    @property
+    def scales(self) -> dict[str, np.ndarray]:
+        """The scales of a network that trains with the roundings of int8; empty for others."""
+        return {name: np.asarray(values, np.float32) for name, values in self.extra.get(QUANTIZATION, {}).items()}
 
 
 def stored_averaging(state: State) -> Averaging:
@@ -204,6 +213,10 @@ def _check_values(state: State) -> None:
 def _sound_extra(state: State) -> bool:
     """Whether what the parts of a training keep in `extra`, each under names of its own, is what they write."""
     extra = state.extra
+    scales = extra.get(QUANTIZATION, {})
+    if not isinstance(scales, dict) or not all(isinstance(one, list) and all(type(value) is float for value in one) for one in scales.values()):
+        return False
+    Scales(state.network, state.scales)  # raises InputError for scales that do not fit
     return _sound_sparsity(extra) and _sound_averaging(extra) and _sound_unlabelled(extra) and _sound_cutting(state)
 
 

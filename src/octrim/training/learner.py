@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.backends.quantized import trainable
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.training.checkpoint import State, stored_averaging, unflattened
@@ -38,7 +39,7 @@ class Learner:
 
     def _build(self, model: Model) -> None:
         """Make the network, and everything that has its sizes."""
-        self.network = PaddleNetwork(model)
+        self.network = trainable(model)
         if self.config.sync_bn:
             _synchronise_batch_norm(self.network)
         self.network.train()

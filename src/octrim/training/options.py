@@ -110,6 +110,8 @@ class Finetuning(Distilled, Dropping, TimeOptions):
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
     """Activation that takes the place of the network's own (SiLU in YOLOv5 v5 and later): int8 and small processors are faster with ReLU."""
 
+    qat: bool = False
+    """Train a quantized network (octrim quantize) with the roundings of int8, so that its weights get used to them; its scales stay."""
     keep: Text = None
     """Cut the network while it trains: fraction of its channels that every convolution keeps; with --budget the least that any keeps."""
     budget: Budget = None

@@ -19,6 +19,7 @@ from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.dropping import rows_to_drop, told, without_rows
+from octrim.network.folding import folded
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
@@ -26,7 +27,7 @@ from octrim.network.yolov5 import anchors_to_fit
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, new_run, open_run, require_space
 from octrim.training.anchors import auto_anchors
-from octrim.training.checkpoint import CHECKPOINT, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
+from octrim.training.checkpoint import CHECKPOINT, QUANTIZATION, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
 from octrim.training.options import Distilled, Finetuning, Training
@@ -74,6 +75,9 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
         lines.append(f"dropped: {told(base.network, gone)}")
         model = dataclasses.replace(model, lineage=(*model.lineage, {"action": "drop", "rows": list(gone)}))
         whole = adapted(base, train_set.names, model.image_size).network
+    if isinstance(config, Finetuning) and config.qat:
+        model, hyper = with_roundings(model, base, config), dataclasses.replace(hyper, warmup_epochs=0.0)
+        lines.append(f"int8: {len(model.scales)} scales, batch norm folded, no warm-up; it is evaluated in int8")
     if isinstance(config, Finetuning) and config.activation is not None:
         model = with_activation(model, config.activation)
         lines.append(f"activation: {config.activation} in place of {_activations(base)}")
@@ -81,6 +85,8 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
     if unlabelled is not None:
         extra["unlabelled"] = unlabelled.facts()
+    if model.scales:
+        extra[QUANTIZATION] = {name: scale.tolist() for name, scale in model.scales.items()}
     state = State(model.network, model.names, model.image_size, model.lineage, data_digest(train_set, val_set), {}, extra=extra)
     if examine is not None:
         examine(model, config, whole)
@@ -123,7 +129,7 @@ def resumed(config: Training) -> Setup:
         batches = -(-len(train_set) // config.batch)
         last = [(state.batch - 1 - back) % batches for back in range(state.waiting)]
         state.waiting_pictures = sum(min(config.batch, len(train_set) - number * config.batch) for number in last)
-    model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage)
+    model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage, state.scales)
     run = open_run(folder) if here.first else None
     if run is not None:
         resuming.keep()
@@ -224,6 +230,21 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
         known = len(known_classes(base.names, train_set.names))
         lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
     return adapted(base, train_set.names, height, anchors, config.seed), lines
+
+
+def with_roundings(model: Model, base: Model, config: Finetuning) -> Model:
+    """The network for a training with the roundings of int8: with the scales that `base` was read with, and batch norm folded.
+
+    Raises InputError where there are no scales, and for options that would change what they belong to.
+    """
+    if not base.scales:
+        raise InputError(f"--qat trains a quantized network, and {config.weights or config.cfg} has no scales: octrim quantize makes them")
+    given = [name for name in ("activation", "drop", "levels", "keep", "budget", "keep_map") if getattr(config, name) not in (None, ())]
+    if given:
+        raise InputError(
+            f"--qat keeps the scales of the network, which --{given[0].replace('_', '-')} would make wrong: do that first, then octrim quantize"
+        )
+    return dataclasses.replace(folded(model), scales=base.scales)
 
 
 def _activations(model: Model) -> str:

@@ -89,7 +89,13 @@ def _finished(setup: Setup, state: State, record: Record) -> Trained:
     if setup.run is not None:
         model = load(weights)
         if setup.val_set is not None:
-            evaluation = evaluate(open_session(model), setup.val_set, model.image_size, setup.config.batch, seed=setup.config.seed)
+            evaluation = evaluate(
+                open_session(model, precision="int8" if model.scales else "fp32"),
+                setup.val_set,
+                model.image_size,
+                setup.config.batch,
+                seed=setup.config.seed,
+            )
             write_evaluation(folder, setup.val_set, evaluation, weights.name)
             record.show_predictions(evaluation)
             setup.run.print(evaluation.table())
@@ -109,5 +115,6 @@ def _next_command(config: Any, weights: Path) -> str:
             keep = f" --keep {1 - parse_fraction(config.target, 'target')}" if config.target is not None and config.scope == "group" else ""
             return f"octrim prune --weights {weights} --criterion bn --compensate{keep} --align {config.align}"
         case "finetune":
-            return f"octrim export --weights {weights}"
+            precision = " --precision int8" if config.qat else ""
+            return f"octrim export --weights {weights}{precision}"
     return f"octrim prune --weights {weights}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from octrim.backends.paddle import PaddleNetwork, decode, paddle
+from octrim.backends.quantized import trainable
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError
 from octrim.evaluate.batches import Batch
@@ -81,7 +82,7 @@ class Validator(Session):
 
 def _frozen(model: Model) -> PaddleNetwork:
     """The network without gradients, folded, because oneDNN evaluates a network only without batch norm."""
-    network = PaddleNetwork(folded(model))
+    network = trainable(folded(model))
     for parameter in network.parameters():
         parameter.stop_gradient = True
     return network
