@@ -74,7 +74,7 @@ ELSEWHERE = {
 
 SMALL = {
     "--imgsz": "64",
-    "--epochs": "3",
+    "--epochs": "1",
     "--train-epochs": "1",
     "--finetune-epochs": "3",
     "--cut-epochs": "2",
@@ -95,8 +95,9 @@ ADDED = {
 
 
 PROGRAMS = {
-    r"\bcut_epochs=\d+": "cut_epochs=2",
-    r"\bepochs=\d+": "epochs=3",
+    r"\bcut_epochs=\d+": "cut_epochs=1",
+    r"\bepochs=\d+(?=.*cut_epochs)": "epochs=2",
+    r"\bepochs=(?!2\b)\d+": "epochs=1",
     r"\bimgsz=\d+": "imgsz=64",
     r"\bimages=\d+": "images=20",
     r"/paddle\", \d+": '/paddle", 64',
