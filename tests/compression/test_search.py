@@ -25,6 +25,7 @@ from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.stages import BENCH, EXPORT
+from tests.latency.analytic import exact_table, exact_time
 from tests.networks import lively_model, variant
 from tests.pruning.test_prune import COUPLED
 from tests.training.conftest import draw_shapes, small_weights  # noqa: F401 (a fixture)
@@ -68,6 +69,22 @@ def test_shapes_differ_and_cost_the_same(options: dict[str, Any]) -> None:
     if "keep" in options:
         assert sum(wide.values()) > sum(row.channels for row in networks[0].convs if row.name in wide)
     assert equal_shapes(config, {}, base, 8) == shapes
+
+
+@pytest.mark.slow
+def test_shapes_that_take_the_same_time() -> None:
+    """A budget of milliseconds, on a machine whose times are known exactly and where every row costs something."""
+    base = replace(variant("yolov5n"), image_size=64)
+    table = exact_table(base.network, 64, 0.001)
+    shapes = equal_shapes(Compression(search=4, budget="latency=1/3"), {}, base, 4, table)
+    limit = float(table.limit("1/3", base.network))
+    for shape in shapes:
+        assert shape.budget == "latency=1/3"
+        options: dict[str, Any] = {"budget": shape.budget, "drop": shape.drop, "levels": shape.levels, "nearest": True, "latency": table}
+        made = plan(base, shape.keep, 8, "l2", (), shape.keep_map, 0, (64, 64), **options)
+        assert 0.85 * limit <= exact_time(made.network, 64, 0.001) <= limit * (1 + 1e-9), shape.name
+    assert any(shape.drop for shape in shapes)
+    assert any(shape.levels for shape in shapes)
 
 
 def test_what_is_left_out_for_shallow_shapes() -> None:
