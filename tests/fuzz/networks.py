@@ -206,6 +206,27 @@ class KeepMap(LayoutYaml):
         json.dumps(made.to_json())
 
 
+class LatencyTables(Reader):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from tests.latency.analytic import exact_table
+
+        self.network = tiny_model(folder).network
+        self.table = json.loads(json.dumps(exact_table(self.network).to_json()))
+
+    def read(self, dice: random.Random | None) -> None:
+        from octrim.latency.table import read_table
+
+        text = json.dumps(self.table).encode()
+        if dice:
+            text = mutated(dice, text) if dice.random() < 0.3 else json.dumps(altered(dice, self.table)).encode()
+        path = self.folder / "table.json"
+        path.write_bytes(text)
+        table = read_table(path)
+        json.dumps(table.to_json())
+        assert np.isfinite([table.predict(self.network), table.align, table.limit("1/2", self.network)]).all()
+
+
 class RunFolder(Reader):
     """What a run reads of its own folder to go on: config.yaml, start.json, stage.json, sensitivity.json."""
 

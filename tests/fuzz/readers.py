@@ -24,7 +24,7 @@ from tests.fuzz.data import (
     YoloOutlines,
 )
 from tests.fuzz.deployables import EngineHeader, LitertFile, NcnnFolder, OnnxFile, OnnxInOpenvino, OpenvinoFile, PaddleFolder
-from tests.fuzz.networks import Checkpoint, Hyper, KeepMap, LayoutYaml, ModelFile, RunFolder, TrainingState
+from tests.fuzz.networks import Checkpoint, Hyper, KeepMap, LatencyTables, LayoutYaml, ModelFile, RunFolder, TrainingState
 from tests.fuzz.reader import Reader
 
 READERS: dict[str, tuple[type[Reader], int]] = {
@@ -35,6 +35,7 @@ READERS: dict[str, tuple[type[Reader], int]] = {
     "data.yaml": (DataYaml, 7_000),
     "hyper-parameters": (Hyper, 3_000),
     "keep-map": (KeepMap, 3_000),
+    "latency table": (LatencyTables, 5_000),
     "run folder": (RunFolder, 4_000),
     "YOLO labels": (YoloLabels, 8_000),
     "VOC annotations": (VocXml, 8_000),

@@ -88,6 +88,16 @@ def test_files_that_are_no_tables(text: bytes, tmp_path: Path) -> None:
         read_table(path)
 
 
+def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_bytes(b" " * 4_000_001)
+    with pytest.raises(InputError, match="more than 4,000,000 bytes"):
+        read_table(path)
+    path.write_text('{"octrim_latency_table": ' + "1" * 5000 + "}")
+    with pytest.raises(InputError, match="no latency table|format"):
+        read_table(path)
+
+
 def test_every_missing_part_is_told() -> None:
     content = exact_table(CHAIN).to_json()
     for name in content:

@@ -7,7 +7,6 @@ table.predict(model.network)  # milliseconds of one picture
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -29,6 +28,8 @@ FORMAT = 1
 _EVEN = ("openvino", "tensorrt")  # runtimes whose fast kernels want multiples of 8
 
 _MOST_BYTES = 4_000_000  # most bytes of a file that is read
+
+_LARGEST = 1e12  # largest number in a table; sums of its products are finite
 
 _WIDER = 1.02  # networks with more channels than this times the widest measured one are not predicted
 
@@ -175,7 +176,7 @@ class LatencyTable:
             return _parsed(content)
         except InputError as error:
             raise InputError(f"is a damaged latency table: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"is a damaged latency table: {type(error).__name__} {shown(str(error))}") from None
 
 
@@ -204,9 +205,9 @@ def _parsed(content: Mapping[str, Any]) -> LatencyTable:
 
 
 def _number(value: object) -> float:
-    if type(value) not in (int, float) or not 0 <= float(value) < math.inf:  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
         raise InputError(f"found {shown(value)}, expected a number of 0 or more")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _count(value: object, least: int) -> int:
@@ -220,12 +221,13 @@ def read_table(path: str | Path) -> LatencyTable:
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise InputError(f"{path}: more than {_MOST_BYTES:,} bytes; no latency table needs that")
-        content = json.loads(data.decode("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{path}: more than {_MOST_BYTES:,} bytes; no latency table needs that")
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or a number of thousands of digits
         raise InputError(f"{path}: is no latency table: it is no JSON") from None
     try:
         return LatencyTable.from_json(content)
