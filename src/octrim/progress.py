@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from octrim.runs import wide_console
+
+WORK_AHEAD: ContextVar[Callable[[float], float]] = ContextVar("WORK_AHEAD", default=lambda pace: 0.0)
+"""Function that estimates the seconds of all that follows a training, by the seconds that one of its epochs takes."""
+
+
+@contextlib.contextmanager
+def work_ahead(seconds: Callable[[float], float]) -> Iterator[None]:
+    """Let trainings within the block tell the remaining time of a longer job. seconds: as `WORK_AHEAD` takes it."""
+    token = WORK_AHEAD.set(seconds)
+    try:
+        yield
+    finally:
+        WORK_AHEAD.reset(token)
+
+
+def remaining(seconds: float) -> str:
+    """A remaining time for people, to 10 seconds below ten minutes and to whole minutes above, as in `0:04:20`."""
+    step = 10 if seconds < 600 else 60
+    return str(timedelta(seconds=step * round(seconds / step)))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from octrim.errors import InputError
 from octrim.runs import keep_config, stored_config
+from octrim.shipped import is_shipped
 
 T = TypeVar("T")
 
@@ -74,10 +75,15 @@ def _lists_of(config: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _absolute(name: str, value: str) -> str:
-    if not _may_be_a_file(name, value):
+    if not _may_be_a_file(name, value) or _is_a_name(name, value):
         return value
     path = os.path.abspath(os.path.expanduser(value) if name == "data" else value)  # noqa: PTH100, PTH111 (follows no links, refuses no names)
     return path if name == "project" or _is_there(name, path) else value
+
+
+def _is_a_name(name: str, value: str) -> bool:
+    """Whether an option's value names a network that comes with OcTrim."""
+    return name in ("weights", "teacher") and is_shipped(value)
 
 
 def _may_be_a_file(name: str, value: str) -> bool:
@@ -87,7 +93,7 @@ def _may_be_a_file(name: str, value: str) -> bool:
 
 def _is_there(name: str, path: str) -> bool:
     """Whether the path that an option names exists: for a layout or a recipe as a file, else as a file or a folder. A glob always counts as there."""
-    if name == "unlabelled" and glob.has_magic(path):
+    if (name == "unlabelled" and glob.has_magic(path)) or _is_a_name(name, path):
         return True
     return os.path.isfile(path) if name in _NAMES else os.path.exists(path)  # noqa: PTH110, PTH113 (these raise nothing, whatever the name)
 

@@ -269,6 +269,11 @@ def test_stages_are_runs_of_their_own(copy: Path, stage: str) -> None:
             rows, names = [*rows, *content["c"]["networks"][1:]], [*names, *(f"{name} in C" for name in names)]
         assert [row[0] for row in page.tables["latency"][1:]] == names
         found = [float(row[4]) for row in page.tables["latency"][1:]]
+        small = sorted(content["runtimes"]["networks"], key=lambda row: row["network_p50_ms"])
+        assert [row[0] for row in page.tables["runtimes"][1:]] == [row["name"] for row in small]
+        assert {row["runtime"].split()[0] for row in small} >= {"openvino", "onnxruntime"}
+        told = [float(row[1]) for row in page.tables["runtimes"][1:]]
+        assert told == pytest.approx([row["network_p50_ms"] for row in small], rel=5e-3, abs=6e-4)
         assert found == pytest.approx([row["network_p50_ms"] for row in rows], rel=5e-3, abs=6e-4)
     else:
         metrics = json.loads((copy / stage / "metrics.json").read_text())

@@ -42,6 +42,8 @@ class Export(OneNetwork, Reading, Folder):
     """Let the deployable take any number of pictures per batch; an engine takes 1 to --batch."""
     raw_heads: bool = False
     """Write the logits of each level instead of boxes, as compilers for NPUs want, and a JSON file that says how they become boxes (onnx, litert)."""
+    example: Text = None
+    """Picture or film that a page (web) carries and shows when it is opened (default with --weights pong: a game)."""
     source: Text = None
     """Picture, folder or glob to compare on (default: drawn pictures)."""
     verify: bool = False
@@ -73,6 +75,7 @@ class Export(OneNetwork, Reading, Folder):
 
         model = model_from(self)
         batch = _batch(self)
+        example = _example(self)
         pictures, failures = _pictures(self.source)
         data = None if self.data is None else open_labelled(self.data, self.split, model.names, **self.reading())
         ending = target(self.format).ending
@@ -81,7 +84,9 @@ class Export(OneNetwork, Reading, Folder):
             with progress_bar(self.format, None) as bar:
                 engine = EngineOptions(self.pad_channels, self.workspace, self.builder_level, self.timing_cache, bar.phase, self.high_precision)
                 path = Path(folder) / name
-                report = export(model, path, self.format, self.precision, self.imgsz, batch, pictures, self.verify, data, engine, self.raw_heads)
+                report = export(
+                    model, path, self.format, self.precision, self.imgsz, batch, pictures, self.verify, data, engine, self.raw_heads, example
+                )
             run = new_run(self)
             for line in failures:
                 run.print(f"left out: {line}")
@@ -108,6 +113,19 @@ def _batch(config: Export) -> BatchSizes:
     if target(config.format).any_batch:
         return None
     return None if counts[0] == 1 else (1, counts[0], counts[0])  # a full batch is what is in a hurry
+
+
+def _example(config: Export) -> Path | None:
+    """The picture or film that the deployable is to carry. Raises InputError for a file that is not there."""
+    from octrim.shipped import film_of
+    from octrim.targets.table import target
+
+    if config.example is None:
+        return film_of(config.weights) if config.weights is not None and target(config.format).examples else None
+    path = Path(config.example)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --example takes a picture or a film")
+    return path
 
 
 def _pictures(source: str | None) -> tuple[list[np.ndarray] | None, list[str]]:

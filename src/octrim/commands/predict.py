@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from tyro.conf import arg
 
 from octrim.errors import InputError
-from octrim.options import Conf, Folder, ImageSize, Iou, Number, Range
+from octrim.options import Conf, Folder, ImageSize, Iou, Number, Range, Text
 from octrim.targets.options import Execution
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ class Predict(Execution, Folder):
     command: ClassVar[str] = "predict"
 
     weights: str = "best.safetensors"
-    """Model file, checkpoint (.pt), or what octrim export wrote: .onnx, .engine, OpenVINO IR or a Paddle Inference folder."""
-    source: str = "0"
-    """Picture, video, folder or glob of them, list of them (.txt), stream address, list of streams (.streams), or camera number."""
+    """Model file, checkpoint (.pt), what octrim export wrote (.onnx, .engine, a folder, ..), or pong, the network that comes with OcTrim."""
+    source: Text = None
+    """Picture, video, folder or glob of them, list of them (.txt), stream address, list of streams (.streams), or camera number (default:
+    camera 0; with --weights pong the game that comes with OcTrim)."""
     imgsz: ImageSize = None
     """Side, or height and width, in pixels (default: what the network was made for)."""
     conf: Conf = 0.25
@@ -79,13 +80,14 @@ class Predict(Execution, Folder):
         from octrim.detector import Detector
         from octrim.evaluate.output import Output, Wanted
         from octrim.runs import new_run
+        from octrim.shipped import film_of
 
         suppression = (self.conf, self.iou, self.classes, self.agnostic, self.max_det)
         detector = Detector(self.weights, self.imgsz, *suppression, self.runtime, self.precision, self.threads, self.device)
         if detector.info.batch not in (None, 1):
             raise InputError(f"{self.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
         log = _Log()
-        source = open_source(self.source, self.vid_stride, self.retries, log.tell)
+        source = open_source(self.source or str(film_of(self.weights) or 0), self.vid_stride, self.retries, log.tell)
         frames = iter(source)
         failures: list[str] = []
         first = next(frames, None)

@@ -10,6 +10,7 @@ from typing import Any
 from octrim.compression.job import Job, emptied, stored
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
+from octrim.deploy.export import export
 from octrim.errors import InputError, shown
 from octrim.pong.dataset import make_dataset
 from octrim.pong.match import prepared, show_match, write_match
@@ -17,7 +18,8 @@ from octrim.pong.options import MatchOptions
 from octrim.pong.renderer import CLASSES
 from octrim.progress import progress_bar
 from octrim.runs import new_run, wide_console
-from octrim.stages import BENCH, FINETUNE, TRAIN
+from octrim.shipped import FILM
+from octrim.stages import BENCH, FINETUNE, MATCH, TRAIN
 
 __all__ = ["CLASSES", "check_classes", "invitation", "make_pictures", "playing", "with_data"]
 
@@ -49,12 +51,24 @@ def make_pictures(config: Compression) -> None:
         wide_console().print(f"no --data: making {PICTURES} labelled pictures of Pong, {side} px")
         with progress_bar("pong data", PICTURES) as bar:
             make_dataset(path.parent, PICTURES, side, config.seed, config.workers or None, bar.advance)
+        wide_console().print(f"some of them: {path.with_name('contact.jpg')}", soft_wrap=True)
 
 
 def check_classes(config: Compression, preset: Preset, names: Sequence[str]) -> None:
     """Raise InputError where networks with the classes `names` cannot play."""
     if set(names) != set(CLASSES):
         raise InputError(f"match_games is {preset.match_games}, but {config.data} has the classes {shown(names)}, not {' and '.join(CLASSES)}")
+
+
+def page(job: Job) -> None:
+    """Write a page that plays a recorded game and shows what the last network sees of it, in a browser; a line says why not, where it cannot be."""
+    folder = job.folder(MATCH) / "web"
+    try:
+        export(job.network(FINETUNE), folder, "web", example=FILM)
+    except (InputError, ImportError) as error:
+        job.run.print(f"no page for a browser: {error}")
+        return
+    job.run.print(f"a page that plays a recorded game in a browser: {folder / 'index.html'}")
 
 
 def invitation(weights: Path) -> str:
@@ -90,4 +104,5 @@ def playing(job: Job, folder: Path) -> dict[str, Any]:
         show_match(report, run)
         found[label] = {"games": report["games"], "wins": report["wins"]["left"], "interval": report["win_rate"]["interval95"]}
         found[label] |= {"points": report["points"], "latency_ms": latency, "ball_recall": report["vision"]["left"]["ball_recall"]}
+    page(job)
     return {"match": {"opponent": _OPPONENT, **found}}

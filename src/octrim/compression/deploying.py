@@ -16,9 +16,11 @@ from octrim.deploy.bench import compared
 from octrim.deploy.bench_report import show_bench, write_bench
 from octrim.deploy.export import export
 from octrim.deploy.options import BenchOptions
+from octrim.deploy.share import able_runtimes
 from octrim.errors import InputError
 from octrim.runs import new_run
 from octrim.stages import FINETUNE, TRAIN
+from octrim.targets.table import program
 
 _EXPORT_PICTURES = 8
 
@@ -51,7 +53,8 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def timing(job: Job, folder: Path) -> dict[str, Any]:
-    """Time the first and the last network, taking turns, in OpenVINO; then both in C beside the first in OpenVINO, where C can be compiled."""
+    """Time the first and the last network, taking turns, in OpenVINO; then the last in every runtime that works here; then both in C beside the first
+    in OpenVINO, where C can be compiled."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.bench_rounds
     options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
@@ -60,13 +63,17 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     write_bench(found, run.path)
     show_bench(found, run)
     result = {"bench": _times(found.rows)}
-    why_not_c = export_formats(job.network(FINETUNE))[1]
+    small = job.network(FINETUNE)
+    runtimes = able_runtimes(small, options)[0]
+    more = {"runtimes": compared([(program(runtime), weights[1]) for runtime in runtimes], options, drawn_scene(0), run.console, runtimes)}
+    write_bench(found, run.path, more)
+    why_not_c = export_formats(small)[1]
     if why_not_c is not None:
         run.print(f"not timed in C: {why_not_c}")
         return result
     networks = [(f"{name} in {shown}", name) for name, shown in zip((weights[0], *weights), ("OpenVINO", "C", "C"), strict=True)]
     in_c = compared(networks, options, drawn_scene(0), run.console, ("openvino", "c", "c"))
-    write_bench(found, run.path, {"c": in_c})
+    write_bench(found, run.path, {"c": in_c, **more})
     show_bench(in_c, run)
     return result | {"bench_c": _times(in_c.rows[1:])}
 

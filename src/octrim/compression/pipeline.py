@@ -43,6 +43,7 @@ from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.options import from_python
+from octrim.progress import remaining, work_ahead
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space
@@ -186,10 +187,11 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
     if stored(folder) is not None:
         return
     left = _left(job)
-    ahead = "" if left is None else f", about {timedelta(seconds=left)} to go"
+    ahead = "" if left is None else f", about {remaining(left)} to go"
     job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far{ahead}): {folder}")
     try:
-        result = once(job, folder, _WORK[stage])
+        with work_ahead(lambda pace: _effort(job, stage) * pace / stage.effort if stage.effort else 0.0):
+            result = once(job, folder, _WORK[stage])
     except KeyboardInterrupt:
         job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")
         raise
@@ -199,18 +201,20 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
         job.run.print(f"{stage.title}: {row['parameters']:,} parameters, {row['macs'] / 1e6:,.1f} M MACs, {found}")
 
 
-def _left(job: Job) -> int | None:
-    """Estimated seconds of the remaining stages, to half a minute, by the time of the first training; None where that tells nothing."""
-    preset = job.start.preset
-    trained = stored(job.folder(TRAIN))
-    if trained is None or not preset.train_epochs:
-        return None
-    waiting = [stage for stage in job.stages if stored(job.folder(stage)) is None]
+def _left(job: Job) -> float | None:
+    """Estimated seconds of the remaining stages, by the time of the first training; None where that tells nothing."""
+    trained, epochs = stored(job.folder(TRAIN)), job.start.preset.train_epochs
+    return None if trained is None or not epochs else _effort(job) * trained["seconds"] / epochs
+
+
+def _effort(job: Job, but: Stage | None = None) -> float:
+    """Rough duration of the stages that are not done, in epochs of the first training. but: the stage that is being done, which does not count."""
     effort = 0.0
-    for stage in waiting:
-        epochs = preset.epochs_of(stage)
-        effort += stage.effort * (1 if epochs is None else epochs) + 0.5
-    return 30 * round(effort * trained["seconds"] / preset.train_epochs / 30 + 0.5)
+    for stage in job.stages:
+        if stage is not but and stored(job.folder(stage)) is None:
+            epochs = job.start.preset.epochs_of(stage)
+            effort += stage.effort * (1 if epochs is None else epochs) + 0.5
+    return effort
 
 
 def _elapsed(began: float) -> str:

@@ -20,6 +20,7 @@ from octrim.machine import processor_name, usable_cores
 from octrim.network.cost import Cost, network_cost
 from octrim.network.model import Model
 from octrim.progress import progress_bar
+from octrim.shipped import network_file
 
 STAGES = ("pre", "network", "post", "total")
 
@@ -210,7 +211,7 @@ def _header(options: BenchOptions, contestants: Sequence[Contestant]) -> dict[st
 def _file_bytes(weights: str | Path | Model) -> int | None:
     if isinstance(weights, Model):
         return None
-    path = Path(weights)
+    path = network_file(weights)
     if path.suffix == ".xml":
         return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
     return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size

@@ -76,6 +76,7 @@ def export(
     data: Dataset | None = None,
     engine: EngineOptions | None = None,
     raw_heads: bool = False,
+    example: Path | None = None,
 ) -> ExportReport:
     """Write the deployable `path` and return a report of its differences from Paddle or, for an engine, from ONNX Runtime.
 
@@ -86,12 +87,13 @@ def export(
     pictures: uint8 BGR arrays to compare on; drawn ones by default. verify: the boxes that both detect must agree, too.
     data: labelled pictures on which mAP50-95 must agree. engine: how a TensorRT engine is built.
     raw_heads: whether an ONNX or `.tflite` file gives the logits of each level instead of boxes, with a JSON file beside it that describes them.
+    example: picture or film that a page (web) shows when it is opened.
     Raises InputError, leaving nothing behind, when the deployable differs by more than its precision explains, and where TensorRT, CUDA or Paddle
     is needed and missing.
     """
     path, target = Path(path), target_named(format)
     size = image_size(imgsz, model.image_size, model.network.stride)
-    order = Order(precision, *size, batch, engine, raw_heads)
+    order = Order(precision, *size, batch, engine, raw_heads, example)
     _check(model, path, target, order)
     if pictures is not None and not len(pictures):
         raise InputError("no pictures to compare on")
@@ -132,6 +134,8 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
         raise InputError(f"batch is {batch}; three numbers (fewest, typical, most) are only for {able}")
     if order.raw_heads and not target.raw_heads:
         raise InputError(f"{target.name} always decodes; raw heads are for {', '.join(one.name for one in TARGETS.values() if one.raw_heads)}")
+    if order.example is not None and not target.examples:
+        raise InputError(f"{target.name} carries no example; {', '.join(one.name for one in TARGETS.values() if one.examples)} does")
     if path.suffix != target.ending:
         raise InputError(f"{path}: expected {f'a file name that ends in {target.ending}' if target.ending else 'a folder name'}")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):

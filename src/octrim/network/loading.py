@@ -10,17 +10,18 @@ from octrim.network.checkpoint import load_checkpoint
 from octrim.network.foreign import what_it_is
 from octrim.network.layout import VARIANTS
 from octrim.network.model import Model, load_model_file
+from octrim.shipped import network_file
 
 _EXPECTED = "expected a model file (.safetensors) or a YOLOv5 checkpoint (.pt)"
 _RELEASES = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 
 
 def load(path: str | Path) -> Model:
-    """Read a model file (`.safetensors`) or an official YOLOv5 v6/v7 detection checkpoint (`.pt`).
+    """Read a model file (`.safetensors`), an official YOLOv5 v6/v7 detection checkpoint (`.pt`), or a network that comes with OcTrim (`pong`).
 
     Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
     """
-    path = Path(path)
+    path = network_file(path)
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path}: is a folder, expected a file")

@@ -62,7 +62,7 @@ def prepared(config: MatchOptions) -> Iterator[Match]:
     Raises InputError for options that make no match, before anything is written.
     """
     specs = (config.left, config.right)
-    measured = config.latency_ms is None and any(spec.startswith("vision:") for spec in specs)
+    measured = config.latency_ms is None and any(spec.partition(":")[0] == "vision" for spec in specs)
     if measured and (config.workers or 1) > 1:
         raise InputError("games in several processes would disturb the latency that is measured; give --latency-ms, or leave --workers out")
     config.rules(config.rally_cap)

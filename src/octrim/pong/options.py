@@ -58,7 +58,8 @@ class PlayOptions(PongRules, Eyes):
     command: ClassVar[str] = "pong play"
 
     left: Side = "human"
-    """Player on the left: human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
+    """Player on the left: human, computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable).
+    vision alone has the network that comes with OcTrim."""
     right: Side = "computer:medium"
     """Player on the right: human, computer:LEVEL or vision:WEIGHTS, as on the left."""
     keys: Annotated[str, arg(metavar="KEYS")] = "qapl"
@@ -80,7 +81,8 @@ class MatchOptions(Folder, PongRules, Eyes):
     command: ClassVar[str] = "pong match"
 
     left: Side = "computer:medium"
-    """Player on the left: computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable)."""
+    """Player on the left: computer:LEVEL (easy, medium, hard, perfect), or vision:WEIGHTS (any model or deployable).
+    vision alone has the network that comes with OcTrim."""
     right: Side = "computer:medium"
     """Player on the right: computer:LEVEL or vision:WEIGHTS, as on the left."""
     games: Annotated[int, Range(1)] = 20

@@ -14,11 +14,15 @@ from octrim.pong.vision import VisionPlayer
 
 NAMES = ("left", "right")
 
+SHIPPED = "pong"
+"""Network of a vision player that names none."""
+
 
 def player(
     spec: str, side: int, config: PlayOptions | MatchOptions, seed: int | None = None, detectors: MutableMapping[str, Any] | None = None
 ) -> Player:
-    """A new player: `human` (in a window), `computer:LEVEL`, or `vision:WEIGHTS` with any model or deployable.
+    """A new player: `human` (in a window), `computer:LEVEL`, or `vision:WEIGHTS` with any model or deployable; `vision` alone has the
+    network that comes with OcTrim.
 
     seed: seed of a computer's errors; by default it follows from the configuration's seed and the side. detectors: networks by weights; those
     found there are used again, others are added. Without it every vision player has a network of its own, as players in threads need it. In a
@@ -32,8 +36,8 @@ def player(
         raise InputError(f"{NAMES[side]}: human plays in a window (octrim pong play); here computer:LEVEL or vision:WEIGHTS")
     if kind == "computer" and rest in LEVELS:
         return Computer(side, rest, game_seed(config.seed, 0, 1 + side) if seed is None else seed)
-    if kind == "vision" and rest:
-        return _vision(rest, side, config, detectors)
+    if kind == "vision" and (rest or spec == kind):
+        return _vision(rest or SHIPPED, side, config, detectors)
     raise InputError(
         f"{NAMES[side]}: {shown(spec)} is no player; expected "
         f"{'human, ' if isinstance(config, PlayOptions) else ''}computer:LEVEL ({', '.join(LEVELS)}) or vision:WEIGHTS"

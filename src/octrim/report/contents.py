@@ -138,11 +138,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class BenchResults:
-    """Contents of bench.json. c: timings of the original in OpenVINO and of both networks in C, where a compression took them, or None."""
+    """Contents of bench.json. c: timings of the original in OpenVINO and of both networks in C, where a compression took them, or None. runtimes:
+    timings of the small network in every runtime of the machine, likewise."""
 
     machine: str
     timings: tuple[Timing, ...]
     c: BenchResults | None = None
+    runtimes: BenchResults | None = None
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def _bench(content: Any) -> BenchResults:
         execution = row.get("execution")
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
-    return BenchResults(machine, tuple(timings), _optional(_bench, content.get("c")))
+    return BenchResults(machine, tuple(timings), *(_optional(_bench, content.get(name)) for name in ("c", "runtimes")))
 
 
 def _exports(content: Any) -> tuple[Parity, ...]:

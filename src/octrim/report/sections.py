@@ -21,7 +21,7 @@ from octrim.report.charts import (
     story_charts,
     training_charts,
 )
-from octrim.report.contents import TITLES, Contents, Cut, SummaryRow, TrainingPart
+from octrim.report.contents import TITLES, Contents, Cut, SummaryRow, Timing, TrainingPart
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
 from octrim.stages import STAGES
@@ -76,6 +76,7 @@ def page(run: Contents) -> dict[str, Any]:
         "shots": _shots(run),
         "accuracy": _accuracy(run.rows),
         "latency": _latency(run),
+        "runtimes": _runtimes(run),
         "match": run.match,
         "exports": next((part.exports for part in run.parts if part.exports), None),
         "config": config,
@@ -264,6 +265,17 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
         for key, one in zip(("original", "finetuned"), bench.c.timings[1:], strict=True):
             bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if titles else one.name, one))
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
+
+
+def _runtimes(run: Contents) -> list[tuple[Timing, str]] | None:
+    """Times of the small network in every runtime of the machine, the fastest first, each with how many times as long it takes as the fastest; None
+    where they were not taken."""
+    found = next((part.bench.runtimes for part in run.parts if part.bench is not None), None)
+    if found is None:
+        return None
+    timings = sorted(found.timings, key=lambda one: one.stages["network"][0])
+    fastest = timings[0].stages["network"][0]
+    return [(one, numerals.times(one.stages["network"][0] / fastest if fastest else None)) for one in timings]
 
 
 def _lineages(run: Contents, main: TrainingPart) -> list[tuple[str, str, list[LineageStep]]]:

@@ -19,6 +19,7 @@ class Order:
     """Order to write a deployable.
 
     height, width: picture size in pixels, multiples of the stride. options: options that only one target has, as an object of that target's class.
+    example: picture or film that a page shows when it is opened; other targets have no use for it.
     raw_heads: whether the deployable is to give the logits of each level instead of boxes, with a JSON file beside it (`octrim.targets.raw_heads`).
     """
 
@@ -28,6 +29,7 @@ class Order:
     batch: BatchSizes = 1
     options: object | None = None
     raw_heads: bool = False
+    example: Path | None = None
 
 
 class Target:
@@ -53,6 +55,8 @@ class Target:
     """Whether it can be written for (fewest, typical, most) pictures per batch."""
     raw_heads: ClassVar[bool] = False
     """Whether it can be written without decoding."""
+    examples: ClassVar[bool] = False
+    """Whether it can carry a picture or film that it shows first."""
     portable: ClassVar[bool] = False
     """Whether every installation of OcTrim can write and run it; `octrim compress` exports to these."""
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from octrim.data.loader import TrainingBatch
 from octrim.data.pictures import read_picture
 from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
-from octrim.progress import Bar, progress_bar
+from octrim.progress import WORK_AHEAD, Bar, progress_bar, remaining
 from octrim.runs import Run
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST, State, save_state
 from octrim.training.options import Training
@@ -32,9 +33,18 @@ COLUMNS = (
 )
 """Columns of results.csv, as YOLOv5 names them. lr0 is the learning rate of the biases."""
 
+PREDICTIONS = "val_predictions.jpg"
+"""Picture of labels and detections, side by side, in the folder of a training."""
+
 _SHOWN_BATCHES = 3
 _REDRAWN_AFTER = 20.0
 """Least number of seconds between two drawings of the curves: one takes half a second, which is as long as an epoch on a few pictures."""
+
+_LOOKED_AFTER = 60.0
+"""Seconds from the start of a training, and between two times, after which what the network finds is drawn."""
+
+_TOLD_FROM = 60.0
+"""Least number of seconds of remaining work that is told of."""
 
 _FILES = (
     "times.csv",
@@ -46,7 +56,7 @@ _FILES = (
     "metrics.json",
     "curves.json",
     "predictions.json",
-    "val_predictions.jpg",
+    PREDICTIONS,
     "plan.json",
     "plan.txt",
     "channels.png",
@@ -65,6 +75,8 @@ class Record:
         self._headed = False
         self._drawn = -inf
         self._undrawn: State | None = None
+        self._paces: list[float] = []
+        self._looked, self._invited = monotonic(), False
 
     def __enter__(self) -> Record:
         if self.run is not None:
@@ -140,13 +152,32 @@ class Record:
         if "cut/channels" in row:
             line += f"   channels {row['cut/channels']:.1%}"
         best = " best" if state.best[1] == epoch else ""
-        self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s{best}")
+        self._paces.append(sum(seconds))
+        self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s{best}{self._remaining(state.epoch)}")
+        self._look(evaluation)
         head = "" if (self.run.path / "times.csv").exists() else "epoch,train_s,val_s,images_per_s\n"
         append_text(self.run.path / "times.csv", f"{head}{epoch},{seconds[0]:.3f},{seconds[1]:.3f},{pictures / max(seconds[0], 1e-9):.2f}\n")
         if self.events is not None:
             for name, value in row.items():
                 if name != "epoch":
                     self.events.add_scalar(name, value, epoch)
+
+    def _remaining(self, epochs: int) -> str:
+        """Text about the time that is left when `epochs` epochs are done: of this training, and of what follows it in a longer job. The first epoch
+        of a process compiles, so the median of the latest few counts."""
+        pace = median(self._paces[-5:])
+        left = pace * (self.config.epochs - epochs) + WORK_AHEAD.get()(pace)
+        return f"   about {remaining(left)} to go" if left >= _TOLD_FROM else ""
+
+    def _look(self, evaluation: Evaluation | None) -> None:
+        """Draw what the network finds so far, once a minute, so that there is something to look at long before the end."""
+        if evaluation is None or monotonic() - self._looked < _LOOKED_AFTER:
+            return
+        self.show_predictions(evaluation)
+        self._looked = monotonic()
+        if not self._invited and self.run is not None:
+            self._invited = True
+            self.print(f"what it finds so far, drawn anew every minute: {self.run.path / PREDICTIONS}")
 
     def write_results(self, state: State) -> None:
         """Write what follows from a state: results.csv, and the averaged weights as last, and as best where this epoch is the best.
@@ -196,7 +227,7 @@ class Record:
                 shown.append(index)
         truths = [self.val_set.targets(index)[:2] for index in shown]
         detections = [evaluation.detections[index] for index in shown]
-        save_predictions(pictures, detections, truths, self.val_set.names, self.run.path / "val_predictions.jpg")
+        save_predictions(pictures, detections, truths, self.val_set.names, self.run.path / PREDICTIONS)
 
     def save(self, state: State) -> None:
         if self.run is not None:

@@ -26,6 +26,7 @@ from octrim.network.rows import Network
 from octrim.network.yolov5 import anchors_to_fit
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, new_run, open_run, require_space
+from octrim.shipped import network_file
 from octrim.training.anchors import auto_anchors
 from octrim.training.checkpoint import CHECKPOINT, QUANTIZATION, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
 from octrim.training.freezing import frozen
@@ -82,7 +83,7 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
         model = with_activation(model, config.activation)
         lines.append(f"activation: {config.activation} in place of {_activations(base)}")
     frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
-    extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(Path(config.weights)) if config.weights else None}
+    extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(network_file(config.weights)) if config.weights else None}
     if unlabelled is not None:
         extra["unlabelled"] = unlabelled.facts()
     if model.scales:
@@ -145,9 +146,10 @@ def to_resume(config: Training) -> Resumed:
 
 def _same_weights(weights: str, state: State) -> None:
     """Raise InputError where `weights` are not those that the run began with. A resumed run reads its checkpoint instead of them."""
-    if not Path(weights).is_file():
+    if not network_file(weights).is_file():
         raise InputError(f"{weights}: no such file; leave out --weights: a run that goes on has its own")
-    if state.extra.get("weights", sha256(Path(weights))) != sha256(Path(weights)):  # OcTrim 0.1 did not note the weights
+    digest = sha256(network_file(weights))
+    if state.extra.get("weights", digest) != digest:  # OcTrim 0.1 did not note the weights
         raise InputError(f"{weights}: not the weights that this run began with; leave them out: a run that goes on has its own")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+import mimetypes
 import tempfile
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,12 +25,14 @@ PAGE = Path(__file__).parent / "page"
 MOST_WEIGHTS = 100_000_000
 """Most bytes of weights that a page may carry."""
 
+MOST_EXAMPLE = 20_000_000
+"""Most bytes of a picture or film that a page may carry."""
 
-def write_folder(model: Model, folder: Path, height: int, width: int, sample: Sequence[bytes] = (), rate: float = 0.0) -> None:
+
+def write_folder(model: Model, folder: Path, height: int, width: int, example: Path | None = None) -> None:
     """Write the files into `folder`, which must be there. The same model and compiler give the same bytes.
 
-    sample: JPEG, PNG or WebP files of pictures that the page shows when it is opened. rate: how many of them it shows in a second; 0: the first
-    alone.
+    example: picture or film that the page carries and shows when it is opened.
     """
     with tempfile.TemporaryDirectory(prefix="octrim-web-") as place:
         c = Path(place)
@@ -43,14 +45,14 @@ def write_folder(model: Model, folder: Path, height: int, width: int, sample: Se
         files["weights.bin"] = weights
     header = {"sha256": {name: sha256(content).hexdigest() for name, content in files.items()}, "height": height, "width": width}
     files[HEADER] = (json.dumps(header | export_metadata(model), indent=1) + "\n").encode()
-    files["index.html"] = page(model, height, width, code, weights, sample, rate).encode()
+    files["index.html"] = page(model, height, width, code, weights, example).encode()
     files["README.md"] = filled(_text("README.md"), {"weights": ', await bytes("weights.bin")' if weights else ""}).encode()
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
-def page(model: Model, height: int, width: int, code: bytes, weights: bytes, sample: Sequence[bytes], rate: float) -> str:
-    """The text of index.html. It loads nothing: code, weights and sample stand in it, and its policy forbids all else."""
+def page(model: Model, height: int, width: int, code: bytes, weights: bytes, example: Path | None) -> str:
+    """The text of index.html. It loads nothing: code, weights and example stand in it, and its policy forbids all else."""
     cost = network_cost(model.network, height, width)
     names = ", ".join(model.names[:8]) + (f" and {len(model.names) - 8} more" if len(model.names) > 8 else "")
     script = _text("detector.js").replace("export class", "class") + _text("page.js")
@@ -58,8 +60,8 @@ def page(model: Model, height: int, width: int, code: bytes, weights: bytes, sam
     data = {
         "code": base64.b64encode(code).decode(),
         "weights": base64.b64encode(weights).decode(),
-        "sample": [base64.b64encode(one).decode() for one in sample],
-        "rate": rate,
+        "example": base64.b64encode(example.read_bytes()).decode() if example is not None else "",
+        "type": mimetypes.guess_type(example.name)[0] or "" if example is not None else "",
     }
     values = {
         "names": html.escape(names),
@@ -73,8 +75,12 @@ def page(model: Model, height: int, width: int, code: bytes, weights: bytes, sam
     return filled(_text("page.html"), values)
 
 
-def check_size(model: Model) -> None:
-    """Raise InputError for a network whose weights no browser takes as part of a page."""
+def check_size(model: Model, example: Path | None = None) -> None:
+    """Raise InputError for a network whose weights no browser takes as part of a page, and for an example that makes the page large."""
+    if example is not None and example.stat().st_size > MOST_EXAMPLE:
+        raise InputError(
+            f"{example}: a page carries at most {MOST_EXAMPLE // 1_000_000} MB of example, and this has {example.stat().st_size / 1e6:.0f} MB"
+        )
     found = 4 * sum(tensor.size for tensor in model.tensors.values())
     if found > MOST_WEIGHTS:
         raise InputError(f"a page carries at most {MOST_WEIGHTS // 1_000_000} MB of weights, and this network has {found / 1e6:.0f} MB: cut it first")

@@ -16,6 +16,7 @@ class WebTarget(Target):
     name = "web"
     what = "a folder with a web page"
     purpose = "a folder with one page that runs the network in any browser, on pictures, videos and cameras"
+    examples = True
     runtime = "node"
     program = "WebAssembly"
     install = "apt install clang lld to write pages, nodejs to run them outside of a browser"
@@ -31,13 +32,13 @@ class WebTarget(Target):
         from octrim.targets.web.folder import check_size
 
         clang()
-        check_size(model)
+        check_size(model, order.example)
 
     def write(self, model: Model, path: Path, order: Order) -> None:
         from octrim.targets.web.folder import write_folder
 
         path.mkdir()
-        write_folder(model, path, order.height, order.width)
+        write_folder(model, path, order.height, order.width, order.example)
 
     def open(self, path: Path, precision: str, threads: int | None) -> Session:
         from octrim.targets.web.session import WebSession

@@ -193,26 +193,8 @@ async function openCamera() {
   }
 }
 
-// The example in the page: pictures one after the other, or one alone.
-async function openSample() {
-  const pictures = data.sample.map((text) => new Blob([bytes(text)]));
-  const picture = (index) => createImageBitmap(pictures[index], { colorSpaceConversion: "none" });
-  if (!data.rate || pictures.length < 2) {
-    await still(await picture(0));
-    return;
-  }
-  const mine = begin(true);
-  for (let index = 0; mine === turn; index = (index + 1) % pictures.length) {
-    const due = performance.now() + 1000 / data.rate, next = await picture(index);
-    if (mine !== turn) return;
-    shown = { picture: next, width: next.width, height: next.height, moving: true };
-    look();
-    report();
-    next.close();
-    await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
-    while (mine === turn && $("pause").textContent === "Go on") await new Promise((done) => setTimeout(done, 50));
-  }
-}
+// The picture or film that the page carries.
+const openExample = () => openFile(new File([bytes(data.example)], "The example", { type: data.type }));
 
 $("file").onchange = () => {
   const [file] = $("file").files;
@@ -220,7 +202,7 @@ $("file").onchange = () => {
   $("file").value = "";
 };
 $("camera").onclick = openCamera;
-$("sample").onclick = openSample;
+$("example").onclick = openExample;
 $("turn").onclick = () => {
   facing = facing === "user" ? "environment" : "user";
   openCamera();
@@ -229,7 +211,7 @@ $("pause").onclick = () => {
   const stop = $("pause").textContent === "Pause";
   $("pause").textContent = stop ? "Go on" : "Pause";
   if (stop) $("video").pause();
-  else $("video").play().catch(() => {}); // an example has no video
+  else $("video").play();
 };
 $("confidence").oninput = () => {
   $("level").textContent = Number($("confidence").value).toFixed(2);
@@ -251,9 +233,9 @@ for (const one of document.querySelectorAll(".tools button, #file")) one.disable
 try {
   detector = await Detector.open(bytes(data.code), data.weights ? bytes(data.weights).buffer : null);
   for (const one of document.querySelectorAll(".tools button, #file")) one.disabled = false;
-  $("sample").hidden = !data.sample.length;
+  $("example").hidden = !data.example;
   octrim.detector = detector;
-  if (data.sample.length) await openSample();
+  if (data.example) await openExample();
 } catch (error) {
   tell(`This browser cannot run the network: ${error.message}. It needs WebAssembly with SIMD: Chrome 91, Firefox 89, Safari 16.4 or later.`);
 }
