@@ -283,6 +283,8 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str
 
 
 def resolved_config(config: Compression, preset: Preset) -> Compression:
-    """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage."""
+    """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage. So does a
+    search that there is none of: its options hold no 0."""
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
+    own |= {name: own[name] or None for name in ("search", "search_epochs")}
     return replace(config, **own)
