@@ -68,6 +68,7 @@ ELSEWHERE = {
     "octrim doctor": "tests/test_doctor.py runs it",
     "octrim bench --share": "tests/deploy/test_share.py runs it",
     "octrim bench --latency-table": "measures for minutes; tests/latency/test_measure.py does it shortly",
+    "octrim predict --weights pong": "looks at hundreds of frames; tests/test_shipped.py does it",
     "octrim pong play": "opens a window; tests/pong run it",
 }
 """Beginnings of commands that are not run, and why."""
