@@ -46,12 +46,13 @@ RECIPES: dict[str, list[Any]] = {
     "fast": ["--preset", "fast"],
     "default": ["--preset", "default"],
     "default-relu": ["--preset", "default", "--activation", "relu"],
+    "default-levels-8-16": ["--preset", "default", "--budget", "macs=0.0815", "--levels", 8, 16],
     "best": ["--preset", "best"],
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
-CUTS = ("fast", "default", "default-relu", "best")
-"""Recipes that cut."""
+CUTS = ("fast", "default", "default-relu", "default-levels-8-16", "best")
+"""Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has."""
 
 
 def rows() -> list[str]:
@@ -59,7 +60,12 @@ def rows() -> list[str]:
     found = []
     for data in ("raccoon", "bccd", "pong", "carla"):
         found += [f"{data}/yolov5n/whole/0", *(f"{data}/{path.stem}/scratch/0" for path in sorted(RIVALS.glob("*.yaml")))]
-        found += [f"{data}/yolov5n {keep}/{recipe}/0" for keep in ("1/8", "1/4", "1/2") for recipe in ("scratch", *CUTS)]
+        found += [
+            f"{data}/yolov5n {keep}/{recipe}/0"
+            for keep in ("1/8", "1/4", "1/2")
+            for recipe in ("scratch", *CUTS)
+            if keep == "1/8" or "--budget" not in RECIPES[recipe]
+        ]
     return [name.replace("1/", "1:") for name in found]
 
 
@@ -78,7 +84,8 @@ def command(name: str, data: str, source: str) -> list[str]:
     _, network, recipe, seed = parts(name)
     common = ["--data", data, "--imgsz", DATA[parts(name)[0]], "--seed", seed, *RECIPES[recipe]]
     if recipe in CUTS:
-        arguments = ["compress", "--weights", source, "--keep", network.partition(" ")[2].replace(":", "/"), "--train-epochs", 0, *common]
+        keep = [] if "--budget" in RECIPES[recipe] else ["--keep", network.partition(" ")[2].replace(":", "/")]
+        arguments = ["compress", "--weights", source, *keep, "--train-epochs", 0, *common]
     else:
         arguments = ["train", "--cfg" if source.endswith(".yaml") else "--weights", source, *common, "--noval"]
     return list(map(str, arguments))

@@ -26,9 +26,9 @@ mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means
 over resampled pictures (of the first seed). Milliseconds are those of the network alone with decoding, one picture, medians: OpenVINO in float32 with
 two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, too: a rough
 guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `fast`, `default` and `best` cut the row
-`whole` while they fine-tune, with it as the teacher, and `default-relu` has ReLU in place of SiLU. The rivals are layouts of our own after what their
-papers describe (`benchmarks/rivals/`), not
-their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published` since then).
+`whole` while they fine-tune, with it as the teacher; `default-relu` has ReLU in place of SiLU, `default-levels-8-16` no stride 32 and as many
+multiply-adds as 1/8. The rivals are layouts of our own after what their papers describe (`benchmarks/rivals/`), not their authors' networks. Rows of
+commit 2019a7a have the published moving average (`--ema published` since then).
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
@@ -124,6 +124,8 @@ def write_page(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
     """mAP50-95 against milliseconds in OpenVINO and in C, an entry a point; what no other entry beats is joined by a line."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     from octrim.figures import new_figure, save_figure
 
     figure = new_figure(11, 4.4)
@@ -138,6 +140,9 @@ def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
             text = f"{entry.network}, {entry.recipe}"
             panel.annotate(text, (entry.ms[runtime], entry.score), xytext=(4, 3), textcoords="offset points", fontsize=7)
         panel.set(xlabel=f"milliseconds, {label}", xscale="log")
+        panel.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
