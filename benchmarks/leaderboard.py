@@ -230,7 +230,7 @@ def time(options: argparse.Namespace) -> None:
                 weights[str(path / "last.safetensors")] = name
         for runtime, threads in (("openvino", 2), ("c", 1)) if weights else ():
             place = ["--project", options.out, "--name", "bench", "--exist-ok"]
-            octrim(["bench", "--weights", *weights, "--imgsz", side, "--runtime", runtime, "--threads", threads, *place], threads)
+            octrim(["bench", "--weights", *weights, "--imgsz", side, "--runtime", runtime, "--threads", threads, "--rounds", 400, *place], threads)
             for network in json.loads((options.out / "bench" / "bench.json").read_text())["networks"]:
                 keep_result(options.results, weights[network["name"]], {f"ms {runtime}": network["network_p50_ms"]})
 
