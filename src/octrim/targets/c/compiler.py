@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -82,15 +83,24 @@ def built(source: str, extra: tuple[tuple[str, str], ...] = ()) -> Path:
 def _compile(command: tuple[str, ...], folder: Path, source: str, extra: tuple[tuple[str, str], ...]) -> Path:
     for name, text in (("octrim.c", source), *extra):
         (folder / name).write_text(text, "utf-8")
+    return run_compiler([*command, "-o", "octrim.so", "octrim.c"], folder, "octrim.so", "compile the network's C code")
+
+
+def run_compiler(command: Sequence[str], folder: Path, made: str, task: str) -> Path:
+    """Run a compiler in `folder`, and return the path of the file `made` that it leaves there.
+
+    task: what the compiler is to do, for messages ("compile the network's C code"). Raises InputError with the first error that the compiler names,
+    or where it takes too long or leaves no such file.
+    """
     try:
-        done = subprocess.run([*command, "-o", "octrim.so", "octrim.c"], cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"{command[0]}: cannot compile the network's C code: {shown(str(error))}") from None
-    if done.returncode or not (folder / "octrim.so").is_file():
+        raise InputError(f"{command[0]}: cannot {task}: {shown(str(error))}") from None
+    if done.returncode or not (folder / made).is_file():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         first = next((line for line in lines if "error" in line), lines[0] if lines else f"exit code {done.returncode}")
-        raise InputError(f"{command[0]}: cannot compile the network's C code: {first}")
-    return folder / "octrim.so"
+        raise InputError(f"{command[0]}: cannot {task}: {first}")
+    return folder / made
 
 
 @lru_cache

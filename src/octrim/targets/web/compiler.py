@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 from octrim.errors import InputError, shown
+from octrim.targets.c.compiler import run_compiler
 
 _KNOWN = ("clang", *(f"clang-{version}" for version in range(22, 13, -1)))
-_SECONDS = 600
 
 _FLAGS = (
     *("--target=wasm32", "-std=c11", "-O3", "-msimd128", "-mbulk-memory", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -47,12 +47,4 @@ def version() -> str:
 def compiled(folder: Path, sources: tuple[str, ...]) -> bytes:
     """The WebAssembly module of C files in `folder`. Raises InputError with the first line of what a compiler says that fails."""
     command = [clang(), *_FLAGS, *(f"-Wl,--export={name}" for name in _EXPORTS), "-o", "detector.wasm", *sources]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"{command[0]}: cannot compile the network to WebAssembly: {shown(str(error))}") from None
-    if done.returncode or not (folder / "detector.wasm").is_file():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line), lines[0] if lines else f"exit code {done.returncode}")
-        raise InputError(f"{command[0]}: cannot compile the network to WebAssembly: {first}")
-    return (folder / "detector.wasm").read_bytes()
+    return run_compiler(command, folder, "detector.wasm", "compile the network to WebAssembly").read_bytes()
