@@ -17,12 +17,14 @@ from octrim.compression.presets import PRESETS, Preset, resolved
 from octrim.compression.start import stepped
 from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
+from octrim.network.folding import folded
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
 from tests.compression.running import arguments
+from tests.data.tools import photo
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,9 @@ from tests.compression.running import arguments
     [
         (["--keep", "2"], "keep is 2, expected more than 0 and at most 1"),
         (["--keep", "1"], "keep is 1: nothing would be cut"),
+        (["--keep", "0.99"], "nothing would be cut"),
+        (["--budget", "macs=1"], "nothing would be cut"),
+        (["--exclude", "model", "--cut-epochs", "0"], "nothing would be cut"),
         (["--budget", "macs=0.0001"], "budget macs=0.0001 cannot be met"),
         (["--budget", "weight=0.1"], "budget is 'weight=0.1'"),
         (["--align", "0"], "align is 0"),
@@ -61,6 +66,23 @@ def test_what_is_refused_before_anything_trains(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--criterion", "taylor"], ["--cut-epochs", "0", "--criterion", "bn"]])
+def test_a_criterion_that_a_network_without_batch_norm_lacks_is_told_before_anything_trains(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    fused = tmp_path / "fused.safetensors"
+    folded(load(weights)).save(fused)
+    assert "has no batch norm, which this criterion needs" in _nothing_begins(shapes, fused, tmp_path, capsys, *more, "--sparsify-epochs", "0")
+
+
+def test_unlabelled_pictures_must_fit_every_stage_that_takes_them(
+    shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "more" / "one.png")
+    more = ("--unlabelled", str(tmp_path / "more"), "--batch", "1", "--sparsify-epochs", "1")
+    assert "a batch with labelled and unlabelled pictures has at least 2" in _nothing_begins(shapes, weights, tmp_path, capsys, *more)
+
+
 def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(shapes, weights, tmp_path, "--match-games", "1")) == 2
     assert "not ball and paddle" in capsys.readouterr().err
@@ -75,9 +97,9 @@ def test_data_that_is_refused(shapes: Path, weights: Path, tmp_path: Path, capsy
     assert not (tmp_path / "run").exists()
 
 
-def _nothing_begins(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The line with which a compression is refused before it leaves anything."""
-    assert main(arguments(shapes, weights, tmp_path)) == 2
+def _nothing_begins(shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The line with which a compression, with options of its own, is refused before it leaves anything."""
+    assert main(arguments(shapes, weights, tmp_path, *more)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and not (tmp_path / "run").exists()
     return error

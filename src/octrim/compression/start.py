@@ -16,7 +16,7 @@ from octrim.compression.rehearsal import rehearse
 from octrim.compression.shapes import equal_shapes
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
-from octrim.data.unlabelled import Unlabelled, open_unlabelled
+from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
 from octrim.errors import InputError, shown
 from octrim.latency.budget import aligned_by, table_file, wants_times
 from octrim.latency.table import LatencyTable, read_table
@@ -95,8 +95,7 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
     base = adapted(model, names, model.image_size, seed=config.seed)
-    # taylor needs gradients of training pictures; the check does not depend on the ranking, so bn takes its place.
-    criterion = "bn" if config.criterion == "taylor" else config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion)
+    criterion = _checking_criterion(config, preset)
     if preset.cut_epochs > preset.finetune_epochs:
         raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
     if preset.cut_epochs and preset.cut_steps > 1:
@@ -112,9 +111,23 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
+    if small.network == base.network:
+        raise InputError("nothing would be cut: every convolution keeps all of its channels")
     if preset.search:
         equal_shapes(config, keep_map, base, preset.search, times_of(config))
     return base, small
+
+
+def _checking_criterion(config: Compression, preset: Preset) -> str:
+    """The criterion that a plan is checked with before anything trains; how many channels go does not depend on the ranking, or hardly.
+
+    taylor needs gradients of training pictures: a criterion that needs batch norm where taylor does takes its place.
+    """
+    if preset.cut_epochs:
+        criterion, instead = config.criterion or preset.gradual_criterion, "signal"  # as for `octrim.training.cutting.GradualCut.check`
+    else:
+        criterion, instead = config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion), "bn"
+    return instead if criterion == "taylor" else criterion
 
 
 def planned(
@@ -215,7 +228,10 @@ def _unlabelled(config: Compression, preset: Preset, train_set: Dataset, val_set
     if preset.distill == "none":
         raise InputError("--unlabelled needs a teacher, which says what is on a picture without labels: leave out --distill none")
     share = config.unlabelled_share
-    return open_unlabelled(config.unlabelled, train_set, val_set, preset.finetune_batch, 1, share, **config.reading())
+    found = open_unlabelled(config.unlabelled, train_set, val_set, preset.finetune_batch, 1, share, **config.reading())
+    if preset.sparsify_epochs:  # sparsity training takes them, too, in batches of its own size
+        places_of(share, len(train_set), len(found.dataset), preset.batch, 1)
+    return found
 
 
 def keep_of(config: Compression) -> str | None:
