@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from octrim.backends.numpy import NumpyOps, decode
 from octrim.errors import InputError
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.dropping import droppable, only_levels, rows_to_drop, told, without, without_rows
-from octrim.network.layout import VARIANTS
+from octrim.network.layout import MORE, VARIANTS
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.network.yolov5 import yolov5_network
+from octrim.pruning.plan import plan
 from octrim.targets.opening import open_session
 from octrim.targets.table import TARGETS
 from octrim.targets.target import Order
@@ -76,6 +78,26 @@ def check_drop(model: Model, patterns: Sequence[str], levels: Sequence[int], sid
     return smaller
 
 
+def drawn_rows(network: Network, seed: int) -> tuple[list[str], tuple[int, ...]]:
+    """About half of the blocks that can go together, and the strides of the levels that stay: all but one, where there are several."""
+    generator = np.random.default_rng(seed)
+    strides = network.strides
+    lost = strides[generator.integers(len(strides))]
+    levels = tuple(stride for stride in strides if stride != lost) if len(strides) > 1 else ()
+    chosen: list[str] = []
+    for name in droppable(network):
+        if not name.startswith("level ") and generator.random() < 0.5:
+            with contextlib.suppress(InputError):  # not together with those before
+                rows_to_drop(network, [*chosen, name], levels)
+                chosen.append(name)
+    return chosen, levels
+
+
+def narrow(name: str) -> Network:
+    """The table of a published layout with an eighth of its channels."""
+    return plan(lively_model(yolov5_network(name, classes=3, to_fit=True)), "1/8", align=1, criterion="l1").network
+
+
 C3S = {"n": 1, "s": 1, "m": 2, "l": 3, "x": 4}  # bottlenecks of a C3 that the layout repeats three times
 
 
@@ -94,6 +116,17 @@ def test_dropped_equals_bypassed_on_every_variant(name: str) -> None:
     names = {row.name for row in smaller.network.rows}
     assert not any(row.startswith((f"{pool}.", "model.4.m.", f"{after}.")) for row in names)
     assert sum(row.startswith("model.2.m.") and row.endswith(".add") for row in names) == C3S[name[6]] - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_dropped_equals_bypassed_on_every_further_layout(name: str) -> None:
+    """Half of the blocks that can go, and a level, by two seeds; the layouts have few channels here, but all of their rows."""
+    model = lively_model(narrow(name))
+    for seed in range(2):
+        patterns, levels = drawn_rows(model.network, seed)
+        smaller = check_drop(model, patterns, levels, 2 * model.network.stride)
+        assert len(smaller.network.rows) < len(model.network.rows)
 
 
 @pytest.mark.slow
