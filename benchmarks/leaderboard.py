@@ -236,7 +236,7 @@ def time(options: argparse.Namespace) -> None:
 
 
 def page(options: argparse.Namespace) -> None:
-    """Write docs/leaderboard.md and its pictures from the rows that are done."""
+    """Write docs/leaderboard.md, its pictures and the rows that come with OcTrim from the rows that are done."""
     write_page(read_results(options.results))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from statistics import mean
 from typing import Any
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+SHIPPED = Path(__file__).parents[1] / "src" / "octrim" / "report" / "leaderboard.json"
+"""The rows that come with OcTrim, for reports of compressions."""
 
 ABOUT = {
     "bccd": "bccd: 205 pictures of blood cells to train on, 87 to validate, 3 classes, 320 px",
@@ -111,11 +115,33 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(sections)
 
 
+def shipped(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of the rows that come with OcTrim: the fields of `octrim.report.neighbours.Neighbour`, means over seeds."""
+    found = entries(results)
+    whole = {entry.data: entry.score for entry in found if entry.recipe == "whole"}
+    rows = [
+        {
+            "data": entry.data,
+            "about": ABOUT[entry.data].partition(": ")[2],
+            "network": entry.network,
+            "recipe": entry.recipe,
+            "seeds": len(entry.seeds),
+            "map": round(entry.score, 4),
+            "whole": round(whole[entry.data], 4) if entry.data in whole else None,
+            "macs": round(mean(seed["macs"] for seed in entry.seeds)),
+            **{f"ms_{runtime}": round(entry.ms[runtime], 3) if runtime in entry.ms else None for runtime in ("openvino", "c")},
+        }
+        for entry in found
+    ]
+    return json.dumps(rows, indent=1) + "\n"
+
+
 def write_page(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write docs/leaderboard.md and a picture for each data set with measured times."""
+    """Write docs/leaderboard.md, a picture for each data set with measured times, and the rows that come with OcTrim."""
     from octrim.atomic import write_text
 
     write_text(DOCS / "leaderboard.md", page(results))
+    write_text(SHIPPED, shipped(results))
     for data, about in ABOUT.items():
         found = [entry for entry in entries(results) if entry.data == data and "openvino" in entry.ms]
         if found:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.leaderboard import CUTS, DATA, RECIPES, RESULTS, adopt, command, folder_name, keep_result, parts, read_results, rows, shown
-from benchmarks.leaderboard_page import Entry, best_of, entries, page
+from benchmarks.leaderboard_page import SHIPPED, Entry, best_of, entries, page, shipped
 from octrim.cli import parse
 from octrim.commands import Compress, Train
+from octrim.report.neighbours import leaderboard
 
 ROW = {"mAP50-95": 0.5, "mAP50": 0.75, "mAP50 interval": [0.7, 0.8], "parameters": 34_280, "macs": 42_000_000, "hours": 0.25, "epochs": 100}
 ROW |= {"commit": "abc1234", "command": "octrim train"}
@@ -113,6 +114,12 @@ def test_the_committed_results_are_rows_and_the_page_is_theirs() -> None:
         _, _, recipe, _ = parts(name)
         assert set(ROW) <= set(row) and row["command"] == shown(name) and recipe in RECIPES
     assert (RESULTS.parents[1] / "docs" / "leaderboard.md").read_text() == page(results)
+    assert SHIPPED.read_text() == shipped(results), "python benchmarks/leaderboard.py page makes it"
+    found = {(row.data, row.network, row.recipe): row for row in leaderboard()}
+    assert set(found) == {(data, network.replace(":", "/"), recipe) for data, network, recipe, _ in map(parts, results)}
+    for (data, network, recipe), row in found.items():
+        scores = [values["mAP50-95"] for name, values in results.items() if name.startswith(f"{data}/{network.replace('/', ':')}/{recipe}/")]
+        assert row.seeds == len(scores) and row.map == pytest.approx(sum(scores) / len(scores), abs=1e-4)
 
 
 def test_metrics_of_another_than_the_last_epoch_are_not_taken(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.report.files import read_run
+from octrim.report.neighbours import MOST, Neighbour, neighbours
 from octrim.report.page import write_report
 from octrim.stages import STAGES
 from octrim.targets.c.compiler import has_compiler
@@ -240,6 +241,70 @@ def test_games_of_pong(copy: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_layers_in_c(copy: Path) -> None:
+    """The milliseconds of profile.json, and their shares of the whole."""
+    layers = [("model.0", 0.3, 2_000_000), ("model.1", 0.05, 500_000), ("model.2.cv1", 0.15, 0)]
+    content = {"layers": [{"name": name, "what": "a <layer>", "milliseconds": took, "macs": macs} for name, took, macs in layers]}
+    (copy / "6-bench" / "profile.json").write_text(json.dumps(content))
+    write_report(copy)
+    page = read(copy)
+    assert [row[:4] for row in page.tables["profile"][1:]] == [
+        ["model.0", "0.300", "60.0 %", "2.00"],
+        ["model.1", "0.050", "10.0 %", "0.50"],
+        ["model.2.cv1", "0.150", "30.0 %", "0.00"],
+        ["all", "0.500", "", "2.5"],
+    ]
+    assert "model.1\na <layer>\n0.050 ms, 10.0 % of the network's" in page.titles
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="no C compiler")
+def test_a_compression_times_the_layers_in_c(whole: tuple[Path, Path]) -> None:
+    folder, _ = whole
+    layers = json.loads((folder / "6-bench" / "profile.json").read_text())["layers"]
+    convs = {row.name for row in load(folder / "4-finetune" / "last.safetensors").network.convs}
+    assert convs <= {layer["name"] for layer in layers} and all(layer["milliseconds"] >= 0 for layer in layers)
+    assert column(read(folder).tables["profile"], "layer") == [*(layer["name"] for layer in layers), "all"]
+
+
+@pytest.mark.slow
+def test_neighbours_on_the_leaderboard(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = json.loads((copy / "summary.json").read_text())["stages"]
+    own, whole = row["finetuned"], row["original"]
+    board = [
+        Neighbour("cells", "pictures of cells", "yolov5n 1/8", "default", 3, 0.5, 0.625, round(own["macs"] * factor), 2.5, None)
+        for factor in (2.1, 1.5, 0.7, 0.4)
+    ]
+    monkeypatch.setattr("octrim.report.sections.leaderboard", lambda: board)
+    write_report(copy)
+    table = read(copy).tables["neighbours"]
+    assert table[1][0] == "this run" and table[1][2] == f"{own['mAP50-95']:.3f}"
+    assert table[1][3] == (f"{100 * own['mAP50-95'] / whole['mAP50-95']:.1f} %" if whole["mAP50-95"] else "–")
+    told = ["yolov5n 1/8", "cells", "0.500", "80.0 %", "2.50", "–"]
+    assert [row[:6] for row in table[2:]] == [told, told]
+    assert [row[6] for row in table[2:]] == [f"{round(own['macs'] * factor) / 1e6:,.1f}" for factor in (0.7, 1.5)]  # by ratio, nearest first
+    assert table[2][7] == "default, mean of 3 trainings: pictures of cells"
+
+
+@pytest.mark.parametrize(
+    ("data", "macs", "expected"),
+    [
+        ("runs/bccd/data.yaml", 10, ["bccd 10", "bccd 900", "pong 11"]),  # those of the same name whatever they cost, then the close ones
+        ("bccd", 1000, ["bccd 10", "bccd 900", "pong 600"]),
+        ("data.yaml", 10, ["bccd 10", "pong 11"]),
+        ("bcc", 0, []),
+        (None, 10**9, []),
+    ],
+)
+def test_which_neighbours_are_shown(data: str | None, macs: int, expected: list[str]) -> None:
+    costs = (("bccd", 900), ("pong", 600), ("bccd", 10), ("pong", 11), ("pong", 21))
+    board = [Neighbour(name, "", "", "", 1, 0.5, None, cost, None, None) for name, cost in costs]
+    found = neighbours(board, macs, data)
+    assert [f"{row.data} {row.macs}" for row in found] == expected and all(row.kept is None for row in found)
+    assert len(neighbours(board * 9, 10, "bccd")) == MOST
+
+
+@pytest.mark.slow
 def test_a_run_that_has_not_come_to_its_end(copy: Path) -> None:
     rows = read(copy).tables["networks"]
     for name in ("summary.json", "4-finetune/stage.json"):
@@ -321,6 +386,7 @@ def broken(change: Callable[[Any], Any]) -> Callable[[str], str]:
         ("4-finetune/results.csv", lambda _: "epoch\n"),
         ("5-export/export.json", broken(lambda content: content["onnx"].pop("box_error"))),
         ("6-bench/bench.json", broken(lambda content: content["networks"][0].update(network_p50_ms=True))),
+        ("6-bench/profile.json", lambda _: '{"layers": [{"name": "a", "what": "", "milliseconds": "1", "macs": 1}]}'),
         ("config.yaml", lambda _: "a: [1"),
         ("config.yaml", lambda _: "colour: red"),
     ],

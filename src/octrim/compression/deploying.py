@@ -20,9 +20,13 @@ from octrim.deploy.share import able_runtimes
 from octrim.errors import InputError
 from octrim.runs import new_run
 from octrim.stages import FINETUNE, TRAIN
+from octrim.targets.c.profile import layer_times
 from octrim.targets.table import program
 
 _EXPORT_PICTURES = 8
+
+PROFILE = "profile.json"
+"""File of the times of the small network's layers in C."""
 
 
 def exporting(job: Job, folder: Path) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def exporting(job: Job, folder: Path) -> dict[str, Any]:
 
 def timing(job: Job, folder: Path) -> dict[str, Any]:
     """Time the first and the last network, taking turns, in OpenVINO; then the last in every runtime that works here; then both in C beside the first
-    in OpenVINO, where C can be compiled."""
+    in OpenVINO and the last one's layers in C, where C can be compiled."""
     weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
     size, rounds = job.start.base.image_size, job.start.config.bench_rounds
     options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
@@ -75,6 +79,8 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     in_c = compared(networks, options, drawn_scene(0), run.console, ("openvino", "c", "c"))
     write_bench(found, run.path, {"c": in_c, **more})
     show_bench(in_c, run)
+    layers = [asdict(layer) for layer in layer_times(small, found.header["height"], found.header["width"])]
+    write_text(run.path / PROFILE, json.dumps({"processor": found.header["processor"], "threads": 1, "layers": layers}, indent=1))
     return result | {"bench_c": _times(in_c.rows[1:])}
 
 

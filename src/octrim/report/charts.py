@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from octrim.report import numerals
-from octrim.report.contents import ClassCurve, Cut, ScaleHistograms, SummaryRow, Timing, TrainingPart, TriedShape
+from octrim.report.contents import ClassCurve, Cut, ProfiledLayer, ScaleHistograms, SummaryRow, Timing, TrainingPart, TriedShape
 from octrim.report.svg import Axis, Plot, axis, epochs_axis, stacked
 
 _BANDS = 100  # most places of a chart that tell their numbers
@@ -59,6 +59,18 @@ def channels_chart(cut: Cut) -> Markup:
         lines += [f"cut together with {', '.join(layer.coupled)}"] if layer.coupled else []
         plot.band(place, place + 1, "\n".join(lines))
     return plot.svg(f"Channels of {len(layers)} convolutions before and after the cut; the table below has the numbers")
+
+
+def profile_chart(layers: Sequence[ProfiledLayer]) -> Markup:
+    """A chart of the milliseconds of each layer in C: a bar per layer, from the picture to Detect."""
+    whole = sum(layer.milliseconds for layer in layers) or 1.0
+    y = axis(0, max(layer.milliseconds for layer in layers))
+    plot = Plot(Axis(0, len(layers), tuple(_module_ticks([layer.name for layer in layers]))), y, 200)
+    for place, layer in enumerate(layers):
+        plot.bar(place + 0.08, place + 0.92, layer.milliseconds, "after")
+        share = numerals.percent(layer.milliseconds / whole)
+        plot.band(place, place + 1, f"{layer.name}\n{layer.what}\n{numerals.milliseconds(layer.milliseconds)} ms, {share} of the network's")
+    return plot.svg(f"Milliseconds of {len(layers)} layers in C; the table below has the numbers")
 
 
 def shapes_chart(shapes: Sequence[TriedShape]) -> Markup:

@@ -148,6 +148,16 @@ class BenchResults:
 
 
 @dataclass(frozen=True)
+class ProfiledLayer:
+    """A layer in profile.json. what: a line that describes it. milliseconds: of one picture in C, on one thread. macs: its multiply-accumulates."""
+
+    name: str
+    what: str
+    milliseconds: float
+    macs: int
+
+
+@dataclass(frozen=True)
 class Parity:
     """An entry of export.json: an exported file, and how far its results are from the reference's."""
 
@@ -212,6 +222,7 @@ class TrainingPart:
     exports: tuple[Parity, ...] | None
     scales: ScaleHistograms | None
     unlabelled: int | None = None
+    profile: tuple[ProfiledLayer, ...] | None = None
 
     @property
     def weights(self) -> Path | None:

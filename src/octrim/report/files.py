@@ -23,6 +23,7 @@ from octrim.report.contents import (
     Metrics,
     Parity,
     PlannedConv,
+    ProfiledLayer,
     ScaleHistograms,
     SummaryRow,
     Timing,
@@ -92,6 +93,7 @@ def _part(folder: Path, key: str, title: str) -> TrainingPart:
         _read_json(folder / "bench.json", _bench),
         _read_json(folder / "export.json", _exports),
         *_from_checkpoint(folder),
+        profile=_read_json(folder / "profile.json", _profile),
     )
 
 
@@ -283,6 +285,12 @@ def _bench(content: Any) -> BenchResults:
         name += f" ({_text(execution).partition(':')[0]})" if execution else ""
         timings.append(Timing(name, _whole(row.get("batch", batch)), stages, _number(row["network_speedup"]), _number(row["pictures_per_second"])))
     return BenchResults(machine, tuple(timings), *(_optional(_bench, content.get(name)) for name in ("c", "runtimes")))
+
+
+def _profile(content: Any) -> tuple[ProfiledLayer, ...]:
+    return tuple(
+        ProfiledLayer(_text(one["name"]), _text(one["what"]), _number(one["milliseconds"]), _whole(one["macs"])) for one in content["layers"]
+    )
 
 
 def _exports(content: Any) -> tuple[Parity, ...]:

@@ -15,6 +15,7 @@ from octrim.report.charts import (
     accuracy_chart,
     channels_chart,
     latency_bars,
+    profile_chart,
     recall_charts,
     scales_charts,
     shapes_chart,
@@ -22,6 +23,7 @@ from octrim.report.charts import (
     training_charts,
 )
 from octrim.report.contents import TITLES, Contents, Cut, SummaryRow, Timing, TrainingPart
+from octrim.report.neighbours import Neighbour, leaderboard, neighbours
 from octrim.report.shots import Shots, take_shots
 from octrim.report.svg import swatch
 from octrim.stages import STAGES
@@ -53,6 +55,7 @@ def page(run: Contents) -> dict[str, Any]:
     """Variables of the template report.html. A section that has nothing to show is None, or empty."""
     main = run.part("finetuned") or next((part for part in reversed(run.parts) if part.weights or part.metrics), run.parts[0])
     cut = next((part.cut for part in run.parts if part.cut is not None and part.key in ("cut", "finetuned", "original")), None)
+    profile = next((part.profile for part in run.parts if part.profile), None)
     config = [(name, _value(value)) for name, value in run.config.items()]
     return {
         "name": run.folder.resolve().name,
@@ -77,6 +80,9 @@ def page(run: Contents) -> dict[str, Any]:
         "accuracy": _accuracy(run.rows),
         "latency": _latency(run),
         "runtimes": _runtimes(run),
+        "profile": profile,
+        "profiled": profile_chart(profile) if profile else None,
+        "neighbours": _neighbours(run),
         "match": run.match,
         "exports": next((part.exports for part in run.parts if part.exports), None),
         "config": config,
@@ -276,6 +282,17 @@ def _runtimes(run: Contents) -> list[tuple[Timing, str]] | None:
     timings = sorted(found.timings, key=lambda one: one.stages["network"][0])
     fastest = timings[0].stages["network"][0]
     return [(one, numerals.times(one.stages["network"][0] / fastest if fastest else None)) for one in timings]
+
+
+def _neighbours(run: Contents) -> list[Neighbour]:
+    """The run's own network as a row of the leaderboard, and those that it is compared with; empty where there is none of either."""
+    before, after = run.row("original"), run.row("finetuned")
+    if before is None or after is None:
+        return []
+    found = neighbours(leaderboard(), after.macs, run.config.get("data", ""))
+    data = _file(Path(str(run.config.get("data", ""))).parent if str(run.config.get("data")).endswith(".yaml") else run.config.get("data"))
+    own = Neighbour(data, "", "this run", "", 1, after.map, before.map, after.macs, after.latency, after.latency_c)
+    return [own, *found] if found else []
 
 
 def _lineages(run: Contents, main: TrainingPart) -> list[tuple[str, str, list[LineageStep]]]:

@@ -31,7 +31,7 @@ class CSession(Session):
     """Lays a model's network out as tables, once per size, for the runtime that is compiled for this machine. Batches are a loop over pictures."""
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
-        library = _library()
+        library = runtime_library()
         super().__init__(model_info(model, "c", _version(library.lanes), precision))
         threads = _threads(threads)
         self.engines = PerShape(lambda _batch, height, width: Engine(library, program(model, height, width), threads))
@@ -143,7 +143,8 @@ def _text(path: Path) -> str:
 
 
 @lru_cache
-def _library() -> Library:
+def runtime_library() -> Library:
+    """The runtime, compiled for this machine once per process. Raises InputError where nothing compiles it."""
     return Library(built(assembled("library.c", {})))
 
 
