@@ -117,7 +117,7 @@ REFUSED = [
     ("train", "--batch-size -1", "give a number"),
     ("train", "--device 2,3", "set CUDA_VISIBLE_DEVICES=2,3 and give --device gpu --devices 2"),
     ("train", "--device mps", "cpu and on NVIDIA's GPUs"),
-    ("train", "--optimizer Adam", "SGD and AdamW"),
+    ("train", "--optimizer Adam", "SGD, Muon and AdamW"),
     ("train", "--adam", "--optimizer AdamW"),
     ("train", "--label-smoothing 0.1", "without label smoothing"),
     ("train", "--rect", "square"),

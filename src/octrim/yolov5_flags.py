@@ -185,7 +185,7 @@ def _freeze(given: Typed) -> list[str]:
 
 def _optimizer(given: Typed) -> list[str]:
     if given.values == ("Adam",):
-        raise InputError(f"{given.text}: OcTrim has SGD and AdamW")
+        raise InputError(f"{given.text}: OcTrim has SGD, Muon and AdamW")
     return ["--optimizer", *given.values]
 
 
@@ -262,7 +262,7 @@ TRAIN: tuple[Flag, ...] = (
     Flag("device", 9, "`cpu`; `0` is `--device gpu`, `0,1` is `--device gpu --devices 2`; others by CUDA_VISIBLE_DEVICES", _train_device),
     Flag("resume", 1, "without a value the newest run in runs/train (or `--project`); `RUN/weights/last.pt` means the folder of the run", _resume),
     Flag("freeze", 99, "the same: one number is so many layers, several are those layers", _freeze),
-    Flag("optimizer", 1, "SGD and AdamW; Adam is refused", _optimizer),
+    Flag("optimizer", 1, "SGD and AdamW, and Muon besides; Adam is refused", _optimizer),
     Flag("label-smoothing", 1, "0 is taken, others are refused: OcTrim trains without", _smoothing),
     refused("rect", "training pictures are square (mosaics); octrim val and predict use rectangles always"),
     refused("image-weights", "pictures are drawn evenly; rare classes are helped by listing their pictures several times in a list of paths"),

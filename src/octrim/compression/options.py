@@ -50,6 +50,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate of fine-tuning and of the control at the start (default: the preset's)."""
+    finetune_optimizer: Annotated[Literal["SGD", "Muon", "AdamW"] | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
+    """Optimizer of fine-tuning and of the control (default: the preset's, Muon)."""
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None

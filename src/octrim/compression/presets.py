@@ -13,15 +13,15 @@ from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STA
 class Preset:
     """Settings of one whole compression.
 
-    batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0: settings of fine-tuning and of the
-    control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after
-    each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs as a share of all of
-    fine-tuning, where no option gives them and nothing else says how channels are to go. criterion: criterion that ranks channels in a cut before
-    fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within fine-tuning. reconstruct,
-    recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of cut channels always go into
-    their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training
-    sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play at the end.
-    search: number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round.
+    batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0, finetune_optimizer: settings of
+    fine-tuning and of the control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the
+    short fine-tuning after each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs
+    as a share of all of fine-tuning, where no option gives them and nothing else says how channels are to go. criterion: criterion that ranks
+    channels in a cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within
+    fine-tuning. reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of
+    cut channels always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all
+    channels that sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network
+    each play at the end. search: number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round.
     """
 
     train_epochs: int
@@ -31,6 +31,7 @@ class Preset:
     nominal_batch: int = 16
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
+    finetune_optimizer: str = "Muon"
     cut_steps: int = 1
     step_epochs: int = 10
     cut_share: float = 0.0

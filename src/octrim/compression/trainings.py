@@ -103,7 +103,8 @@ def _trained(
         initial.save(folder / "initial.safetensors")
         options["weights"] = str(folder / "initial.safetensors")
     if stage.tuned:
-        steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch, "lr0": preset.finetune_lr0}
+        steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch}
+        steps |= {"lr0": preset.finetune_lr0, "optimizer": preset.finetune_optimizer}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
     # No early stop: stages and control train for exactly the epochs that the summary states.

@@ -23,7 +23,7 @@ class Hyperparameters(Augmentation):
 
     lr0: float = 0.01  # learning rate at the start
     lrf: float = 0.01  # learning rate at the end, as a fraction of lr0
-    momentum: float = 0.937  # momentum of SGD, or beta1 of AdamW
+    momentum: float = 0.937  # momentum of SGD and Muon, or beta1 of AdamW
     weight_decay: float = 0.0005  # weight decay for steps of the nominal batch
     warmup_epochs: float = 3.0
     warmup_momentum: float = 0.8

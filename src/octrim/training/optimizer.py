@@ -1,4 +1,4 @@
-"""Optimizers over one flat vector of all parameters: clipping, SGD, AdamW and the moving average are a few operations on it.
+"""Optimizers over one flat vector of all parameters: clipping, SGD, Muon, AdamW and the moving average are a few operations on it.
 
 Paddle's own optimizers have no learning rates and momentum that change per group and step, which YOLOv5's warm-up needs.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.cost import tensor_shapes
 from octrim.training.checkpoint import kind_of
+from octrim.training.orthogonal import Orthogonal
 from octrim.training.schedule import PUBLISHED, Averaging, Settings
 
 CLIP = 10.0  # largest norm of the gradient; longer gradients are scaled down to it
@@ -85,12 +86,18 @@ class Weights:
     def assign(self, values: Any) -> None:
         paddle.assign(values, self.vector)
 
+    def kernels(self) -> Orthogonal:
+        """The kernels of all convolutions, which are the first group of the parameters, for orthogonal steps."""
+        slices = {name: part for name, part in self.parameters.slices.items() if part.stop <= self.groups[0].stop}
+        return Orthogonal(slices, {name: tuple(self.parameters.tensors[name].shape) for name in slices})
+
 
 @dataclass(eq=False)
 class Optimizer:
-    """SGD with Nesterov momentum, or AdamW. moments: flat vectors like the parameters, one for SGD and two for AdamW.
+    """SGD with Nesterov momentum, Muon, or AdamW. moments: flat vectors like the parameters, one for SGD and Muon, two for AdamW.
 
     decay: weight decay, of convolution weights only. trained: flat vector, 1 for parameters that train and 0 for frozen ones; None where all train.
+    Muon is SGD but for the kernels of convolutions, whose steps it makes orthogonal (`octrim.training.orthogonal`).
     """
 
     weights: Weights
@@ -99,11 +106,13 @@ class Optimizer:
     moments: list[Any]
     steps: int = 0
     trained: Any = None
+    _kernels: Orthogonal | None = None
 
     @classmethod
     def create(cls, weights: Weights, kind: str, decay: float, trained: Any = None) -> Optimizer:
         moments = [paddle.zeros([weights.parameters.size]) for _ in range(2 if kind == "AdamW" else 1)]
-        return cls(weights, kind, decay, moments, trained=trained)
+        kernels = weights.kernels() if kind == "Muon" else None
+        return cls(weights, kind, decay, moments, trained=trained, _kernels=kernels)
 
     def step(self, gradient: Any, settings: Settings) -> bool:
         """Do one step along a flat gradient, whose norm is clipped at CLIP; False, and no step, where the gradient is not finite."""
@@ -112,21 +121,24 @@ class Optimizer:
             return False
         self.steps += 1
         gradient = gradient * paddle.clip(CLIP / (norm + 1e-6), max=1.0)
-        update = self._sgd if self.kind == "SGD" else self._adamw
+        updates = {"SGD": (self._sgd, self._sgd), "Muon": (self._muon, self._sgd), "AdamW": (self._adamw, self._adamw)}[self.kind]
         rates = (settings.rate, settings.rate, settings.bias_rate)
-        for where, rate, decay in zip(self.weights.groups, rates, (self.decay, 0.0, 0.0), strict=True):
+        decays = (self.decay, 0.0, 0.0)
+        for where, rate, decay, update in zip(self.weights.groups, rates, decays, (updates[0], updates[1], updates[1]), strict=True):
             if where.stop > where.start:
                 values = self.weights.parameters.vector[where]
                 change = update(values, gradient[where], [moment[where] for moment in self.moments], rate, decay, settings.momentum)
                 values.subtract_(change if self.trained is None else change * self.trained[where])
         return True
 
-    # `_sgd` and `_adamw` return what is to be subtracted from the values of a group, and update the group's moments in place.
+    # `_sgd`, `_muon` and `_adamw` return what is to be subtracted from the values of a group, and update the group's moments in place.
 
     def _sgd(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
-        gradient = gradient + decay * values if decay else gradient
-        velocity = moments[0].scale_(momentum).add_(gradient)
-        return rate * (gradient + momentum * velocity)
+        return rate * _nesterov(values, gradient, moments[0], decay, momentum)
+
+    def _muon(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
+        assert self._kernels is not None
+        return rate * self._kernels.steps(_nesterov(values, gradient, moments[0], decay, momentum))
 
     def _adamw(self, values: Any, gradient: Any, moments: list[Any], rate: float, decay: float, momentum: float) -> Any:
         first = moments[0].scale_(momentum).add_((1 - momentum) * gradient)
@@ -134,6 +146,12 @@ class Optimizer:
         # The bias correction takes beta1 as constant. Warm-up changes it, but the exact product of all past values is not worth keeping.
         mean, square = first / (1 - momentum**self.steps), second / (1 - 0.999**self.steps)
         return rate * (decay * values + mean / (paddle.sqrt(square) + 1e-8))
+
+
+def _nesterov(values: Any, gradient: Any, velocity: Any, decay: float, momentum: float) -> Any:
+    """Nesterov's direction for a gradient with weight decay; `velocity` is updated in place."""
+    gradient = gradient + decay * values if decay else gradient
+    return gradient + momentum * velocity.scale_(momentum).add_(gradient)
 
 
 class MovingAverage:
