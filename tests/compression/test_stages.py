@@ -22,7 +22,7 @@ from octrim.network.cost import network_cost
 from octrim.network.initialize import fresh_tensors
 from octrim.network.loading import load
 from octrim.targets.c.compiler import has_compiler
-from octrim.targets.c.session import _library
+from octrim.targets.c.session import runtime_library
 from octrim.targets.opening import open_session
 from tests.compression.running import EPOCHS, STAGES, arguments, summary, untimed
 from tests.training.conftest import draw_shapes
@@ -160,11 +160,11 @@ def test_a_compiler_that_fails_leaves_c_out(
     for stage in ("5-export", "6-bench"):
         (run / stage / "stage.json").unlink()
     monkeypatch.setenv("CC", "false")
-    _library.cache_clear()
+    runtime_library.cache_clear()
     try:
         assert main(["compress", "--resume", str(run)]) == 0
     finally:
-        _library.cache_clear()
+        runtime_library.cache_clear()
     output = capfd.readouterr().out
     assert "not exported to C: false: cannot compile the network's C code" in output and "not timed in C: false" in output
     assert not (run / "5-export" / "c").exists() and "c" not in summary(run)["times"] and "c" not in summary(run)["export"]
