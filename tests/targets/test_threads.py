@@ -18,6 +18,7 @@ import pytest
 from octrim import machine
 from octrim.deploy.export import export
 from octrim.detector import Detector
+from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
@@ -87,6 +88,31 @@ def test_every_thread_gets_its_own_answers(run: str, threads: int, model: Model,
     for answers, wanted in zip(found, expected, strict=True):
         for answer in answers:
             np.testing.assert_allclose(answer, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS)
+def test_a_session_that_is_closed_says_so(run: str, model: Model, folder: Path) -> None:
+    """Closed while other threads use it, it gives the answer of the picture that was asked about or none, and never one after that."""
+    session = opened(run, model, folder)
+    expected = session(pictures(0))
+
+    def used(number: int) -> list[Any]:
+        if number == 0:
+            return session.close()
+        answers = []
+        with pytest.raises(InputError, match="session is closed"):
+            while True:
+                answers.append(session(pictures(0)))
+        return answers
+
+    for answer in (answer for answers in at_once(3, used)[1:] for answer in answers):
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+    session.close()
+    with pytest.raises(InputError, match="session is closed"):
+        session(pictures(0))
+    with pytest.raises(InputError, match="session is closed"):
+        session.prepare(1, SIDE, SIDE)
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ def test_node_computes_what_the_reference_does(model: Model, folder: Path) -> No
     assert_close(session(batch), reference(model, batch))
     assert (session.info.names, session.info.size, session.info.network) == (model.names, (HEIGHT, WIDTH), model.network)
     session.close()
+    with pytest.raises(InputError, match="session is closed"):
+        session(batch)
     with pytest.raises(InputError, match="one thread"):
         open_session(folder, threads=2)
 

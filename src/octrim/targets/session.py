@@ -54,29 +54,43 @@ class Session:
     A session may be used by several threads at once: their calls are answered one after the other, each with the predictions of its own batch. One
     call already uses all the processor threads that the session was given, so side by side they would not be faster.
 
-    A runtime is a subclass with `run` and, where batches of a new shape must be compiled, `ready`. Both are called by one thread at a time.
+    A runtime is a subclass with `run`; with `ready`, where batches of a new shape must be compiled; and with `end`, where something has to be given
+    back. One thread at a time calls them.
     """
 
     def __init__(self, info: SessionInfo) -> None:
         self.info = info
         self._lock = threading.Lock()
+        self._closed = False
 
     def prepare(self, batch: int, height: int, width: int) -> None:
         """Compile for batches of this shape in advance; otherwise the first call with this shape does it."""
         with self._lock:
+            self._require_open()
             self.ready(batch, height, width)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Predictions for a batch. Raises InputError for a batch that the session cannot take, and where the runtime fails."""
+        """Predictions for a batch. Raises InputError for a batch that the session cannot take, where the runtime fails, and once it is closed."""
         check_batch(batch, self.info)
         with self._lock:
+            self._require_open()
             return self.run(batch)
 
     def close(self) -> None:
-        """Give back what the runtime holds outside of this process's memory; the session cannot run afterwards."""
+        """Give back what the runtime holds outside of Python, once the call of another thread is answered; the session cannot run afterwards."""
+        with self._lock:
+            self._closed = True
+            self.end()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InputError(f"this {self.info.runtime} session is closed: open another")
 
     def ready(self, batch: int, height: int, width: int) -> None:
         """Compile for batches of this shape. Runtimes whose graph is ready when it is opened need not override this."""
+
+    def end(self) -> None:
+        """Give back what the runtime holds, however often it is called. Runtimes that hold nothing need not override this."""
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Predictions for a batch that `check_batch` has passed, in an array that nothing else writes to."""

@@ -20,6 +20,7 @@ from octrim.targets.c.source import assembled
 from tests.networks import lively_model
 from tests.targets.c.material import picture
 from tests.targets.c.test_c_exact import after_stem, found_by
+from tests.targets.test_threads import at_once
 
 SOURCE = "int answer(void);\nint answer(void) { return %d; }\n"
 
@@ -99,6 +100,19 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys:
     assert path.is_file() and not str(path).startswith("/sys")
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and "/sys/octrim" in told[0] and "not kept" in told[0]
+    # Written again, a library that is loaded would change under the code that runs it.
+    before = path.stat()
+    assert compiler.built(SOURCE % 3) == path and not capsys.readouterr().err
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@needs_compiler
+def test_threads_wait_for_one_compilation(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = tmp_path / "calls"
+    counting = tool(tmp_path, "counting", f'[ "$1" = --version ] || echo once >> {calls}\nexec {compiler.compiler()[0]} "$@"')
+    monkeypatch.setenv("CC", str(counting))
+    assert len(set(at_once(8, lambda _: compiler.built(SOURCE % 4)))) == 1
+    assert calls.read_text() == "once\n"
 
 
 @pytest.mark.slow

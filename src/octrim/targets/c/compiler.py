@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -61,14 +62,28 @@ def has_compiler() -> bool:
 def built(source: str, extra: tuple[tuple[str, str], ...] = ()) -> Path:
     """The shared library of a C source, from the cache or compiled now for this processor.
 
-    extra: names and contents of files that the source includes. A cache that cannot be written costs the time of compiling again. Raises
-    InputError without a compiler, and with the first line of what a compiler says that fails.
+    extra: names and contents of files that the source includes. A cache that cannot be written costs the time of compiling once in every process.
+    Raises InputError without a compiler, and with the first line of what a compiler says that fails.
     """
     command = (*compiler(), *_FLAGS, "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native")
     key = sha256("\0".join([*command, _version(command[0]), _processor(), source, *(text for pair in extra for text in pair)]).encode()).hexdigest()
     path = cache_folder() / "c" / f"{key[:40]}.so"
-    if path.is_file():
-        return path
+    with _BUILDING:
+        if path.is_file():
+            return path
+        if path not in _BUILT or not _BUILT[path].is_file():
+            _BUILT[path] = _made(command, path, key, source, extra)
+        return _BUILT[path]
+
+
+_BUILDING = threading.Lock()  # threads that ask for the same library wait for one compilation
+
+_BUILT: dict[Path, Path] = {}
+"""Libraries that this process has compiled, by their places in the cache. A file is never written again: the process may have loaded it."""
+
+
+def _made(command: tuple[str, ...], path: Path, key: str, source: str, extra: tuple[tuple[str, str], ...]) -> Path:
+    """The shared library, compiled now: at `path` or, where that cannot be written, in a folder of this process."""
     with tempfile.TemporaryDirectory(prefix="octrim-c-") as folder:
         made = _compile(command, Path(folder), source, extra)
         try:

@@ -65,7 +65,7 @@ class CFolderSession(Session):
             self.library.calls.detector_run(self.handle, picture.ctypes.data, boxes.ctypes.data)
         return found
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End the instance's threads and give its memory back."""
         if self.handle:
             self.library.calls.detector_close(self.handle)
@@ -73,7 +73,7 @@ class CFolderSession(Session):
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
-            self.close()
+            self.end()
 
 
 class _Options(ctypes.Structure):

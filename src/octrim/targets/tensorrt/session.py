@@ -82,10 +82,9 @@ class TensorrtFileSession(Session):
             return "enqueue"
         return "graph" if lane.graph is not None else f"enqueue: {lane.refusal}"
 
-    def close(self) -> None:
-        """Give all memory on the GPU back; the session cannot run afterwards."""
-        with self._lock:
-            self._finalizer()
+    def end(self) -> None:
+        """Give all memory on the GPU back."""
+        self._finalizer()
 
     def __enter__(self) -> TensorrtFileSession:
         return self

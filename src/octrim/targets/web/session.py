@@ -60,12 +60,19 @@ class WebSession(Session):
     def run(self, batch: np.ndarray) -> np.ndarray:
         boxes, values = self.result
         found = np.empty((len(batch), boxes, values), np.float32)
-        for picture, place in zip(np.ascontiguousarray(batch), found, strict=True):
-            self._write(picture.data)
-            place[:] = np.frombuffer(self._read(4 * boxes * values), np.float32).reshape(boxes, values)
+        answered = False
+        try:
+            for picture, place in zip(np.ascontiguousarray(batch), found, strict=True):
+                self._write(picture.data)
+                place[:] = np.frombuffer(self._read(4 * boxes * values), np.float32).reshape(boxes, values)
+            answered = True
+        finally:
+            if not answered:  # after Ctrl-C the next call would read the rest of this one's answer
+                self._closed = True
+                self.end()
         return found
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End Node."""
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             _closed(pipe)
@@ -73,7 +80,7 @@ class WebSession(Session):
 
     def __del__(self) -> None:
         if getattr(self, "process", None) is not None and self.process.returncode is None:
-            self.close()
+            self.end()
 
     def _write(self, content: memoryview) -> None:
         assert self.process.stdin is not None
