@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from octrim.backends.numpy import decode
+from octrim.detector import Detector
 from octrim.errors import InputError
+from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from octrim.shipped import film_of
 from octrim.targets.ncnn.folder import BIN, HEADER, PARAM, write_folder
 from octrim.targets.ncnn.graph import ncnn_files
 from octrim.targets.opening import open_session
@@ -203,3 +209,50 @@ def test_damaged_folders_are_refused_before_ncnn_sees_them(folder: Path, tmp_pat
         open_session(other)(picture(128, 128))
     with pytest.raises(InputError, match="no such file"):
         open_session(tmp_path / "nothing.param")
+
+
+# The program in docs/ncnn.md ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's program, compiled for the network that comes with OcTrim. The compiler finds ncnn by itself, or by CPATH and LIBRARY_PATH."""
+    folder = tmp_path_factory.mktemp("program")
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (folder / "none.cpp").write_text("#include <ncnn/net.h>\nint main() { ncnn::Net net; return net.opt.num_threads < 0; }\n")
+    options = ["-std=c++17", "-O1", "-fopenmp"]
+    if subprocess.run([compiler, *options, "none.cpp", "-lncnn"], cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("ncnn's headers and library are not installed (libncnn-dev, or CPATH and LIBRARY_PATH name them)")
+    page = (Path(__file__).parents[2] / "docs" / "ncnn.md").read_text("utf-8")
+    found = re.search(r"```cpp\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    (folder / "detect.cpp").write_text(found[1].replace("width = 320, height = 320", "width = 256, height = 256"))
+    command = [compiler, *options, "-Wall", "-Wextra", "-Werror", "detect.cpp", "-lncnn", "-o", "detect"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    return folder / "detect"
+
+
+@pytest.mark.slow
+def test_the_program_finds_the_boxes_that_python_finds(program: Path, tmp_path: Path) -> None:
+    """In frames of a recorded game, whole and cut to other shapes, which are scaled down, scaled up and framed."""
+    write_folder(load("pong"), tmp_path, 256, 256, "fp32")
+    detector = Detector(tmp_path)
+    video = cv2.VideoCapture(str(film_of("pong")))
+    frames = [video.read()[1] for _ in range(120)][::20]
+    compared = 0
+    for image in (piece for frame in frames for piece in (frame, frame[:, :200], frame[40:200, 40:300])):
+        cv2.imwrite(str(tmp_path / "picture.ppm"), image)
+        expected = detector.detect(np.ascontiguousarray(image))
+        done = subprocess.run([program, PARAM, BIN, "picture.ppm"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        ours = np.array([[float(value) for value in line.split()] for line in done.stdout.splitlines()]).reshape(-1, 6)
+        ours[:, 2:] = ours[:, 2:].clip(0, [image.shape[1], image.shape[0]] * 2)  # the program does not end boxes where the picture ends
+        theirs = np.column_stack([expected.class_id, expected.confidence, expected.xyxy])
+        assert ours.shape == theirs.shape
+        compared += len(theirs)
+        assert (np.abs(ours - theirs) < (0.5, 2e-4, 0.02, 0.02, 0.02, 0.02)).all()
+    assert compared > 20
+    wrong = subprocess.run([program, PARAM, BIN, "none.ppm"], cwd=tmp_path, capture_output=True, check=False)
+    assert wrong.returncode == 2
