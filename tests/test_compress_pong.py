@@ -20,6 +20,7 @@ from octrim.errors import InputError
 from octrim.network.initialize import fresh_tensors
 from octrim.network.loading import load
 from octrim.network.model import Model
+from octrim.plain_yaml import parse
 from octrim.pong.match import wilson
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
@@ -49,6 +50,9 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
     assert "report: " in told and (folder / "report.html").is_file()
     assert load(folder / "4-finetune" / "last.safetensors").names == ("ball", "paddle")
 
+    rates = [parse((folder / stage / "config.yaml").read_text("utf-8"), "config.yaml")[0]["lr0"] for stage in ("1-train", "4-finetune")]
+    assert rates == [0.02, 0.03]  # the preset's
+
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     games = summary["times"]["match"]
     bench = json.loads((folder / "6-bench" / "stage.json").read_text("utf-8"))["bench"]
@@ -66,7 +70,7 @@ def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builtin, "PICTURES", 10)
     first = with_data(Compress(project=str(tmp_path), imgsz=(64,)))
     make_pictures(first)
-    assert first.cfg == "yolov5n" and resolved(first) == PRESETS["demo"]
+    assert first.cfg == "yolov5n" and resolved(first) == replace(PRESETS["demo"], cut_epochs=12)
     path = tmp_path / "pong-10-64-0" / "data.yaml"
     assert first.data == str(path)
     made = path.stat().st_mtime_ns

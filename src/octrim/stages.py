@@ -15,8 +15,8 @@ class Stage:
     title: one word for logs and for the times in summary.json. folder: the stage's folder in the run's folder. network: name in summary.json of the
     network that the stage leaves, "" where it leaves none; shown: name of that network in tables; file: its file in the folder. timed_as: the network
     whose latency stands for its own, because both have the same table. tuned: whether it trains with the batch and the learning rate of fine-tuning.
-    effort: rough duration of one epoch of the stage, or of the stage where it has no epochs, in epochs of the first training, as measured on a
-    processor with a teacher and a cut to 1/8.
+    effort: rough duration of one epoch of the stage, of one game, or of the stage where it has neither, in epochs of the first training, as measured
+    on a processor with a teacher and a cut to 1/8.
     """
 
     title: str
@@ -41,7 +41,7 @@ PRUNE = Stage("prune", "3-prune", "cut", "cut", file="model.safetensors", timed_
 FINETUNE = Stage("finetune", "4-finetune", "finetuned", "fine-tuned", timed_as="finetuned", tuned=True, effort=0.5)
 EXPORT = Stage("export", "5-export")
 BENCH = Stage("bench", "6-bench")
-MATCH = Stage("match", "7-match", effort=5)
+MATCH = Stage("match", "7-match", effort=1.2)
 CONTROL = Stage("control", "control", "control", "control", timed_as="finetuned", tuned=True, effort=0.3)
 
 STAGES = (TRAIN, SPARSIFY, SEARCH, PRUNE, FINETUNE, EXPORT, BENCH, MATCH, CONTROL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from octrim.cli import main
 from octrim.compression import pipeline
 from octrim.compression.presets import PRESETS
 from octrim.progress import remaining, work_ahead
-from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, PRUNE, TRAIN
+from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, TRAIN
 from octrim.training import record
 from octrim.training.options import Training
 from octrim.training.record import Record
@@ -65,6 +66,12 @@ def test_the_time_of_the_other_stages(tmp_path: Path) -> None:
     assert pipeline._left(job) is None  # type: ignore[arg-type]
     assert pipeline._left(_Job(tmp_path, done=True)) == pytest.approx(effort * 10)  # type: ignore[arg-type]
     assert CONTROL not in job.stages
+
+
+def test_epochs_in_which_channels_go_are_as_long_as_those_of_the_whole_network() -> None:
+    """By hand, 24 epochs with half the effort, of which 8 have all of it; two games of 1.2."""
+    preset = replace(PRESETS["demo"], finetune_epochs=24, cut_epochs=8, match_games=2)
+    assert [preset.effort_of(stage) for stage in (TRAIN, FINETUNE, MATCH, EXPORT)] == [26, 16, 2.4, 0]
 
 
 @pytest.mark.slow

@@ -46,6 +46,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Pictures per batch of the first training and of sparsity training (default: the preset's)."""
     nominal_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per optimizer step of the first training and of sparsity training (default: the preset's)."""
+    train_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10)] = None
+    """Learning rate of the first training at the start (default: the preset's); 0: the one of --hyp."""
     finetune_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None

@@ -212,8 +212,7 @@ def _effort(job: Job, but: Stage | None = None) -> float:
     effort = 0.0
     for stage in job.stages:
         if stage is not but and stored(job.folder(stage)) is None:
-            epochs = job.start.preset.epochs_of(stage)
-            effort += stage.effort * (1 if epochs is None else epochs) + 0.5
+            effort += job.start.preset.effort_of(stage) + 0.5
     return effort
 
 

@@ -13,15 +13,16 @@ from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STA
 class Preset:
     """Settings of one whole compression.
 
-    batch, nominal_batch: settings of the first training and of sparsity training. finetune_batch, finetune_lr0, finetune_optimizer: settings of
-    fine-tuning and of the control: small networks on small data want many steps, and large ones (docs/compression.md). step_epochs: epochs of the
-    short fine-tuning after each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs
-    as a share of all of fine-tuning, where no option gives them and nothing else says how channels are to go. criterion: criterion that ranks
-    channels in a cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within
-    fine-tuning. reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of
-    cut channels always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all
-    channels that sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network
-    each play at the end. search: number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round.
+    batch, nominal_batch: settings of the first training and of sparsity training. train_lr0: learning rate of the first training at the start, 0 for
+    the recipe's. finetune_batch, finetune_lr0, finetune_optimizer: settings of fine-tuning and of the control: small networks on small data want many
+    steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after each cut but the last. cut_epochs: epochs of
+    fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs as a share of all of fine-tuning, where no option gives them and
+    nothing else says how channels are to go. criterion: criterion that ranks channels in a cut before fine-tuning, where no sparsity training has set
+    scales to zero. gradual_criterion: criterion of the cuts within fine-tuning. reconstruct, recalibrate: whether to repair with training pictures
+    where live channels are cut before fine-tuning; the constants of cut channels always go into their consumers. ema: moving average of every
+    training, auto or published. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget the plan gives
+    the number. match_games: games of Pong that original and cut network each play at the end. search: number of shapes to try; 0 tries none.
+    search_epochs: epochs of each in the first round.
     """
 
     train_epochs: int
@@ -29,6 +30,7 @@ class Preset:
     finetune_epochs: int
     batch: int = 16
     nominal_batch: int = 16
+    train_lr0: float = 0.0
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
     finetune_optimizer: str = "Muon"
@@ -65,6 +67,14 @@ class Preset:
         epochs[SEARCH] = sum(left * turn for left, turn in self.rounds())
         return epochs.get(stage)
 
+    def effort_of(self, stage: Stage) -> float:
+        """Rough duration of a stage in epochs of the first training: while channels go, an epoch of fine-tuning is about as long as one of those."""
+        if stage is MATCH:
+            return stage.effort * self.match_games
+        epochs = self.epochs_of(stage)
+        whole = stage.effort * (1 if epochs is None else epochs)
+        return whole + (1 - stage.effort) * self.cut_epochs if stage is FINETUNE else whole
+
     def rounds(self) -> list[tuple[int, int]]:
         """Number of shapes and epochs of each in every round of the search."""
         found, left, epochs = [], self.search, self.search_epochs
@@ -88,7 +98,7 @@ PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4),
     "default": Preset(50, 0, 100, cut_share=0.4),
     "best": Preset(50, 0, 150, cut_share=0.4),
-    "demo": Preset(34, 5, 26, batch=4, nominal_batch=4, match_games=4),
+    "demo": Preset(26, 0, 30, batch=4, nominal_batch=4, train_lr0=0.02, cut_share=0.4, match_games=2),
 }
 
 
