@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
-from octrim.pruning.importance import CRITERIA, taylor
-from octrim.pruning.labels import ChannelLabels
+from octrim.network.rows import Network, Row
+from octrim.pruning.importance import CRITERIA, channel_scores, taylor
+from octrim.pruning.labels import ChannelLabels, channel_labels
 from octrim.pruning.plan import plan
+from tests.networks import lively_model, random_networks
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +98,32 @@ def test_gradients_that_make_no_sense(model: Model, change: Callable[[np.ndarray
     gradients |= {"model.0.bn.weight": change(model.tensors["model.0.bn.weight"])}  # type: ignore[dict-item]
     with pytest.raises(InputError, match=message):
         plan(model, criterion=taylor([gradients]))
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(network=random_networks(), seed=st.integers(0, 9), dead=st.integers(0, 13))
+def test_every_criterion_scores_every_network_with_batch_norm(network: Network, seed: int, dead: int) -> None:
+    """Grouped convolutions, concatenations of a map with itself, a map that is dead: finite scores, and no warning."""
+    rows = tuple(replace(row, norm=True, bias=False) if row.op == "conv" and row.name not in network.heads else row for row in network.rows)
+    model = lively_model(Network(rows, network.anchors), seed)
+    normed = [row for row in model.network.convs if row.norm]
+    model.tensors[f"{normed[dead % len(normed)].name}.bn.weight"][:] = 0
+    labels = channel_labels(model.network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for criterion in CRITERIA:
+            channel_scores(criterion, model, labels, seed)
+
+
+def test_what_detect_reads_may_be_constant() -> None:
+    """A level whose map is dead has no part in what other channels are worth, and its own channels are worth nothing."""
+    stem = Row("stem", "conv", ("images",), 8, 3, 2, 1, norm=True, activation="silu")
+    still = Row("still", "conv", ("stem",), 8, 3, 2, 1, norm=True, activation="silu")
+    heads = (Row("one", "conv", ("stem",), 6, bias=True), Row("two", "conv", ("still",), 6, bias=True))
+    rows = (Row("images", "image", channels=3), stem, still, *heads, Row("detect", "detect", ("one", "two")))
+    model = lively_model(Network(rows, (((8.0, 8.0),), ((16.0, 16.0),))))
+    model.tensors["still.bn.weight"][:] = 0
+    labels = channel_labels(model.network)
+    scores = channel_scores("signal", model, labels, 0)
+    assert (scores[labels.labels["still"]] == 0).all() and (scores[labels.labels["stem"]] > 0).all()

@@ -42,6 +42,7 @@ from octrim.training.partial_cuts import PartialOps, cut_consumers
 from octrim.training.sensitivity import sensitivity
 from octrim.training.sensitivity_curves import FRACTIONS, GroupCurve, SensitivityCurves, load_curves
 from tests.networks import lively_model, lively_tensors, random_networks
+from tests.pruning.test_criteria_checked import one_is
 from tests.training.conftest import draw_shapes
 
 
@@ -217,6 +218,8 @@ def test_a_picture_that_cannot_be_read_is_told_and_left_out(tiny: Model, shapes:
     found = sensitivity(tiny, dataset, "loss", "l1", 64, batch=6, report=lines.append)
     assert found.baseline == without.baseline and found.groups == without.groups
     assert len(lines) == 1 and dataset.paths[5] in lines[0]
+    with pytest.raises(InputError, match="criterion mine: gives nan"):
+        sensitivity(tiny, dataset, "loss", one_is(np.nan), 64)
     for path in dataset.paths:
         Path(path).write_bytes(b"")
     with pytest.raises(InputError, match="none of the 6 pictures can be read"):

@@ -170,6 +170,8 @@ def taylor(gradients: Sequence[Mapping[str, np.ndarray]]) -> Criterion:
 
 _TINY = float(np.finfo(float).tiny)
 
+_STILL = 1e-100  # variance up to which an output counts as one that does not vary
+
 
 class _Sums:
     """Values per channel of several convolutions, summed per label, with how many values each label has."""
@@ -228,7 +230,8 @@ def _variances(model: Model, labels: ChannelLabels) -> np.ndarray:
 def _consumers_power(model: Model, labels: ChannelLabels, variance: np.ndarray) -> np.ndarray:
     """Return, per label and over all consumers, the mean square weight for the channel in units of the variance of the consumer's output.
 
-    That variance is batch norm's; for Detect's convolutions it follows from the variances of what they read.
+    That variance is batch norm's; for Detect's convolutions it follows from the variances of what they read. A channel has no part in an output that
+    does not vary, such as that of a convolution which reads dead channels only.
     """
     power = np.zeros(labels.count)
     for row in model.network.convs:
@@ -236,8 +239,9 @@ def _consumers_power(model: Model, labels: ChannelLabels, variance: np.ndarray) 
             continue  # a depthwise consumer is coupled itself; other grouped ones are never cut
         read = labels.labels[row.inputs[0]]
         squares = (model.tensors[row.weight_name].astype(np.float64) ** 2).sum((2, 3))
-        output = _batch_norm(model, row)["running_var"] + BATCH_NORM_EPS if row.norm else np.maximum(squares @ variance[read], _TINY)
-        power += np.bincount(read, weights=(squares / output[:, None]).mean(0), minlength=labels.count)
+        output = _batch_norm(model, row)["running_var"] + BATCH_NORM_EPS if row.norm else squares @ variance[read]
+        shares = np.divide(squares, output[:, None], out=np.zeros_like(squares), where=output[:, None] > _STILL)
+        power += np.bincount(read, weights=shares.mean(0), minlength=labels.count)
     return power
 
 

@@ -16,4 +16,4 @@ def activation_moments(row: Row, beta: np.ndarray, gamma: np.ndarray) -> tuple[n
     values = activate(row, beta[:, None].astype(np.float64) + gamma[:, None].astype(np.float64) * _NODES)
     weights = _WEIGHTS / _WEIGHTS.sum()
     mean = values @ weights
-    return mean, (values - mean[:, None]) ** 2 @ weights
+    return mean, np.where(gamma == 0, 0.0, (values - mean[:, None]) ** 2 @ weights)  # of a constant without its rounding errors

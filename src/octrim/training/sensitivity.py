@@ -23,7 +23,7 @@ from octrim.network.initialize import prior_logits
 from octrim.network.model import Model
 from octrim.network.options import image_size
 from octrim.network.rows import Network
-from octrim.pruning.importance import CRITERIA, Criterion
+from octrim.pruning.importance import Criterion, channel_scores
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import data_digest, digest_with_places
@@ -64,19 +64,17 @@ def sensitivity(
     given as a function was computed, so that `known` from other pictures is refused. on_group: called after the uncut network and after every group
     and block, with the curves so far. progress: called with the number of pictures just run, `pictures x (groups + blocks + 1)` in all. report:
     called with a line for each unreadable picture, which is left out of loss and mAP.
-    Raises InputError for options out of range, classes that do not fit, no picture that can be read, and `known` of other inputs.
+    Raises InputError for options out of range, classes that do not fit, no picture that can be read, `known` of other inputs, and a criterion as
+    `octrim.pruning.importance.channel_scores` does.
     """
     if metric not in ("map", "loss"):
         raise InputError(f"metric is {shown(metric)}, expected map or loss")
-    if isinstance(criterion, str) and criterion not in CRITERIA:
-        raise InputError(f"criterion {shown(criterion)} is unknown; known are {', '.join(CRITERIA)}, or give a function")
     if batch < 1:
         raise InputError(f"batch is {batch}, expected 1 or more")
     size = image_size(imgsz, model.image_size, model.network.stride)
     dataset = drawn(in_network_classes(dataset, model.names)[0], pictures, seed)
-    score = CRITERIA[criterion] if isinstance(criterion, str) else criterion
     labels = channel_labels(model.network)
-    scores = score(model, labels, seed)
+    scores = channel_scores(criterion, model, labels, seed)
     groups = [group for group in labels.groups if group.reason is None]
     blocks = droppable(model.network)
     measuring = _Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
