@@ -37,6 +37,7 @@ class Stage:
 TRAIN = Stage("train", "1-train", "original", "original", timed_as="original", effort=1)
 SPARSIFY = Stage("sparsify", "2-sparsify", "sparse", "sparse", timed_as="original", effort=1.5)
 SEARCH = Stage("search", "search", tuned=True, effort=0.5)
+CHOOSE = Stage("choose", "choose", effort=5)
 PRUNE = Stage("prune", "3-prune", "cut", "cut", file="model.safetensors", timed_as="finetuned", tuned=True, effort=0.5)
 FINETUNE = Stage("finetune", "4-finetune", "finetuned", "fine-tuned", timed_as="finetuned", tuned=True, effort=0.5)
 EXPORT = Stage("export", "5-export")
@@ -44,5 +45,5 @@ BENCH = Stage("bench", "6-bench")
 MATCH = Stage("match", "7-match", effort=1.2)
 CONTROL = Stage("control", "control", "control", "control", timed_as="finetuned", tuned=True, effort=0.3)
 
-STAGES = (TRAIN, SPARSIFY, SEARCH, PRUNE, FINETUNE, EXPORT, BENCH, MATCH, CONTROL)
+STAGES = (TRAIN, SPARSIFY, CHOOSE, SEARCH, PRUNE, FINETUNE, EXPORT, BENCH, MATCH, CONTROL)
 """All stages that there can be, in the order in which they are done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
@@ -11,9 +11,13 @@ from octrim.latency.options import TimeOptions
 from octrim.options import Align, Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from octrim.latency.table import LatencyTable
+    from octrim.network.model import Model
     from octrim.pruning.importance import Criterion
     from octrim.pruning.plan import Plan
+    from octrim.training.chosen_rows import ChosenRows
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     criterion: CriterionName = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
-    """Labelled data for the criterion taylor: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file."""
+    """Labelled data for the criterion taylor, and for --drop auto and --levels auto: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO
+    annotation file."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
@@ -70,19 +75,22 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
         table = chosen_table(self, self.budget, model.network, size, wide_console())
+        dropping: dict[str, Any] = {"drop": self.patterns, "levels": self.strides}
 
         def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:
-            dropping = {"drop": self.drop, "levels": self.levels}
             return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget, latency=latency, **dropping)
 
-        notes: list[str] = []
+        chosen, notes = self._chosen(model, keep_map, size, table)
+        if chosen is not None:
+            dropping = {"drop": chosen.drop, "levels": chosen.levels}
         if self.criterion == "taylor":
             # Only this criterion needs Paddle and a loss.
             from octrim.training.gradients import taylor_on
 
             planned("random")  # options that make no sense are told before gradients are computed
-            left = without_rows(model, rows_to_drop(model.network, self.drop, self.levels))
-            criterion, notes = taylor_on(left, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
+            left = without_rows(model, rows_to_drop(model.network, **dropping))
+            criterion, more = taylor_on(left, self.data, size, self.pictures, self.seed, wide_console(), **self.reading())
+            notes += more
         else:
             criterion = self.criterion
         timed = fitted_plan(table, self.budget, model.network, partial(planned, criterion)) if table else Timed(planned(criterion))
@@ -94,6 +102,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run = new_run(self)
         for line in notes:
             run.print(line)
+        if chosen is not None:
+            chosen.tell(run)
         run.print(made.table())
         for line in timed.told:
             run.print(line)
@@ -112,3 +122,31 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
         before = f"{self.weights} " if self.weights else ""
         run.print(f"next: octrim bench --weights {before}{path}")
+
+    def _chosen(
+        self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None
+    ) -> tuple[ChosenRows | None, list[str]]:
+        """Blocks and levels that are chosen by measuring, None where none are, and lines for people. Raises InputError where none can be chosen."""
+        from octrim.pruning.plan import plan
+        from octrim.runs import wide_console
+
+        if not any(self.chooses):
+            return None, []
+        # Only this choice needs Paddle.
+        from octrim.training.dropping import PICTURES, Budgeted, choose_rows, cost_in, ranking, require_choosable
+        from octrim.training.labelled import open_in_classes
+
+        require_choosable(self, self.budget)
+        if self.data is None:
+            return None, ["--drop auto and --levels auto need --data, on which blocks and levels are measured: only channels are cut"]
+
+        def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+            options = {"drop": drop, "levels": levels, "latency": table}
+            return plan(model, self.keep, self.align, ranking(model), self.exclude, keep_map, self.seed, size, self.budget, **options)
+
+        dataset, notes = open_in_classes(self.data, "train", model.names, **self.reading())
+        budgeted = Budgeted(planned, *cost_in(self.budget or "", size, table))
+        console = wide_console()
+        given = (*self.chooses, self.patterns, self.strides)
+        chosen = choose_rows(model, dataset, size, budgeted, *given, min(self.pictures, PICTURES), self.seed, console, notes.append)
+        return chosen, notes

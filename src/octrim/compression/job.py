@@ -75,7 +75,7 @@ def _is_result(content: object) -> bool:
     """Whether the content of a `stage.json` is valid: the seconds, and those results that the summary reads in detail."""
     if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
         return False
-    kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list, "search": dict}
+    kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list, "search": dict, "dropping": dict}
     if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
         return False
     values = content.get("row")

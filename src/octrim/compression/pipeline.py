@@ -17,6 +17,7 @@ from typing import Any
 
 from octrim.atomic import write_bytes, write_text
 from octrim.compression import builtin
+from octrim.compression.choosing import choosing, with_chosen_rows
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
 from octrim.compression.job import Job, StageWork, left, once, stored, sweep
@@ -47,11 +48,12 @@ from octrim.progress import remaining, work_ahead
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space
-from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 _WORK: dict[Stage, StageWork] = {
     TRAIN: first_training,
     SPARSIFY: sparsity_training,
+    CHOOSE: choosing,
     SEARCH: searching,
     PRUNE: cutting,
     FINETUNE: finetuning,
@@ -100,6 +102,8 @@ def run_compression(config: Compression) -> Compressed:
     began, asked = perf_counter(), job.start.config
     for number, stage in enumerate(job.stages, 1):
         _announced(job, stage, f"[{number}/{len(job.stages)}]", began)
+        if stage is CHOOSE:
+            job = with_chosen_rows(job)
         if stage is SEARCH:
             job = with_chosen_shape(job)
     return _finished(job.run, asked, job.start.preset)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
-from octrim.stages import CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import CHOOSE, CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Preset:
     where live channels are cut before fine-tuning; the constants of cut channels always go into their consumers. ema: moving average of every
     training, auto or published. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget the plan gives
     the number. match_games: games of Pong that original and cut network each play at the end. search: number of shapes to try; 0 tries none.
-    search_epochs: epochs of each in the first round.
+    search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are chosen by measuring.
     """
 
     train_epochs: int
@@ -48,6 +48,7 @@ class Preset:
     match_games: int = 0
     search: int = 0
     search_epochs: int = 0
+    choose: bool = False
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
@@ -56,6 +57,7 @@ class Preset:
             PRUNE: self.cut_epochs > 0,
             MATCH: not self.match_games,
             CONTROL: not control,
+            CHOOSE: not self.choose,
             SEARCH: not self.search,
         }
         return [stage for stage in STAGES if not left_out.get(stage)]
@@ -110,6 +112,7 @@ def resolved(config: Compression) -> Preset:
     preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
+    preset = dataclasses.replace(preset, choose=any(config.chooses))
     if preset.search and not preset.search_epochs:
         preset = dataclasses.replace(preset, search_epochs=max(preset.finetune_epochs // 20, 2))
     if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs:

@@ -79,7 +79,7 @@ class _Maker:
     def __init__(self, config: Compression, keep_map: Mapping[str, Any], base: Model, latency: Latency | None) -> None:
         self.config, self.keep_map, self.base, self.latency = config, dict(keep_map), base, latency
         keep = "1/8" if config.keep is None and config.budget is None else config.keep
-        self.asked = Shape("as asked", config.drop, config.levels, keep, config.budget, self.keep_map)
+        self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map)
         made = self._planned(self.asked)
         share = math.ceil(made.after.macs / made.before.macs * 1e9) / 1e9
         self.budget = config.budget or f"macs={share:.9f}"
@@ -98,8 +98,8 @@ class _Maker:
 
     def filled(self, name: str, drop: Sequence[str] = (), levels: Sequence[int] = (), keep_map: Mapping[str, Any] | None = None) -> Shape:
         """The shape that keeps the largest fraction of every group that the budget allows, and spends the rest of the budget by importance."""
-        dropped = (*self.config.drop, *drop)
-        shape = Shape(name, dropped, tuple(levels) or self.config.levels, None, self.budget, {**(keep_map or {}), **self.keep_map})
+        dropped = (*self.config.patterns, *drop)
+        shape = Shape(name, dropped, tuple(levels) or self.config.strides, None, self.budget, {**(keep_map or {}), **self.keep_map})
         low, high = 0, _STEPS  # the budget can be met with low / _STEPS at least, and not with high / _STEPS
         while high - low > 1:
             middle = (low + high) // 2
@@ -111,12 +111,12 @@ class _Maker:
         """Shapes in the order in which they are tried; some may be impossible, or the same as an earlier one."""
         network, config = self.base.network, self.config
         yield self.asked
-        yield Shape("by importance", config.drop, config.levels, None, self.budget, self.keep_map)
-        levels = config.levels or network.strides
+        yield Shape("by importance", config.patterns, config.strides, None, self.budget, self.keep_map)
+        levels = config.strides or network.strides
         fewer = tuple(sorted(levels)[:-1])
         coarsest = f"without stride {max(levels)}"
         if fewer:
-            yield Shape(f"{coarsest}, by importance", config.drop, fewer, None, self.budget, self.keep_map)
+            yield Shape(f"{coarsest}, by importance", config.patterns, fewer, None, self.budget, self.keep_map)
         chains = bottlenecks(network)
         if chains:
             yield self.filled("wide and shallow", chains)

@@ -32,6 +32,7 @@ from octrim.pruning.plan import Plan, plan
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run, wide_console
 from octrim.training.checkpoint import data_digest, same_data, training_bytes
+from octrim.training.dropping import require_choosable
 from octrim.training.hyper import read_hyperparameters
 from octrim.training.setup import choose_device
 from octrim.training.sparsity import PenalisedChannels, Penalty
@@ -65,6 +66,9 @@ class Start:
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
     """The network and the keep-map that the options name. Raises InputError for everything that is wrong with any data."""
+    require_choosable(config, config.budget)
+    if any(config.chooses) and config.search:
+        raise InputError("--search tries shapes without blocks and levels by itself: leave out --drop auto and --levels auto, or --search")
     choose_device(config.device)
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
@@ -151,8 +155,7 @@ def planned(
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
     size = (model.image_size, model.image_size)
     nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
-    dropping = {"drop": config.drop, "levels": config.levels}
-    options: dict[str, Any] = {**dropping, "nearest": nearest, "latency": latency}
+    options: dict[str, Any] = {"drop": config.patterns, "levels": config.strides, "nearest": nearest, "latency": latency}
     return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, **options)
 
 

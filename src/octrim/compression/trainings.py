@@ -57,7 +57,7 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
         return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     criterion = config.criterion or preset.gradual_criterion
-    options |= {"drop": config.drop, "levels": config.levels}
+    options |= {"drop": config.patterns, "levels": config.strides}
     if cuts_channels(config):
         options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
         options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}

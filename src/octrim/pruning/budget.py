@@ -24,6 +24,10 @@ LATENCY = "latency"
 """The budget in milliseconds."""
 
 
+class UnmetBudgetError(InputError):
+    """A budget that cannot be met; its text says what the least is."""
+
+
 EVEN = 8
 """Number that counts of channels are multiples of where nothing says what a machine's kernels want."""
 
@@ -132,7 +136,7 @@ class Budget:
 
         if (reached := value_of([choice.least for choice in choices])) > limit:
             share = math.ceil(reached / total * 1e4) / 1e4  # rounded up, so that as a budget it can be met
-            raise InputError(f"budget {self.text} cannot be met: the least possible is {what}={share:g} ({reached:,} {measure})")
+            raise UnmetBudgetError(f"budget {self.text} cannot be met: the least possible is {what}={share:g} ({reached:,} {measure})")
         return counts_by_score(choices, align, lambda counts: value_of(counts) <= limit)
 
     def _counts_in_time(
@@ -143,7 +147,9 @@ class Budget:
             raise InputError("a budget of latency needs to know times: give a latency table (octrim bench --latency-table FILE makes one)")
         limit = latency.limit(value, self.original)
         if (reached := latency.predict(cut([choice.least for choice in choices]))) > limit:
-            raise InputError(f"budget {self.text} cannot be met: the least possible is latency={math.ceil(reached * 1e4) / 1e4:g} (milliseconds)")
+            raise UnmetBudgetError(
+                f"budget {self.text} cannot be met: the least possible is latency={math.ceil(reached * 1e4) / 1e4:g} (milliseconds)"
+            )
         shares = _shares(choices, labels, network)
 
         def times(counts: np.ndarray) -> np.ndarray:

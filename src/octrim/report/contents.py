@@ -126,6 +126,30 @@ class TriedShape:
 
 
 @dataclass(frozen=True)
+class DroppedCandidate:
+    """A block or level that could be dropped. saved: what the whole network costs less without it. map: mAP50-95 of the whole network without it and
+    what was chosen before. strain: of the plan and all that is dropped, or None. chosen: whether it was dropped."""
+
+    name: str
+    saved: float
+    map: float
+    strain: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class DroppingChoice:
+    """Contents of dropping.json. unit: of `saved`. pictures: number of pictures. map: mAP50-95 of the whole network. strain: of the plan with all of
+    its rows, or None. candidates: what was chosen, in that order, then what was not, best first."""
+
+    unit: str
+    pictures: int
+    map: float
+    strain: float | None
+    candidates: tuple[DroppedCandidate, ...]
+
+
+@dataclass(frozen=True)
 class Timing:
     """A network in bench.json. stages: p50, p90 and p99, in milliseconds per batch, of pre, network, post and total."""
 
@@ -236,7 +260,7 @@ class Contents:
     """Contents of a run.
 
     command: the octrim command that made the run. seconds: duration of each stage. cuts: criterion and repairs of each cut. match: opponent and
-    games, where Pong was played, or None. shapes: what a search has tried.
+    games, where Pong was played, or None. shapes: what a search has tried. choice: how blocks and levels to drop were chosen, or None.
     """
 
     folder: Path
@@ -248,6 +272,7 @@ class Contents:
     cuts: tuple[tuple[str, tuple[str, ...]], ...]
     match: tuple[str, tuple[Games, ...]] | None = None
     shapes: tuple[TriedShape, ...] = ()
+    choice: DroppingChoice | None = None
 
     def part(self, key: str) -> TrainingPart | None:
         return next((part for part in self.parts if part.key == key), None)

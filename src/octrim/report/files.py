@@ -19,6 +19,8 @@ from octrim.report.contents import (
     ClassScore,
     Contents,
     Cut,
+    DroppedCandidate,
+    DroppingChoice,
     Games,
     Metrics,
     Parity,
@@ -30,7 +32,7 @@ from octrim.report.contents import (
     TrainingPart,
     TriedShape,
 )
-from octrim.stages import BENCH, EXPORT, PRUNE, SEARCH, STAGES
+from octrim.stages import BENCH, CHOOSE, EXPORT, PRUNE, SEARCH, STAGES
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.pictures import read_columns
 
@@ -67,7 +69,8 @@ def read_run(folder: Path) -> Contents:
         raise InputError(f"{folder / 'config.yaml'}: not the configuration of an octrim run")
     config = {str(key): value for key, value in config.items() if key != "command"}
     if command != "compress":
-        return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, ())
+        choice = _read_json(folder / "dropping.json", _choice)
+        return Contents(folder, command, config, (_part(folder, "original", ""),), (), {}, (), choice=choice)
     parts: list[TrainingPart] = []
     with_a_network, others = [stage for stage in STAGES if stage.network], [EXPORT, BENCH]
     for stage in (stage for stage in (*with_a_network, *others) if (folder / stage.folder).is_dir()):
@@ -78,7 +81,8 @@ def read_run(folder: Path) -> Contents:
     summary = _read_json(folder / "summary.json", _summary)
     rows, seconds, cuts, match = summary or (_stored_rows(folder), {}, (), None)
     shapes = _read_json(folder / SEARCH.folder / "stage.json", _shapes) or ()
-    return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match, shapes)
+    choice = _read_json(folder / CHOOSE.folder / "dropping.json", _choice)
+    return Contents(folder, command, config, tuple(parts) or (_part(folder, "original", ""),), rows, seconds, cuts, match, shapes, choice)
 
 
 def _part(folder: Path, key: str, title: str) -> TrainingPart:
@@ -219,6 +223,15 @@ def _shapes(content: Any) -> tuple[TriedShape, ...]:
         chosen = place == content["search"]["chosen"]
         found.append(TriedShape(_text(shape["name"]), "; ".join(kept), tries, _whole(last["macs"]), _whole(last["parameters"]), chosen))
     return tuple(found)
+
+
+def _choice(content: Any) -> DroppingChoice:
+    candidates = tuple(
+        DroppedCandidate(_text(one["name"]), _number(one["saved"]), _number(one["mAP50-95"]), _optional(_number, one["strain"]), bool(one["chosen"]))
+        for one in content["candidates"]
+    )
+    facts = (_text(content["unit"]), _whole(content["pictures"]), _number(content["mAP50-95"]), _optional(_number, content["strain"]))
+    return DroppingChoice(*facts, candidates)
 
 
 def _metrics(content: Any) -> Metrics:

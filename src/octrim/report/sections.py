@@ -70,6 +70,7 @@ def page(run: Contents) -> dict[str, Any]:
         "cuts": run.cuts,
         "channels": channels_chart(cut) if cut and cut.layers else None,
         "shapes": run.shapes,
+        "choice": run.choice,
         "search": shapes_chart(run.shapes) if run.shapes else None,
         "scales": next((scales_charts(part.scales) for part in run.parts if part.scales is not None), None),
         "story": story_charts(run.parts, run.rows),

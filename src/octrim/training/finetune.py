@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
 from octrim.latency.budget import aligned_by, chosen_table, fitted_plan, wants_times
+from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
@@ -20,7 +21,11 @@ from octrim.training.setup import Setup, begun, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from octrim.latency.table import LatencyTable
+    from octrim.pruning.plan import Plan
+    from octrim.training.chosen_rows import ChosenRows
     from octrim.training.cutting import GradualCut
     from octrim.training.distillation import Distillation
 
@@ -41,7 +46,10 @@ def run_finetuning(config: Finetuning) -> Trained:
 
     if config.resume is None:
         cut = gradual_cut(config)
+        config, chosen = with_chosen_rows(config, cut)
         setup = begun(with_teacher(config), partial(_examined, cut=cut))
+        if chosen is not None and setup.run is not None:
+            chosen.tell(setup.run)
         if cut is not None:
             cut = _begun(_corrected(cut.sparing(setup.model.network, config.freeze), setup), setup)
     else:
@@ -50,6 +58,35 @@ def run_finetuning(config: Finetuning) -> Trained:
     if setup.run is not None and setup.config.teacher is None:  # a resumed run has the teacher in setup.config only
         setup.run.print("no --teacher: learning from the labels alone")
     return to_the_end(setup, distillation(setup), cut=cut)
+
+
+def with_chosen_rows(config: Finetuning, cut: GradualCut | None) -> tuple[Finetuning, ChosenRows | None]:
+    """The options with the blocks and levels that are chosen by measuring in place of `auto`, and the choice; None where nothing is chosen.
+
+    cut: what is to be left. Raises InputError where the choice cannot be made.
+    """
+    if not any(config.chooses) or config.qat:  # a training with --qat drops nothing, and says so
+        return config, None
+    from octrim.training.dropping import Budgeted, choose_rows, cost_in, ranking, require_choosable
+    from octrim.training.labelled import open_in_classes
+
+    require_choosable(config, config.budget)
+    if (config.devices or 1) > 1:
+        raise InputError("--drop auto and --levels auto are not for several --devices: choose with octrim prune --dry-run, and give what it chose")
+    assert cut is not None  # there is a budget
+    model = model_from(config)
+    size = image_size(config.imgsz, model.image_size, model.network.stride)
+    model = dataclasses.replace(model, image_size=max(size))
+
+    def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+        left = without_rows(model, rows_to_drop(model.network, drop, levels))
+        return cut.sparing(left.network, config.freeze).goal(left, model.network, ranking(model))
+
+    dataset, _ = open_in_classes(config.data, "train", model.names, **config.reading())
+    budgeted = Budgeted(planned, *cost_in(config.budget or "", size, cut.latency))
+    given = (*config.chooses, config.patterns, config.strides)
+    chosen = choose_rows(model, dataset, size, budgeted, *given, seed=config.seed, console=wide_console())
+    return dataclasses.replace(config, drop=chosen.drop, levels=chosen.levels), chosen
 
 
 def _begun(cut: GradualCut, setup: Setup) -> GradualCut | None:

@@ -77,7 +77,7 @@ def sensitivity(
     scores = channel_scores(criterion, model, labels, seed)
     groups = [group for group in labels.groups if group.reason is None]
     blocks = droppable(model.network)
-    measuring = _Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
+    measuring = Measuring(model, labels, dataset, metric, size, batch, hyper, progress or (lambda _: None), report or (lambda _: None))
     if known is None:
         found = SensitivityCurves(metric, measuring.baseline(), len(dataset), inputs_digest(model, dataset, ranked_on), ())
         if on_group is not None:
@@ -137,7 +137,7 @@ def _add_network(digest: Any, model: Model) -> None:
         digest.update(np.ascontiguousarray(model.tensors[name]).tobytes())
 
 
-class _Measuring:
+class Measuring:
     """Measurement of one network on one set of pictures; its weights are changed in place and put back."""
 
     def __init__(
@@ -182,16 +182,20 @@ class _Measuring:
         return self._measure(weights, {row.name for row in self.model.network.convs if row.weight_name in weights[0]})
 
     def without(self, gone: Sequence[str]) -> float:
-        """The metric of the network without the rows `gone`.
+        """The metric of the network without the rows `gone`."""
+        return self.of(without_rows(self.model, gone))
+
+    def of(self, smaller: Model) -> float:
+        """The metric of a network that was made from this one: rows may be missing, and channels.
 
         In the loss, which sums over the levels, a level that is gone answers what a level answers that has learnt nothing: without it, the loss of a
         network with fewer levels could only fall.
         """
-        smaller = without_rows(self.model, gone)
         network = PaddleNetwork(smaller)
         whole = self.model.network
         levels = list(zip(whole.rows[-1].inputs, whole.strides, strict=True))
-        silent = {name: paddle.to_tensor(prior_logits(whole, stride).reshape(1, -1, 1, 1)) for name, stride in levels if name in gone}
+        there = smaller.network.rows[-1].inputs
+        silent = {name: paddle.to_tensor(prior_logits(whole, stride).reshape(1, -1, 1, 1)) for name, stride in levels if name not in there}
         losses, pictures = 0.0, 0
         detections = [np.zeros((0, 6), np.float32)] * len(self.dataset)
         with paddle.no_grad():
@@ -202,7 +206,7 @@ class _Measuring:
                 if self.metric == "map":
                     self._detect(heads, batch, detections, smaller.network)
                     continue
-                answered = dict(zip(smaller.network.rows[-1].inputs, heads, strict=True))
+                answered = dict(zip(there, heads, strict=True))
                 for name, stride in levels:
                     if name in silent:
                         height, width = images.shape[2] // stride, images.shape[3] // stride

@@ -67,7 +67,7 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
     unlabelled = _unlabelled(config, train_set, val_set, here)
-    gone = rows_to_drop(base.network, config.drop, config.levels) if isinstance(config, Finetuning) else ()
+    gone = rows_to_drop(base.network, config.patterns, config.strides) if isinstance(config, Finetuning) else ()
     model, lines = _fitted(config, without_rows(base, gone), train_set, hyper)
     if config.weights is not None:
         model = dataclasses.replace(model, lineage=(*model.lineage, {"action": "start", "weights": Path(config.weights).name}))

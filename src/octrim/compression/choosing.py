@@ -1,0 +1,47 @@
+"""The stage of a compression that chooses which blocks and detection levels the trained network drops, by measuring what it loses without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from octrim.compression.job import Job, stored, sweep
+from octrim.compression.start import planned, times_of
+from octrim.errors import InputError
+from octrim.pruning.plan import Plan
+from octrim.stages import CHOOSE, SPARSIFY, TRAIN
+from octrim.training.dropping import Budgeted, choose_rows, cost_in, ranking
+
+
+def choosing(job: Job, folder: Path) -> dict[str, Any]:
+    """Measure the trained network without each block and level, on training pictures, and choose what the plan drops."""
+    start = job.start
+    config, preset = start.config, start.preset
+    folder.mkdir(exist_ok=True)
+    sweep(folder)
+    model = job.network(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    size = (model.image_size, model.image_size)
+    table = times_of(config)
+
+    def plan(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+        asked = replace(config, drop=tuple(drop), levels=tuple(levels))
+        return planned(asked, preset, start.keep_map, model, model.network, preset.cut_steps, ranking(model), table)
+
+    budgeted = Budgeted(plan, *cost_in(config.budget or "", size, table))
+    given = (*config.chooses, config.patterns, config.strides)
+    chosen = choose_rows(model, start.train_set, size, budgeted, *given, seed=config.seed, console=job.run.console, report=job.run.print)
+    chosen.tell(job.run, folder)
+    return {"dropping": chosen.to_json()}
+
+
+def with_chosen_rows(job: Job) -> Job:
+    """The job with the blocks and levels that were chosen in place of `auto`. Raises InputError for a damaged result."""
+    folder = job.folder(CHOOSE)
+    found = (stored(folder) or {}).get("dropping", {})
+    try:
+        drop, levels = tuple(map(str, found["drop"])), tuple(map(int, found["levels"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{folder / 'stage.json'}: damaged; delete it, and the stage is done again") from None
+    return replace(job, start=replace(job.start, config=replace(job.start.config, drop=drop, levels=levels)))

@@ -1,0 +1,89 @@
+"""A compression that chooses blocks and levels by measuring: the stage, what follows from it, and a run that goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octrim.cli import main
+from octrim.compression import pipeline
+from octrim.compression.options import Compression
+from octrim.compression.presets import resolved
+from octrim.network.loading import load
+from octrim.report.files import read_run
+from octrim.stages import EXPORT
+from tests.training.known_losses import KnownLosses
+from tests.training.test_dropping import LOSSES
+
+pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+
+OPTIONS = [
+    "--imgsz",
+    "64",
+    "--batch",
+    "4",
+    "--finetune-batch",
+    "4",
+    "--nominal-batch",
+    "4",
+    "--workers",
+    "0",
+    "--align",
+    "1",
+    "--budget",
+    "macs=0.15",
+]
+EPOCHS = ["--train-epochs", "0", "--finetune-epochs", "1"]
+
+
+def test_the_stage_is_there_where_it_is_asked_for() -> None:
+    titles = ["train", "finetune", "export", "bench"]
+    assert [stage.title for stage in resolved(Compression(budget="macs=1/2")).stages(False)] == titles
+    assert [stage.title for stage in resolved(Compression(budget="macs=1/2", levels=("auto",))).stages(False)] == ["train", "choose", *titles[1:]]
+    assert resolved(Compression(budget="macs=1/2", drop=("model.8", "auto"))).choose
+
+
+@pytest.fixture
+def until_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressions with known losses that are interrupted when they come to their exports, which they do not rehearse either."""
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda _: None)
+    monkeypatch.setitem(pipeline._WORK, EXPORT, interrupted)
+    monkeypatch.setattr("octrim.training.dropping.Measuring", KnownLosses.by(LOSSES))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("until_export")
+@pytest.mark.parametrize("cut_epochs", ["0", "1"])
+def test_a_compression_drops_what_is_missed_least(
+    cut_epochs: str, shapes: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut before fine-tuning and within it; the run goes on with what was chosen, and does not choose again."""
+    command = ["compress", "--weights", str(weights), "--data", str(shapes), *OPTIONS, *EPOCHS, "--cut-epochs", cut_epochs]
+    assert main([*command, "--project", str(tmp_path), "--name", "run", "--levels", "auto", "--drop", "model.2.m"]) == 130
+    run = tmp_path / "run"
+    found = json.loads((run / "choose/stage.json").read_text())["dropping"]
+    assert found == json.loads((run / "choose/dropping.json").read_text())
+    assert (found["drop"], found["levels"]) == (["model.2.m"], [8])
+    assert [one["name"] for one in found["candidates"] if one["chosen"]] == ["level 4"]
+    small = load(run / "4-finetune/last.safetensors").network
+    assert small.strides == (8,)
+    assert not any(row.name.startswith("model.2.m.") for row in small.rows)
+    assert "levels:\n- auto\n" in (run / "config.yaml").read_text()
+    choice = read_run(run).choice
+    assert choice is not None
+    assert [one.name for one in choice.candidates if one.chosen] == ["level 4"]
+
+    monkeypatch.setattr("octrim.compression.choosing.choose_rows", None)
+    capsys.readouterr()
+    assert main(["compress", "--resume", str(run), "--workers", "0"]) == 130
+    assert "stopped in export" in capsys.readouterr().out
+    (run / "choose/stage.json").write_text('{"seconds": 1, "dropping": {"drop": 3}}')
+    assert main(["compress", "--resume", str(run), "--workers", "0"]) == 2
+    assert "stage.json: damaged; delete it, and the stage is done again" in capsys.readouterr().err

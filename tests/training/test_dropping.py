@@ -1,0 +1,288 @@
+"""Choice of blocks and levels: strain by hand, a search that is compared with one that tries everything, and the commands that ask for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+
+from octrim.cli import main
+from octrim.errors import InputError
+from octrim.network.cost import network_cost
+from octrim.network.dropping import droppable, rows_to_drop, without
+from octrim.network.loading import load
+from octrim.network.rows import Network
+from octrim.pruning.budget import UnmetBudgetError
+from octrim.pruning.plan import Plan, PlannedGroup
+from octrim.training.dropping import Budgeted, _Search, cost_in, ranking, strain
+from octrim.training.sensitivity import Measuring
+from tests.network.test_dropping import CHAIN
+from tests.networks import lively_model
+from tests.training.known_losses import KnownLosses
+
+
+def group(removed: float) -> PlannedGroup:
+    return PlannedGroup("a", ("a",), 8, 4, removed, 0, 0, None)
+
+
+def made(*removed: float) -> Plan:
+    cost = network_cost(CHAIN, 64)
+    return Plan(tuple(group(one) for one in removed), {}, CHAIN, cost, cost, 0.0, {})
+
+
+def test_strain_by_hand() -> None:
+    """A half is one halving, three quarters are two; a group that keeps everything counts nothing."""
+    assert strain(made()) == 0
+    assert strain(made(0.5, 0.75, 0.0)) == pytest.approx(3)
+    assert strain(made(1.0)) < 31  # channels always stay; scores of zero must not make it infinite
+
+
+def search(accuracy: float, cuts: Sequence[tuple[float, float]]) -> _Search:
+    nothing = cast(Any, None)
+    found = _Search(nothing, nothing, (64, 64), nothing, [], lambda _: None, cuts=list(cuts))
+    found.accuracy = accuracy
+    return found
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [
+        (0.9, 0.0),  # better than the whole network
+        (0.8, 0.0),
+        (0.7, 1.0),  # half-way to the first cut
+        (0.6, 2.0),
+        (0.55, 3.0),  # between two cuts; the one between them, which measured better than an earlier one, does not count
+        (0.5, 4.0),
+        (0.45, 4.0 * 0.35 / 0.3),  # beyond the last cut in proportion
+        (0.39, math.inf),  # more than half is lost
+        (0.0, math.inf),
+    ],
+)
+def test_strain_of_an_accuracy_by_hand(accuracy: float, expected: float) -> None:
+    assert search(0.8, [(4.0, 0.5), (2.0, 0.6), (3.0, 0.65)])._strain_of(accuracy) == pytest.approx(expected)
+
+
+def test_channels_that_can_go_for_nothing_go_first() -> None:
+    assert search(0.8, [(4.0, 0.8), (8.0, 0.85)])._strain_of(0.79) == math.inf
+    assert search(0.8, [(4.0, 0.8), (8.0, 0.85)])._strain_of(0.8) == 0
+
+
+def run(losses: dict[str, float], strains: Callable[[Network], float], network: Network = CHAIN, **given: Any) -> _Search:
+    """A search in which rows cost `losses`, and the plan of what is left has the strain that `strains` says."""
+    model = replace(lively_model(network), image_size=64)
+
+    def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+        wanted = strains(without(network, rows_to_drop(network, drop, levels)))
+        if math.isinf(wanted):
+            raise UnmetBudgetError("budget: cannot be met")
+        return made(*[0.5] * int(wanted), 1 - 2 ** -(wanted - int(wanted)))
+
+    budgeted = Budgeted(planned, "rows", lambda one: float(len(one.rows)))
+    found = _Search(model, cast(Measuring, KnownLosses(model, losses)), (64, 64), budgeted, list(droppable(network)), lambda _: None, **given)
+    found.run()
+    return found
+
+
+def test_what_goes_by_hand() -> None:
+    """The plan's strain is a quarter of the square of the rows' number; the block costs hardly anything, the level of stride 2 too much, and
+    that of stride 4 more than it brings."""
+    found = run({"b.two": 0.01, "level4": 0.35, "level2": 0.45}, lambda network: len(network.rows) ** 2 / 4)
+    assert [candidate.name for candidate in found.chosen] == ["b"]
+    assert (found.drop, found.levels, found.first) == (("b",), (), 121 / 4)
+    chosen = found.chosen[0]
+    assert (chosen.rows, chosen.saved, chosen.accuracy) == (3, 3, pytest.approx(0.79))
+    assert chosen.strain == pytest.approx(64 / 4 + found._strain_of(0.79))
+    assert set(found.tried) == {"level 2", "level 4"}
+    assert found.tried["level 4"].rows == 1
+
+
+def test_a_level_that_nobody_misses_goes() -> None:
+    found = run({"b.two": 0.5}, lambda network: len(network.rows) * 4.0)
+    assert (found.drop, found.levels) == ((), (4,))  # without the level of stride 2, three rows go; without that of stride 4 one
+    assert found.tried["b"].strain == math.inf
+    assert "level 4" not in found.tried or found.tried["level 4"].strain > 0  # the last level always stays
+
+
+def test_nothing_goes_for_little() -> None:
+    """A drop that lowers the strain by less than a twentieth is left alone; so is what would raise it."""
+    assert run({}, lambda network: 100.0 + len(network.rows) / 10).chosen == []
+    assert run({}, lambda network: 100.0 - len(network.rows)).chosen == []
+
+
+def test_a_budget_that_only_fewer_rows_can_meet() -> None:
+    found = run({"b.two": 0.3, "level2": 0.01}, lambda network: math.inf if len(network.rows) > 8 else 10.0)
+    assert found.first == math.inf
+    assert found.chosen[0].name == "level 2"
+    assert run({}, lambda _: math.inf).chosen == []
+
+
+def test_options_that_make_no_sense_are_told() -> None:
+    with pytest.raises(InputError, match="drop: 'z' matches no row"):
+        run({}, lambda _: 1.0, drop=("z",))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_as_a_search_that_tries_everything_in_every_round(data: st.DataObject) -> None:
+    """The search looks only at what may still be best; where strain and losses add up over rows, that is never another choice."""
+    names = [row.name for row in CHAIN.rows]
+    losses = {name: data.draw(st.sampled_from([0.0, 0.005, 0.02, 0.1])) for name in names}
+    worth = {name: data.draw(st.sampled_from([0.5, 1.0, 3.0, 7.0])) for name in names}
+
+    def strains(network: Network) -> float:
+        return 5.0 + sum(worth[row.name] for row in network.rows)
+
+    found = run(losses, strains)
+    drop: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
+    now = strains(CHAIN)
+    for candidate in [*found.chosen, None]:
+        options: dict[str, float] = {}
+        probe = search(0.8, found.cuts)
+        probe.model, probe.drop, probe.levels = lively_model(CHAIN), drop, levels
+        for name in droppable(CHAIN):
+            some, strides = probe._with(name)
+            if name.startswith("level ") and not strides:
+                continue
+            gone = rows_to_drop(CHAIN, some, strides)
+            if gone == rows_to_drop(CHAIN, drop, levels):
+                continue
+            options[name] = strains(without(CHAIN, gone)) + found._strain_of(KnownLosses(lively_model(CHAIN), losses).without(gone))
+        best = min(options.values(), default=math.inf)
+        if candidate is None:
+            assert best >= 0.95 * now - 1e-9
+            break
+        assert options[candidate.name] == pytest.approx(best)
+        assert candidate.strain == pytest.approx(best)
+        (drop, levels), now = probe._with(candidate.name), best
+    assert (drop, levels) == (found.drop, found.levels)
+    strain_by_turn = [found.first, *(candidate.strain for candidate in found.chosen)]
+    assert all(after < 0.95 * before for before, after in pairwise(strain_by_turn))
+
+
+def test_costs_in_the_units_of_budgets() -> None:
+    cost = network_cost(CHAIN, 64)
+    for budget, unit, expected in [
+        ("macs=1/2", "M MACs", cost.macs / 1e6),
+        ("params=1/2", "k parameters", cost.parameters / 1e3),
+        ("channels=1/2", "channels", cost.channels),
+    ]:
+        found = cost_in(budget, (64, 64), None)
+        assert (found[0], found[1](CHAIN)) == (unit, pytest.approx(expected))
+
+
+def test_ranking_needs_batch_norm() -> None:
+    assert ranking(lively_model(CHAIN)) == "signal"
+    rows = tuple(replace(row, norm=False, bias=True) if row.name == "c" else row for row in CHAIN.rows)
+    assert ranking(lively_model(Network(rows, CHAIN.anchors))) == "l2"
+
+
+LOSSES = {"model.4.cv2": 0.5, "model.7.cv3": 0.01, "model.2.m.0.cv1": 0.02}
+"""In TINY, without the level of stride 8 and without the pooling the network finds nothing; the level of stride 4 is hardly missed."""
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octrim.training.dropping.Measuring", KnownLosses.by(LOSSES))
+
+
+BUDGET = ["--budget", "macs=0.3", "--align", "1", "--imgsz", "64"]
+
+
+@pytest.mark.usefixtures("measured")
+def test_prune_drops_what_is_missed_least(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    command = ["prune", "--weights", str(tiny_weights), "--data", str(shapes), *BUDGET, "--project", str(tmp_path)]
+    assert main([*command, "--name", "run", "--levels", "auto", "--drop", "auto"]) == 0
+    found = json.loads((tmp_path / "run/dropping.json").read_text())
+    whole, small = load(tiny_weights), load(tmp_path / "run/model.safetensors")
+    chosen = [one["name"] for one in found["candidates"] if one["chosen"]]
+    assert chosen[0] == "level 4"
+    assert (found["levels"], small.network.strides) == ([8], (8,))
+    assert {row.name for row in whole.network.rows} - {row.name for row in small.network.rows} == set(
+        rows_to_drop(whole.network, found["drop"], (8,))
+    )
+    assert network_cost(small.network, 64).macs <= 0.3 * network_cost(whole.network, 64).macs
+    assert found["mAP50-95"] == 0.8
+    assert found["pictures"] == 22
+    assert found["unit"] == "M MACs"
+    level = found["candidates"][0]
+    without_level = network_cost(without(whole.network, rows_to_drop(whole.network, levels=[8])), 64)
+    assert level["mAP50-95"] == pytest.approx(0.79)
+    assert level["saved"] == pytest.approx((network_cost(whole.network, 64).macs - without_level.macs) / 1e6)
+    assert level["strain"] < found["strain"]
+    told = (tmp_path / "run/dropping.txt").read_text()
+    assert told.startswith("blocks and levels that are missed least: level 4")
+    assert told.splitlines()[0] in (tmp_path / "run/log.txt").read_text()
+    assert json.loads((tmp_path / "run/plan.json").read_text())["dropped"]["rows"] == list(rows_to_drop(whole.network, found["drop"], (8,)))
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Blocks and levels that could go" in page
+    assert "<th>level 4</th>" in page
+    # The same again, and levels alone.
+    assert main([*command, "--name", "again", "--levels", "auto", "--drop", "auto"]) == 0
+    assert (tmp_path / "again/dropping.json").read_bytes() == (tmp_path / "run/dropping.json").read_bytes()
+    assert main([*command, "--name", "levels", "--levels", "auto", "--dry-run"]) == 0
+    names = [one["name"] for one in json.loads((tmp_path / "levels/dropping.json").read_text())["candidates"]]
+    assert sorted(names) == ["level 4", "level 8"]
+
+
+def test_without_data_only_channels_are_cut(tiny_weights: Path, tmp_path: Path) -> None:
+    command = ["prune", "--weights", str(tiny_weights), *BUDGET, "--project", str(tmp_path), "--name"]
+    assert main([*command, "run", "--levels", "auto", "--drop", "auto"]) == 0
+    assert main([*command, "plain"]) == 0
+    assert "need --data, on which blocks and levels are measured: only channels are cut" in (tmp_path / "run/log.txt").read_text()
+    assert not (tmp_path / "run/dropping.json").exists()
+    assert load(tmp_path / "run/model.safetensors").network == load(tmp_path / "plain/model.safetensors").network
+
+
+def test_a_network_that_finds_nothing_keeps_everything(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """Fresh weights, measured for real: mAP50-95 is 0."""
+    command = ["prune", "--weights", str(tiny_weights), "--data", str(shapes), *BUDGET, "--project", str(tmp_path), "--name", "run", "--dry-run"]
+    assert main([*command, "--levels", "auto", "--pictures", "3"]) == 0
+    assert "the network finds nothing on 3 training pictures, so nothing was measured and all stay" in (tmp_path / "run/log.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("measured")
+def test_finetune_drops_what_is_missed_least_and_goes_on_so(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    options = [*BUDGET, "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--epochs", "1", "--cut-epochs", "1", "--project", str(tmp_path)]
+    command = ["finetune", "--weights", str(tiny_weights), "--data", str(shapes), *options, "--name", "run", "--levels", "auto"]
+    assert main(command) == 0
+    assert load(tmp_path / "run/last.safetensors").network.strides == (8,)
+    assert "levels:\n- 8\n" in (tmp_path / "run/config.yaml").read_text()
+    assert json.loads((tmp_path / "run/dropping.json").read_text())["levels"] == [8]
+    assert "level 4" in (tmp_path / "run/log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("prune", ["--levels", "auto"], "--levels auto needs a --budget, for which blocks or levels make room"),
+        ("finetune", ["--drop", "auto", "--keep", "1/2"], "--drop auto needs a --budget, for which blocks or levels make room"),
+        ("compress", ["--drop", "auto"], "--drop auto needs a --budget, for which blocks or levels make room"),
+        ("prune", ["--levels", "auto", "8", "--budget", "macs=1/2"], "levels is ('auto', 8): give strides, or auto alone"),
+        ("compress", ["--levels", "auto", "--budget", "macs=1/2", "--search", "2"], "--search tries shapes without blocks and levels by itself"),
+        ("prune", ["--drop", "auto", "nothing", "--budget", "macs=1/2"], "drop: 'nothing' matches no row"),
+        ("prune", ["--levels", "auto", "--budget", "macs=0.00001"], "budget macs=0.00001 cannot be met"),
+    ],
+)
+@pytest.mark.usefixtures("measured")
+def test_what_is_refused(
+    command: str, options: list[str], message: str, shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [command, "--weights", str(tiny_weights), "--data", str(shapes), "--imgsz", "64", "--project", str(tmp_path), "--name", "run"]
+    assert main([*arguments, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
