@@ -286,7 +286,57 @@ def test_files_that_the_browser_cannot_read(folder: Path, page: Page, tmp_path: 
         page.choose("#file", tmp_path / name)
         told = page.until("!document.getElementById('problem').hidden && document.getElementById('problem').textContent")
         assert told.startswith(f"{name}: this browser cannot")
+        assert page.value("document.getElementById('pause').hidden") is (name == "broken.webm")
+        assert "Reading" not in page.value("document.getElementById('summary').textContent")
         page.value("document.getElementById('problem').hidden = true")
+
+
+@pytest.mark.slow
+@needs_clang
+@needs_chromium
+def test_large_and_transparent_pictures(folder: Path, page: Page, detector: Detector, tmp_path: Path) -> None:
+    """A picture of 48 million pixels is looked at smaller; what is transparent is black; what is chosen last stays, however long the others take."""
+    page.open(folder / "index.html", 390, touch=True)
+    page.until("octrim.frames > 0")
+    large = cv2.resize(drawn_scene(5, 240, 320), (8000, 6000), interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    page.choose("#file", tmp_path / "large.jpg")
+    page.until("document.getElementById('summary').textContent !== 'Reading large.jpg …' && octrim.image?.width > 400")
+    width, height = page.value("[octrim.image.width, octrim.image.height]")
+    assert 15e6 < width * height <= 16.01e6 and abs(width / height - 4 / 3) < 0.001
+    assert len(page.value("octrim.found")) == len(detector.detect(large))
+
+    clear = np.dstack([drawn_scene(6, 120, 160), np.full((120, 160), 255, np.uint8)])
+    clear[:60, :, 3] = 0
+    cv2.imwrite(str(tmp_path / "clear.png"), clear)
+    page.choose("#file", tmp_path / "large.jpg")
+    page.choose("#file", tmp_path / "clear.png")
+    page.until("octrim.image?.width === 160")
+    pixels = np.array(page.value("[...octrim.image.data]")).reshape(120, 160, 4)
+    clear[:60, :, :3] = 0
+    assert (pixels[:, :, 2::-1] == clear[:, :, :3]).all()
+    page.value("new Promise(done => setTimeout(done, 1500))")
+    assert page.value("octrim.image.width") == 160 and page.complaints() == []
+    assert page.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+@needs_clang
+@needs_chromium
+def test_no_camera(address: str, tmp_path: Path) -> None:
+    """One line, nothing to pause, and the page goes on with the next picture."""
+    with chromium("--use-fake-device-for-media-stream") as page:
+        page.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
+        page.open(address, 390, touch=True)
+        page.until("octrim.frames > 0")
+        page.value("document.getElementById('camera').click()")
+        told = page.until("!document.getElementById('problem').hidden && document.getElementById('problem').textContent")
+        assert told == "No camera: it is not allowed on this page. The browser's settings can allow it."
+        assert page.value("[document.getElementById('pause').hidden, document.getElementById('view').hidden]") == [True, False]
+        cv2.imwrite(str(tmp_path / "next.png"), drawn_scene(5, 50, 70))
+        page.choose("#file", tmp_path / "next.png")
+        page.until("octrim.image?.width === 70 && document.getElementById('problem').hidden")
+        assert page.complaints() == []
 
 
 @pytest.mark.slow

@@ -102,6 +102,7 @@ def _trained(
     if initial is not None:
         initial.save(folder / "initial.safetensors")
         options["weights"] = str(folder / "initial.safetensors")
+    steps: dict[str, Any]
     if stage.tuned:
         steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch}
         steps |= {"lr0": preset.finetune_lr0, "optimizer": preset.finetune_optimizer}

@@ -14,6 +14,7 @@ const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeA
 
 let detector; // undefined until it is open
 let shown = null; // { picture, width, height }: what is on the stage
+let asked = 0; // grows with everything that is asked for, so that what takes long does not take the place of what was asked for after it
 let turn = 0; // grows whenever something else is shown, so that what was shown before stops
 let facing = "environment"; // the camera asked for
 const times = []; // of the latest frames: milliseconds of the network and of everything, moment
@@ -24,6 +25,16 @@ globalThis.octrim = { found: [], frames: 0, image: null };
 function tell(problem) {
   $("problem").textContent = problem;
   $("problem").hidden = !problem;
+}
+
+// Tells why a film or the camera cannot be shown; what was there before stays.
+function failed(problem) {
+  tell(problem);
+  $("pause").hidden = true;
+  if (shown) return;
+  view.hidden = true;
+  $("empty").hidden = false;
+  $("stage").classList.add("empty");
 }
 
 // Runs the network on what is on the stage, and draws.
@@ -153,6 +164,7 @@ function follow(mine) {
 }
 
 async function openFile(file) {
+  const wish = ++asked;
   if (file.type.startsWith("video/")) {
     const mine = begin(true), video = $("video");
     video.src = URL.createObjectURL(file);
@@ -160,21 +172,36 @@ async function openFile(file) {
       await video.play();
       follow(mine);
     } catch {
-      if (mine === turn) tell(`${file.name}: this browser cannot play it.`);
+      if (mine === turn) failed(`${file.name}: this browser cannot play it.`);
     }
     return;
   }
+  tell("");
+  $("summary").textContent = `Reading ${file.name} …`;
   try {
-    await still(await createImageBitmap(file, { colorSpaceConversion: "none" }));
+    const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    if (wish === asked) await still(picture);
   } catch (error) {
+    if (wish !== asked) return;
     tell(`${file.name}: this browser cannot read it as a picture (${error.message}).`);
+    if (shown) list();
+    else $("summary").textContent = "";
   }
 }
 
+// In words, why there is no camera.
+const noCamera = (error) =>
+  ({
+    NotAllowedError: "it is not allowed on this page. The browser's settings can allow it",
+    NotFoundError: "the browser finds none",
+    NotReadableError: "it cannot be read. Perhaps another program uses it",
+  })[error.name] || error.message;
+
 async function openCamera() {
+  asked++;
   const mine = begin(true), video = $("video");
   if (!navigator.mediaDevices) {
-    tell("The browser gives cameras only to pages from https:// or localhost.");
+    failed("The browser gives cameras only to pages from https:// or localhost.");
     return;
   }
   try {
@@ -189,7 +216,7 @@ async function openCamera() {
     const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
     $("turn").hidden = cameras.length < 2;
   } catch (error) {
-    if (mine === turn) tell(`No camera: ${error.message}.`);
+    if (mine === turn) failed(`No camera: ${noCamera(error)}.`);
   }
 }
 
