@@ -22,10 +22,11 @@ from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state
-from octrim.training.cutting import Cutting, GradualCut
+from octrim.training.cutting import Cutting, GradualCut, told_of_the_last_cut
 from octrim.training.hyper import RECIPES
 from octrim.training.schedule import Schedule
 from tests.latency.analytic import exact_table, exact_time
+from tests.latency.test_budget import FakeWatch
 from tests.networks import lively_model, variant
 from tests.training.test_cutting import learner_of, state_of
 
@@ -47,15 +48,51 @@ def test_a_training_ends_with_a_network_within_its_time(tmp_path: Path) -> None:
     save_state(state, tmp_path / "state.safetensors")
     remembered = GradualCut.remembered(load_state(tmp_path / "state.safetensors"))
     assert remembered is not None and remembered.latency is not None and remembered.latency.to_json() == table.to_json()
+    cut_to_the_end(state)
+    (line,) = told_of_the_last_cut(state)
+    assert "another machine" in line
+    whole = exact_time(model.network, 64, 0.001)
+    assert 0.35 * whole < exact_time(state.network, 64, 0.001) <= whole / 2
+    assert all(row.channels % 8 == 0 for row in state.network.convs if row.name != "head")
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.2])
+def test_the_last_shape_is_measured_and_fits(factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine where every network takes a multiple of what the table predicts."""
+    model, state, _ = begun(tmp_path, budget="latency=1/2")
+    watch = FakeWatch(factor)
+    monkeypatch.setattr("octrim.latency.budget.stopwatch_of", lambda _: watch)
+    cut_to_the_end(state)
+    limit = exact_time(model.network, 64, 0.001) / 2
+    assert 0.7 * limit < factor * exact_time(state.network, 64, 0.001) <= limit
+    assert 3 <= watch.asked <= 15  # in the last cut only
+    (line,) = told_of_the_last_cut(state)
+    assert line.startswith("measured on this machine")
+    save_state(state, tmp_path / "state.safetensors")
+    assert told_of_the_last_cut(load_state(tmp_path / "state.safetensors")) == [line]
+
+
+def test_a_last_shape_that_cannot_be_measured_is_as_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing fits any more: the training ends with the predicted shape all the same, and says so."""
+    model, state, _ = begun(tmp_path, budget="latency=1/2")
+    monkeypatch.setattr("octrim.latency.budget.stopwatch_of", lambda _: FakeWatch(100.0))
+    cut_to_the_end(state)
+    whole = exact_time(model.network, 64, 0.001)
+    assert 0.35 * whole < exact_time(state.network, 64, 0.001) <= whole / 2
+    (line,) = told_of_the_last_cut(state)
+    assert line.startswith("the last shape is as predicted, because measuring it failed: budget latency=1/2 cannot be met")
+
+
+def cut_to_the_end(state: State) -> None:
+    """All cuts of a training of 60 steps, without training."""
+    remembered = GradualCut.remembered(state)
+    assert remembered is not None
     cutting = Cutting(remembered, state, Schedule(replace(RECIPES["low"], warmup_epochs=0.0), epochs=3, batches=20, accumulate=1))
     learner = learner_of(state, "taylor")
     for step in range(1, 61):
         learner.optimizer.steps, state.epoch, state.batch = step, (step - 1) // 20, (step - 1) % 20 + 1
         if cutting.due(state, step):
             cutting.cut(state, learner)
-    whole = exact_time(model.network, 64, 0.001)
-    assert 0.35 * whole < exact_time(state.network, 64, 0.001) <= whole / 2
-    assert all(row.channels % 8 == 0 for row in state.network.convs if row.name != "head")
 
 
 def test_a_damaged_table_in_a_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from octrim.errors import InputError
+from octrim.latency.budget import fitted_plan
 from octrim.latency.table import LatencyTable
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.dropping import told, without
@@ -150,7 +152,7 @@ class Cutting:
         noted = state.extra[_KEY]
         share = self.share(state.epoch * self.batches + state.batch)
         model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size)
-        gone, goal, removed = self._choice(model, learner, share)
+        gone, goal, removed = self._choice(model, state, learner, share)
         if noted["step"] == 0:  # the first cut
             state.lineage = (*state.lineage, {"action": "prune", **self.wanted.settings}, {"action": "merge" if self.pictures else "compensate"})
         noted |= {"share": goal.after.channels / _channels(self.first), "step": learner.optimizer.steps, "done": share == 1}
@@ -171,13 +173,31 @@ class Cutting:
             learner.world.share(learner.weights.vector)
             learner.world.share(learner.average.values)
 
-    def _choice(self, model: Model, learner: Learner, share: float) -> tuple[np.ndarray, Plan, dict[str, float]]:
+    def _goal(self, model: Model, scores: np.ndarray, latency: LatencyTable | None = None) -> Plan:
+        """The plan of what is left in the end, by today's scores. latency: a corrected table for a budget of milliseconds."""
+        wanted = self.wanted if latency is None else replace(self.wanted, latency=latency)
+        return wanted.goal(model, self.original, lambda *_: scores)
+
+    def _last_goal(self, model: Model, scores: np.ndarray, state: State) -> Plan:
+        """The plan of the last cut; with a budget of milliseconds it is measured and corrected, where this machine is the table's."""
+        table = self.wanted.latency
+        if table is None:
+            return self._goal(model, scores)
+        try:
+            timed = fitted_plan(table, self.wanted.budget, self.original, partial(self._goal, model, scores))
+        except InputError as error:  # a training of hours is not lost for what cannot be measured now
+            state.extra[_KEY]["told"] = [f"the last shape is as predicted, because measuring it failed: {error}"]
+            return self._goal(model, scores)
+        state.extra[_KEY]["told"] = list(timed.told)
+        return timed.plan
+
+    def _choice(self, model: Model, state: State, learner: Learner, share: float) -> tuple[np.ndarray, Plan, dict[str, float]]:
         """Mask of the labels that go now, bool `[labels.count]`; the plan of what is left in the end, by today's scores; and the share of the
         importance that goes now, by group, and under "" of all groups that may be cut."""
         labels = channel_labels(model.network)
         criterion = learner.taylor.criterion if learner.taylor is not None else self.wanted.criterion
         scores = channel_scores(criterion, model, labels, self.wanted.seed)
-        goal = self.wanted.goal(model, self.original, lambda *_: scores)
+        goal = self._goal(model, scores) if share < 1 or learner.world.size > 1 else self._last_goal(model, scores, state)
         widths = {group.name: len(group) for group in channel_labels(self.first).groups}
         gone = np.zeros(labels.count, bool)
         for index, (group, planned) in enumerate(zip(labels.groups, goal.groups, strict=True)):
@@ -192,6 +212,11 @@ class Cutting:
         """Columns of results.csv: shares of the original's channels and MACs that the network has now."""
         now, whole = (network_cost(network, _side(network, state.image_size)) for network in (state.network, self.original))
         return {"cut/channels": now.channels / whole.channels, "cut/macs": now.macs / whole.macs}
+
+
+def told_of_the_last_cut(state: State) -> list[str]:
+    """Lines for people about the time of the network that the training in `state` has cut to a budget of milliseconds."""
+    return [str(line) for line in state.extra.get(_KEY, {}).get("told", [])]
 
 
 def whole_cut(state: State) -> Plan:

@@ -66,7 +66,7 @@ def alone(config: T) -> T:
 
 def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: Penalty | None = None, cut: GradualCut | None = None) -> Trained:
     """Train from the state of `setup` to the end, and write the results. distillation, penalty, cut: as `fit` takes them."""
-    from octrim.training.cutting import whole_cut
+    from octrim.training.cutting import told_of_the_last_cut, whole_cut
     from octrim.training.fit import fit
     from octrim.training.record import Record
 
@@ -76,6 +76,8 @@ def to_the_end(setup: Setup, distillation: Distillation | None = None, penalty: 
         state = fit(setup.config, setup.hyper, setup.model, *sets, distillation, penalty, cut, setup.unlabelled)
         if cut is not None and setup.run is not None:
             write_plan(whole_cut(state), setup.run.path)
+            for line in told_of_the_last_cut(state):
+                setup.run.print(f"shape of the last cut: {line}")
         return _finished(setup, state, record)
 
 
