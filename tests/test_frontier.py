@@ -1,0 +1,51 @@
+"""The frontier's pure parts: uniform networks that fit a time, options of its rows, and what is read from finished ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import pytest
+
+from benchmarks.frontier import draw, finished, options_of, row, uniform_keep
+from octrim.cli import parse
+from octrim.commands import Compress
+from octrim.pruning.plan import plan
+from tests.latency.analytic import exact_table, exact_time
+from tests.networks import lively_model, three_levels
+
+
+def test_the_largest_uniform_network_that_fits() -> None:
+    """Against all fractions, on a machine whose times are known exactly."""
+    model = replace(lively_model(three_levels(2)), image_size=64)
+    table = exact_table(model.network, 64, 0.001)
+    times = {
+        step: exact_time(plan(model, str(Fraction(step, 64)), 8, "l2", image_size=(64, 64), nearest=True).network, 64, 0.001) for step in range(1, 65)
+    }
+    assert times[1] < times[40] < times[64]
+    for limit in (times[64], times[40], (times[64] + times[1]) / 2):
+        assert uniform_keep(model, table, limit + 1e-9) == str(Fraction(max(step for step in times if times[step] <= limit + 1e-9), 64))
+    assert uniform_keep(model, table, 0.99 * times[1]) is None
+    assert options_of("uniform", model, table, "c.json", 0.99 * times[1], []) is None
+    for kind in ("uniform", "planned"):
+        config = parse(["compress", *(options_of(kind, model, table, "c.json", 2.5, ["--levels", "8", "16"]) or [])])
+        assert isinstance(config, Compress)
+        assert (config.keep, config.budget, config.levels) == (("1", None, ()) if kind == "uniform" else (None, "latency=2.5", (8, 16)))
+
+
+def test_finished_rows_and_their_picture(tmp_path: Path) -> None:
+    for name, score in [("my-data-planned-0.4", 0.5), ("my-data-uniform-0.4", 0.45), ("my-data-planned-2.5", 0.6)]:
+        (tmp_path / name).mkdir()
+        content = {"stages": {"finetuned": {"mAP50-95": score, "interval": [score - 0.02, score + 0.03]}}}
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    (tmp_path / "my-data-uniform-2.5").mkdir()  # not done yet
+    assert [path.name for path in finished(tmp_path)] == ["my-data-planned-0.4", "my-data-planned-2.5", "my-data-uniform-0.4"]
+    expected = {"data": "my-data", "kind": "planned", "budget": 2.5, "mAP50-95": 0.6, "interval": [0.58, pytest.approx(0.63)]}
+    assert row(tmp_path / "my-data-planned-2.5") == expected
+    (tmp_path / "times.json").write_text(json.dumps({"my-data-planned-0.4": {"measured": 0.41, "predicted": 0.4}}))
+    draw(argparse.Namespace(out=tmp_path))
+    assert cv2.imread(str(tmp_path / "frontier.png")) is not None
