@@ -47,7 +47,7 @@ def networks(layouts: list[str], count: int) -> Iterator[tuple[str, Network]]:
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
     @given(random_networks())
     def draw(network: Network) -> None:

@@ -94,12 +94,14 @@ def _mnn(model: Model, size: int, threads: int, folder: Path) -> Run:
     (folder / "model.onnx").write_bytes(onnx_model(model, size, size, 1).SerializeToString())
     convert = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--modelFile", "model.onnx", "--MNNModel", "model.mnn", "--bizCode", "MNN"]
     subprocess.run(convert, cwd=folder, check=True, capture_output=True)
-    runtime = nn.create_runtime_manager(({"backend": "CPU", "numThread": threads, "precision": "high"},))
+    options = ({"backend": "CPU", "numThread": threads, "precision": "high"},)
+    runtime = nn.create_runtime_manager(options)  # pyright: ignore[reportAttributeAccessIssue] (MNN has no types)
     net = nn.load_module_from_file(str(folder / "model.mnn"), ["images"], ["output0"], runtime_manager=runtime)
 
     def run(batch: np.ndarray) -> np.ndarray:
         pixels = np.multiply(batch.transpose(0, 3, 1, 2), np.float32(1 / 255), dtype=np.float32, order="C")
-        return np.array(net.onForward([expr.const(pixels, list(pixels.shape), expr.NCHW)])[0].read())
+        images = expr.const(pixels, list(pixels.shape), expr.NCHW)  # pyright: ignore[reportAttributeAccessIssue]
+        return np.array(net.onForward([images])[0].read())
 
     return run
 

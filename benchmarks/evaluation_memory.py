@@ -29,23 +29,20 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_dataset
 from octrim.data.scenes import drawn_scene
 from octrim.evaluate.val import evaluate
-from octrim.targets.session import SessionInfo
+from octrim.targets.session import Session, SessionInfo
 
 SIDE, CLASSES, OBJECTS = 320, 80, 7
 
 
-class RandomSession:
+class RandomSession(Session):
     """Predictions at random, as many boxes as YOLOv5 has for the size; most have no objectness, as most have in life."""
 
     def __init__(self, detections: int) -> None:
-        self.info = SessionInfo("stub", "0", "fp32", tuple(f"name{index}" for index in range(CLASSES)), 32, SIDE)
+        super().__init__(SessionInfo("stub", "0", "fp32", tuple(f"name{index}" for index in range(CLASSES)), 32, SIDE))
         self.candidates = detections + detections // 4  # some are suppressed
         self.generator = np.random.default_rng(0)
 
-    def prepare(self, batch: int, height: int, width: int) -> None:
-        pass
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
+    def run(self, batch: np.ndarray) -> np.ndarray:
         count, height, width, _ = batch.shape
         boxes = 3 * sum((height // stride) * (width // stride) for stride in (8, 16, 32))
         predictions = np.zeros((count, boxes, 5 + CLASSES), np.float32)

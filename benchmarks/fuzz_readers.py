@@ -169,7 +169,8 @@ def limit(memory: int) -> None:
     """Let this process take so many MiB more than it has."""
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory * 2**20,) * 2)
+        most = pages * resource.getpagesize() + memory * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _place() -> str:

@@ -37,6 +37,7 @@ def make(root: Path, count: int, rows: int) -> None:
     for kind in ("images", "labels"):
         (root / kind / "val").mkdir(parents=True)
     encoded = cv2.imencode(".jpg", generator.integers(0, 256, (48, 64, 3), np.uint8))[1].tobytes()
+    first = root  # of every 10,000 pictures, the one that has a file of its own
     for index in range(count):
         if index % 10000 == 0:  # a file system holds only so many links to one file
             first = root / "images" / "val" / f"{index:07}.jpg"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 
 from octrim.deploy.bench import turns
 
+K = TypeVar("K", bound=Hashable)
 
-def interleaved(candidates: dict[str, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[str, np.ndarray]:
+
+def interleaved(candidates: Mapping[K, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[K, np.ndarray]:
     """Milliseconds of `rounds` timed runs of every candidate, taking turns in short bursts."""
     names = list(candidates)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[K, list[float]] = {name: [] for name in names}
     for name in names:
         for _ in range(warmup):
             candidates[name]()

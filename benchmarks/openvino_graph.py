@@ -6,6 +6,7 @@ python benchmarks/openvino_graph.py --weights yolov5n.pt [--side 640 --precision
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 import openvino as ov
@@ -77,7 +78,7 @@ def main() -> None:
     for other in (plain(batch), preprocessor(batch), outside(float_batch(batch))):
         print(f"largest difference {np.abs(other - found).max():.1e}")
     print(f"{options.weights}, {side} px, {options.precision}")
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         "as built now": lambda: built_now(batch),
         "plain decoding": lambda: plain(batch),
         "input by PrePostProcessor": lambda: preprocessor(batch),

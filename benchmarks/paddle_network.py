@@ -108,7 +108,7 @@ def main() -> None:
             layer(images)
 
     def step(layer):
-        sum(head.mean() for head in layer(images)).backward()
+        paddle.add_n([head.mean() for head in layer(images)]).backward()
         layer.clear_gradients()
 
     for mode, run in (("evaluation, forward", forward), ("training, forward and backward", step)):

@@ -44,7 +44,7 @@ def measure(network: str, side: int, count: int, repair: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", nargs="+", default=["yolov5n", "yolov5s"])
     parser.add_argument("--sides", nargs="+", type=int, default=[320, 640])
     parser.add_argument("--pictures", nargs="+", type=int, default=[50, 100, 200, 400])

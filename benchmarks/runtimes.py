@@ -10,6 +10,7 @@ inference, decoding left out in its favour.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -48,13 +49,17 @@ def main() -> None:
         with torch.inference_mode():
             return walk(model.network, ops, images)
 
-    sessions = {name: open_session(model, *name.split()) for name in ("openvino fp32", "openvino bf16", "onnxruntime fp32")}
+    kinds = (("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"))
+    sessions = {f"{runtime} {precision}": open_session(model, runtime, precision) for runtime, precision in kinds}
     predictions = sessions["openvino fp32"](batch)
     expected = walk(model.network, ops, images)
     versions = f"PyTorch {torch.__version__}, OpenVINO {sessions['openvino fp32'].info.version}"
     print(f"{options.weights}, {options.side} px, batch 1, {usable_cores()} cores, {versions}")
     print(f"PyTorch agrees with NumPy: largest logit difference {_difference(model, images.numpy(), expected):.1e}\n")
-    candidates = {"torch eager": lambda: eager(ops, images), "torch eager, channels last": lambda: eager(wide_ops, wide)}
+    candidates: dict[str, Callable[[], object]] = {
+        "torch eager": lambda: eager(ops, images),
+        "torch eager, channels last": lambda: eager(wide_ops, wide),
+    }
     candidates |= {name: (lambda session=session: session(batch)) for name, session in sessions.items()}
     candidates |= {"pre-process": prepare, "suppression": lambda: non_max_suppression(predictions[0])}
     times = interleaved(candidates, options.rounds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 
@@ -16,7 +18,7 @@ class TorchOps:
     def add(self, row: Row, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a + b
 
-    def concat(self, row: Row, xs: list[torch.Tensor]) -> torch.Tensor:
+    def concat(self, row: Row, xs: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(xs), 1)
 
     def maxpool(self, row: Row, x: torch.Tensor) -> torch.Tensor:
@@ -25,7 +27,7 @@ class TorchOps:
     def upsample(self, row: Row, x: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, scale_factor=row.stride, mode="nearest")
 
-    def detect(self, row: Row, heads: list[torch.Tensor]) -> list[torch.Tensor]:
+    def detect(self, row: Row, heads: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return list(heads)
 
 
