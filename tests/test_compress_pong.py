@@ -70,7 +70,7 @@ def test_pictures_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builtin, "PICTURES", 10)
     first = with_data(Compress(project=str(tmp_path), imgsz=(64,)))
     make_pictures(first)
-    assert first.cfg == "yolov5n" and resolved(first) == replace(PRESETS["demo"], cut_epochs=12)
+    assert first.cfg == "yolov5n" and resolved(first) == replace(PRESETS["demo"], cut_epochs=8)
     path = tmp_path / "pong-10-64-0" / "data.yaml"
     assert first.data == str(path)
     made = path.stat().st_mtime_ns

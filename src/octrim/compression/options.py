@@ -48,6 +48,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Pictures per optimizer step of the first training and of sparsity training (default: the preset's)."""
     train_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10)] = None
     """Learning rate of the first training at the start (default: the preset's); 0: the one of --hyp."""
+    train_optimizer: Annotated[Literal["SGD", "Muon", "AdamW"] | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
+    """Optimizer of the first training (default: the preset's; SGD, and Muon for demo, which starts from random weights)."""
     finetune_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
@@ -57,7 +59,7 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None
-    """Epochs of sparsity training; 0 leaves it out (default: the preset's, 0 but for demo: docs/compression.md says what it gave)."""
+    """Epochs of sparsity training; 0 leaves it out (default: 0; docs/compression.md says what it gives)."""
     finetune_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of the last fine-tuning (default: the preset's)."""
     cut_steps: Annotated[Number, arg(aliases=["--iterations"]), Range(1, 100)] = None

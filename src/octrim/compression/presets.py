@@ -14,7 +14,7 @@ class Preset:
     """Settings of one whole compression.
 
     batch, nominal_batch: settings of the first training and of sparsity training. train_lr0: learning rate of the first training at the start, 0 for
-    the recipe's. finetune_batch, finetune_lr0, finetune_optimizer: settings of fine-tuning and of the control: small networks on small data want many
+    the recipe's. train_optimizer: optimizer of the first training. finetune_batch, finetune_lr0, finetune_optimizer: settings of fine-tuning and of the control: small networks on small data want many
     steps, and large ones (docs/compression.md). step_epochs: epochs of the short fine-tuning after each cut but the last. cut_epochs: epochs of
     fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs as a share of all of fine-tuning, where no option gives them and
     nothing else says how channels are to go. criterion: criterion that ranks channels in a cut before fine-tuning, where no sparsity training has set
@@ -31,6 +31,7 @@ class Preset:
     batch: int = 16
     nominal_batch: int = 16
     train_lr0: float = 0.0
+    train_optimizer: str = "SGD"
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
     finetune_optimizer: str = "Muon"
@@ -100,7 +101,7 @@ PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4),
     "default": Preset(50, 0, 100, cut_share=0.4),
     "best": Preset(50, 0, 150, cut_share=0.4),
-    "demo": Preset(26, 0, 30, batch=4, nominal_batch=4, train_lr0=0.02, cut_share=0.4, match_games=2),
+    "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=0.03, train_optimizer="Muon", cut_share=0.4, match_games=2),
 }
 
 

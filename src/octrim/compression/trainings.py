@@ -108,8 +108,8 @@ def _trained(
         steps |= {"lr0": preset.finetune_lr0, "optimizer": preset.finetune_optimizer}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
-        if stage is TRAIN and preset.train_lr0:
-            steps["lr0"] = preset.train_lr0
+        if stage is TRAIN:
+            steps |= {"lr0": preset.train_lr0 or None, "optimizer": preset.train_optimizer}
     # No early stop: stages and control train for exactly the epochs that the summary states.
     recipe = job.run.path / HYPER
     common = {"data": config.data, **config.reading(), "hyp": str(recipe) if recipe.is_file() else config.hyp, "patience": 0, "seed": config.seed}
