@@ -41,18 +41,22 @@ DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 
 RECIPES: dict[str, list[Any]] = {
     "whole": ["--epochs", 50, "--batch", 16, "--nominal-batch", 16],
-    "scratch": ["--epochs", 100, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.03],
-    "scratch-200": ["--epochs", 200, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.03],
+    "scratch": ["--epochs", 100, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.1, "--optimizer", "Muon"],
     "fast": ["--preset", "fast"],
+    "fast-sgd": ["--preset", "fast", "--finetune-optimizer", "SGD"],
     "default": ["--preset", "default"],
-    "default-relu": ["--preset", "default", "--activation", "relu"],
+    "default-sgd": ["--preset", "default", "--finetune-optimizer", "SGD"],
+    "default-relu-sgd": ["--preset", "default", "--finetune-optimizer", "SGD", "--activation", "relu"],
     "default-levels-8-16": ["--preset", "default", "--budget", "macs=0.0815", "--levels", 8, 16],
+    "default-levels-8-16-sgd": ["--preset", "default", "--finetune-optimizer", "SGD", "--budget", "macs=0.0815", "--levels", 8, 16],
     "best": ["--preset", "best"],
+    "best-sgd": ["--preset", "best", "--finetune-optimizer", "SGD"],
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
-CUTS = ("fast", "default", "default-relu", "default-levels-8-16", "best")
-"""Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has."""
+CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
+"""Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
+end with -sgd fine-tune with SGD, as the presets did before Muon."""
 
 
 def rows() -> list[str]:
@@ -63,7 +67,7 @@ def rows() -> list[str]:
         found += [
             f"{data}/yolov5n {keep}/{recipe}/0"
             for keep in ("1/8", "1/4", "1/2")
-            for recipe in ("scratch", *CUTS)
+            for recipe in ("scratch", "fast", "default", "best", "default-levels-8-16")
             if keep == "1/8" or "--budget" not in RECIPES[recipe]
         ]
     return [name.replace("1/", "1:") for name in found]

@@ -36,10 +36,10 @@ def test_what_the_recipes_mean() -> None:
         100,
         4,
         4,
-        0.03,
+        0.1,
         True,
     )
-    assert config.seed == 3 and config.ema == "auto"
+    assert (config.seed, config.ema, config.optimizer) == (3, "auto", "Muon")
     config = parse(command("pong/yolov5n 1:4/best/0", "DATA", "WHOLE"))
     assert (config.keep, config.preset, config.train_epochs, config.weights, config.imgsz) == ("1/4", "best", 0, "WHOLE", (256,))
     config = parse(command("bccd/picodet/scratch/0", "DATA", "picodet.yaml"))

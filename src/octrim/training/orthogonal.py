@@ -12,8 +12,9 @@ from typing import Any
 
 from octrim.backends.paddle import paddle
 
-STEP = 0.5
-"""Length of a Muon step, relative to the learning rate, so that the rates that suit SGD suit Muon, too; found by trying (docs/notebook.md)."""
+STEP = 0.15
+"""Length of a Muon step, relative to the learning rate: with it the rates that suit SGD suit the fine-tuning of networks that know something already.
+Fresh weights want three times as high a rate (docs/notebook.md)."""
 
 # Newton-Schulz iteration x <- a x + b (x xT) x + c (x xT)^2 x, with the published coefficients: five rounds bring every singular value from
 # (0.003, 1] to between 0.68 and 1.14.
