@@ -200,7 +200,7 @@ BUDGET = ["--budget", "macs=0.3", "--align", "1", "--imgsz", "64"]
 
 
 @pytest.mark.usefixtures("measured")
-def test_prune_drops_what_is_missed_least(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_prune_drops_what_is_missed_least(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["prune", "--weights", str(tiny_weights), "--data", str(shapes), *BUDGET, "--project", str(tmp_path)]
     assert main([*command, "--name", "run", "--levels", "auto", "--drop", "auto"]) == 0
     found = json.loads((tmp_path / "run/dropping.json").read_text())
@@ -228,6 +228,13 @@ def test_prune_drops_what_is_missed_least(shapes: Path, tiny_weights: Path, tmp_
     page = (tmp_path / "run/report.html").read_text()
     assert "Blocks and levels that could go" in page
     assert "<th>level 4</th>" in page
+    capsys.readouterr()
+    for damage in ('{"candidates": [1]}', told, "[" * 100_000, json.dumps({**found, "mAP50-95": "many"})):
+        (tmp_path / "run/dropping.json").write_text(damage)
+        assert main(["report", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert "dropping.json: damaged" in error and error.count("\n") == 1
+    (tmp_path / "run/dropping.json").write_text(json.dumps(found, indent=1))
     # The same again, and levels alone.
     assert main([*command, "--name", "again", "--levels", "auto", "--drop", "auto"]) == 0
     assert (tmp_path / "again/dropping.json").read_bytes() == (tmp_path / "run/dropping.json").read_bytes()
@@ -254,7 +261,7 @@ def test_a_network_that_finds_nothing_keeps_everything(shapes: Path, tiny_weight
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("measured")
-def test_finetune_drops_what_is_missed_least_and_goes_on_so(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_finetune_drops_what_is_missed_least_and_notes_it(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     options = [*BUDGET, "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--epochs", "1", "--cut-epochs", "1", "--project", str(tmp_path)]
     command = ["finetune", "--weights", str(tiny_weights), "--data", str(shapes), *options, "--name", "run", "--levels", "auto"]
     assert main(command) == 0
