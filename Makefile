@@ -13,7 +13,7 @@ demo: $(ENV)/.demo
 	$(ENV)/bin/octrim compress
 
 # docs/pong.md has the accuracy, tests/test_shipped.py what it must be. The settings are those of an earlier demo, which trained it.
-SHIPPED = --train-epochs 34 --train-lr0 0 --sparsify-epochs 5 --finetune-epochs 26 --finetune-optimizer SGD
+SHIPPED = --train-epochs 34 --train-lr0 0 --train-optimizer SGD --sparsify-epochs 5 --finetune-epochs 26 --finetune-optimizer SGD
 shipped: $(ENV)/.demo
 	$(ENV)/bin/octrim compress --preset demo --match-games 0 $(SHIPPED) --project runs/shipped --name pong --exist-ok
 	cp runs/shipped/pong/4-finetune/last.safetensors src/octrim/shipped/pong.safetensors

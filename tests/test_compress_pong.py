@@ -51,7 +51,7 @@ def test_both_networks_play(tmp_path: Path, weights: Path, monkeypatch: pytest.M
     assert load(folder / "4-finetune" / "last.safetensors").names == ("ball", "paddle")
 
     rates = [parse((folder / stage / "config.yaml").read_text("utf-8"), "config.yaml")[0]["lr0"] for stage in ("1-train", "4-finetune")]
-    assert rates == [0.02, 0.03]  # the preset's
+    assert rates == [PRESETS["demo"].train_lr0, PRESETS["demo"].finetune_lr0] and rates[0] != 0.01  # the preset's, and not the recipe's
 
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     games = summary["times"]["match"]

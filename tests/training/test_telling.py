@@ -70,7 +70,7 @@ def test_the_time_of_the_other_stages(tmp_path: Path) -> None:
 
 def test_epochs_in_which_channels_go_are_as_long_as_those_of_the_whole_network() -> None:
     """By hand, 24 epochs with half the effort, of which 8 have all of it; two games of 1.2."""
-    preset = replace(PRESETS["demo"], finetune_epochs=24, cut_epochs=8, match_games=2)
+    preset = replace(PRESETS["demo"], train_epochs=26, finetune_epochs=24, cut_epochs=8, match_games=2)
     assert [preset.effort_of(stage) for stage in (TRAIN, FINETUNE, MATCH, EXPORT)] == [26, 16, 2.4, 0]
 
 
