@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from octrim.data.loader import TrainingBatch
 from octrim.network.initialize import fresh_model
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
+from octrim.training.checkpoint import State
+from octrim.training.record import Record
 from tests.networks import tiny_model
 
 
@@ -62,3 +69,18 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     prune(model, plan(model, "1/8", 8, "random")).save(path)
     return path
+
+
+@contextmanager
+def stopped_after(epoch: int, batch: int) -> Iterator[None]:
+    """Trainings are stopped by Ctrl-C once a batch is done. epoch: counted from 0. batch: number of batches of that epoch that are done."""
+    keep = Record.batch
+
+    def stopping(self: Record, now: int, images: TrainingBatch, side: int, state: State) -> None:
+        keep(self, now, images, side, state)
+        if (now, state.batch) == (epoch, batch):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "batch", stopping)
+        yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from octrim.cli import main
-from octrim.data.loader import TrainingBatch
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
 from octrim.network.adapt import with_activation
@@ -26,10 +23,9 @@ from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize, runner
 from octrim.targets.onnx.graph import onnx_model
 from octrim.targets.session import float_batch
-from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state
-from octrim.training.record import Record
+from octrim.training.checkpoint import CHECKPOINT, load_state, save_state
 from tests.networks import lively_model, variant
-from tests.training.conftest import draw_shapes
+from tests.training.conftest import draw_shapes, stopped_after
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
@@ -98,7 +94,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_bits_with_the_same_scales(
-    shapes_data: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    shapes_data: Path, files: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     teacher, weights = files
 
@@ -121,15 +117,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits_with_the_same_scales(
 
     assert main(arguments("whole")) == 0
     assert "batch norm folded, no warm-up" in capfd.readouterr().out
-    keep = Record.batch
-
-    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
-        keep(self, epoch, batch, side, state)
-        if (epoch, state.batch) == (1, 1):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "batch", stopping)
+    with stopped_after(1, 1):
         assert main(arguments("run")) == 130
     assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
     for name in ("results.csv", "last.safetensors"):

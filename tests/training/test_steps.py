@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,10 @@ import numpy as np
 import pytest
 
 from octrim.cli import main
-from octrim.data.loader import TrainingBatch
 from octrim.network.loading import load
-from octrim.training.checkpoint import CHECKPOINT, State, load_state
+from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.learner import Learner
-from octrim.training.record import Record
+from tests.training.conftest import stopped_after
 from tests.training.running import arguments, results, same_weights, without_warmup
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -51,22 +48,12 @@ def test_the_last_step_is_that_of_the_pictures_it_really_has(shapes: Path, tiny_
 
 
 @pytest.mark.slow
-def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(
-    shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_stopped_before_its_incomplete_last_step_resumes_to_the_same_bits(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     """5 batches are a step: the third, incomplete step has the last 2 of 12, of which the run is stopped after the first."""
     options = ["--nominal-batch", "20", *without_warmup(tmp_path)]
     assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "whole", *options)) == 0
     assert load_state(tmp_path / "whole" / CHECKPOINT).steps == 3
-    keep = Record.batch
-
-    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
-        keep(self, epoch, batch, side, state)
-        if (epoch, state.batch) == (1, 5):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "batch", stopping)
+    with stopped_after(1, 5):
         assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "run", *options)) == 130
     stopped = load_state(tmp_path / "run" / CHECKPOINT)
     assert (stopped.epoch, stopped.batch, stopped.waiting, stopped.steps) == (1, 5, 1, 2)

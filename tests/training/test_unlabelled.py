@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,22 +12,21 @@ import pytest
 
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.cli import main
-from octrim.data.loader import Loader, TrainingBatch
+from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
 from octrim.data.unlabelled import open_unlabelled
 from octrim.network.loading import load
 from octrim.report.files import read_run
 from octrim.report.sections import page
 from octrim.targets.session import float_batch
-from octrim.training.checkpoint import CHECKPOINT, State, load_state
+from octrim.training.checkpoint import CHECKPOINT, load_state
 from octrim.training.distillation import Distillation
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import Optimizer, Weights
-from octrim.training.record import Record
 from octrim.training.schedule import Schedule
 from tests.networks import tiny_model
-from tests.training.conftest import draw_shapes
+from tests.training.conftest import draw_shapes, stopped_after
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -120,20 +117,11 @@ def test_a_stopped_run_goes_on_with_the_same_pictures_to_the_same_bits(
     teacher: Path,
     others: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     more = ("--epochs", "2", "--noval", "--nominal-batch", "8")
     assert main(command(shapes, tiny_weights, teacher, others, *more, "--name", "whole", "--workers", "2")) == 0
-    keep = Record.batch
-
-    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
-        keep(self, epoch, batch, side, state)
-        if (epoch, state.batch) == (1, 5):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "batch", stopping)
+    with stopped_after(1, 5):
         assert main(command(shapes, tiny_weights, teacher, others, *more, "--name", "run")) == 130
     shutil.move(others, tmp_path / "moved")
     resume = ["finetune", "--resume", str(tmp_path / "run")]
