@@ -30,9 +30,16 @@ def orthogonalised(matrices: Any) -> Any:
     upright = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose([0, 2, 1]) if upright else matrices
     x = x / (paddle.sqrt((x * x).sum([1, 2], keepdim=True)) + _TINY)
-    for _ in range(_ROUNDS):
-        gram = paddle.bmm(x, x.transpose([0, 2, 1]))
-        x = _A * x + paddle.bmm(_B * gram + _C * paddle.bmm(gram, gram), x)
+    # Every round multiplies x by a polynomial p of its Gram matrix x xT. Multiplied up by themselves, they cost half of what the published rounds
+    # do, because kernels have far more columns than rows.
+    gram, product = paddle.matmul(x, x, transpose_y=True), None
+    one = paddle.eye(x.shape[1])
+    for last in (False,) * (_ROUNDS - 1) + (True,):
+        p = _A * one + _B * gram + _C * paddle.matmul(gram, gram)
+        product = p if product is None else paddle.matmul(p, product)
+        if not last:
+            gram = paddle.matmul(paddle.matmul(p, gram), p)
+    x = paddle.matmul(product, x)
     return x.transpose([0, 2, 1]) if upright else x
 
 
