@@ -45,6 +45,7 @@ RECIPES: dict[str, list[Any]] = {
     "fast": ["--preset", "fast"],
     "fast-sgd": ["--preset", "fast", "--finetune-optimizer", "SGD"],
     "default": ["--preset", "default"],
+    "default-50": ["--preset", "default", "--finetune-epochs", 50],
     "default-sgd": ["--preset", "default", "--finetune-optimizer", "SGD"],
     "default-relu-sgd": ["--preset", "default", "--finetune-optimizer", "SGD", "--activation", "relu"],
     "default-levels-8-16": ["--preset", "default", "--budget", "macs=0.0815", "--levels", 8, 16],
