@@ -34,10 +34,10 @@ def orthogonalised(matrices: Any) -> Any:
     # do, because kernels have far more columns than rows.
     gram, product = paddle.matmul(x, x, transpose_y=True), None
     one = paddle.eye(x.shape[1])
-    for last in (False,) * (_ROUNDS - 1) + (True,):
+    for left in reversed(range(_ROUNDS)):
         p = _A * one + _B * gram + _C * paddle.matmul(gram, gram)
         product = p if product is None else paddle.matmul(p, product)
-        if not last:
+        if left:
             gram = paddle.matmul(paddle.matmul(p, gram), p)
     x = paddle.matmul(product, x)
     return x.transpose([0, 2, 1]) if upright else x
