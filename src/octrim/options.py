@@ -255,6 +255,9 @@ Budget = Annotated[str | None, arg(metavar="{channels,params,macs,latency}=F", h
 BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 
+OptimizerName = Literal["SGD", "Muon", "AdamW"]
+"""Names of the optimizers that change weights in a training."""
+
 ActivationName = Literal["relu", "relu6", "hardswish"]
 """Activations that a network can be trained to have in place of its own."""
 

@@ -8,7 +8,21 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import ActivationName, Align, Budget, CriterionName, Dropping, Folder, ImageSize, Number, OneNetwork, Range, Reading, Text
+from octrim.options import (
+    ActivationName,
+    Align,
+    Budget,
+    CriterionName,
+    Dropping,
+    Folder,
+    ImageSize,
+    Number,
+    OneNetwork,
+    OptimizerName,
+    Range,
+    Reading,
+    Text,
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,13 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Pictures per optimizer step of the first training and of sparsity training (default: the preset's)."""
     train_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10)] = None
     """Learning rate of the first training at the start (default: the preset's); 0: the one of --hyp."""
-    train_optimizer: Annotated[Literal["SGD", "Muon", "AdamW"] | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
+    train_optimizer: Annotated[OptimizerName | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
     """Optimizer of the first training (default: the preset's; SGD, and Muon for demo, which starts from random weights)."""
     finetune_batch: Annotated[Number, Range(1, 65536)] = None
     """Pictures per batch and step of fine-tuning and of the control (default: the preset's)."""
     finetune_lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate of fine-tuning and of the control at the start (default: the preset's)."""
-    finetune_optimizer: Annotated[Literal["SGD", "Muon", "AdamW"] | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
+    finetune_optimizer: Annotated[OptimizerName | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
     """Optimizer of fine-tuning and of the control (default: the preset's, Muon)."""
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""

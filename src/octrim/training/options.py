@@ -19,6 +19,7 @@ from octrim.options import (
     ImageSize,
     Number,
     OneNetwork,
+    OptimizerName,
     Range,
     Reading,
     Text,
@@ -45,7 +46,7 @@ class Training(OneNetwork, Reading, Folder):
     """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
-    optimizer: Literal["SGD", "Muon", "AdamW"] = "SGD"
+    optimizer: OptimizerName = "SGD"
     """Optimizer that changes the weights: SGD with momentum, Muon (orthogonal steps: a small network learns faster), or AdamW."""
     cos_lr: bool = False
     """Let the learning rate fall along a cosine instead of a line."""
