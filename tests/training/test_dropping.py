@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,14 +77,21 @@ def test_channels_that_can_go_for_nothing_go_first() -> None:
     assert search(0.8, [(4.0, 0.8), (8.0, 0.85)])._strain_of(0.8) == 0
 
 
-def run(losses: dict[str, float], strains: Callable[[Network], float], network: Network = CHAIN, **given: Any) -> _Search:
-    """A search in which rows cost `losses`, and the plan of what is left has the strain that `strains` says."""
+def run(
+    losses: dict[str, float],
+    strains: Callable[[Network], float],
+    network: Network = CHAIN,
+    excess: Callable[[Network], float] = lambda network: float(len(network.rows)),
+    **given: Any,
+) -> _Search:
+    """A search in which rows cost `losses`, and the plan of what is left has the strain that `strains` says, or is too large by `excess`."""
     model = replace(lively_model(network), image_size=64)
 
     def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
-        wanted = strains(without(network, rows_to_drop(network, drop, levels)))
+        left = without(network, rows_to_drop(network, drop, levels))
+        wanted = strains(left)
         if math.isinf(wanted):
-            raise UnmetBudgetError("budget: cannot be met")
+            raise UnmetBudgetError("budget: cannot be met", excess(left))
         return made(*[0.5] * int(wanted), 1 - 2 ** -(wanted - int(wanted)))
 
     budgeted = Budgeted(planned, "rows", lambda one: float(len(one.rows)))
@@ -123,7 +130,85 @@ def test_a_budget_that_only_fewer_rows_can_meet() -> None:
     found = run({"b.two": 0.3, "level2": 0.01}, lambda network: math.inf if len(network.rows) > 8 else 10.0)
     assert found.first == math.inf
     assert found.chosen[0].name == "level 2"
-    assert run({}, lambda _: math.inf).chosen == []
+    with pytest.raises(UnmetBudgetError, match="budget: cannot be met, with all blocks and levels dropped that may go"):
+        run({}, lambda _: math.inf)
+
+
+def met_below(rows: int) -> dict[str, Any]:
+    """Arguments of `run` for a budget that a network of so many rows meets, and no larger one."""
+    return {
+        "strains": lambda network: math.inf if len(network.rows) > rows else 4.0 * len(network.rows),
+        "excess": lambda network: float(len(network.rows) - rows),
+    }
+
+
+def test_what_has_to_go_goes_for_the_least_loss_for_each_row() -> None:
+    """CHAIN has 11 rows: the block b has 3 that lose .06, the level of stride 2 has 3 that lose .09, and that of stride 4 has 1 that loses .01."""
+    losses = {"b.two": 0.06, "level2": 0.09, "level4": 0.01}
+    found = run(losses, **met_below(10))  # each is enough: that of the least strain goes, as where nothing has to
+    assert (found.chosen[0].name, found.chosen[0].strain) == ("b", pytest.approx(4 * 8 + found._strain_of(0.74)))
+    found = run(losses, **met_below(7))
+    assert [one.name for one in found.chosen] == ["level 4", "b"]
+    assert (found.chosen[0].strain, found.first) == (math.inf, math.inf)
+    assert found.chosen[1].strain == pytest.approx(4 * 7 + found._strain_of(0.73))
+    # Without the level of stride 4 no network would be small enough: it is kept though it would be the cheapest.
+    found = run(losses, **met_below(5))
+    assert {one.name for one in found.chosen} == {"b", "level 2"}
+
+
+def test_what_has_to_go_goes_even_where_it_breaks_the_network() -> None:
+    found = run({"b.two": 0.5, "level2": 0.7, "level4": 0.7}, **met_below(8))
+    assert [one.name for one in found.chosen] == ["b"]
+    assert found.chosen[0].strain == math.inf
+    found = run({"b.two": 0.5, "level2": 0.7, "level4": 0.7}, **met_below(5))
+    assert {one.name for one in found.chosen} == {"b", "level 2"}
+
+
+def test_a_network_that_finds_nothing_drops_what_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KnownLosses, "of", lambda *_: 0.0)
+    monkeypatch.setattr(KnownLosses, "without", None)
+    assert run({}, lambda _: 5.0).chosen == []
+    found = run({}, **met_below(8))
+    assert len(found.chosen) == 1  # one with three rows is enough
+    assert found.chosen[0].rows == 3
+
+
+def test_what_only_helps_together_goes_together() -> None:
+    """Neither the block nor the level of stride 2 alone brings the budget nearer."""
+
+    def strains(network: Network) -> float:
+        return 5.0 if len(network.rows) <= 5 else math.inf
+
+    found = run({"b.two": 0.1}, strains, excess=lambda _: 3.0)
+    assert {one.name for one in found.chosen} == {"b", "level 2"}
+    assert (found.drop, found.levels) == (("b",), (4,))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_budgets_that_have_to_drop_are_met_where_any_choice_meets_them(data: st.DataObject) -> None:
+    """Compared with all choices of blocks and levels in turn."""
+    names = [name for name in droppable(CHAIN) if not name.startswith("level ")]
+    worth = {row.name: data.draw(st.sampled_from([0.0, 1.0, 2.0, 5.0])) for row in CHAIN.rows}
+    losses = {row.name: data.draw(st.sampled_from([0.0, 0.02, 0.1, 0.3])) for row in CHAIN.rows}
+    limit = data.draw(st.sampled_from([0.0, 2.0, 5.0, 9.0, 14.0]))
+
+    def cost(network: Network) -> float:
+        return sum(worth[row.name] for row in network.rows if row.op == "conv")
+
+    def strains(network: Network) -> float:
+        return 20 + cost(network) if cost(network) <= limit else math.inf
+
+    choices = [(some, strides) for count in range(len(names) + 1) for some in combinations(names, count) for strides in ((), (2,), (4,))]
+    least = min(cost(without(CHAIN, rows_to_drop(CHAIN, some, strides))) for some, strides in choices)
+    try:
+        found = run(losses, strains, excess=lambda network: cost(network) - limit)
+    except UnmetBudgetError as error:
+        assert least > limit
+        assert error.excess == pytest.approx(least - limit)
+        return
+    assert least <= limit
+    assert cost(without(CHAIN, rows_to_drop(CHAIN, found.drop, found.levels))) <= limit
 
 
 def test_options_that_make_no_sense_are_told() -> None:
@@ -252,6 +337,45 @@ def test_without_data_only_channels_are_cut(tiny_weights: Path, tmp_path: Path) 
     assert load(tmp_path / "run/model.safetensors").network == load(tmp_path / "plain/model.safetensors").network
 
 
+ONLY_WITHOUT = ["--budget", "macs=0.085", "--align", "1", "--imgsz", "64"]
+"""A budget that TINY meets only without its level of stride 4 and a block: the least with everything is 0.092, without that level 0.0864."""
+
+
+@pytest.mark.usefixtures("measured")
+def test_budgets_that_only_dropped_rows_meet(shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["prune", "--weights", str(tiny_weights), *ONLY_WITHOUT, "--project", str(tmp_path), "--name", "run"]
+    auto = ["--levels", "auto", "--drop", "auto"]
+    for options, told in [
+        ([], "the least possible is macs=0.092 (125,952 macs)\n"),
+        (["--levels", "8"], "the least possible is macs=0.0864 (118,272 macs)\n"),
+        (auto, "(125,952 macs); --drop auto and --levels auto need --data, on which blocks and levels are measured\n"),
+    ]:
+        assert main([*command, *options]) == 2
+        assert told in capsys.readouterr().err
+    whole = load(tiny_weights).network
+    limit = 0.085 * network_cost(whole, 64).macs
+    assert main([*command, "--levels", "8", "--drop", "model.2", "model.4.m"]) == 0
+    assert network_cost(load(tmp_path / "run/model.safetensors").network, 64).macs <= limit
+    assert main([*command, "--exist-ok", "--data", str(shapes), *auto]) == 0
+    assert network_cost(load(tmp_path / "run/model.safetensors").network, 64).macs <= limit
+    found = json.loads((tmp_path / "run/dropping.json").read_text())
+    assert found["strain"] is None
+    assert found["levels"] == [8]
+    assert "with all of them the budget cannot be met; mAP50-95 of the whole network without them" in (tmp_path / "run/dropping.txt").read_text()
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "With all blocks and levels the budget cannot be met" in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("options", [["--levels", "auto", "--drop", "auto"], ["--levels", "8", "--drop", "model.2", "model.4.m"]])
+def test_finetune_meets_budgets_that_only_dropped_rows_meet(options: list[str], shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    training = ["--batch", "4", "--nominal-batch", "4", "--workers", "0", "--epochs", "1", "--cut-epochs", "1", "--project", str(tmp_path)]
+    assert main(["finetune", "--weights", str(tiny_weights), "--data", str(shapes), *ONLY_WITHOUT, *training, "--name", "run", *options]) == 0
+    small = load(tmp_path / "run/last.safetensors").network
+    assert network_cost(small, 64).macs <= 0.085 * network_cost(load(tiny_weights).network, 64).macs
+
+
 def test_a_network_that_finds_nothing_keeps_everything(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     """Fresh weights, measured for real: mAP50-95 is 0."""
     command = ["prune", "--weights", str(tiny_weights), "--data", str(shapes), *BUDGET, "--project", str(tmp_path), "--name", "run", "--dry-run"]
@@ -280,7 +404,9 @@ def test_finetune_drops_what_is_missed_least_and_notes_it(shapes: Path, tiny_wei
         ("prune", ["--levels", "auto", "8", "--budget", "macs=1/2"], "levels is ('auto', 8): give strides, or auto alone"),
         ("compress", ["--levels", "auto", "--budget", "macs=1/2", "--search", "2"], "--search tries shapes without blocks and levels by itself"),
         ("prune", ["--drop", "auto", "nothing", "--budget", "macs=1/2"], "drop: 'nothing' matches no row"),
-        ("prune", ["--levels", "auto", "--budget", "macs=0.00001"], "budget macs=0.00001 cannot be met"),
+        ("prune", ["--levels", "auto", "--budget", "macs=0.00001"], "possible is macs=0.8543 (1,170,432 macs), with all levels dropped that may go"),
+        ("finetune", ["--drop", "auto", "--budget", "macs=0.00001"], "macs), with all blocks dropped that may go"),
+        ("compress", ["--drop", "auto", "--levels", "auto", "--budget", "macs=0.00001"], "macs), with all blocks and levels dropped that may go"),
     ],
 )
 @pytest.mark.usefixtures("measured")

@@ -61,10 +61,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
 
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
+        from octrim.errors import InputError
         from octrim.latency.budget import Timed, chosen_table, fitted_plan
         from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
+        from octrim.pruning.budget import UnmetBudgetError
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
@@ -83,6 +85,11 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         chosen, notes = self._chosen(model, keep_map, size, table)
         if chosen is not None:
             dropping = {"drop": chosen.drop, "levels": chosen.levels}
+        elif any(self.chooses):
+            try:
+                planned("random")
+            except UnmetBudgetError as error:
+                raise InputError(f"{error}; --drop auto and --levels auto need --data, on which blocks and levels are measured") from None
         if self.criterion == "taylor":
             # Only this criterion needs Paddle and a loss.
             from octrim.training.gradients import taylor_on

@@ -13,7 +13,7 @@ import numpy as np
 from octrim.compression.options import Compression
 from octrim.errors import InputError
 from octrim.network.cost import shapes as map_shapes
-from octrim.network.dropping import droppable
+from octrim.network.dropping import LEVEL, droppable
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.budget import Latency
@@ -146,7 +146,7 @@ class _Maker:
 
 def bottlenecks(network: Network) -> list[str]:
     """Names of the smallest blocks of more than one row, with convolutions in them, that can be dropped."""
-    blocks = {name: set(gone) for name, gone in droppable(network).items() if not name.startswith("level ") and len(gone) > 1}
+    blocks = {name: set(gone) for name, gone in droppable(network).items() if not name.startswith(LEVEL) and len(gone) > 1}
     convs = {row.name for row in network.convs}
     smallest = [name for name, gone in blocks.items() if not any(other < gone for other in blocks.values())]
     return [name for name in smallest if blocks[name] & convs]

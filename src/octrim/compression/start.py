@@ -21,11 +21,13 @@ from octrim.errors import InputError, shown
 from octrim.latency.budget import aligned_by, table_file, wants_times
 from octrim.latency.table import LatencyTable, read_table
 from octrim.network.adapt import adapted, known_classes, with_activation
+from octrim.network.dropping import rows_to_drop, without
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.cut import prune
+from octrim.pruning.dropped_for_budget import dropped_for_budget, names_that_may_go
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, plan
@@ -106,6 +108,7 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         raise InputError(
             f"cut_epochs is {preset.cut_epochs} and cut_steps is {preset.cut_steps}: cut either within fine-tuning or in steps before it"
         )
+    config = _with_what_must_go(config, preset, keep_map, base, criterion)
     planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
     small = base
     for step in range(1, preset.cut_steps + 1):
@@ -120,6 +123,24 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     if preset.search:
         equal_shapes(config, keep_map, base, preset.search, times_of(config))
     return base, small
+
+
+def _with_what_must_go(config: Compression, preset: Preset, keep_map: dict[str, Any], base: Model, criterion: str) -> Compression:
+    """The options with rows to drop in place of `auto`: none where the budget can be met without, else as many as may go, some of which will.
+
+    Raises UnmetBudgetError where nothing meets the budget, and InputError as `planned` does.
+    """
+    if not any(config.chooses):
+        return config
+    left = without(base.network, rows_to_drop(base.network, config.patterns, config.strides))
+
+    def with_rows_gone(drop: Sequence[str], levels: Sequence[int]) -> Compression:
+        return replace(config, drop=(*config.patterns, *drop), levels=tuple(levels) or config.strides)
+
+    def make(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+        return planned(with_rows_gone(drop, levels), preset, keep_map, base, base.network, preset.cut_steps, criterion)
+
+    return with_rows_gone(*dropped_for_budget(left, names_that_may_go(left, *config.chooses), make))
 
 
 def _checking_criterion(config: Compression, preset: Preset) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from octrim.errors import InputError
-from octrim.network.dropping import droppable, rows_to_drop, without
+from octrim.network.dropping import LEVEL, droppable, rows_to_drop, without
 from octrim.network.rows import Network
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import cut_network
@@ -23,7 +23,7 @@ _ALIGNS = (8, 8, 1)
 def random_networks(whole: Network, seed: int) -> Iterator[Network]:
     """Networks cut from `whole`, without end; the same seed gives the same ones."""
     generator = np.random.default_rng(seed)
-    blocks = [name for name in droppable(whole) if not name.startswith("level ")]
+    blocks = [name for name in droppable(whole) if not name.startswith(LEVEL)]
     while True:
         network = _with_classes(whole, int(generator.choice((whole.classes, *_CLASSES))))
         network = _with_rows_left_out(network, blocks, generator)

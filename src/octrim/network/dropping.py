@@ -21,6 +21,9 @@ from octrim.network.rows import Network, Row
 
 _PROBE_SIDE = 1024  # side of the picture for which maps must keep their sizes; a table that loads runs on it
 
+LEVEL = "level "
+"""Prefix of detection levels among the names of `droppable`; the level's stride follows."""
+
 Sources = Mapping[str, tuple[str, ...]]
 """For a bypassed row, the rows that its readers read instead: one, or the first two where there are several."""
 
@@ -104,7 +107,7 @@ def droppable(network: Network) -> dict[str, tuple[str, ...]]:
             found[name] = gone
     if len(network.strides) > 1:
         for place, stride in enumerate(network.strides):
-            found[f"level {stride}"] = only_levels(network, [other for other in range(len(network.strides)) if other != place])
+            found[f"{LEVEL}{stride}"] = only_levels(network, [other for other in range(len(network.strides)) if other != place])
     return found
 
 

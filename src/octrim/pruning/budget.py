@@ -25,7 +25,14 @@ LATENCY = "latency"
 
 
 class UnmetBudgetError(InputError):
-    """A budget that cannot be met; its text says what the least is."""
+    """A budget that cannot be met; its text says what the least is.
+
+    excess: what the least possible network costs more than the budget allows, in channels, parameters, MACs or milliseconds.
+    """
+
+    def __init__(self, text: str, excess: float) -> None:
+        super().__init__(text)
+        self.excess = excess
 
 
 EVEN = 8
@@ -136,7 +143,8 @@ class Budget:
 
         if (reached := value_of([choice.least for choice in choices])) > limit:
             share = math.ceil(reached / total * 1e4) / 1e4  # rounded up, so that as a budget it can be met
-            raise UnmetBudgetError(f"budget {self.text} cannot be met: the least possible is {what}={share:g} ({reached:,} {measure})")
+            text = f"budget {self.text} cannot be met: the least possible is {what}={share:g} ({reached:,} {measure})"
+            raise UnmetBudgetError(text, float(reached - limit))
         return counts_by_score(choices, align, lambda counts: value_of(counts) <= limit)
 
     def _counts_in_time(
@@ -147,9 +155,8 @@ class Budget:
             raise InputError("a budget of latency needs to know times: give a latency table (octrim bench --latency-table FILE makes one)")
         limit = latency.limit(value, self.original)
         if (reached := latency.predict(cut([choice.least for choice in choices]))) > limit:
-            raise UnmetBudgetError(
-                f"budget {self.text} cannot be met: the least possible is latency={math.ceil(reached * 1e4) / 1e4:g} (milliseconds)"
-            )
+            text = f"budget {self.text} cannot be met: the least possible is latency={math.ceil(reached * 1e4) / 1e4:g} (milliseconds)"
+            raise UnmetBudgetError(text, reached - limit)
         shares = _shares(choices, labels, network)
 
         def times(counts: np.ndarray) -> np.ndarray:

@@ -61,23 +61,30 @@ class ChosenRows:
         """What was chosen, in that order."""
         return tuple(candidate for candidate in self.candidates if candidate.chosen)
 
+    @property
+    def needed(self) -> bool:
+        """Whether the budget cannot be met with all blocks and levels, so that something had to go."""
+        return not math.isfinite(self.strain)
+
     def line(self) -> str:
         """A line for the log about the choice."""
+        names = ", ".join(candidate.name for candidate in self.chosen)
         if not self.accuracy > 0:
-            return f"blocks and levels: the network finds nothing on {self.pictures} training pictures, so nothing was measured and all stay"
+            what = f"{names} go, without which the budget cannot be met" if names else "all stay"
+            return f"blocks and levels: the network finds nothing on {self.pictures} training pictures, so nothing was measured and {what}"
         if not self.chosen:
             return f"blocks and levels: all stay; none of the {len(self.candidates)} that could go is missed less than the channels it makes room for"
-        last = self.chosen[-1]
-        names = ", ".join(candidate.name for candidate in self.chosen)
+        why = "with all of them the budget cannot be met; " if self.needed else ""
         return (
-            f"blocks and levels that are missed least: {names}; mAP50-95 of the whole network without them {last.accuracy:.3f} ({self.accuracy:.3f} "
-            f"with all, {self.pictures} training pictures)"
+            f"blocks and levels that are missed least: {names}; {why}mAP50-95 of the whole network without them {self.chosen[-1].accuracy:.3f} "
+            f"({self.accuracy:.3f} with all, {self.pictures} training pictures)"
         )
 
     def table(self) -> Table:
         """A table for people with a row per candidate."""
         cuts = "; ".join(f"{strain:.1f}: {accuracy:.3f}" for strain, accuracy in self.cuts)
-        caption = f"strain of the plan with all of them: {_shown(self.strain)}; mAP50-95 after cuts of channels by their strain: {cuts}"
+        whole = "the budget cannot be met with all of them" if self.needed else f"strain of the plan with all of them: {_shown(self.strain)}"
+        caption = f"{whole}; mAP50-95 after cuts of channels by their strain: {cuts}" if self.cuts else whole
         table = Table(title=f"Blocks and levels; mAP50-95 of the whole network {self.accuracy:.3f}", caption=caption)
         table.add_column("without", no_wrap=True)
         for header in ("rows", f"{self.unit} saved", "mAP50-95", "strain", ""):

@@ -7,6 +7,9 @@ Both are measured by the same thing, the mAP50-95 that the whole network loses o
 
 What goes next is always the block or level without which the strain is least: that of the plan that then meets the budget, plus that of all that was
 dropped. Networks of the budget's size are not measured: before they are trained they find nothing, whatever their shape.
+
+Where cuts of channels alone cannot meet the budget, what has to go for that goes first, whatever it costs: what loses least mAP50-95 for each bit by
+which it brings the budget nearer.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from rich.console import Console
 from octrim.data.dataset import Dataset
 from octrim.errors import InputError, shown
 from octrim.network.cost import network_cost
-from octrim.network.dropping import droppable, rows_to_drop, told, without, without_rows
+from octrim.network.dropping import LEVEL, rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.options import AUTO, Dropping
 from octrim.progress import progress_bar
 from octrim.pruning.budget import LATENCY, MEASURES, Latency, UnmetBudgetError, parsed_budget
+from octrim.pruning.dropped_for_budget import PlanWithout, dropped_for_budget, names_that_may_go
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.repaired import cut_and_repaired
@@ -43,18 +47,16 @@ _SHARES = ("0.95", "0.9", "0.8", "0.65")  # MACs that are left by the cuts of ch
 _WORTH = 0.05  # share of the strain that a drop must save; less is within the error of the comparison
 _MOST_LOST = 0.5  # share of the mAP50-95 from which on losses are not compared any more: what is broken can hardly be broken further
 _BATCH = 8
-_LEVEL = "level "  # prefix of levels among the names of `droppable`
 
 
 @dataclass(frozen=True, eq=False)
 class Budgeted:
     """What a budget asks of a network.
 
-    plan: the plan that meets the budget when rows that fit patterns are dropped and only the levels of some strides stay, all where none are given;
-    it raises UnmetBudgetError where nothing meets it. Its channels are ranked by `ranking`. unit, cost: the budget's, and what a network costs in it.
+    plan: the plan that meets the budget. Its channels are ranked by `ranking`. unit, cost: the budget's, and what a network costs in it.
     """
 
-    plan: Callable[[Sequence[str], Sequence[int]], Plan]
+    plan: PlanWithout
     unit: str
     cost: Callable[[Network], float]
 
@@ -90,12 +92,13 @@ def choose_rows(
     size: height and width of pictures. blocks, levels: whether blocks and levels may go. drop, keep_levels: what is dropped and which levels stay in
     any case, as `rows_to_drop` takes them; "the whole network" is then the one without these rows. report: called with a line for each unreadable
     picture.
-    Where the network finds nothing on the pictures, nothing is chosen. Raises InputError as `Budgeted.plan` does for anything but the budget, and
-    where no picture can be read.
+    Where the network finds nothing on the pictures, nothing is chosen but what the budget cannot be met with. Raises UnmetBudgetError where it
+    cannot be met whatever is dropped, and InputError as `Budgeted.plan` does, and where no picture can be read.
     """
     left = without_rows(model, rows_to_drop(model.network, drop, keep_levels))
     asked = replace(budgeted, plan=lambda more, strides: budgeted.plan((*drop, *more), strides or keep_levels))
-    names = [name for name in droppable(left.network) if (levels if name.startswith(_LEVEL) else blocks)]
+    names = names_that_may_go(left.network, blocks, levels)
+    dropped_for_budget(left.network, names, asked.plan)  # a budget out of reach is told before anything is measured
     used = drawn(dataset, pictures, seed)
     with progress_bar("blocks and levels", 1 + len(_SHARES) + len(names), console) as bar:
         quiet = report or (lambda _: None)
@@ -132,11 +135,11 @@ def cost_in(budget: str, size: tuple[int, int], latency: Latency | None) -> tupl
 
 @dataclass(eq=False)
 class _Search:
-    """A search that drops one thing after the other, as long as that lowers the strain.
+    """A search that drops one thing after the other: first what the budget cannot be met with, then more as long as that lowers the strain.
 
     names: what may go. advance: called with 1 after each measurement. drop, levels: patterns of rows that are dropped, and strides of the levels that
     stay, so far. tried: what was found of each name last. chosen: what goes, in order. cuts: strain of cuts of channels, and mAP50-95 after them.
-    accuracy: that of the whole network. first: strain of the plan before anything was chosen.
+    accuracy: that of the whole network. first: strain of the plan before anything was chosen. outcomes: what `_outcome` found, by what is dropped.
     """
 
     model: Model
@@ -152,23 +155,95 @@ class _Search:
     cuts: list[tuple[float, float]] = field(default_factory=list)
     accuracy: float = 0.0
     first: float = math.inf
+    outcomes: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[float, float]] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Measure cuts of channels; then drop what lowers the strain most, until nothing does."""
+        """Measure cuts of channels; then drop what has to go for the budget, and what lowers the strain most, until nothing does.
+
+        Raises UnmetBudgetError where no choice meets the budget.
+        """
         self.accuracy = self.measuring.of(self.model)
         self.advance(1)
-        if not self.accuracy > 0:
-            return
-        self._measure_cuts()
+        if self.accuracy > 0:
+            self._measure_cuts()
         with contextlib.suppress(UnmetBudgetError):
             self.first = strain(self.budgeted.plan(self.drop, self.levels))
-        now = self.first
+        now = self.first if math.isfinite(self.first) else self._meet()
+        if self.accuracy > 0 and math.isfinite(now):
+            self._improve(now)
+
+    def _meet(self) -> float:
+        """Drop things until the plan can meet the budget, and return the strain then: next goes always what loses least mAP50-95 for what it brings.
+
+        Where one thing alone is enough, and leaves a better network than these together, it goes in their place.
+        """
+        # What each name lost for that when it was looked at last: the least that it can lose now, because losses grow with what is gone already.
+        prices = dict.fromkeys(self.names, 0.0)
+        before, enough = (self.drop, self.levels), []
+        lacking, accuracy = self._outcome(*before)[1], self.accuracy
+        while lacking:
+            best: tuple[float, float, Candidate] | None = None
+            for name in sorted(prices, key=lambda name: prices[name]):
+                if best is not None and best[0] < prices[name]:
+                    break
+                found = self._candidate(name) if self._in_reach(name) else None
+                if found is None:
+                    del prices[name]
+                    continue
+                self.tried[name] = found
+                brought = lacking - self._outcome(*self._with(name))[1]
+                prices[name] = max(accuracy - found.accuracy, 0.0) / brought if brought > 0 else math.inf
+                if best is None or (prices[name], -brought) < best[:2]:
+                    best = prices[name], -brought, found
+                if brought == lacking and not self.chosen:
+                    enough.append(found)
+            if best is None or best[0] == math.inf:
+                self._drop_all()
+                break
+            self._drop(best[2])
+            del prices[best[2].name]
+            lacking, accuracy = self._outcome(self.drop, self.levels)[1], best[2].accuracy
+        alone = min([*enough, self.chosen[-1]], key=lambda found: (found.strain, -found.accuracy))
+        if alone is not self.chosen[-1]:
+            self.tried |= {found.name: replace(found, chosen=False) for found in self.chosen} | {alone.name: alone}
+            self.drop, self.levels, self.chosen = *before, []
+            self._drop(alone)
+        return self.chosen[-1].strain
+
+    def _in_reach(self, name: str) -> bool:
+        """Whether the budget can still be met, by dropping more if it must be, once a block or level is gone."""
+        drop, levels = self._with(name)
+        if name.startswith(LEVEL) and not levels:
+            return False
+        try:
+            dropped_for_budget(self.model.network, self.names, self.budgeted.plan, drop, levels)
+        except InputError:
+            return False
+        return True
+
+    def _drop_all(self) -> None:
+        """Drop all that can go together, where nothing by itself brings the budget nearer."""
+        drop, levels = dropped_for_budget(self.model.network, self.names, self.budgeted.plan, self.drop, self.levels)
+        for name in self.names:
+            goes = int(name.removeprefix(LEVEL)) not in (levels or self.model.network.strides) if name.startswith(LEVEL) else name in drop
+            found = self._candidate(name) if goes else None
+            if found is not None:
+                self.tried[name] = found
+                self._drop(found)
+
+    def _drop(self, found: Candidate) -> None:
+        """Drop a candidate that was chosen."""
+        self.drop, self.levels = self._with(found.name)
+        self.chosen.append(replace(self.tried.pop(found.name), chosen=True))
+
+    def _improve(self, now: float) -> None:
+        """Drop what lowers the strain most, until nothing does. now: the strain with what is dropped already."""
         # Most that each name can gain: what it gained when it was looked at last, because losses grow with what is gone already.
         gains = dict.fromkeys(self.names, math.inf)
         while gains:
             best: Candidate | None = None
             for name in sorted(gains, key=lambda name: -gains[name]):
-                if best is not None and math.isfinite(now) and now - best.strain >= gains[name]:
+                if best is not None and now - best.strain >= gains[name]:
                     break
                 found = self._candidate(name)
                 if found is None:
@@ -180,9 +255,8 @@ class _Search:
                     best = found
             if best is None or not best.strain < (1 - _WORTH) * now:
                 return
-            self.drop, self.levels = self._with(best.name)
             now = best.strain
-            self.chosen.append(replace(self.tried.pop(best.name), chosen=True))
+            self._drop(best)
             del gains[best.name]
 
     def _measure_cuts(self) -> None:
@@ -197,7 +271,7 @@ class _Search:
         network = self.model.network
         before = rows_to_drop(network, self.drop, self.levels)
         drop, levels = self._with(name)
-        if name.startswith(_LEVEL) and not levels:
+        if name.startswith(LEVEL) and not levels:
             return None
         try:
             gone = rows_to_drop(network, drop, levels)
@@ -205,27 +279,33 @@ class _Search:
             return None
         if len(gone) == len(before):
             return None
-        accuracy = self.measuring.without(gone)
+        accuracy = self.measuring.without(gone) if self.accuracy > 0 else 0.0
         found = self._strain_of(accuracy)
         if math.isfinite(found):
-            found += self._planned(drop, levels)
+            found += self._outcome(drop, levels)[0]
         self.advance(1)
         saved = self.budgeted.cost(without(network, before)) - self.budgeted.cost(without(network, gone))
         return Candidate(name, len(gone) - len(before), saved, accuracy, found)
 
     def _with(self, name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Patterns of rows that are dropped, and levels that stay, when a block or level goes, too; no level where it was the last."""
-        if not name.startswith(_LEVEL):
+        if not name.startswith(LEVEL):
             return (*self.drop, name), self.levels
-        stride = int(name.removeprefix(_LEVEL))
+        stride = int(name.removeprefix(LEVEL))
         return self.drop, tuple(one for one in self.levels or self.model.network.strides if one != stride)
 
-    def _planned(self, drop: Sequence[str], levels: Sequence[int]) -> float:
-        """Strain of the plan that meets the budget; inf where none does."""
-        try:
-            return strain(self.budgeted.plan(drop, levels))
-        except InputError:
-            return math.inf
+    def _outcome(self, drop: Sequence[str], levels: Sequence[int]) -> tuple[float, float]:
+        """Strain of the plan that meets the budget, inf where none does, and what the least possible one then costs more than the budget allows."""
+        known = self.outcomes.get((tuple(drop), tuple(levels)))
+        if known is None:
+            try:
+                known = strain(self.budgeted.plan(drop, levels)), 0.0
+            except UnmetBudgetError as error:
+                known = math.inf, error.excess
+            except InputError:  # such as an --exclude that names what is gone
+                known = math.inf, math.inf
+            self.outcomes[(tuple(drop), tuple(levels))] = known
+        return known
 
     def _strain_of(self, accuracy: float) -> float:
         """Strain of a cut of channels after which the whole network has this mAP50-95, between those that were measured; inf for a half and less."""
