@@ -40,10 +40,11 @@ SEARCH = Stage("search", "search", tuned=True, effort=0.5)
 CHOOSE = Stage("choose", "choose", effort=5)
 PRUNE = Stage("prune", "3-prune", "cut", "cut", file="model.safetensors", timed_as="finetuned", tuned=True, effort=0.5)
 FINETUNE = Stage("finetune", "4-finetune", "finetuned", "fine-tuned", timed_as="finetuned", tuned=True, effort=0.5)
+INT8 = Stage("int8", "int8", "int8", "int8", file="model.safetensors", timed_as="int8", tuned=True, effort=1)
 EXPORT = Stage("export", "5-export")
 BENCH = Stage("bench", "6-bench")
 MATCH = Stage("match", "7-match", effort=1.2)
 CONTROL = Stage("control", "control", "control", "control", timed_as="finetuned", tuned=True, effort=0.3)
 
-STAGES = (TRAIN, SPARSIFY, CHOOSE, SEARCH, PRUNE, FINETUNE, EXPORT, BENCH, MATCH, CONTROL)
+STAGES = (TRAIN, SPARSIFY, CHOOSE, SEARCH, PRUNE, FINETUNE, INT8, EXPORT, BENCH, MATCH, CONTROL)
 """All stages that there can be, in the order in which they are done."""

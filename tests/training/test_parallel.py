@@ -45,14 +45,14 @@ def command(shapes: Path, weights: Path, project: Path) -> list[str]:
     return ["train", *names, *sizes, "--workers", "0", "--no-autoanchor"]
 
 
-def by_hand(shapes: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+def by_hand(shapes: Path, weights: Path, kind: str = "SGD") -> tuple[np.ndarray, np.ndarray]:
     """Parameters and statistics, and their average, after training with every batch in two halves: gradients added, statistics averaged at steps."""
     model, hyper = load(weights), Hyperparameters(warmup_epochs=0.0)
     dataset = open_dataset(shapes, "train")
     network = PaddleNetwork(model)
     network.train()
     flat, loss = Weights(network), DetectionLoss(model.network, hyper, SIDE)
-    optimizer = Optimizer.create(flat, "SGD", 0.0005)
+    optimizer = Optimizer.create(flat, kind, 0.0005)
     loaders = [Loader(dataset, SIDE, BATCH, hyper.augmentation, 0, 0, "none", rank, 2) for rank in range(2)]
     schedule = Schedule(hyper, EPOCHS, len(loaders[0]), ACCUMULATE)
     average = MovingAverage(flat.values(), averaging(schedule.updates))
@@ -92,6 +92,17 @@ def test_two_processes_equal_two_halves(shapes: Path, tiny_weights: Path, tmp_pa
     np.testing.assert_allclose(state.arrays["average"], average, rtol=1e-5, atol=1e-5)
 
     assert len(state.rows) == EPOCHS
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_of_muon(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """Each process orthogonalises by itself what both have added up, and nothing of the result is sent."""
+    values, average = by_hand(draw_shapes(tmp_path / "halves", COUNTS), tiny_weights, "Muon")
+    arguments = [*command(shapes, tiny_weights, tmp_path), "--optimizer", "Muon", "--devices", "2"]
+    assert subprocess.run([sys.executable, "-m", "octrim", *arguments], check=False).returncode == 0
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    np.testing.assert_allclose(state.arrays["values"], values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(state.arrays["average"], average, rtol=1e-5, atol=1e-5)
 
 
 def cut_by_hand(shapes: Path, weights: Path, wanted: GradualCut) -> State:

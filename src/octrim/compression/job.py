@@ -75,7 +75,7 @@ def _is_result(content: object) -> bool:
     """Whether the content of a `stage.json` is valid: the seconds, and those results that the summary reads in detail."""
     if not isinstance(content, dict) or type(content.get("seconds")) not in (int, float) or not 0 <= content["seconds"] < math.inf:
         return False
-    kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list, "search": dict, "dropping": dict}
+    kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list, "search": dict, "dropping": dict, "int8": dict}
     if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
         return False
     values = content.get("row")
@@ -101,10 +101,10 @@ def once(job: Job, folder: Path, work: StageWork) -> dict[str, Any]:
     return result
 
 
-def evaluated(job: Job, model: Model, path: Path) -> Evaluation:
+def evaluated(job: Job, model: Model, path: Path, precision: str = "fp32") -> Evaluation:
     """Evaluate a network as trainings evaluate their results, and write the files of the evaluation beside it. path: the network's file."""
-    folder = path.parent
-    evaluation = evaluate(open_session(model), job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
+    folder, session = path.parent, open_session(model, precision=precision)
+    evaluation = evaluate(session, job.start.val_set, model.image_size, job.start.preset.batch, seed=job.start.config.seed)
     write_evaluation(folder, job.start.val_set, evaluation, path.name)
     return evaluation
 

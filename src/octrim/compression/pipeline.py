@@ -23,6 +23,7 @@ from octrim.compression.deploying import exporting, timing
 from octrim.compression.job import Job, StageWork, left, once, stored, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
+from octrim.compression.quantizing import quantizing
 from octrim.compression.searching import searching, with_chosen_shape
 from octrim.compression.start import (
     HYPER,
@@ -48,7 +49,7 @@ from octrim.progress import remaining, work_ahead
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space
-from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 _WORK: dict[Stage, StageWork] = {
     TRAIN: first_training,
@@ -57,6 +58,7 @@ _WORK: dict[Stage, StageWork] = {
     SEARCH: searching,
     PRUNE: cutting,
     FINETUNE: finetuning,
+    INT8: quantizing,
     EXPORT: exporting,
     BENCH: timing,
     MATCH: builtin.playing,

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
-from octrim.stages import CHOOSE, CONTROL, FINETUNE, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import CHOOSE, CONTROL, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Preset:
     their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training
     sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network each play at the end. search:
     number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are
-    chosen by measuring.
+    chosen by measuring. int8: whether the fine-tuned network is made int8. qat: when it is trained with int8's roundings, auto, always or never.
+    qat_epochs, qat_lr0: epochs and first learning rate of that training, whose batch and optimizer are those of fine-tuning.
     """
 
     train_epochs: int
@@ -51,12 +52,17 @@ class Preset:
     search: int = 0
     search_epochs: int = 0
     choose: bool = False
+    int8: bool = False
+    qat: str = "auto"
+    qat_epochs: int = 0
+    qat_lr0: float = 0.001
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
         left_out = {
             SPARSIFY: not self.sparsify_epochs,
             PRUNE: self.cut_epochs > 0,
+            INT8: not self.int8,
             MATCH: not self.match_games,
             CONTROL: not control,
             CHOOSE: not self.choose,
@@ -68,6 +74,7 @@ class Preset:
         """Epochs that a stage trains for; None for a stage that has none."""
         between_cuts = (self.cut_steps - 1) * self.step_epochs
         epochs = {TRAIN: self.train_epochs, SPARSIFY: self.sparsify_epochs, PRUNE: between_cuts, FINETUNE: self.finetune_epochs, CONTROL: self.whole}
+        epochs[INT8] = self.qat_epochs
         epochs[SEARCH] = sum(left * turn for left, turn in self.rounds())
         return epochs.get(stage)
 
@@ -117,6 +124,8 @@ def resolved(config: Compression) -> Preset:
     preset = dataclasses.replace(preset, choose=any(config.chooses))
     if preset.search and not preset.search_epochs:
         preset = dataclasses.replace(preset, search_epochs=max(preset.finetune_epochs // 20, 2))
+    if preset.int8 and preset.qat != "never" and not preset.qat_epochs:
+        preset = dataclasses.replace(preset, qat_epochs=max(preset.finetune_epochs // 10, 1))
     if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs:
         return dataclasses.replace(preset, cut_epochs=round(preset.cut_share * preset.finetune_epochs))
     return preset

@@ -71,6 +71,10 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     require_choosable(config, config.budget)
     if any(config.chooses) and config.search:
         raise InputError("--search tries shapes without blocks and levels by itself: leave out --drop auto and --levels auto, or --search")
+    if not preset.int8 and (config.qat is not None or config.qat_epochs is not None):
+        raise InputError(f"--{'qat' if config.qat is not None else 'qat-epochs'} is about the int8 network: give --int8, too")
+    if preset.qat == "never" and config.qat_epochs is not None:
+        raise InputError("--qat-epochs says how long to train with the roundings of int8, and --qat never does not train: leave one of them out")
     choose_device(config.device)
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
@@ -239,7 +243,7 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
     unlabelled = _unlabelled(config, preset, train_set, val_set)
     if unlabelled is not None:
         inputs["unlabelled"] = unlabelled.digest
-    rehearse(small if config.activation is None else with_activation(small, config.activation))  # last, because it takes seconds
+    rehearse(small if config.activation is None else with_activation(small, config.activation), preset.int8)  # last, because it takes seconds
     return Start(config, preset, base, train_set, val_set, keep_map, inputs, unlabelled)
 
 
@@ -323,8 +327,9 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str
 
 
 def resolved_config(config: Compression, preset: Preset) -> Compression:
-    """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage. So does a
-    search that there is none of: its options hold no 0."""
+    """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage. So does
+    what a search or int8 would need where there is none: these options hold no 0."""
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
-    own |= {name: own[name] or None for name in ("search", "search_epochs")}
+    own |= {name: own[name] or None for name in ("search", "search_epochs", "qat_epochs")}
+    own["qat"] = own["qat"] if preset.int8 else None
     return replace(config, **own)

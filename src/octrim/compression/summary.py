@@ -12,7 +12,7 @@ from rich.table import Table
 
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
-from octrim.stages import BENCH, EXPORT, FINETUNE, MATCH, PRUNE, SEARCH, STAGES, Stage
+from octrim.stages import BENCH, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, STAGES, Stage
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result and are left out of the summary."""
@@ -47,6 +47,8 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     found: dict[str, Any] = {"unlabelled": results[FINETUNE]["unlabelled"]} if "unlabelled" in results[FINETUNE] else {}
     if SEARCH in results:
         found["search"] = results[SEARCH]["search"]
+    if INT8 in results:
+        found["int8"] = results[INT8]["int8"]
     return found | {
         "stages": {stage.network: results[stage]["row"] for stage in networks},
         "export": results[EXPORT]["export"],
@@ -69,6 +71,8 @@ def table(summary: Mapping[str, Any], size: int) -> Table:
     activation = summary["settings"].get("activation")
     if activation is not None:
         caption = f"{caption}\nactivation of the fine-tuned network: {activation}; the cut network is timed with it"
+    if "int8" in summary:
+        caption = f"{caption}\nint8: the fine-tuned network in integers of eight bits, evaluated and timed so; its file has its weights in float32"
     result = Table(title="Compression", caption=caption)
     result.add_column("network", no_wrap=True)
     for name in ("parameters", "MACs, M", "channels", "file, MB", "epochs", "mAP50", "mAP50-95", "95 % interval", "latency, ms", "speed-up"):

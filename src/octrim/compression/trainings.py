@@ -11,7 +11,7 @@ from octrim.compression.job import Job, emptied, evaluated, row
 from octrim.compression.start import HYPER, cuts_channels, keep_of, sparsity
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
-from octrim.stages import CONTROL, FINETUNE, PRUNE, SPARSIFY, TRAIN, Stage
+from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, TRAIN, Stage
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
 from octrim.training.finetune import finetune
 from octrim.training.sparsify import sparsify
@@ -76,6 +76,14 @@ def short_finetuning(job: Job, folder: Path, epochs: int, cut_epochs: int, shape
     return _trained(job, FINETUNE, folder, finetune, epochs, weights=str(whole), **_tuned(job), **cut, **shape)
 
 
+def int8_training(job: Job, folder: Path, calibrated: Path) -> dict[str, Any]:
+    """Train the calibrated network in the file `calibrated` with the roundings of int8, with the original as the teacher; its scales stay."""
+    preset = job.start.preset
+    options = {**_taught(job), "no_autoanchor": True, "qat": True}
+    done = _trained(job, INT8, folder, finetune, preset.qat_epochs, weights=str(calibrated), **options)
+    return row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole + preset.qat_epochs)
+
+
 def control(job: Job, folder: Path) -> dict[str, Any]:
     """Train the small network's table with fresh weights, for as many epochs as everything before."""
     small = job.network(FINETUNE)
@@ -105,7 +113,8 @@ def _trained(
     steps: dict[str, Any]
     if stage.tuned:
         steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch}
-        steps |= {"lr0": preset.finetune_lr0, "optimizer": preset.finetune_optimizer}
+        rate = preset.qat_lr0 if stage is INT8 else preset.finetune_lr0
+        steps |= {"lr0": rate, "optimizer": preset.finetune_optimizer}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
         if stage is TRAIN:

@@ -32,7 +32,7 @@ from octrim.report.contents import (
     TrainingPart,
     TriedShape,
 )
-from octrim.stages import BENCH, CHOOSE, EXPORT, PRUNE, SEARCH, STAGES
+from octrim.stages import BENCH, CHOOSE, EXPORT, INT8, PRUNE, SEARCH, STAGES
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.pictures import read_columns
 
@@ -78,6 +78,8 @@ def read_run(folder: Path) -> Contents:
             between = sorted((folder / stage.folder).glob("finetune*"), key=lambda path: (len(path.name), path.name))
             parts += [_part(path, "between", f"fine-tuning {number} between cuts") for number, path in enumerate(between, 1)]
         parts.append(_part(folder / stage.folder, stage.network, stage.shown))
+        if stage is INT8 and (folder / stage.folder / "train").is_dir():
+            parts.append(_part(folder / stage.folder / "train", "between", "training with int8's roundings"))
     summary = _read_json(folder / "summary.json", _summary)
     rows, seconds, cuts, match = summary or (_stored_rows(folder), {}, (), None)
     shapes = _read_json(folder / SEARCH.folder / "stage.json", _shapes) or ()

@@ -30,6 +30,7 @@ from octrim.stages import STAGES
 
 CLASSES = 11  # most classes with a chart of their own
 _KEYS = ("original", "finetuned", "control", "sparse", "cut")  # keys of colours, in turn, of networks that a bench compares
+_TIMED = ("original", "finetuned", "int8")  # networks that a compression times, in that order; the last only where it made one
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,9 @@ def _lead(run: Contents) -> str:
         f"The small network keeps {after.channels:,} of {before.channels:,} channels, needs {numerals.times(before.macs / max(after.macs, 1))} fewer "
         f"multiply-accumulates{faster}. Its mAP50-95 on the validation pictures is {after.map:.3f}; the original has {before.map:.3f}."
     ).replace("×", " times")
+    int8 = run.row("int8")
+    if int8 is not None:
+        text += f" In int8 the small network has {int8.map:.3f}."
     control = run.row("control")
     if control is not None:
         text += f" The same small network, trained from scratch for as many epochs as all stages together, comes to {control.map:.3f}."
@@ -263,14 +267,15 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
     batches: dict[int, list[Any]] = {}
     for timing in bench.timings:
         batches.setdefault(timing.batch, []).append(timing)
-    titles = [TITLES["original"], TITLES["finetuned"]] if run.command == "compress" and len(bench.timings) == 2 else None
+    compressed = run.command == "compress" and len(bench.timings) in (2, 3)
+    keys = _TIMED if compressed else _KEYS
     bars = {
-        batch: [(_KEYS[place % len(_KEYS)], titles[place] if titles else one.name, one) for place, one in enumerate(timings)]
+        batch: [(keys[place % len(keys)], TITLES[keys[place]] if compressed else one.name, one) for place, one in enumerate(timings)]
         for batch, timings in batches.items()
     }
-    if bench.c is not None and len(bench.c.timings) == 3:  # the first timing repeats the original in OpenVINO
-        for key, one in zip(("original", "finetuned"), bench.c.timings[1:], strict=True):
-            bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if titles else one.name, one))
+    if bench.c is not None and len(bench.c.timings) in (3, 4):  # the first timing repeats the original in OpenVINO
+        for key, one in zip(_TIMED, bench.c.timings[1:], strict=False):
+            bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if compressed else one.name, one))
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
 
