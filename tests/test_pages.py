@@ -173,7 +173,7 @@ def folder(page: str, material: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         shutil.copytree(material / "runs/compress/exp" / stage.folder, job.folder(stage))
 
     monkeypatch.setattr("octrim.compression.pipeline._announced", taken)
-    monkeypatch.setattr("octrim.compression.start.rehearse", lambda _: None)  # takes seconds; the run in `material` did it
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda *_: None)  # takes seconds; the run in `material` did it
     return tmp_path
 
 

@@ -53,7 +53,7 @@ def until_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("octrim.compression.start.rehearse", lambda _: None)
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda *_: None)
     monkeypatch.setitem(pipeline._WORK, EXPORT, interrupted)
     monkeypatch.setattr("octrim.training.dropping.Measuring", KnownLosses.by(LOSSES))
 

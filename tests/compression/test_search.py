@@ -130,7 +130,7 @@ def untimed(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the rehearsal of the exports, which takes longer than such trainings."""
-    monkeypatch.setattr("octrim.compression.start.rehearse", lambda _: None)
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda *_: None)
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_a_run_needs_its_space_on_the_disk(
         return shutil._ntuple_diskusage(10**12, 10**12 - 59_999_999, 59_999_999)
 
     monkeypatch.setattr("octrim.runs.shutil.disk_usage", usage)
-    monkeypatch.setattr("octrim.compression.start.rehearse", lambda _: None)  # compiles C
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda *_: None)  # compiles C
     error = _nothing_begins(shapes, weights, tmp_path, capsys)
     needed = 3 * (20_000_000 + 4 * 13 * sum(array.size for array in load(weights).tensors.values()))
     assert f"{tmp_path}: 60 MB are free on this disk, and the run needs about {needed / 1e6:.0f} MB" in error
