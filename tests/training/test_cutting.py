@@ -361,6 +361,13 @@ def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
     [
         (["--cut-epochs", "3"], "--cut-epochs is about cutting"),
         (["--criterion", "signal"], "--criterion is about cutting"),
+        (["--align", "4"], "--align is about cutting"),
+        (["--cut-interval", "2"], "--cut-interval is about cutting"),
+        (["--runtime", "c"], "--runtime is about cutting"),
+        (["--threads", "1"], "--threads is about cutting"),
+        (["--latency-table", "table.json"], "--latency-table is about cutting"),
+        (["--keep", "1/2", "--threads", "1"], "--threads is about the network's time: say with --budget latency=.. what it may take"),
+        (["--budget", "macs=1/2", "--latency-table", "table.json"], "--latency-table is about the network's time"),
         (["--keep", "1/2", "--cut-epochs", "9"], "cut-epochs is 9, more than all 5 epochs"),
         (["--keep", "1"], "nothing would be cut"),
         (["--keep", "2"], "keep is 2"),

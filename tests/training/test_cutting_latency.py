@@ -123,6 +123,48 @@ def test_finetune_cuts_to_a_budget_of_milliseconds(shapes: Path, tiny_weights: P
     assert json.loads(json.dumps(load_state(tmp_path / "run" / CHECKPOINT).extra["cutting"]["latency"])) == json.loads(json.dumps(table.to_json()))
 
 
+@pytest.mark.parametrize("command", ["prune", "finetune", "compress"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exclude", "nothing"], "exclude: 'nothing' matches no convolution"),
+        (["--keep-map", "map.json"], "keep-map: 'nothing' matches no convolution"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_options_are_told_before_a_table_is_measured(
+    command: str,
+    options: list[str],
+    message: str,
+    shapes: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if command == "prune" and "--data" in options:
+        pytest.skip("prune reads data only where a criterion or a choice needs them")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "map.json").write_text('{"nothing": 0.5}')
+    monkeypatch.setattr("octrim.latency.budget.measured_table", lambda *_: pytest.fail("a table is measured"))
+    data = [] if command == "prune" or "--data" in options else ["--data", str(shapes)]
+    assert main([command, "--weights", str(tiny_weights), "--imgsz", "64", "--budget", "latency=1/2", "--project", "runs", *data, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["prune", "compress"])
+@pytest.mark.parametrize("option", [["--threads", "1"], ["--runtime", "c"]])
+def test_options_about_times_that_nothing_is_planned_by_are_refused(
+    command: str, option: list[str], shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(shapes)] if command == "compress" else []
+    assert main([command, "--weights", str(tiny_weights), "--keep", "1/2", "--project", str(tmp_path / "runs"), *data, *option]) == 2
+    assert f"{option[0]} is about the network's time: say with --budget latency=.." in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_cuts_in_steps_take_the_same_share_of_the_time_each(tmp_path: Path) -> None:
     model = replace(variant("yolov5n"), image_size=64)
     table = exact_table(model.network, 64, 0.001)

@@ -62,11 +62,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
         from octrim.errors import InputError
-        from octrim.latency.budget import Timed, chosen_table, fitted_plan
+        from octrim.latency.budget import Timed, chosen_table, fitted_plan, refuse_unused_times
         from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
         from octrim.pruning.budget import UnmetBudgetError
+        from octrim.pruning.fractions import require_matches
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
@@ -76,7 +77,13 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         keep_map = read_keep_map(self.keep_map) if self.keep_map else None
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
-        table = chosen_table(self, self.budget, model.network, size, wide_console())
+        refuse_unused_times(self, self.budget, predicts=True)
+
+        def check() -> None:
+            left = without_rows(model, rows_to_drop(model.network, self.patterns, self.strides))
+            require_matches(left.network, self.exclude, keep_map or {})
+
+        table = chosen_table(self, self.budget, model.network, size, wide_console(), check)
         dropping: dict[str, Any] = {"drop": self.patterns, "levels": self.strides}
 
         def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:

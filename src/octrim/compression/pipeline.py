@@ -118,7 +118,7 @@ def _begun(config: Compression) -> Job:
     if config.data is None:
         config = builtin.with_data(config)
         preset = resolved(config)
-        config = with_times(config, preset)
+        config = with_times(config, preset, made=False)
         model, keep_map = checked_network(config, preset)
         checked_plan(config, preset, model, builtin.CLASSES, keep_map)
         builtin.make_pictures(config)

@@ -18,17 +18,17 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
 from octrim.errors import InputError, shown
-from octrim.latency.budget import aligned_by, table_file, wants_times
+from octrim.latency.budget import aligned_by, refuse_unused_times, table_file, wants_times
 from octrim.latency.table import LatencyTable, read_table
 from octrim.network.adapt import adapted, known_classes, with_activation
-from octrim.network.dropping import rows_to_drop, without
+from octrim.network.dropping import rows_to_drop, without, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.cut import prune
 from octrim.pruning.dropped_for_budget import dropped_for_budget, names_that_may_go
-from octrim.pruning.fractions import parse_fraction
+from octrim.pruning.fractions import parse_fraction, require_matches
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.plan_files import read_keep_map
@@ -186,17 +186,31 @@ def planned(
 
 def times_of(config: Compression) -> LatencyTable | None:
     """The latency table of a run with a budget of milliseconds."""
-    return read_table(config.latency_table) if config.latency_table is not None and wants_times(config.budget) else None
+    path = table_of(config)
+    return None if path is None else read_table(path)
 
 
-def with_times(config: Compression, preset: Preset) -> Compression:
+def table_of(config: Compression) -> str | None:
+    """The file of that table. A run of an OcTrim that did not refuse a table of no use may name one without such a budget."""
+    return config.latency_table if wants_times(config.budget) else None
+
+
+def with_times(config: Compression, preset: Preset, made: bool = True) -> Compression:
     """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none, and with a number to
-    align to. Raises InputError as `table_file` does.
+    align to. made: whether the data set exists already. Raises InputError as `table_file` does, and for options about times that are of no use.
     """
+    refuse_unused_times(config, config.budget)
     if not wants_times(config.budget):
         return replace(config, align=EVEN) if config.align == "auto" else config
-    model, _ = checked_network(config, preset)
-    path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console())
+    model, keep_map = checked_network(config, preset)
+
+    def check() -> None:
+        left = without_rows(model, rows_to_drop(model.network, config.patterns, config.strides))
+        require_matches(left.network, config.exclude, keep_map)
+        if made:
+            _opened(config, model.names)
+
+    path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console(), check)
     config = replace(config, latency_table=path)
     return replace(config, align=aligned_by(times_of(config))) if config.align == "auto" else config
 
@@ -231,10 +245,7 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
     """
     assert config.data is not None  # without data, builtin.with_data has put some in
     model, keep_map = checked_network(config, preset)
-    train_set = open_labelled(config.data, "train", model.names, "learn", **config.reading())
-    val_set = open_labelled(config.data, "val", model.names, "measure", **config.reading())
-    if val_set.names != train_set.names:
-        raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    train_set, val_set = _opened(config, model.names)
     check_names(train_set.names)
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
     files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map, "latency-table": config.latency_table}
@@ -245,6 +256,15 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
         inputs["unlabelled"] = unlabelled.digest
     rehearse(small if config.activation is None else with_activation(small, config.activation), preset.int8)  # last, because it takes seconds
     return Start(config, preset, base, train_set, val_set, keep_map, inputs, unlabelled)
+
+
+def _opened(config: Compression, names: Sequence[str]) -> tuple[Dataset, Dataset]:
+    """The training and the validation part of the data. names: classes that the network knows. Raises InputError for data that cannot be used."""
+    train_set = open_labelled(config.data, "train", names, "learn", **config.reading())
+    val_set = open_labelled(config.data, "val", names, "measure", **config.reading())
+    if val_set.names != train_set.names:
+        raise InputError(f"{config.data}: train has the classes {shown(train_set.names)}, val {shown(val_set.names)}")
+    return train_set, val_set
 
 
 def _unlabelled(config: Compression, preset: Preset, train_set: Dataset, val_set: Dataset) -> Unlabelled | None:

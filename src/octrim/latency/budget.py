@@ -43,16 +43,33 @@ def aligned_by(table: LatencyTable | None) -> int:
     return EVEN if table is None else table.align
 
 
-def chosen_table(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> LatencyTable | None:
+def refuse_unused_times(options: TimeOptions, budget: str | None, predicts: bool = False) -> None:
+    """Raise InputError for options about times where nothing is planned by them.
+
+    predicts: whether a latency table is of use without a budget of milliseconds, because times are predicted by it.
+    """
+    if wants_times(budget) or (predicts and options.latency_table is not None):
+        return
+    for name in ("latency_table", "runtime", "threads"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is about the network's time: say with --budget latency=.. what it may take")
+
+
+def chosen_table(
+    options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console, check: Callable[[], object] | None = None
+) -> LatencyTable | None:
     """The latency table that the options name, or one that is measured now where the budget needs one; None where nothing asks for times.
 
-    network: the whole network. size: height and width of pictures. Raises InputError for a table of another size, runtime or network.
+    network: the whole network. size: height and width of pictures. check: called before a table is measured, which takes minutes; it may raise
+    InputError for what is wrong with other options. Raises InputError for a table of another size, runtime or network.
     """
-    path = table_file(options, budget, network, size, console)
+    path = table_file(options, budget, network, size, console, check)
     return None if path is None else read_table(path)
 
 
-def table_file(options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console) -> str | None:
+def table_file(
+    options: TimeOptions, budget: str | None, network: Network, size: tuple[int, int], console: Console, check: Callable[[], object] | None = None
+) -> str | None:
     """The file of the table that `chosen_table` gives. A table that is measured is kept in OcTrim's cache folder for the next time."""
     if options.latency_table is not None:
         table = read_table(options.latency_table)
@@ -68,6 +85,8 @@ def table_file(options: TimeOptions, budget: str | None, network: Network, size:
     if path.is_file():
         console.print(f"latency table, measured here before: {path}")
         return str(path)
+    if check is not None:
+        check()
     console.print(f"no --latency-table: measuring {place.runtime} with {place.threads} threads at {size[0]}x{size[1]}, up to four minutes")
     table = measured_table(network, "this network", place, console)
     path.parent.mkdir(parents=True, exist_ok=True)

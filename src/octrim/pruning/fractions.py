@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from octrim.errors import InputError, shown
@@ -54,6 +54,13 @@ def matching_convs(network: Network, pattern: str, what: str) -> list[str]:
     if not names:
         raise InputError(f"{what}: {shown(pattern)} matches no convolution; their names look like {network.convs[0].name}, {network.convs[-1].name}")
     return names
+
+
+def require_matches(network: Network, exclude: Sequence[str], keep_map: Mapping[str, float | str]) -> None:
+    """Raise InputError for a pattern that matches no convolution, and for a fraction that is none."""
+    for pattern in exclude:
+        matching_convs(network, pattern, "exclude")
+    mapped_fractions(network, keep_map)
 
 
 def mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> dict[str, Fraction]:

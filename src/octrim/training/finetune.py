@@ -7,17 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
-from octrim.latency.budget import aligned_by, chosen_table, fitted_plan, wants_times
+from octrim.latency.budget import aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.options import from_python
+from octrim.pruning.fractions import require_matches
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import wide_console
 from octrim.training.options import Distilled, Finetuning
-from octrim.training.setup import Setup, begun, resumed
+from octrim.training.setup import Setup, begun, check_data, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     from octrim.training.cutting import GradualCut
 
     if config.keep is None and config.budget is None and config.keep_map is None:
-        given = [name for name in ("cut_epochs", "criterion", "exclude", "latency_table") if getattr(config, name)]
+        given = [name for name in _ABOUT_CUTTING if getattr(config, name) != getattr(type(config), name)]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} is about cutting: say with --keep, --budget or --keep-map what is to be left")
         return None
+    refuse_unused_times(config, config.budget)
     epochs = -(-config.epochs // 3) if config.cut_epochs is None else config.cut_epochs
     if epochs > config.epochs:
         raise InputError(f"cut_epochs is {epochs}, more than all {config.epochs} epochs")
@@ -120,6 +122,10 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     return dataclasses.replace(cut, latency=latency)
 
 
+_ABOUT_CUTTING = ("cut_epochs", "cut_interval", "align", "criterion", "exclude", "latency_table", "runtime", "threads")
+"""Options that mean nothing where no channels are cut."""
+
+
 def _times(config: Finetuning) -> LatencyTable | None:
     """The latency table for a budget of milliseconds, from a file or measured now. Raises InputError as `chosen_table` does."""
     if not wants_times(config.budget):
@@ -128,7 +134,13 @@ def _times(config: Finetuning) -> LatencyTable | None:
         raise InputError("--budget latency=.. with --devices needs --latency-table: the processes would measure beside each other")
     model = model_from(config)
     size = image_size(config.imgsz, model.image_size, model.network.stride)
-    return chosen_table(config, config.budget, model.network, size, wide_console())
+
+    def check() -> None:
+        left = without_rows(model, rows_to_drop(model.network, config.patterns, config.strides))
+        require_matches(left.network, config.exclude, read_keep_map(config.keep_map) if config.keep_map else {})
+        check_data(config, model.names)
+
+    return chosen_table(config, config.budget, model.network, size, wide_console(), check)
 
 
 def _corrected(cut: GradualCut, setup: Setup) -> GradualCut:

@@ -178,6 +178,11 @@ def choose_device(device: str, devices: int | None = None, sync_bn: bool = False
     return "cpu"
 
 
+def check_data(config: Training, names: tuple[str, ...]) -> None:
+    """Raise InputError for data that no training can be set up with. names: classes that the network knows."""
+    _datasets(config, names)
+
+
 def _datasets(config: Training, names: tuple[str, ...]) -> tuple[Dataset, Dataset | None]:
     """The training and the validation part of the data set; None for the latter where there is none and the options do not ask to evaluate."""
     train_set = _part(config, "train", names)
