@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from octrim.cli import main
 from octrim.commands import Compress
 from octrim.compression.pipeline import compress
 from octrim.compression.presets import PRESETS, Preset, resolved
-from octrim.compression.start import stepped
+from octrim.compression.start import START, remembered, stepped
 from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
 from octrim.network.folding import folded
@@ -198,3 +199,14 @@ def test_an_original_that_the_model_was_not_cut_from() -> None:
     small = prune(model, plan(model, "1/2", criterion="l2"))
     with pytest.raises(InputError, match="was cut from"):
         plan(model, "1/2", criterion="l2", original=small.network)
+
+
+def test_runs_go_on_with_the_numbers_of_the_day_they_began(tmp_path: Path) -> None:
+    """What a run's file does not say yet is as everything was before there was a choice: plain SGD with the published loss and average."""
+    numbers = asdict(replace(PRESETS["default"], finetune_lr0=0.02))
+    for name in ("ema", "train_optimizer", "finetune_optimizer", "box_weight"):
+        del numbers[name]
+    (tmp_path / START).write_text(json.dumps({"preset": numbers, "sha256": {}}))
+    preset, _ = remembered(tmp_path, Compress())
+    assert (preset.ema, preset.train_optimizer, preset.finetune_optimizer, preset.box_weight) == ("published", "SGD", "SGD", 1)
+    assert preset.finetune_lr0 == 0.02

@@ -323,7 +323,8 @@ def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[st
 def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
     shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, activation: str
 ) -> None:
-    more = ["--optimizer", optimizer, "--teacher", str(tiny_weights), *(["--activation", activation] if activation != "silu" else [])]
+    more = ["--optimizer", optimizer, "--teacher", str(tiny_weights), "--box-weight", "4"]
+    more += ["--activation", activation] if activation != "silu" else []
     assert main(arguments(shapes, tiny_weights, tmp_path, "--name", "whole", *more)) == 0
     keep = Record.batch
 

@@ -186,6 +186,30 @@ def test_fine_tuning_resumes_and_keeps_the_anchors(shapes: Path, tiny_weights: P
         assert main(["finetune", "--resume", str(tmp_path / "run")]) == 2
 
 
+@pytest.mark.slow
+def test_the_boxes_weight_is_a_factor_of_their_losses_alone(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """Against labels and teacher alike, in training and validation; a resumed run has it once. The steps are too small to change any loss."""
+    teacher = tiny_model(2.0, seed=1)
+    for name in teacher.network.heads:  # the teacher must see objects: elsewhere nothing is learnt of its boxes
+        teacher.tensors[f"{name}.bias"].reshape(-1, 5 + teacher.network.classes)[:, 4] = 0
+    teacher.save(tmp_path / "teacher.safetensors")
+    (tmp_path / "still.yaml").write_text("lr0: 1.0e-9\nwarmup_epochs: 0\n")
+    command = ["finetune", "--weights", str(tiny_weights), "--teacher", str(tmp_path / "teacher.safetensors"), "--data", str(shapes), *COMMON]
+    command += ["--project", str(tmp_path), "--epochs", "2", "--hyp", str(tmp_path / "still.yaml")]
+
+    def losses(weight: str) -> dict[str, np.ndarray]:
+        assert main([*command, "--name", f"by{weight}", "--box-weight", weight]) == 0
+        rows = list(csv.DictReader((tmp_path / f"by{weight}" / "results.csv").open()))
+        return {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0] if "_loss" in name}
+
+    none, once, four = losses("0"), losses("1"), losses("4")
+    for name, values in once.items():
+        share = values - none[name]
+        assert (share > 0).all() == (name in ("train/box_loss", "val/box_loss", "train/output_loss")), name
+        np.testing.assert_allclose(four[name], none[name] + 4 * share, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(none["train/box_loss"], 0)
+
+
 def test_refusals_leave_no_folder(shapes: Path, small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fresh_model("yolov5n", names=("square", "dog"), classes=2).save(tmp_path / "other.safetensors")
     command = ["finetune", "--weights", str(small_weights), "--data", str(shapes), "--project", str(tmp_path / "runs"), *COMMON]

@@ -43,6 +43,7 @@ START = "start.json"
 """File in the run's folder with the preset's numbers and the digests of inputs that the run began with."""
 
 _OLDER_NAMES = {"iterations": "cut_steps"}  # names of a preset's numbers in OcTrim 0.1, and their names today
+_OLDER_VALUES = {"ema": "published", "finetune_optimizer": "SGD", "box_weight": 1.0}  # of runs that do not say it: they are older than the choice
 
 HYPER = "hyp.yaml"
 """File in the run's folder with a copy of the recipe, where the recipe is a file."""
@@ -321,7 +322,8 @@ def remembered(folder: Path, config: Compression) -> tuple[Preset, dict[str, str
     try:
         content = json.loads(path.read_text("utf-8"))
         numbers: dict[str, Any] = {_OLDER_NAMES.get(str(name), str(name)): value for name, value in content["preset"].items()}
-        numbers.setdefault("ema", "published")  # runs that do not say it are older than the choice
+        for name, value in _OLDER_VALUES.items():
+            numbers.setdefault(name, value)
         preset, inputs = Preset(**numbers), dict(content["sha256"])
         if any(type(getattr(preset, name)) is not kind for name, kind in get_type_hints(Preset).items()):
             raise TypeError

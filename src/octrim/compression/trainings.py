@@ -114,7 +114,7 @@ def _trained(
     if stage.tuned:
         steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch}
         rate = preset.qat_lr0 if stage is INT8 else preset.finetune_lr0
-        steps |= {"lr0": rate, "optimizer": preset.finetune_optimizer}
+        steps |= {"lr0": rate, "optimizer": preset.finetune_optimizer, "box_weight": preset.box_weight}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
         if stage is TRAIN:

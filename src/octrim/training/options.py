@@ -46,6 +46,8 @@ class Training(OneNetwork, Reading, Folder):
     """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
+    box_weight: Annotated[float, Range(0, 1000)] = 1.0
+    """Factor of the recipe's gain of the boxes' loss, against labels and teacher: a small network finds objects, but its boxes want more (4)."""
     optimizer: OptimizerName = "SGD"
     """Optimizer that changes the weights: SGD with momentum, Muon (orthogonal steps: a small network learns faster), or AdamW."""
     cos_lr: bool = False

@@ -63,6 +63,7 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     hyper = read_hyperparameters(config.hyp)
     if config.lr0 is not None:
         hyper = dataclasses.replace(hyper, lr0=config.lr0)
+    hyper = dataclasses.replace(hyper, box=hyper.box * config.box_weight)
     here = world(choose_device(config.device, config.devices, config.sync_bn))
     base = model_from(config, anchors_to_fit=True)
     train_set, val_set = _datasets(config, base.names)
