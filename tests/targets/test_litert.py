@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.targets.c.material import PUBLISHED, assert_activation, assert_publis
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra octrim[litert])")
 
-from octrim.targets.litert.builder import metadata_of, sound
+from octrim.targets.litert.builder import Builder, metadata_of, sound
 from octrim.targets.litert.file import litert_file
 from octrim.targets.litert.session import Graph
 from tests.targets.litert_executor import steps_off
@@ -254,3 +255,16 @@ def test_files_that_are_not_as_they_were_written(file: Path, tmp_path: Path) -> 
             open_session(path)
     shutil.copyfile(file, path)
     open_session(path)
+
+
+@pytest.mark.parametrize("without", ["precision", "values", "tensors", "octrim"])
+def test_metadata_that_octrim_does_not_write(small: Model, tmp_path: Path, without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Builder.file
+
+    def lacking(self: Builder, inputs: Any, outputs: Any, description: str, metadata: dict[str, Any]) -> bytes:
+        return write(self, inputs, outputs, description, {name: value for name, value in metadata.items() if name != without})
+
+    monkeypatch.setattr(Builder, "file", lacking)
+    (tmp_path / "x.tflite").write_bytes(litert_file(small, 64, 96))
+    with pytest.raises(InputError, match=r"x\.tflite: it is damaged: .* in its metadata"):
+        open_session(tmp_path / "x.tflite")

@@ -176,6 +176,13 @@ def test_the_header_says_what_lies_beside_it(small: Model, folder: Path) -> None
     assert open_session(folder)(batch[:0]).shape == (0, 378, 8)
 
 
+def test_another_param_file_beside_an_export_is_not_taken_for_it(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "ncnn")
+    shutil.copyfile(folder / PARAM, tmp_path / "ncnn" / "mine.param")
+    with pytest.raises(InputError, match=r"mine\.param: OcTrim opens model\.param"):
+        open_session(tmp_path / "ncnn" / "mine.param")
+
+
 def test_two_exports_are_the_same_bytes(small: Model, folder: Path, tmp_path: Path) -> None:
     write_folder(small, tmp_path, 64, 96, "fp32")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -141,6 +141,9 @@ def test_orders_that_a_target_cannot_carry_out(model: octrim.Model, tmp_path: Pa
             export(model, path, name, "int3")
         with pytest.raises(InputError, match="expected a f"):
             export(model, tmp_path / "made.xyz", name)
+        for batch in (None, 2) if target.one_picture else ():
+            with pytest.raises(InputError, match="takes one picture at a time, and programs call it in a loop: leave out --batch and --dynamic"):
+                export(model, path, name, batch=batch)
         if not target.any_batch:
             with pytest.raises(InputError, match="must know the most pictures"):
                 export(model, path, name, batch=None)

@@ -83,7 +83,8 @@ def export(
     path: `.onnx`, `.engine` (and its header `.engine.json` beside it), or a folder for OpenVINO IR and Paddle Inference.
     precision: "fp32"; "fp16": float16 feature maps and weights in ONNX and TensorRT, float16 weights in OpenVINO; "int8" for a model with scales
     (`octrim.quantize`), not in Paddle. imgsz: side, or (height, width), in pixels.
-    batch: pictures per batch; None for any number, which an engine cannot; (fewest, typical, most), which only an engine can.
+    batch: pictures per batch; None for any number, which an engine cannot; (fewest, typical, most), which only an engine can; C, ncnn, LiteRT and
+    web take one picture at a time.
     pictures: uint8 BGR arrays to compare on; drawn ones by default. verify: the boxes that both detect must agree, too.
     data: labelled pictures on which mAP50-95 must agree. engine: how a TensorRT engine is built.
     raw_heads: whether an ONNX or `.tflite` file gives the logits of each level instead of boxes, with a JSON file beside it that describes them.
@@ -132,6 +133,8 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
     if len(counts) == 3 and not target.batch_range:
         able = ", ".join(one.name for one in TARGETS.values() if one.batch_range)
         raise InputError(f"batch is {batch}; three numbers (fewest, typical, most) are only for {able}")
+    if target.one_picture and (batch is None or max(counts) > 1):
+        raise InputError(f"{target.what} takes one picture at a time, and programs call it in a loop: leave out --batch and --dynamic")
     if order.raw_heads and not target.raw_heads:
         raise InputError(f"{target.name} always decodes; raw heads are for {', '.join(one.name for one in TARGETS.values() if one.raw_heads)}")
     if order.example is not None and not target.examples:

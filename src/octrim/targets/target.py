@@ -51,6 +51,8 @@ class Target:
     """Precisions in which it can be written: "fp32", "fp16", "int8"."""
     any_batch: ClassVar[bool] = True
     """Whether it can be written for any number of pictures per batch."""
+    one_picture: ClassVar[bool] = False
+    """Whether what it writes takes one picture at a time, so that programs, and its sessions, loop over pictures."""
     batch_range: ClassVar[bool] = False
     """Whether it can be written for (fewest, typical, most) pictures per batch."""
     raw_heads: ClassVar[bool] = False

@@ -20,6 +20,7 @@ class CTarget(Target):
     runtime = "c"
     program = "C"
     precisions = ("fp32", "int8")
+    one_picture = True
     live = ("fp32", "int8")
     install = "apt install gcc, or set CC to a C compiler"
 

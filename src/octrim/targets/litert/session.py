@@ -50,18 +50,28 @@ class LitertFileSession(Session):
             raise InputError(f"{path}: no file that OcTrim wrote; of other .tflite files it does not know what their numbers mean")
         if not whole:
             raise InputError(f"{path}: it is damaged: its sha256 is not the one that it was written with")
-        metadata = metadata_of(content)
-        actual = metadata["precision"]
+        metadata, actual, height, width, values = _described(path, content)
         if precision not in ("fp32", actual):  # fp32 is the default, so it is accepted for every file
             raise InputError(f"{path}: was exported in {actual}; LiteRT cannot run it in {precision}")
-        _, height, width, _ = metadata["tensors"]["images"]["shape"]
-        info = file_info(path, metadata, (None, 3, height, width), (None, None, metadata["values"]), "litert", version(), actual)
+        info = file_info(path, metadata, (None, 3, height, width), (None, None, values), "litert", version(), actual)
         super().__init__(info)
-        assert info.network is not None
+        if info.network is None:
+            raise InputError(f"{path}: it is damaged: no table of the network in its metadata")
         self.graph = Graph(content, info.network, str(path), threads)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         return self.graph(batch)
+
+
+def _described(path: Path, content: bytes) -> tuple[dict[str, Any], str, int, int, int]:
+    """The metadata of a file whose sha256 is right, and of it precision, height, width and values per box. Raises InputError for what OcTrim does not
+    write."""
+    try:
+        metadata = metadata_of(content)
+        _, height, width, _ = (int(side) for side in metadata["tensors"]["images"]["shape"])
+        return metadata, str(metadata["precision"]), height, width, int(metadata["values"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: it is damaged: {shown(str(error))} in its metadata") from None
 
 
 class Graph:

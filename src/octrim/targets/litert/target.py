@@ -20,6 +20,7 @@ class LitertTarget(Target):
     ending = ".tflite"
     precisions = ("fp32", "fp16", "int8")
     raw_heads = True
+    one_picture = True
     runtime = "litert"
     program = "LiteRT"
     live = ("fp32", "fp16", "int8")

@@ -52,6 +52,10 @@ class NcnnFolderSession(Session):
 
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         folder = path.parent
+        if path.name != PARAM:
+            raise InputError(
+                f"{path}: OcTrim opens {PARAM}, as it writes it beside {BIN} and {HEADER}; of other .param files it does not know the outputs"
+            )
         described = read_header(folder / HEADER, {name: _bytes(folder / name) for name in (PARAM, BIN)})
         actual, size = _contract(folder / HEADER, described)
         if precision not in ("fp32", actual):  # fp32 is the default, so it is accepted for every file

@@ -17,6 +17,7 @@ class NcnnTarget(Target):
     what = "a folder of ncnn"
     purpose = "a folder with .param and .bin for ncnn, on phones and Raspberry Pis"
     precisions = ("fp32", "fp16")
+    one_picture = True
     runtime = "ncnn"
     program = "ncnn"
     live = ("fp32", "fp16")

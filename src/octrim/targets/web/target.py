@@ -17,6 +17,7 @@ class WebTarget(Target):
     what = "a folder with a web page"
     purpose = "a folder with one page that runs the network in any browser, on pictures, videos and cameras"
     examples = True
+    one_picture = True
     runtime = "node"
     program = "WebAssembly"
     install = "apt install clang lld to write pages, nodejs to run them outside of a browser"
