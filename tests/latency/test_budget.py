@@ -51,7 +51,7 @@ def test_a_plan_is_corrected_until_its_measured_time_fits(factor: float, monkeyp
     monkeypatch.setattr(module, "stopwatch_of", lambda _: watch)
     found = fitted_plan(table, "latency=1/3", variant("yolov5n").network, planned)
     limit = table.limit("1/3", variant("yolov5n").network)
-    assert found.measured is not None and 0.94 * limit < found.measured <= limit
+    assert found.measured is not None and 0.97 * limit < found.measured <= 0.985 * limit
     assert found.measured == pytest.approx(factor * exact_time(found.plan.network, 64, 0.001))
     assert watch.asked <= 15
     assert "measured on this machine" in found.told[0] and len(found.told) == 1
@@ -67,6 +67,19 @@ def test_a_budget_that_only_the_prediction_met_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "stopwatch_of", lambda _: FakeWatch(100.0))
     with pytest.raises(InputError, match="cannot be met: the least possible is latency="):
         fitted_plan(table_of_yolov5n(), "latency=1/3", variant("yolov5n").network, planned)
+
+
+def test_the_least_possible_plan_may_take_the_whole_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured at 99.9 % of the budget, it is more than a plan is corrected to, and there is no smaller one."""
+    least = exact_time(plan(variant("yolov5n"), "1/1000", image_size=SIZE).network, 64, 0.001)
+    table, budget = table_of_yolov5n(), f"latency={1.01 * least:.9f}"
+    monkeypatch.setattr(module, "stopwatch_of", lambda _: FakeWatch(1.009))
+    found = fitted_plan(table, budget, variant("yolov5n").network, lambda table: planned(table, budget))
+    assert found.measured == pytest.approx(1.009 * least)
+    assert "99.9 % of the" in found.told[0]
+    monkeypatch.setattr(module, "stopwatch_of", lambda _: FakeWatch(1.011))
+    with pytest.raises(InputError, match="cannot be met: the least possible is latency="):
+        fitted_plan(table, budget, variant("yolov5n").network, lambda table: planned(table, budget))
 
 
 def test_another_machine_is_predicted_and_not_measured() -> None:

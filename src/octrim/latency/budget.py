@@ -18,7 +18,7 @@ from octrim.latency.stopwatch import Place, Stopwatch, this_machine
 from octrim.latency.table import FORMAT, LatencyTable, read_table, write_table
 from octrim.machine import cache_folder, usable_cores
 from octrim.network.rows import Network
-from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
+from octrim.pruning.budget import EVEN, LATENCY, UnmetBudgetError, parsed_budget
 from octrim.pruning.plan import Plan
 from octrim.targets.table import DEFAULT_RUNTIME, live_targets
 
@@ -26,7 +26,7 @@ _ROUNDS = 5  # plans that are measured at most
 
 _AIM = 0.985  # share of the budget that a measured plan may take: what is measured again differs by a percent or two
 
-_ENOUGH = 0.96  # share of the budget from which on a measured plan is good enough
+_ENOUGH = 0.97  # share of the budget from which on a measured plan is good enough
 
 _SESSIONS = 3  # times that a network is opened and measured anew; where its memory lies makes a difference of a few percent
 
@@ -152,7 +152,7 @@ def fitted_plan(table: LatencyTable, budget: str | None, whole: Network, make: C
     if watch is None:
         about = f"predicted for {table.machine}: {_of(table.predict(made.network), limit)}; this is another machine, so it was not measured"
         return Timed(made, table, None, (about,))
-    measured, made, table = _corrected(table, _AIM * limit, watch, made, make)
+    measured, made, table = _corrected(table, limit, watch, made, make)
     lines = [f"measured on this machine ({table.machine}): {_of(measured, limit)}"]
     now = watch.milliseconds() / table.reference[1]
     if not 1 / _DRIFT < now < _DRIFT:
@@ -164,23 +164,33 @@ def fitted_plan(table: LatencyTable, budget: str | None, whole: Network, make: C
 def _corrected(
     table: LatencyTable, limit: float, watch: Stopwatch, made: Plan, make: Callable[[LatencyTable], Plan]
 ) -> tuple[float, Plan, LatencyTable]:
-    """Measured milliseconds of the slowest plan within the limit, the plan, and the table that it was made by; of the last plan where none is."""
+    """Measured milliseconds of the slowest plan that takes at most _AIM of the limit, the plan, and the table that it was made by; of the last plan
+    where none does. Raises InputError as `make` does."""
     best: tuple[float, Plan, LatencyTable] | None = None
     last = (0.0, made, table)
     for _ in range(_ROUNDS):
         measured = table.reference[1] * fmean(watch.relative(made.network) for _ in range(_SESSIONS))
         last = (measured, made, table)
-        if measured <= limit and (best is None or measured > best[0]):
+        if measured <= _AIM * limit and (best is None or measured > best[0]):
             best = last
-        if _ENOUGH * limit <= measured <= limit:
+        if _ENOUGH * limit <= measured <= _AIM * limit:
             break
-        # The budget that `make` plans to is the whole limit, and this one is a little less.
-        table = replace(table, correction=table.correction * measured / table.predict(made.network) / _AIM)
-        again = make(table)
+        table = replace(table, correction=table.correction * measured / table.predict(made.network))
+        again, table = _again(table, make)
         if again.network == made.network:
             break
         made = again
     return best or last
+
+
+def _again(table: LatencyTable, make: Callable[[LatencyTable], Plan]) -> tuple[Plan, LatencyTable]:
+    """The plan that a corrected table gives for a little less than the budget, or for all of it where the least possible plan takes that; and the table
+    that it was made by. Raises InputError as `make` does."""
+    tighter = replace(table, correction=table.correction / _AIM)
+    try:
+        return make(tighter), tighter
+    except UnmetBudgetError:
+        return make(table), table
 
 
 def _of(milliseconds: float, limit: float) -> str:
