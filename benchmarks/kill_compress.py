@@ -1,10 +1,12 @@
-"""A compression killed (-9) once in every stage and resumed each time, against one that nobody disturbs.
+"""A compression stopped once in every stage and resumed each time, against one that nobody disturbs.
 
     python benchmarks/kill_compress.py --weights W --data D [--epochs 2 --imgsz 64 --batch 4 --align 8 --keep 1/4 --seed 0]
     python benchmarks/kill_compress.py --weights W --data D --random 20    # at moments drawn over the whole time, four to a run
+    python benchmarks/kill_compress.py --weights W --data D --signals INT KILL --more --budget macs=0.1 --cut-epochs 1 --levels auto --drop auto
 
-Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control. Ends with 0 when summary.json
-without its times, the plan, and every network are the same to the last bit.
+Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control; with --more, which has to stand last, those of
+a compression with these options. --signals: each stops a run of its own (default: KILL). Ends with 0 when summary.json without its times, the
+plans, the choice of rows, and every network are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -21,12 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from octrim.network.loading import load
+from octrim.network.model import sha256
 from octrim.stages import STAGES
-
-MODELS = ("1-train/best", "2-sparsify/best", "3-prune/cut1/model", "3-prune/finetune1/best", "3-prune/model", "4-finetune/best", "control/best")
 
 
 def main() -> int:
@@ -40,14 +38,18 @@ def main() -> int:
     parser.add_argument("--align", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--random", type=int, default=0, metavar="KILLS")
+    parser.add_argument("--signals", nargs="+", choices=["INT", "TERM", "KILL"], default=["KILL"])
+    parser.add_argument("--more", nargs=argparse.REMAINDER, default=[])
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         start = [sys.executable, "-m", "octrim", "compress", "--weights", options.weights, "--data", options.data, "--project", folder]
         start += ["--imgsz", str(options.imgsz), "--batch", str(options.batch), "--nominal-batch", str(2 * options.batch)]
-        start += ["--keep", options.keep, "--align", str(options.align), "--control", "--iterations", "2", "--iterations-bench", "20"]
-        for stage in ("train", "sparsify", "step", "finetune"):
+        start += ["--align", str(options.align), "--iterations-bench", "20"]
+        for stage in ("train", "finetune"):
             start += [f"--{stage}-epochs", str(options.epochs)]
+        steps = ["--keep", options.keep, "--control", "--iterations", "2", "--sparsify-epochs", str(options.epochs), "--step-epochs", str(options.epochs)]
+        start += options.more or steps
         began = time.monotonic()
         subprocess.run([*start, "--name", "whole"], check=True, stdout=subprocess.DEVNULL)
         length = time.monotonic() - began
@@ -58,17 +60,19 @@ def main() -> int:
         if options.random:
             at_random(start, whole, killed, stages, options.random, length, rng)
             return 0
-        command = [*start, "--name", "killed"]
-        for number, (stage, length) in enumerate(zip(stages, seconds, strict=True), 1):
-            wait = rng.uniform(0.1, 0.8) * length
-            while not kill_in(command, killed, f"[{number}/{len(stages)}]", stage, wait):
-                shutil.rmtree(killed / stage)  # it was done before its time: once more
-                wait /= 2
+        for name in options.signals:
+            stopping = signal.Signals[f"SIG{name}"]
+            command = [*start, "--name", "killed"]
+            for number, (stage, length) in enumerate(zip(stages, seconds, strict=True), 1):
+                wait = rng.uniform(0.1, 0.8) * length
+                while not kill_in(command, killed, f"[{number}/{len(stages)}]", stage, wait, stopping):
+                    shutil.rmtree(killed / stage)  # it was done before its time: once more
+                    wait /= 2
+                    command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
                 command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
-            command = [sys.executable, "-m", "octrim", "compress", "--resume", str(killed)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        same(whole, killed)
-        print(f"{len(stages)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same")
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            print(f"{len(stages)} times {stopping.name}: {same(whole, killed)}", flush=True)
+            shutil.rmtree(killed)
         return 0
 
 
@@ -93,8 +97,7 @@ def at_random(start: list[str], whole: Path, killed: Path, stages: list[str], ki
             print(f"kill {number + 1}, {wait / 10 if early else wait:.1f} s after {'the start' if early else 'the first line'}, ", end="")
             print(f"{len(there)} of {len(stages)} stages done", flush=True)
         subprocess.run(command_for(start, killed), check=True, stdout=subprocess.DEVNULL)
-        same(whole, killed)
-        print(f"{min(done + 4, kills)} kills: the summary without its times, the plan and {len(MODELS)} networks are the same", flush=True)
+        print(f"{min(done + 4, kills)} kills: {same(whole, killed)}", flush=True)
         shutil.rmtree(killed)
 
 
@@ -106,8 +109,8 @@ def command_for(start: list[str], killed: Path) -> list[str]:
     return [*start, "--name", killed.name]
 
 
-def kill_in(command: list[str], run: Path, line: str, stage: str, seconds: float) -> bool:
-    """Kill so long after the log has said that the stage begins. False when the stage was done by then."""
+def kill_in(command: list[str], run: Path, line: str, stage: str, seconds: float, stopping: signal.Signals) -> bool:
+    """Stop so long after the log has said that the stage begins. False when the stage was done by then."""
     log = run / "log.txt"
     seen = len(log.read_text()) if log.is_file() else 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -116,12 +119,12 @@ def kill_in(command: list[str], run: Path, line: str, stage: str, seconds: float
             raise SystemExit(f"ended with {process.returncode} before {stage}")
         time.sleep(0.01)
     time.sleep(seconds)
-    process.kill()
+    process.send_signal(stopping)
     process.wait()
     if (run / stage / "stage.json").exists():
         return False
     left = sorted(path.relative_to(run).as_posix() for path in (run / stage).rglob("*") if path.is_file())
-    print(f"killed {seconds:.1f} s into {stage}, with {len(left)} files: {', '.join(left[-3:])}")
+    print(f"{stopping.name} {seconds:.1f} s into {stage}, with {len(left)} files: {', '.join(left[-3:])}")
     return True
 
 
@@ -129,15 +132,16 @@ def summary(run: Path) -> dict[str, Any]:
     return json.loads((run / "summary.json").read_text())
 
 
-def same(whole: Path, killed: Path) -> None:
+def same(whole: Path, killed: Path) -> str:
+    """Compare two runs, and tell what is the same. Raises AssertionError where something is not."""
     one, two = summary(whole), summary(killed)
     for key in one:
         assert key == "times" or one[key] == two[key], f"{key}: {one[key]} and {two[key]}"
-    assert (whole / "3-prune/plan.json").read_bytes() == (killed / "3-prune/plan.json").read_bytes(), "the plan differs"
-    for name in MODELS:
-        first, second = (load(run / f"{name}.safetensors").tensors for run in (whole, killed))
-        for key, tensor in first.items():
-            assert np.array_equal(tensor, second[key]), f"{name}: {key} differs"
+    files = [path.relative_to(whole) for name in ("plan.json", "dropping.json") for path in sorted(whole.rglob(name))]
+    networks = [path.relative_to(whole) for path in sorted(whole.rglob("*.safetensors")) if path.parent.name != "checkpoint"]
+    for name in (*files, *networks):
+        assert sha256(whole / name) == sha256(killed / name), f"{name} differs"
+    return f"the summary without its times, {', '.join(map(str, files))} and {len(networks)} networks are the same"
 
 
 if __name__ == "__main__":
