@@ -7,7 +7,8 @@
 `run` compresses the network --whole for each budget of milliseconds twice, one row after the other: `planned` by `--budget latency=B`, and `uniform`
 by the largest --keep in steps of 1/64 that the table predicts to fit. It goes on where it was stopped, and leaves out what is done. --more adds
 options of `octrim compress` to the planned rows, such as --more=--levels --more=auto. A budget that cannot be met is told and left out. `time`
-measures every network beside the table's reference; `draw` takes measured times where there are, else budgets.
+measures every network beside the table's reference; `draw` takes measured times where there are, else budgets. --also LABEL=RUN, in both, adds
+trained networks by their runs' folders: the whole one, rivals, rows of the leaderboard.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def measure(options: argparse.Namespace) -> None:
     if watch is None:
         raise InputError(f"{options.table}: is of another machine")
     networks = {target.name: load(target / "4-finetune" / "last.safetensors").network for target in finished(options.out)}
+    networks |= {label: load(folder / "last.safetensors").network for label, folder in options.also}
     times: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(3):
         for name, network in networks.items():
@@ -126,6 +128,13 @@ def draw(options: argparse.Namespace) -> None:
         bars = [[value - one["interval"][0] for value, one in zip(accuracy, own, strict=True)]]
         bars.append([one["interval"][1] - value for value, one in zip(accuracy, own, strict=True)])
         axes.errorbar(at, accuracy, yerr=bars, marker="o", capsize=2, label=f"{data}, {kind}", color=_COLOURS.get(kind))
+    for label, folder in options.also:
+        found = json.loads((folder / "metrics.json").read_text("utf-8"))
+        low, high = found["interval"]["mAP50-95"]
+        if label not in times:
+            raise InputError(f"{label}: its time was not measured; give --also {label}=.. to time, too")
+        score = found["mAP50-95"]
+        axes.errorbar([times[label]["measured"]], [score], yerr=[[score - low], [high - score]], marker="D", capsize=2, linestyle="", label=label)
     axes.set_xscale("log")
     axes.set_xticks(BUDGETS, [f"{one:g}" for one in BUDGETS])
     axes.minorticks_off()
@@ -134,6 +143,14 @@ def draw(options: argparse.Namespace) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     save_figure(figure, options.out / "frontier.png")
+
+
+def labelled(text: str) -> tuple[str, Path]:
+    """A label and a run's folder, from LABEL=RUN."""
+    label, _, folder = text.partition("=")
+    if not label or not (Path(folder) / "metrics.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: expected LABEL=RUN, where RUN is the folder of a training that is done")
+    return label, Path(folder)
 
 
 def main() -> None:
@@ -148,6 +165,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=list(BUDGETS))
     parser.add_argument("--kinds", nargs="+", choices=list(_COLOURS), default=list(_COLOURS))
     parser.add_argument("--more", action="append", default=[])
+    parser.add_argument("--also", type=labelled, action="append", default=[], metavar="LABEL=RUN")
     options = parser.parse_args()
     needed = {"run": ("data", "whole", "table"), "time": ("table",), "draw": ()}[options.what]
     if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:

@@ -2,11 +2,11 @@
 
     python benchmarks/kill_compress.py --weights W --data D [--epochs 2 --imgsz 64 --batch 4 --align 8 --keep 1/4 --seed 0]
     python benchmarks/kill_compress.py --weights W --data D --random 20    # at moments drawn over the whole time, four to a run
-    python benchmarks/kill_compress.py --weights W --data D --signals INT KILL --more --budget macs=0.1 --cut-epochs 1 --levels auto --drop auto
+    python -m benchmarks.kill_compress --weights W --data D --signals INT KILL --more --budget macs=0.1 --cut-epochs 1 --levels auto --drop auto
 
-Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control; with --more, which has to stand last, those of
-a compression with these options. --signals: each stops a run of its own (default: KILL). Ends with 0 when summary.json without its times, the
-plans, the choice of rows, and every network are the same to the last bit.
+Stages: train, sparsify, prune (two cuts, with a fine-tuning between them), finetune, export, bench, control; with --more, which has to stand last,
+those of a compression with these options. --signals: each stops a run of its own (default: KILL). Ends with 0 when summary.json without its times,
+the plans, the choice of rows, and every network are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,17 @@ def main() -> int:
         start += ["--align", str(options.align), "--iterations-bench", "20"]
         for stage in ("train", "finetune"):
             start += [f"--{stage}-epochs", str(options.epochs)]
-        steps = ["--keep", options.keep, "--control", "--iterations", "2", "--sparsify-epochs", str(options.epochs), "--step-epochs", str(options.epochs)]
+        steps = [
+            "--keep",
+            options.keep,
+            "--control",
+            "--iterations",
+            "2",
+            "--sparsify-epochs",
+            str(options.epochs),
+            "--step-epochs",
+            str(options.epochs),
+        ]
         start += options.more or steps
         began = time.monotonic()
         subprocess.run([*start, "--name", "whole"], check=True, stdout=subprocess.DEVNULL)

@@ -11,9 +11,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from benchmarks.frontier import draw, finished, options_of, row, uniform_keep
+from benchmarks.frontier import draw, finished, labelled, options_of, row, uniform_keep
 from octrim.cli import parse
 from octrim.commands import Compress
+from octrim.errors import InputError
 from octrim.pruning.plan import plan
 from tests.latency.analytic import exact_table, exact_time
 from tests.networks import lively_model, three_levels
@@ -47,5 +48,16 @@ def test_finished_rows_and_their_picture(tmp_path: Path) -> None:
     expected = {"data": "my-data", "kind": "planned", "budget": 2.5, "mAP50-95": 0.6, "interval": [0.58, pytest.approx(0.63)]}
     assert row(tmp_path / "my-data-planned-2.5") == expected
     (tmp_path / "times.json").write_text(json.dumps({"my-data-planned-0.4": {"measured": 0.41, "predicted": 0.4}}))
-    draw(argparse.Namespace(out=tmp_path))
-    assert cv2.imread(str(tmp_path / "frontier.png")) is not None
+    draw(argparse.Namespace(out=tmp_path, also=[]))
+    alone = cv2.imread(str(tmp_path / "frontier.png"))
+    assert alone is not None
+    (tmp_path / "whole").mkdir()
+    with pytest.raises(argparse.ArgumentTypeError, match="expected LABEL=RUN"):
+        labelled(f"whole={tmp_path / 'whole'}")
+    (tmp_path / "whole/metrics.json").write_text(json.dumps({"mAP50-95": 0.7, "interval": {"mAP50-95": [0.68, 0.73]}}))
+    also = [labelled(f"whole={tmp_path / 'whole'}")]
+    with pytest.raises(InputError, match="whole: its time was not measured"):
+        draw(argparse.Namespace(out=tmp_path, also=also))
+    (tmp_path / "times.json").write_text(json.dumps({"whole": {"measured": 9.8, "predicted": 9.7}}))
+    draw(argparse.Namespace(out=tmp_path, also=also))
+    assert (cv2.imread(str(tmp_path / "frontier.png")) != alone).any()

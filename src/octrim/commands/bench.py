@@ -73,7 +73,9 @@ class Bench(BenchOptions):
         error = f"{100 * table.check.median_error:.1f} % (median), {100 * table.check.largest_error:.1f} % (largest)"
         print(f"error on {table.check.networks} random plans: {error}")
         print(f"latency table: {path}")
-        print(f"next: octrim prune --weights {name} --budget latency=1/4 --latency-table {path} --imgsz {' '.join(map(str, dict.fromkeys(size)))}")
+        sides = " ".join(map(str, dict.fromkeys(size)))
+        asked = " --precision int8" if self.precision == "int8" else ""
+        print(f"next: octrim prune --weights {name} --budget latency=1/4 --latency-table {path}{asked} --imgsz {sides}")
 
     def _share(self, image: np.ndarray) -> None:
         from octrim.atomic import write_text

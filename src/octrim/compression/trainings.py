@@ -61,7 +61,7 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     if cuts_channels(config):
         options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
         options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
-        options |= {"latency_table": table_of(config)}
+        options |= {"latency_table": table_of(config), "precision": config.precision}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
     return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["merge"], "channels": found["row"]["channels"]}]}
@@ -72,7 +72,7 @@ def short_finetuning(job: Job, folder: Path, epochs: int, cut_epochs: int, shape
     config, preset = job.start.config, job.start.preset
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     cut = {"cut_epochs": cut_epochs, "criterion": config.criterion or preset.gradual_criterion, "align": config.align, "exclude": config.exclude}
-    cut |= {"latency_table": table_of(config)}
+    cut |= {"latency_table": table_of(config), "precision": config.precision}
     return _trained(job, FINETUNE, folder, finetune, epochs, weights=str(whole), **_tuned(job), **cut, **shape)
 
 

@@ -50,7 +50,7 @@ def refuse_unused_times(options: TimeOptions, budget: str | None, predicts: bool
     """
     if wants_times(budget) or (predicts and options.latency_table is not None):
         return
-    for name in ("latency_table", "runtime", "threads"):
+    for name in ("latency_table", "runtime", "threads", "precision"):
         if getattr(options, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is about the network's time: say with --budget latency=.. what it may take")
 
@@ -79,7 +79,7 @@ def table_file(
         return options.latency_table
     if not wants_times(budget):
         return None
-    place = Place(options.runtime or DEFAULT_RUNTIME, "fp32", options.threads or usable_cores(), *size)
+    place = Place(options.runtime or DEFAULT_RUNTIME, options.precision or "fp32", options.threads or usable_cores(), *size)
     place.require()
     path = _kept(network, place)
     if path.is_file():
@@ -104,11 +104,17 @@ def _kept(network: Network, place: Place) -> Path:
 
 
 def _require(table: LatencyTable, options: TimeOptions) -> None:
-    """Raise InputError where the table was measured in another runtime, or with another number of threads, than the options ask for."""
+    """Raise InputError where the table was measured in another runtime or precision, or with another number of threads, than the options ask for.
+
+    int8 has to be asked for: it is another network's time than that of the network that a plan leaves.
+    """
     made = table.machine
-    for what, asked, found in (("--runtime", options.runtime, made.runtime), ("--threads", options.threads, made.threads)):
+    for name in ("runtime", "threads", "precision"):
+        asked, found = getattr(options, name), getattr(made, name)
         if asked is not None and asked != found:
-            raise InputError(f"{options.latency_table}: was measured with {what} {found}; {asked} was asked for")
+            raise InputError(f"{options.latency_table}: was measured with --{name} {found}; {asked} was asked for")
+    if made.precision == "int8" and options.precision is None:
+        raise InputError(f"{options.latency_table}: was measured with --precision int8; say --precision int8 where the budget is about that time")
 
 
 def stopwatch_of(table: LatencyTable) -> Stopwatch | None:
@@ -184,8 +190,8 @@ def _corrected(
 
 
 def _again(table: LatencyTable, make: Callable[[LatencyTable], Plan]) -> tuple[Plan, LatencyTable]:
-    """The plan that a corrected table gives for a little less than the budget, or for all of it where the least possible plan takes that; and the table
-    that it was made by. Raises InputError as `make` does."""
+    """The plan that a corrected table gives for a little less than the budget, or for all of it where the least possible plan takes that; and the
+    table that it was made by. Raises InputError as `make` does."""
     tighter = replace(table, correction=table.correction / _AIM)
     try:
         return make(tighter), tighter

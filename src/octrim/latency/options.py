@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from octrim.options import File, Number, Range
-from octrim.targets.options import Runtime
+from octrim.targets.options import Runtime, TimedPrecision
 
 
 @dataclass(frozen=True)
@@ -19,3 +19,6 @@ class TimeOptions:
     """Program that runs the network, whose times --budget latency=.. is about (default: the table's, or openvino)."""
     threads: Annotated[Number, Range(1, 1024)] = None
     """Number of processor threads that it has, for --budget latency=.. (default: the table's, or all)."""
+    precision: TimedPrecision = None
+    """Precision that the network computes in where --budget latency=.. is about its time (default: the table's, or fp32). A table of int8 is used
+    only where this says int8: what the training itself leaves is no network of int8 yet."""

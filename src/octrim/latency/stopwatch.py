@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -11,15 +11,20 @@ from octrim.data.scenes import drawn_scene
 from octrim.detector import Detector
 from octrim.errors import InputError
 from octrim.machine import processor_name, usable_cores
+from octrim.network.folding import folded_conv
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.network.rows import Network
+from octrim.network.scales import scales_of
+from octrim.quantization.placement import placement
 from octrim.targets.table import live_targets, program
 
 _SECONDS = 0.12  # that one network is timed for at least, the reference beside it not counted
 _BURSTS = 4  # turns of a network and the reference
 _FEWEST, _MOST = 1, 8  # timed runs in a burst
 _QUANTILE = 0.4  # a little below the median, because disturbances only add
+_COMPILED_INT8 = ("c",)  # runtimes that compile each network of int8 for seconds; a table of 230 of them would take a quarter of an hour
+_CLIP = 4.0  # value at which maps are clipped in int8; times do not depend on it
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,35 @@ class Place:
     width: int
 
     def require(self) -> None:
-        """Raise InputError for a runtime that tables are not made of."""
-        if self.runtime not in live_targets():
-            raise InputError(f"a latency table is of {', '.join(live_targets())}; {program(self.runtime)} was asked for")
+        """Raise InputError for a runtime that tables are not made of, or not in this precision."""
+        targets = live_targets()
+        if self.runtime not in targets:
+            raise InputError(f"a latency table is of {', '.join(targets)}; {program(self.runtime)} was asked for")
+        offered = targets[self.runtime].live
+        if self.precision not in offered:
+            raise InputError(f"{self.runtime} runs in {', '.join(offered)}; {self.precision} was asked for")
+        if self.precision == "int8" and self.runtime in _COMPILED_INT8:
+            others = ", ".join(name for name, one in targets.items() if "int8" in one.live and name not in _COMPILED_INT8)
+            raise InputError(f"a latency table of int8 is of {others}; {self.runtime} would compile each of its networks for seconds")
 
     def detector(self, network: Network) -> Detector:
         """The network with random weights, on which times do not depend, ready to run."""
         names = tuple(f"class{index}" for index in range(network.classes))
         model = Model(network, fresh_tensors(network), names, max(self.height, self.width), ())
+        if self.precision == "int8":
+            model = _with_some_scales(model)
         size = (self.height, self.width)
         detector = Detector(model, size, runtime=self.runtime, precision=self.precision, threads=self.threads)
         detector.rectangular = False
         return detector
+
+
+def _with_some_scales(model: Model) -> Model:
+    """The model with scales wherever `octrim quantize` makes them by default; those of maps are made up."""
+    placed = placement(model.network)
+    scales = {f"{group}.scale": scales_of(np.full(1, _CLIP)) for group in placed.groups}
+    scales |= {f"{row.name}.weight_scale": scales_of(np.abs(folded_conv(model, row)[0]).max((1, 2, 3))) for row in placed.convs}
+    return replace(model, scales=scales)
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from octrim.targets.table import TARGETS, export_precisions, run_precisions, run
 
 if TYPE_CHECKING:  # a type checker knows no Literal that is computed
     Format = ExportPrecision = Precision = str
-    Runtime = str | None
+    Runtime = TimedPrecision = str | None
 else:
     Format = Annotated[
         Literal[tuple(TARGETS)],
@@ -27,6 +27,7 @@ else:
         ),
     ]
     Precision = Literal[run_precisions()]
+    TimedPrecision = Annotated[Literal[run_precisions()] | None, arg(metavar=f"{{{','.join(run_precisions())}}}", help_behavior_hint="")]
     Runtime = Annotated[Literal[runtimes()] | None, arg(metavar=f"{{{','.join(runtimes())}}}", help_behavior_hint="")]
 
 

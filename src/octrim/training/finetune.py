@@ -122,7 +122,7 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     return dataclasses.replace(cut, latency=latency)
 
 
-_ABOUT_CUTTING = ("cut_epochs", "cut_interval", "align", "criterion", "exclude", "latency_table", "runtime", "threads")
+_ABOUT_CUTTING = ("cut_epochs", "cut_interval", "align", "criterion", "exclude", "latency_table", "runtime", "threads", "precision")
 """Options that mean nothing where no channels are cut."""
 
 
