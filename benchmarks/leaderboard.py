@@ -39,25 +39,34 @@ RIVALS = Path(__file__).parent / "rivals"
 DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 """Data sets, and the side of the pictures that networks are trained and timed with."""
 
+LEVELS: list[Any] = ["--budget", "macs=0.0815", "--levels", 8, 16]
+BOX1: list[Any] = ["--box-weight", 1]
+SGD: list[Any] = ["--finetune-optimizer", "SGD"]
+
 RECIPES: dict[str, list[Any]] = {
     "whole": ["--epochs", 50, "--batch", 16, "--nominal-batch", 16],
     "scratch": ["--epochs", 100, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.1, "--optimizer", "Muon"],
     "fast": ["--preset", "fast"],
-    "fast-sgd": ["--preset", "fast", "--finetune-optimizer", "SGD"],
+    "fast-box1": ["--preset", "fast", *BOX1],
+    "fast-sgd": ["--preset", "fast", *BOX1, *SGD],
     "default": ["--preset", "default"],
+    "default-box1": ["--preset", "default", *BOX1],
     "default-50": ["--preset", "default", "--finetune-epochs", 50],
-    "default-sgd": ["--preset", "default", "--finetune-optimizer", "SGD"],
-    "default-relu-sgd": ["--preset", "default", "--finetune-optimizer", "SGD", "--activation", "relu"],
-    "default-levels-8-16": ["--preset", "default", "--budget", "macs=0.0815", "--levels", 8, 16],
-    "default-levels-8-16-sgd": ["--preset", "default", "--finetune-optimizer", "SGD", "--budget", "macs=0.0815", "--levels", 8, 16],
+    "default-50-box1": ["--preset", "default", "--finetune-epochs", 50, *BOX1],
+    "default-sgd": ["--preset", "default", *BOX1, *SGD],
+    "default-relu-sgd": ["--preset", "default", *BOX1, *SGD, "--activation", "relu"],
+    "default-levels-8-16": ["--preset", "default", *LEVELS],
+    "default-levels-8-16-box1": ["--preset", "default", *LEVELS, *BOX1],
+    "default-levels-8-16-sgd": ["--preset", "default", *LEVELS, *BOX1, *SGD],
     "best": ["--preset", "best"],
-    "best-sgd": ["--preset", "best", "--finetune-optimizer", "SGD"],
+    "best-box1": ["--preset", "best", *BOX1],
+    "best-sgd": ["--preset", "best", *BOX1, *SGD],
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
 CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
-end with -sgd fine-tune with SGD, as the presets did before Muon."""
+end with -sgd fine-tune with SGD, as the presets did before Muon, and those with -box1 weigh the boxes' loss as before --box-weight; so do those of SGD."""
 
 
 def rows() -> list[str]:
