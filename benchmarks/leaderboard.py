@@ -40,33 +40,31 @@ DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 """Data sets, and the side of the pictures that networks are trained and timed with."""
 
 LEVELS: list[Any] = ["--budget", "macs=0.0815", "--levels", 8, 16]
-BOX1: list[Any] = ["--box-weight", 1]
 SGD: list[Any] = ["--finetune-optimizer", "SGD"]
+BOX4: list[Any] = ["--box-weight", 4]
 
 RECIPES: dict[str, list[Any]] = {
     "whole": ["--epochs", 50, "--batch", 16, "--nominal-batch", 16],
     "scratch": ["--epochs", 100, "--batch", 4, "--nominal-batch", 4, "--lr0", 0.1, "--optimizer", "Muon"],
     "fast": ["--preset", "fast"],
-    "fast-box1": ["--preset", "fast", *BOX1],
-    "fast-sgd": ["--preset", "fast", *BOX1, *SGD],
+    "fast-sgd": ["--preset", "fast", *SGD],
     "default": ["--preset", "default"],
-    "default-box1": ["--preset", "default", *BOX1],
     "default-50": ["--preset", "default", "--finetune-epochs", 50],
-    "default-50-box1": ["--preset", "default", "--finetune-epochs", 50, *BOX1],
-    "default-sgd": ["--preset", "default", *BOX1, *SGD],
-    "default-relu-sgd": ["--preset", "default", *BOX1, *SGD, "--activation", "relu"],
+    "default-50-box4": ["--preset", "default", "--finetune-epochs", 50, *BOX4],
+    "default-box4": ["--preset", "default", *BOX4],
+    "default-sgd": ["--preset", "default", *SGD],
+    "default-relu-sgd": ["--preset", "default", *SGD, "--activation", "relu"],
     "default-levels-8-16": ["--preset", "default", *LEVELS],
-    "default-levels-8-16-box1": ["--preset", "default", *LEVELS, *BOX1],
-    "default-levels-8-16-sgd": ["--preset", "default", *LEVELS, *BOX1, *SGD],
+    "default-levels-8-16-sgd": ["--preset", "default", *SGD, *LEVELS],
     "best": ["--preset", "best"],
-    "best-box1": ["--preset", "best", *BOX1],
-    "best-sgd": ["--preset", "best", *BOX1, *SGD],
+    "best-box4": ["--preset", "best", *BOX4],
+    "best-sgd": ["--preset", "best", *SGD],
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
 CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
-end with -sgd fine-tune with SGD, as the presets did before Muon, and those with -box1 weigh the boxes' loss as before --box-weight; so do those of SGD."""
+end with -sgd fine-tune with SGD, as the presets did before Muon, and those with -box4 weigh the boxes' loss four times."""
 
 
 def rows() -> list[str]:

@@ -71,7 +71,7 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     finetune_optimizer: Annotated[OptimizerName | None, arg(metavar="{SGD,Muon,AdamW}", help_behavior_hint="")] = None
     """Optimizer of fine-tuning and of the control (default: the preset's, Muon)."""
     box_weight: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 1000)] = None
-    """Factor of the boxes' loss in fine-tuning and in the control (default: the preset's, 4): a small network's boxes want more of it."""
+    """Factor of the boxes' loss in fine-tuning and in the control (default: 1)."""
     train_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None

@@ -15,7 +15,7 @@ class Preset:
 
     batch, nominal_batch: settings of the first training and of sparsity training. train_lr0: learning rate of the first training at the start, 0 for
     the recipe's. train_optimizer: optimizer of the first training. finetune_batch, finetune_lr0, finetune_optimizer, box_weight: settings of
-    fine-tuning and of the control: small networks on small data want many steps, and large ones, and more of the boxes' loss (docs/compression.md).
+    fine-tuning and of the control: small networks on small data want many steps, and large ones (docs/compression.md).
     step_epochs: epochs of the short fine-tuning after each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before
     it. cut_share: those epochs as a share of all of fine-tuning, where no option gives them and nothing else says how channels are to go. criterion:
     criterion that ranks channels in a cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the
@@ -38,7 +38,7 @@ class Preset:
     finetune_batch: int = 4
     finetune_lr0: float = 0.03
     finetune_optimizer: str = "Muon"
-    box_weight: float = 4.0
+    box_weight: float = 1.0
     cut_steps: int = 1
     step_epochs: int = 10
     cut_share: float = 0.0

@@ -47,7 +47,7 @@ class Training(OneNetwork, Reading, Folder):
     lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
     box_weight: Annotated[float, Range(0, 1000)] = 1.0
-    """Factor of the recipe's gain of the boxes' loss, against labels and teacher: a small network finds objects, but its boxes want more (4)."""
+    """Factor of the recipe's gain of the boxes' loss, against labels and teacher alike."""
     optimizer: OptimizerName = "SGD"
     """Optimizer that changes the weights: SGD with momentum, Muon (orthogonal steps: a small network learns faster), or AdamW."""
     cos_lr: bool = False
