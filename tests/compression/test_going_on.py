@@ -153,7 +153,7 @@ def test_a_recipe_is_copied(shapes: Path, weights: Path, tmp_path: Path) -> None
     """Every training of a run has the numbers that it began with, whatever becomes of the file."""
     hyper = tmp_path / "mine.yaml"
     hyper.write_text("lr0: 0.02\n")
-    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0", "--hyp", str(hyper))
+    more = ("--train-epochs", "0", "--finetune-epochs", "1", "--distill", "none", "--sparsify-epochs", "0", "--hyp", str(hyper), "--box-weight", "2")
     assert main(arguments(shapes, weights, tmp_path, *more)) == 0
     hyper.unlink()
     for stage in ("4-finetune", "6-bench"):
@@ -161,6 +161,7 @@ def test_a_recipe_is_copied(shapes: Path, weights: Path, tmp_path: Path) -> None
     (tmp_path / "run" / "4-finetune" / "checkpoint" / "state.safetensors").unlink()
     assert main(["compress", "--resume", str(tmp_path / "run")]) == 0
     options = yaml.safe_load((tmp_path / "run" / "4-finetune" / "config.yaml").read_text())
+    assert options["box_weight"] == 2
     assert options["hyp"] == str(tmp_path / "run" / "hyp.yaml") and (tmp_path / "run" / "hyp.yaml").read_text() == "lr0: 0.02\n"
 
 
