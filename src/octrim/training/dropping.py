@@ -46,6 +46,7 @@ PICTURES = 48
 _SHARES = ("0.95", "0.9", "0.8", "0.65")  # MACs that are left by the cuts of channels with which blocks are compared
 _WORTH = 0.05  # share of the strain that a drop must save; less is within the error of the comparison
 _MOST_LOST = 0.5  # share of the mAP50-95 from which on losses are not compared any more: what is broken can hardly be broken further
+_MOST_LOST_BY_LEVEL = 0.1  # share of the mAP50-95 from which on a level stays: nothing learns the objects that only it found, however long it trains
 _BATCH = 8
 
 
@@ -280,7 +281,9 @@ class _Search:
         if len(gone) == len(before):
             return None
         accuracy = self.measuring.without(gone) if self.accuracy > 0 else 0.0
-        found = self._strain_of(accuracy)
+        before_it = self.chosen[-1].accuracy if self.chosen else self.accuracy
+        kept = name.startswith(LEVEL) and before_it - accuracy > _MOST_LOST_BY_LEVEL * self.accuracy
+        found = math.inf if kept else self._strain_of(accuracy)
         if math.isfinite(found):
             found += self._outcome(drop, levels)[0]
         self.advance(1)
