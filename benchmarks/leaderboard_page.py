@@ -23,7 +23,7 @@ ABOUT = {
 
 _HEAD = """# Leaderboard
 
-What each network reaches on each data set, and what it costs; controls and rivals stand in it like everybody else. Made by
+What each network reaches on each data set, and what it costs. Controls (`scratch`) and rivals have recipes, too; their trainings are still to come. Made by
 `benchmarks/leaderboard.py` from `benchmarks/leaderboard.json`; do not edit.
 
 mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means over seeds, the range in brackets, and for mAP50 the 95 % interval
