@@ -23,8 +23,8 @@ ABOUT = {
 
 _HEAD = """# Leaderboard
 
-What each network reaches on each data set, and what it costs. Controls (`scratch`) and rivals have recipes, too; their trainings are still to come. Made by
-`benchmarks/leaderboard.py` from `benchmarks/leaderboard.json`; do not edit.
+What each network reaches on each data set, and what it costs. Controls (`scratch`) and rivals have recipes, too; their trainings are still to come.
+Made by `benchmarks/leaderboard.py` from `benchmarks/leaderboard.json`; do not edit.
 
 mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means over seeds, the range in brackets, and for mAP50 the 95 % interval
 over resampled pictures (of the first seed). Milliseconds are those of the network alone with decoding, one picture, medians: OpenVINO in float32
