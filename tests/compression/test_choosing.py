@@ -16,8 +16,7 @@ from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.report.files import read_run
 from octrim.stages import EXPORT
-from tests.training.known_losses import KnownLosses
-from tests.training.test_dropping import LOSSES
+from tests.training.known_losses import LOSSES, KnownLosses
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 

@@ -13,10 +13,7 @@ from octrim.cli import main
 from octrim.network.cost import network_cost
 from octrim.network.dropping import rows_to_drop, without
 from octrim.network.loading import load
-from tests.training.known_losses import KnownLosses
-
-LOSSES = {"model.4.cv2": 0.5, "model.7.cv3": 0.01, "model.2.m.0.cv1": 0.02}
-"""In TINY, without the level of stride 8 and without the pooling the network finds nothing; the level of stride 4 is hardly missed."""
+from tests.training.known_losses import LOSSES, KnownLosses
 
 
 @pytest.fixture
