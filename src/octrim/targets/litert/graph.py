@@ -18,6 +18,7 @@ from octrim.network.rows import Row
 from octrim.targets.decoding import level_constants
 from octrim.targets.integers import Quantization
 from octrim.targets.litert.builder import Builder, schema
+from octrim.targets.rounding import rounded
 
 _FUSED = {
     None: schema.ActivationFunctionType.NONE,
@@ -107,12 +108,15 @@ class LitertOps:
     def parameters(
         self, row: Row, x: int, weight: np.ndarray, bias: np.ndarray, depthwise: bool, name: str, own: slice = slice(None)
     ) -> tuple[int, int]:
-        """Tensors of filter and bias. weight: `[out, in / groups, kernel, kernel]`. own: the row's channels that they are."""
+        """Tensors of filter and bias. weight: `[out, in / groups, kernel, kernel]`. own: the row's channels that they are.
+
+        Raises InputError for weights beyond float16's range where they are stored in it.
+        """
         values = self.arranged(weight, depthwise)
         constant = self.builder.constant(f"{name}.bias", bias.astype(np.float32))
         if not self.half:
             return self.builder.constant(f"{name}.weight", values.astype(np.float32)), constant
-        stored = self.builder.constant(f"{name}.weight/float16", values.astype(np.float16))
+        stored = self.builder.constant(f"{name}.weight/float16", rounded(f"{row.name}: weight", values, np.float16))
         return self.made("DEQUANTIZE", [stored], f"{name}.weight", values.shape, None), constant
 
     def arranged(self, weight: np.ndarray, depthwise: bool) -> np.ndarray:

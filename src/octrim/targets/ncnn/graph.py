@@ -18,6 +18,7 @@ from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.targets.decoding import level_constants
+from octrim.targets.rounding import rounded
 
 MAGIC = "7767517"
 
@@ -70,16 +71,16 @@ class NcnnOps:
         weight, bias = folded_conv(self.model, row)
         kind, group = ("Convolution", "") if row.groups == 1 else ("ConvolutionDepthWise", f" 7={row.groups}")
         options = f"0={row.channels} 1={row.kernel} 3={row.stride} 4={row.padding} 5=1 6={weight.size}{group}"
-        stored = self.stored(weight) + bias.astype("<f4").tobytes()
+        stored = self.stored(row, weight) + bias.astype("<f4").tobytes()
         if row.activation is None:
             return self.layer(kind, name, [x], options, stored)
         return self.activate(row, name, self.layer(kind, f"{name}/conv", [x], options, stored))
 
-    def stored(self, weight: np.ndarray) -> bytes:
-        """A convolution's weights behind their flag; float16 are filled up to whole words."""
+    def stored(self, row: Row, weight: np.ndarray) -> bytes:
+        """A convolution's weights behind their flag; float16 are filled up to whole words. Raises InputError for weights beyond float16's range."""
         if not self.half:
             return _FLOAT32 + weight.astype("<f4").tobytes()
-        values = weight.astype("<f2").tobytes()
+        values = rounded(f"{row.name}: weight", weight, np.float16).astype("<f2").tobytes()
         return _FLOAT16 + values + bytes(-len(values) % 4)
 
     def activate(self, row: Row, name: str, x: str) -> str:

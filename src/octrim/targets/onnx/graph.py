@@ -24,6 +24,7 @@ from octrim.network.rows import Row, walk
 from octrim.network.scales import Scales, quantized
 from octrim.targets.decoding import level_constants
 from octrim.targets.metadata import export_metadata
+from octrim.targets.rounding import rounded
 
 # Old enough for OpenCV, TensorRT 8 and every ONNX Runtime in use; nothing in YOLOv5 needs a newer one.
 OPSET, IR_VERSION = 13, 8
@@ -84,8 +85,15 @@ class OnnxOps:
         parts = [self.constant(f"{row.name}/weight_scale", scale), self.constant(f"{row.name}/weight_zero_point", np.zeros(len(scale), np.int8))]
         return self.node("DequantizeLinear", [stored, *parts], f"{row.name}/weight", axis=0)
 
+    def parameters(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of a convolution in the type of the maps. Raises InputError for values beyond the range of float16."""
+        weight, bias = folded_conv(self.model, row)
+        if self.dtype is np.float32:
+            return weight.astype(np.float32), bias.astype(np.float32)
+        return rounded(f"{row.name}: weight", weight, np.float16), rounded(f"{row.name}: bias", bias, np.float16)
+
     def conv(self, row: Row, x: str) -> str:
-        weight, bias = (part.astype(self.dtype) for part in folded_conv(self.model, row))
+        weight, bias = self.parameters(row)
         inputs = [self.read(row, x), self.weight(row, weight), self.constant(f"{row.name}.bias", bias)]
         window: dict[str, Any] = {"kernel_shape": [row.kernel] * 2, "strides": [row.stride] * 2, "pads": [row.padding] * 4, "group": row.groups}
         if row.activation is None:

@@ -16,6 +16,7 @@ from octrim.targets.metadata import BLANK, detector_output, file_info
 from octrim.targets.openvino.core import core
 from octrim.targets.openvino.graph import openvino_model, with_uint8_input
 from octrim.targets.openvino.int8 import openvino_int8_model, with_plain_concats
+from octrim.targets.rounding import require_float16
 from octrim.targets.session import PerShape, Session, model_info
 
 
@@ -46,6 +47,8 @@ class OpenvinoSession(Session):
 
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         super().__init__(model_info(model, "openvino", _version(), precision))
+        if precision == "fp16":
+            require_float16(model)
 
         def build(batch: int, height: int, width: int) -> Any:
             if precision == "int8":

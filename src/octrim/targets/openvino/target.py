@@ -37,7 +37,10 @@ class OpenvinoTarget(Target):
 
         from octrim.targets.openvino.graph import openvino_model
         from octrim.targets.openvino.int8 import openvino_int8_model
+        from octrim.targets.rounding import require_float16
 
+        if order.precision == "fp16":
+            require_float16(model)  # because OpenVINO would write its largest number in place of what does not fit
         make = openvino_int8_model if order.precision == "int8" else openvino_model
         graph = make(model, order.height, order.width, order.batch if isinstance(order.batch, int) else None)
         path.mkdir()

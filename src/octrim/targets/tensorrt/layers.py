@@ -20,6 +20,7 @@ from octrim.network.model import Model
 from octrim.network.rows import Row, walk
 from octrim.network.scales import Scales, quantized
 from octrim.targets.decoding import level_constants
+from octrim.targets.rounding import rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +105,7 @@ class TensorrtOps:
 
     def rounded(self, name: str, array: np.ndarray) -> np.ndarray:
         """The array in the precision of the network. Raises InputError for values beyond its range: one infinity makes the engine find nothing."""
-        with np.errstate(all="ignore"):
-            values = array.astype(self.dtype)
-        if not np.isfinite(values).all():
-            worst = array[~np.isfinite(values)].flat[0]
-            raise InputError(f"{name}: {worst:g} does not fit {self.dtype.__name__} (with batch norm folded)")
-        return values
+        return rounded(name, array, self.dtype)
 
     def padded_count(self, channels: int) -> int:
         return -(-channels // self.pad_channels) * self.pad_channels
