@@ -185,6 +185,16 @@ def test_a_stage_that_lacks_its_mark_does_not_train_again(whole: tuple[Path, Pat
     assert (untimed(folder), (folder / "4-finetune" / "last.safetensors").read_bytes()) == before
 
 
+@pytest.mark.slow
+def test_a_step_between_cuts_that_lacks_its_results_is_told(whole: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(whole[0], folder)
+    (folder / "3-prune/stage.json").unlink()
+    (folder / "3-prune/finetune1/stage.json").write_text('{"seconds": 1}')
+    assert main(["compress", "--resume", str(folder)]) == 2
+    assert f"{folder}/3-prune/finetune1/stage.json: lacks row; delete it, and the stage is done again" in capfd.readouterr().err
+
+
 def killed(command: list[str], log: Path, text: str) -> None:
     """Run until the log says something new, then kill -9."""
     seen = len(log.read_text()) if log.is_file() else 0

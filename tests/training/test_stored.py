@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from octrim.commands import Compress, Train
-from octrim.compression.job import stored
+from octrim.compression.job import Job, finished, left, once, stored
 from octrim.compression.presets import PRESETS
 from octrim.compression.start import remembered
 from octrim.errors import InputError
@@ -19,6 +20,7 @@ from octrim.network.cost import tensor_shapes
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.runs import new_run
+from octrim.stages import STAGES, Stage
 from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state, stored_averaging
 from octrim.training.cutting import GradualCut
 from octrim.training.hyper import Hyperparameters, stored_hyperparameters
@@ -161,7 +163,10 @@ ROW = {"parameters": 1, "macs": 2, "channels": 3, "file_bytes": 4, "mAP50": 0.5,
         {"seconds": 5, "row": ROW | {"macs": "2"}},
         {"seconds": 5, "row": ROW | {"mAP50": None}},
         {"seconds": 5, "row": ROW | {"interval": [0.2]}},
+        {"seconds": 5, "row": {name: value for name, value in ROW.items() if name != "epochs"}},
         {"seconds": 5, "bench": [1]},
+        {"seconds": 5, "bench": {"original": {"network_p50_ms": 1.0}}},
+        {"seconds": 5, "match": {"opponent": "standard", "original": {"wins": 1}}},
         {"seconds": 5, "cuts": {}},
     ],
 )
@@ -171,6 +176,26 @@ def test_a_stage_that_no_compression_has_left(tmp_path: Path, content: object) -
         stored(tmp_path)
     (tmp_path / "stage.json").write_text(json.dumps({"seconds": 5, "row": ROW, "bench": {}, "cuts": []}))
     assert stored(tmp_path) is not None
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.folder)
+def test_a_stage_that_lacks_its_results(tmp_path: Path, stage: Stage) -> None:
+    (tmp_path / stage.folder).mkdir()
+    assert finished(tmp_path, stage) is None and left(tmp_path, stage) == tmp_path / stage.weights
+    file = tmp_path / stage.folder / "stage.json"
+    for missing in stage.results:
+        whole = {"row": ROW, "export": {}, "bench": {}, "match": {}, "search": {}, "dropping": {}, "int8": {}}
+        file.write_text(json.dumps({"seconds": 5} | {name: value for name, value in whole.items() if name != missing}))
+        for read in (finished, left):
+            with pytest.raises(InputError, match=rf"{stage.folder}.stage\.json: lacks {missing}; delete it, and the stage is done again"):
+                read(tmp_path, stage)
+    assert stage.results
+
+
+def test_a_step_within_a_stage_that_lacks_its_results(tmp_path: Path) -> None:
+    (tmp_path / "stage.json").write_text('{"seconds": 5}')
+    with pytest.raises(InputError, match=r"stage\.json: lacks row; delete it"):
+        once(typing.cast(Job, None), tmp_path, lambda *_: pytest.fail("was done again"), ["row", "model"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octrim.compression.job import Job, emptied, stored
+from octrim.compression.job import Job, emptied, finished
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
 from octrim.deploy.export import export
@@ -79,7 +79,7 @@ def invitation(weights: Path) -> str:
 def playing(job: Job, folder: Path) -> dict[str, Any]:
     """Let the first and the last network each play Pong against the computer; each sees a frame with the delay that the bench measured for it."""
     emptied(folder)
-    bench, config, games = (stored(job.folder(BENCH)) or {})["bench"], job.start.config, job.start.preset.match_games
+    bench, config, games = (finished(job.run.path, BENCH) or {})["bench"], job.start.config, job.start.preset.match_games
     found = {}
     for stage in (TRAIN, FINETUNE):
         label = stage.network

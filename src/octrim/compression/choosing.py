@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octrim.compression.job import Job, stored, sweep
+from octrim.compression.job import Job, finished, sweep
 from octrim.compression.start import planned, times_of
 from octrim.errors import InputError
 from octrim.pruning.plan import Plan
@@ -39,7 +39,7 @@ def choosing(job: Job, folder: Path) -> dict[str, Any]:
 def with_chosen_rows(job: Job) -> Job:
     """The job with the blocks and levels that were chosen in place of `auto`. Raises InputError for a damaged result."""
     folder = job.folder(CHOOSE)
-    found = (stored(folder) or {}).get("dropping", {})
+    found = (finished(job.run.path, CHOOSE) or {}).get("dropping", {})
     try:
         drop, levels = tuple(map(str, found["drop"])), tuple(map(int, found["levels"]))
     except (KeyError, TypeError, ValueError):

@@ -51,7 +51,7 @@ def cutting(job: Job, folder: Path) -> dict[str, Any]:
         if step < preset.cut_steps:
             job.run.print(f"cut {step} of {preset.cut_steps} is made; fine-tuning for {preset.step_epochs} epochs")
             between = folder / f"finetune{step}"
-            result = once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file))
+            result = once(job, between, partial(finetuning_between_cuts, cut=here / PRUNE.file), ["row", "model"])
             model = load(job.run.path / result["model"])
     assert whole is not None
     if preset.cut_steps > 1:

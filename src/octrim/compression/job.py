@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,14 @@ from octrim.network.model import Model
 from octrim.runs import Run
 from octrim.stages import Stage
 from octrim.targets.opening import open_session
+
+TIMES = {
+    "latency_ms": "network_p50_ms",
+    "latency_total_ms": "total_p50_ms",
+    "speedup": "network_speedup",
+    "speedup_total": "total_speedup",
+}
+"""Names of times in summary.json, and the names that a bench gives to the same times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +60,11 @@ StageWork = Callable[[Job, Path], dict[str, Any]]
 """Function that does a stage's work in its folder, which may hold remains of a killed attempt, and returns the results for `stage.json`."""
 
 
-def stored(folder: Path) -> dict[str, Any] | None:
-    """Content of the `stage.json` of a finished stage; None where the stage is not finished. Raises InputError for a damaged file."""
+def stored(folder: Path, results: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Content of the `stage.json` of a finished stage; None where the stage is not finished. results: names of results that it has.
+
+    Raises InputError for a damaged file, and for one that lacks a result.
+    """
     path = folder / "stage.json"
     if not path.is_file():
         return None
@@ -63,12 +74,20 @@ def stored(folder: Path) -> dict[str, Any] | None:
         content = None
     if not _is_result(content):
         raise InputError(f"{path}: damaged; delete it, and the stage is done again")
+    for name in results:
+        if name not in content:
+            raise InputError(f"{path}: lacks {name}; delete it, and the stage is done again")
     return content
+
+
+def finished(run: Path, stage: Stage) -> dict[str, Any] | None:
+    """Results of a stage, None where it is not finished. run: the run's folder. Raises InputError as `stored` does."""
+    return stored(run / stage.folder, stage.results)
 
 
 def left(run: Path, stage: Stage) -> Path:
     """Path of the network that a stage leaves; of a finished stage its stage.json says it. run: the run's folder."""
-    return run / (stored(run / stage.folder) or {}).get("model", stage.weights)
+    return run / (finished(run, stage) or {}).get("model", stage.weights)
 
 
 def _is_result(content: object) -> bool:
@@ -78,21 +97,29 @@ def _is_result(content: object) -> bool:
     kinds = {"row": dict, "model": str, "bench": dict, "bench_c": dict, "match": dict, "cuts": list, "search": dict, "dropping": dict, "int8": dict}
     if any(not isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
         return False
+    benches = [*content.get("bench", {}).values(), *content.get("bench_c", {}).values()]
+    if any(not isinstance(times, dict) or any(type(times.get(name)) not in (int, float) for name in TIMES.values()) for times in benches):
+        return False
+    games = [won for won in content.get("match", {}).values() if not isinstance(won, str)]  # beside the name of the opponent
+    if any(not isinstance(won, dict) or any(type(won.get(name)) is not int for name in ("wins", "games")) for won in games):
+        return False
     values = content.get("row")
     if values is None:
         return True
+    if "epochs" not in values or type(values["epochs"]) not in (int, type(None)):
+        return False
     counts = all(type(values.get(name)) is int for name in ("parameters", "macs", "channels", "file_bytes"))
     interval = values.get("interval")
     scores = (values.get("mAP50"), values.get("mAP50-95"), *(interval if isinstance(interval, list) and len(interval) == 2 else [None]))
     return counts and all(type(score) in (int, float) for score in scores)
 
 
-def once(job: Job, folder: Path, work: StageWork) -> dict[str, Any]:
-    """Do the work unless it is done already, which `stage.json` tells, because it is written last.
+def once(job: Job, folder: Path, work: StageWork, results: Sequence[str] = ()) -> dict[str, Any]:
+    """Do the work unless it is done already, which `stage.json` tells, because it is written last. results: names of results that the work leaves.
 
     `seconds` in the result is the time that the work took, or the time since the last resume where it was interrupted.
     """
-    result = stored(folder)
+    result = stored(folder, results)
     if result is None:
         began = perf_counter()
         result = work(job, folder)

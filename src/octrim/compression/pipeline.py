@@ -20,7 +20,7 @@ from octrim.compression import builtin
 from octrim.compression.choosing import choosing, with_chosen_rows
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
-from octrim.compression.job import Job, StageWork, left, once, stored, sweep
+from octrim.compression.job import Job, StageWork, finished, left, once, sweep
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.quantizing import quantizing
@@ -98,7 +98,7 @@ def run_compression(config: Compression) -> Compressed:
         folder = Path(config.resume)
         resuming = run_to_resume(config, _FREE)
         preset, inputs = remembered(folder, resuming.began)
-        if all(stored(folder / stage.folder) for stage in preset.stages(resuming.began.control)):
+        if all(finished(folder, stage) for stage in preset.stages(resuming.began.control)):
             return _finished(open_run(folder), resuming.config, preset)
         job = _resumed(resuming, preset, inputs)
     began, asked = perf_counter(), job.start.config
@@ -150,7 +150,7 @@ def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -
     sweep(folder)
     if inputs is None:
         remember(job.run, start)
-    done = sum(stored(job.folder(stage)) is not None for stage in job.stages)
+    done = sum(finished(folder, stage) is not None for stage in job.stages)
     job.run.print(f"resumed: {done} of {len(job.stages)} stages are done")
     return job
 
@@ -190,14 +190,14 @@ def _checked(config: Compression, preset: Preset) -> Start:
 def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
     """Do a stage that is not done yet, and print a line before and after it."""
     folder = job.folder(stage)
-    if stored(folder) is not None:
+    if finished(job.run.path, stage) is not None:
         return
     left = _left(job)
     ahead = "" if left is None else f", about {remaining(left)} to go"
     job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far{ahead}): {folder}")
     try:
         with work_ahead(lambda pace: _effort(job, stage) * pace / stage.effort if stage.effort else 0.0):
-            result = once(job, folder, _WORK[stage])
+            result = once(job, folder, _WORK[stage], stage.results)
     except KeyboardInterrupt:
         job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")
         raise
@@ -209,7 +209,7 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
 
 def _left(job: Job) -> float | None:
     """Estimated seconds of the remaining stages, by the time of the first training; None where that tells nothing."""
-    trained, epochs = stored(job.folder(TRAIN)), job.start.preset.train_epochs
+    trained, epochs = finished(job.run.path, TRAIN), job.start.preset.train_epochs
     return None if trained is None or not epochs else _effort(job) * trained["seconds"] / epochs
 
 
@@ -217,7 +217,7 @@ def _effort(job: Job, but: Stage | None = None) -> float:
     """Rough duration of the stages that are not done, in epochs of the first training. but: the stage that is being done, which does not count."""
     effort = 0.0
     for stage in job.stages:
-        if stage is not but and stored(job.folder(stage)) is None:
+        if stage is not but and finished(job.run.path, stage) is None:
             effort += job.start.preset.effort_of(stage) + 0.5
     return effort
 
@@ -228,7 +228,7 @@ def _elapsed(began: float) -> str:
 
 def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
     """Write the summary and the report from the results of the stages, and print the summary."""
-    results = {stage: stored(run.path / stage.folder) or {} for stage in preset.stages(config.control)}
+    results = {stage: finished(run.path, stage) or {} for stage in preset.stages(config.control)}
     weights = left(run.path, FINETUNE)
     model = load(weights)
     try:

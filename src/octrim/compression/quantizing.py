@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from octrim.compression.job import Job, emptied, evaluated, once, row, stored, sweep
+from octrim.compression.job import Job, emptied, evaluated, finished, once, row, sweep
 from octrim.compression.trainings import int8_training
 from octrim.data.pictures import Readable
 from octrim.network.loading import load
@@ -29,14 +29,14 @@ def quantizing(job: Job, folder: Path) -> dict[str, Any]:
     preset = job.start.preset
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    before = (stored(job.folder(FINETUNE)) or {})["row"]["mAP50-95"]
-    found = once(job, folder / "calibrate", _calibration)
+    before = (finished(job.run.path, FINETUNE) or {})["row"]["mAP50-95"]
+    found = once(job, folder / "calibrate", _calibration, ["row", "model"])
     after = found["row"]["mAP50-95"]
     scores = {"float32": before, "calibrated": after}
     wanted = preset.qat == "always" or (preset.qat == "auto" and before - after > MOST_LOST)
     job.run.print(f"int8 by calibration alone: mAP50-95 {after:.4f}, in float32 {before:.4f}; {_told(preset.qat, wanted, preset.qat_epochs)}")
     if wanted:
-        trained = once(job, folder / "train", partial(int8_training, calibrated=job.run.path / found["model"]))
+        trained = once(job, folder / "train", partial(int8_training, calibrated=job.run.path / found["model"]), ["row", "model"])
         scores["trained"] = trained["row"]["mAP50-95"]
         better = scores["trained"] > after
         chosen = "the trained network is kept" if better else "the calibrated network is kept, because it is as good or better"

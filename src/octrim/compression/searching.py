@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octrim.atomic import write_text
-from octrim.compression.job import Job, once, row, stored, sweep
+from octrim.compression.job import Job, finished, once, row, sweep
 from octrim.compression.shapes import Shape, equal_shapes
 from octrim.compression.start import times_of
 from octrim.compression.trainings import short_finetuning
@@ -40,7 +40,7 @@ def searching(job: Job, folder: Path) -> dict[str, Any]:
         job.run.print(f"round {turn}: {len(left)} shapes, {epochs} epochs each")
         for place in left:
             here = folder / f"round{turn}-{place + 1}"
-            found = once(job, here, partial(_trial, shape=shapes[place], number=place + 1, epochs=epochs))["row"]
+            found = once(job, here, partial(_trial, shape=shapes[place], number=place + 1, epochs=epochs), ["row"])["row"]
             tries[place].append({"epochs": epochs, **{name: found[name] for name in ("mAP50-95", "mAP50", "macs", "parameters")}})
             job.run.print(
                 f"{shapes[place].name}: mAP50-95 {found['mAP50-95']:.4f}, {found['macs'] / 1e6:,.1f} M MACs, {found['parameters']:,} parameters"
@@ -57,7 +57,7 @@ def searching(job: Job, folder: Path) -> dict[str, Any]:
 def with_chosen_shape(job: Job) -> Job:
     """The job with the options of the shape that the search has chosen in place of its own. Raises InputError for a damaged result."""
     folder = job.folder(SEARCH)
-    found = (stored(folder) or {}).get("search", {})
+    found = (finished(job.run.path, SEARCH) or {}).get("search", {})
     try:
         content = dict(found["shapes"][found["chosen"]])
         content.pop("tries")

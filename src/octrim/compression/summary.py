@@ -10,20 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from octrim.compression.job import TIMES
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset
 from octrim.stages import BENCH, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, STAGES, Stage
 
 _ELSEWHERE = ("project", "name", "exist_ok", "resume", "workers", "cache", "device")
 """Options that change no result and are left out of the summary."""
-
-_TIMES = {
-    "latency_ms": "network_p50_ms",
-    "latency_total_ms": "total_p50_ms",
-    "speedup": "network_speedup",
-    "speedup_total": "total_speedup",
-}
-"""Names of times in summary.json, and the names that a bench gives to the same times."""
 
 
 def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict[str, Any]]) -> dict[str, Any]:
@@ -62,7 +55,7 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
 
 def _by_network(networks: Sequence[Stage], measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Latencies and speed-ups of a bench by their names in summary.json, each a dictionary by network."""
-    return {name: {stage.network: measured[stage.timed_as][key] for stage in networks} for name, key in _TIMES.items()}
+    return {name: {stage.network: measured[stage.timed_as][key] for stage in networks} for name, key in TIMES.items()}
 
 
 def table(summary: Mapping[str, Any], size: int) -> Table:
