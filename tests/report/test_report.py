@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,90 +17,12 @@ from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.report.files import read_run
-from octrim.report.neighbours import MOST, Neighbour, neighbours
+from octrim.report.neighbours import Neighbour
 from octrim.report.page import write_report
 from octrim.stages import STAGES
 from octrim.targets.c.compiler import has_compiler
 from tests.chromium import FOUND, chromium
-from tests.figures import unrendered_figures
-from tests.networks import tiny_model
-from tests.training.conftest import draw_shapes
-
-NAMES = ('<script>alert("x")</script>', "a & b")
-EPOCHS = ["--train-epochs", "0", "--sparsify-epochs", "1", "--finetune-epochs", "2", "--distill", "none", "--iterations-bench", "3", "--control"]
-COMMON = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--keep", "1/4", "--align", "2"]
-
-
-class Html(HTMLParser):
-    """tables: by section, rows of cells. titles: what is told where one points. tags: how often each occurs. text: all that is read."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self.titles: list[str] = []
-        self.tags: dict[str, int] = {}
-        self.boxes: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self._section = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags[tag] = self.tags.get(tag, 0) + 1
-        if tag not in ("meta", "link", "br"):
-            self._open.append(tag)
-        if tag == "section":
-            self._section = values["id"] or ""
-        if tag == "tr":
-            self.tables.setdefault(self._section, []).append([])
-        if tag in ("td", "th"):
-            self.tables[self._section][-1].append("")
-        if tag == "title" and len(self._open) > 3:
-            self.titles.append("")
-        if tag == "g" and (values.get("class") or "").startswith("box "):
-            self.boxes.append(values["class"] or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag, f"{tag} closes something else"
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] in (["script"], ["style"]):
-            return
-        self.text += data
-        if self._open[-1:] == ["title"] and self.titles:
-            self.titles[-1] += data
-        elif {"td", "th"} & set(self._open):
-            self.tables[self._section][-1][-1] += data
-
-
-def read(folder: Path) -> Html:
-    return Html((folder / "report.html").read_text("utf-8"))
-
-
-def column(table: list[list[str]], name: str) -> list[str]:
-    place = table[0].index(name)
-    return [row[place] for row in table[1:]]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """A run with sparsity training and a control, on classes with names that a page could choke on; and its data."""
-    root = tmp_path_factory.mktemp("report")
-    data = draw_shapes(root / "shapes & more", {"train": 8, "val": 10})
-    data.write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(NAMES)}))
-    tiny_model(names=NAMES).save(root / "small.safetensors")
-    command = ["compress", "--weights", str(root / "small.safetensors"), "--data", str(data), "--project", str(root), "--name", "run"]
-    with pytest.MonkeyPatch.context() as patch, unrendered_figures():
-        patch.setattr("octrim.training.record.save_curves", lambda *_: None)
-        patch.setattr("octrim.training.setup.save_labels", lambda *_: None)
-        assert main([*command, *COMMON, *EPOCHS]) == 0
-        yield root / "run", data
-
-
-@pytest.fixture
-def copy(whole: tuple[Path, Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole[0], tmp_path / "run"))
+from tests.report.reading import NAMES, column, read
 
 
 @pytest.mark.slow
@@ -284,24 +205,6 @@ def test_neighbours_on_the_leaderboard(copy: Path, monkeypatch: pytest.MonkeyPat
     assert [row[:6] for row in table[2:]] == [told, told]
     assert [row[6] for row in table[2:]] == [f"{round(own['macs'] * factor) / 1e6:,.1f}" for factor in (0.7, 1.5)]  # by ratio, nearest first
     assert table[2][7] == "default, mean of 3 trainings: pictures of cells"
-
-
-@pytest.mark.parametrize(
-    ("data", "macs", "expected"),
-    [
-        ("runs/bccd/data.yaml", 10, ["bccd 10", "bccd 900", "pong 11"]),  # those of the same name whatever they cost, then the close ones
-        ("bccd", 1000, ["bccd 10", "bccd 900", "pong 600"]),
-        ("data.yaml", 10, ["bccd 10", "pong 11"]),
-        ("bcc", 0, []),
-        (None, 10**9, []),
-    ],
-)
-def test_which_neighbours_are_shown(data: str | None, macs: int, expected: list[str]) -> None:
-    costs = (("bccd", 900), ("pong", 600), ("bccd", 10), ("pong", 11), ("pong", 21))
-    board = [Neighbour(name, "", "", "", 1, 0.5, None, cost, None, None) for name, cost in costs]
-    found = neighbours(board, macs, data)
-    assert [f"{row.data} {row.macs}" for row in found] == expected and all(row.kept is None for row in found)
-    assert len(neighbours(board * 9, 10, "bccd")) == MOST
 
 
 @pytest.mark.slow

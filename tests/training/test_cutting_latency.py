@@ -28,7 +28,7 @@ from octrim.training.schedule import Schedule
 from tests.latency.analytic import exact_table, exact_time
 from tests.latency.test_budget import FakeWatch
 from tests.networks import lively_model, variant
-from tests.training.test_cutting import learner_of, state_of
+from tests.training.cut_states import learner_of, state_of
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
