@@ -259,6 +259,8 @@ OptimizerName = Literal["SGD", "Muon", "AdamW"]
 """Names of the optimizers that change weights in a training."""
 
 ActivationName = Literal["relu", "relu6", "hardswish"]
+
+TeacherPrecision = Literal["fp32", "bf16"]
 """Activations that a network can be trained to have in place of its own."""
 
 

@@ -25,6 +25,7 @@ from octrim.network.dropping import rows_to_drop, without, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
+from octrim.options import TeacherPrecision
 from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.cut import prune
 from octrim.pruning.dropped_for_budget import dropped_for_budget, names_that_may_go
@@ -76,7 +77,10 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
         raise InputError(f"--{'qat' if config.qat is not None else 'qat-epochs'} is about the int8 network: give --int8, too")
     if preset.qat == "never" and config.qat_epochs is not None:
         raise InputError("--qat-epochs says how long to train with the roundings of int8, and --qat never does not train: leave one of them out")
+    if config.teacher_precision != "fp32" and preset.distill == "none":
+        raise InputError(f"--teacher-precision {config.teacher_precision} needs a teacher: leave out --distill none")
     choose_device(config.device)
+    _require_precision(config.teacher_precision)
     read_hyperparameters(config.hyp)
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
@@ -89,6 +93,12 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     if height != width:
         raise InputError(f"imgsz is {height} {width}; training pictures are square, give one side")
     return replace(model, image_size=height), keep_map
+
+
+def _require_precision(precision: TeacherPrecision) -> None:
+    from octrim.training.teacher import require_precision  # imported late: Paddle takes seconds, and errors in options are told first
+
+    require_precision(precision)
 
 
 def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model]:

@@ -135,5 +135,5 @@ def _tuned(job: Job) -> dict[str, Any]:
 def _taught(job: Job) -> dict[str, Any]:
     """Options of distillation: the teacher is the network of the first stage, which also says what is on unlabelled pictures."""
     distill, config = job.start.preset.distill, job.start.config
-    others = {"unlabelled": config.unlabelled, "unlabelled_share": config.unlabelled_share}
+    others = {"unlabelled": config.unlabelled, "unlabelled_share": config.unlabelled_share, "teacher_precision": config.teacher_precision}
     return {"distill": distill, "teacher": None if distill == "none" else str(job.weights(TRAIN)), **others}

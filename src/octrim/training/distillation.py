@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from octrim.backends.paddle import F, PaddleNetwork, paddle
+from octrim.backends.paddle import F, paddle
 from octrim.errors import InputError, shown
 from octrim.network.dropping import only_levels, without_rows
-from octrim.network.folding import folded
 from octrim.network.model import Model
+from octrim.options import TeacherPrecision
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import ciou, level_balance
+from octrim.training.teacher import Teacher
 
 # Cells where the teacher is less sure than this of an object say nothing about boxes and classes.
 _LEAST_OBJECTNESS = 0.01
@@ -40,19 +41,27 @@ class Distillation:
         distillation(images, heads, features).backward()
 
     teacher, student: models with the same classes, and levels of the same strides and anchors; the teacher may have more levels than the student,
-    which then say nothing. side: side of the training pictures in pixels. Raises InputError where teacher and student do not fit together.
+    which then say nothing. side: side of the training pictures in pixels. precision: what the teacher computes in. Raises InputError where teacher
+    and student do not fit together, and where the teacher cannot run in this precision here.
     """
 
     names = ("train/output_loss", "train/feature_loss")
 
-    def __init__(self, teacher: Model, student: Model, hyper: Hyperparameters, side: int, output_weight: float, feature_weight: float) -> None:
+    def __init__(
+        self,
+        teacher: Model,
+        student: Model,
+        hyper: Hyperparameters,
+        side: int,
+        output_weight: float,
+        feature_weight: float,
+        precision: TeacherPrecision = "fp32",
+    ) -> None:
         places = check_teacher(teacher, student)
         # Whatever only the teacher's other levels need is not computed. The levels that stay keep their order among each other.
         taught = without_rows(teacher, only_levels(teacher.network, places))
         self.order = [sorted(places).index(place) for place in places]
-        self.teacher = PaddleNetwork(folded(taught))
-        for parameter in self.teacher.parameters():
-            parameter.stop_gradient = True
+        self.teacher = Teacher(taught, precision)
         network = student.network
         self.hyper, self.classes = hyper, network.classes
         self.anchors = [np.asarray(level, np.float32) / stride for level, stride in zip(network.anchors, network.strides, strict=True)]
@@ -67,8 +76,7 @@ class Distillation:
         images: `[batch, 3, height, width]`, 0..1. heads, features: per level what the student's `with_features` returns for the images;
         features are not read when the feature weight is 0.
         """
-        with paddle.no_grad():
-            teacher_heads, teacher_features = self.teacher.with_features(images) if self.feature_weight else (self.teacher(images), [])
+        teacher_heads, teacher_features = self.teacher(images, features=bool(self.feature_weight))
         output = feature = paddle.zeros([])
         for level, (head, place) in enumerate(zip(heads, self.order, strict=True)):
             known = teacher_heads[place]

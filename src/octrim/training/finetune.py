@@ -167,6 +167,8 @@ def with_teacher(config: T) -> T:
     if config.teacher is None and config.distill not in (type(config).distill, "none"):
         raise InputError(f"--distill {config.distill} needs --teacher")
     taught = config.teacher is not None and config.distill != "none"
+    if config.teacher_precision != "fp32" and not taught:
+        raise InputError(f"--teacher-precision {config.teacher_precision} needs --teacher")
     if config.unlabelled and not taught:
         raise InputError("--unlabelled needs --teacher: without labels, only a teacher says what is on a picture")
     if config.unlabelled_share is not None and not config.unlabelled:
@@ -180,9 +182,11 @@ def with_teacher(config: T) -> T:
 def checked_teacher(model: Model, config: Distilled) -> Model | None:
     """The teacher that the options ask for, or None. Raises InputError for a teacher that does not fit the network to train."""
     from octrim.training.distillation import check_teacher
+    from octrim.training.teacher import require_precision
 
     if config.teacher is None or config.distill == "none":
         return None
+    require_precision(config.teacher_precision)
     teacher = load(config.teacher)
     check_teacher(teacher, model)
     return teacher
@@ -200,7 +204,7 @@ def distillation(setup: Setup) -> Distillation | None:
     if setup.state.extra.setdefault("teacher", digest) != digest:
         raise InputError(f"{config.teacher}: not the teacher that this run began with")
     weights = (config.output_weight * (config.distill != "feature"), config.feature_weight * (config.distill != "output"))
-    return Distillation(teacher, model, setup.hyper, model.image_size, *weights)
+    return Distillation(teacher, model, setup.hyper, model.image_size, *weights, config.teacher_precision)
 
 
 def _digest(model: Model) -> str:

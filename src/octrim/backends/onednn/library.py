@@ -2,8 +2,8 @@
 
     Convolution = operation("convolution_forward", FORWARD, DIRECT, source, weights, None, result, strides, ...)
 
-A `Description` is the shape and layout of a tensor, an `Operation` is compiled code for given descriptions. The names and numbers of constants are
-those of `dnnl.h` and `dnnl_types.h`, version 3, whose binary interface is stable within that version: `library` refuses other versions.
+A `Description` is the shape, layout and number format of a tensor, an `Operation` is compiled code for given descriptions. The names and numbers of
+constants are those of `dnnl.h` and `dnnl_types.h`, version 3, whose binary interface is stable within that version: `library` refuses other versions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-FORWARD, BACKWARD = 64, 128  # propagation kinds
+FORWARD, FORWARD_INFERENCE, BACKWARD = 64, 96, 128  # propagation kinds
 DIRECT, MAX_POOLING, NEAREST = 1, 511, 196592  # algorithms
 GLOBAL_STATISTICS, SCALE_AND_SHIFT = 1, 2 | 4  # flags of batch normalisation
 
@@ -27,7 +27,8 @@ ANY, VECTOR, NCHW, GROUPED, NHWC = 1, 2, 5, 6, 22  # layouts, in oneDNN's names:
 SRC, SRC1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 17, 33, 41, 49, 50, 51, 52, 64  # arguments
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT, MULTIPLE_SRC = 129, 145, 161, 169, 255, 256, 1024
 
-_FLOAT32 = 3
+BFLOAT16, FLOAT32 = 2, 3  # number formats
+_BFLOAT16_SET = 0xE7  # instruction set: AVX-512 with products of bfloat16; every later set has its bits, too
 _QUERY_NAME = 8
 _QUERY = {WEIGHTS: 131, DIFF_WEIGHTS: 132, WORKSPACE: 135}
 
@@ -93,14 +94,20 @@ class _Owned:
             self.destroy(self.handle)
 
 
-class Description(_Owned):
-    """Shape and layout of a float32 tensor."""
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies numbers in bfloat16 itself, and oneDNN may use it (the environment's ONEDNN_MAX_CPU_ISA can forbid it)."""
+    found = library()
+    return found is not None and found.c.dnnl_get_effective_cpu_isa() & _BFLOAT16_SET == _BFLOAT16_SET
 
-    def __init__(self, shape: Sequence[int] = (), layout: int = ANY) -> None:
+
+class Description(_Owned):
+    """Shape, layout and number format of a tensor."""
+
+    def __init__(self, shape: Sequence[int] = (), layout: int = ANY, kind: int = FLOAT32) -> None:
         super().__init__("memory_desc")
         self.shape = tuple(shape)
         if shape:
-            _library().call("memory_desc_create_with_tag", byref(self.handle), len(shape), numbers(*shape), _FLOAT32, layout)
+            _library().call("memory_desc_create_with_tag", byref(self.handle), len(shape), numbers(*shape), kind, layout)
 
     @classmethod
     def chosen(cls, operation: Operation, argument: int) -> Description:
@@ -149,20 +156,37 @@ class Memory(_Owned):
         return np.ctypeslib.as_array((c_float * self.description.shape[0]).from_address(self.address))
 
 
+class Attributes(_Owned):
+    """What an operation does with its result before it is written."""
+
+    def __init__(self) -> None:
+        super().__init__("primitive_attr")
+        _library().call("primitive_attr_create", byref(self.handle))
+
+    @classmethod
+    def activation(cls, algorithm: int, alpha: float, beta: float) -> Attributes:
+        """Attributes by which an element-wise function is applied to the result."""
+        attributes, lib, after = cls(), _library(), _Owned("post_ops")
+        lib.call("post_ops_create", byref(after.handle))
+        lib.call("post_ops_append_eltwise", after.handle, algorithm, real(alpha), real(beta))
+        lib.call("primitive_attr_set_post_ops", attributes.handle, after.handle)
+        return attributes
+
+
 class Operation:
     """Compiled code of one operation.
 
-    kind: middle part of the name of its creating function in `dnnl.h`. arguments: that function's arguments after the engine.
+    kind: middle part of the name of its creating function in `dnnl.h`. arguments: that function's arguments after the engine, without attributes.
     Raises RefusedError where oneDNN has no code for it, or only reference code, which is thousands of times slower.
     """
 
-    def __init__(self, kind: str, *arguments: Any) -> None:
+    def __init__(self, kind: str, *arguments: Any, attributes: Attributes | None = None) -> None:
         lib = _library()
         self.kind, self.description, self.primitive = kind, _Owned("primitive_desc"), _Owned("primitive")
         values = [value.description if isinstance(value, Operation) else value for value in arguments]
         values = [value.handle if isinstance(value, Description | _Owned) else value for value in values]
         engine = () if kind == "reorder" else (lib.engine,)
-        lib.call(f"{kind}_primitive_desc_create", byref(self.description.handle), *engine, *values, None)
+        lib.call(f"{kind}_primitive_desc_create", byref(self.description.handle), *engine, *values, attributes.handle if attributes else None)
         name = c_char_p()
         lib.call("primitive_desc_query", self.description.handle, _QUERY_NAME, 0, byref(name))
         self.implementation = (name.value or b"").decode()

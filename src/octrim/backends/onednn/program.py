@@ -22,7 +22,7 @@ from octrim.backends.onednn.memory_plan import NumpyStep, places
 from octrim.network.rows import BATCH_NORM_EPS, Network, Row, walk
 
 # Algorithm, alpha and beta of oneDNN's element-wise functions, by activation. Leaky ReLU's alpha is its slope.
-_ACTIVATIONS: Mapping[str, tuple[int, float, float]] = {
+ACTIVATIONS: Mapping[str, tuple[int, float, float]] = {
     "silu": (44, 1.0, 0.0),
     "relu": (32, 0.0, 0.0),
     "relu6": (47, 0.0, 6.0),
@@ -230,7 +230,7 @@ class TrainingProgram:
 
     def _activation(self, row: Row, z: Memory) -> tuple[Memory, Callable[[Memory], Memory]]:
         name = (row.activation or "").partition(":")[0]
-        algorithm, alpha, beta = _ACTIVATIONS[name]
+        algorithm, alpha, beta = ACTIVATIONS[name]
         parameters = (dnn.real(row.slope if name == "leaky_relu" else alpha), dnn.real(beta))
         same = z.description
         forward = Operation("eltwise_forward", dnn.FORWARD, algorithm, same, same, *parameters)
@@ -276,13 +276,8 @@ class TrainingProgram:
         return self._made(row, result, send, *xs)
 
     def maxpool(self, row: Row, x: _Map) -> _Map:
-        batch, channels, height, width = x.description.shape
-        out = [(side + 2 * row.padding - row.kernel) // row.stride + 1 for side in (height, width)]
-        result = Memory(Description((batch, channels, *out), dnn.NHWC))
-        window = [dnn.numbers(*[size] * 2) for size in (row.stride, row.kernel, 0, row.padding)]
-        # Padding on the right and below, as far as the last window exceeds the picture; negative where the windows leave a rest of the picture over.
-        excess = [(side - 1) * row.stride + row.kernel - row.padding - full for side, full in zip(out, (height, width), strict=True)]
-        window.append(dnn.numbers(*excess))
+        shape, window = window_of_maxpool(row, x.description.shape)
+        result = Memory(Description(shape, dnn.NHWC))
         forward = Operation("pooling_forward", dnn.FORWARD, dnn.MAX_POOLING, x.description, result.description, *window)
         workspace = Memory(Description.chosen(forward, dnn.WORKSPACE))
         self._emit(forward, {dnn.SRC: x.memory, dnn.DST: result, dnn.WORKSPACE: workspace})
@@ -336,3 +331,16 @@ class TrainingProgram:
 
         self._backward.append(backward)
         return list(heads)
+
+
+def window_of_maxpool(row: Row, shape: Sequence[int]) -> tuple[tuple[int, ...], list[Any]]:
+    """Shape of the map that a max-pooling makes of one of `shape`, `[batch, channels, height, width]`, and oneDNN's arguments for its window.
+
+    These are strides, kernel, dilation, padding before and padding behind.
+    """
+    batch, channels, *sides = shape
+    out = [(side + 2 * row.padding - row.kernel) // row.stride + 1 for side in sides]
+    # Padding on the right and below, as far as the last window exceeds the picture; negative where the windows leave a rest of the picture over.
+    excess = [(side - 1) * row.stride + row.kernel - row.padding - full for side, full in zip(out, sides, strict=True)]
+    window = [dnn.numbers(*[size] * 2) for size in (row.stride, row.kernel, 0, row.padding)]
+    return (batch, channels, *out), [*window, dnn.numbers(*excess)]
