@@ -133,6 +133,7 @@ class PaddleNetwork(nn.Layer):
         self._programs = Programs(model.network)
         self._normed = any(row.norm for row in model.network.convs)
         self._features: dict[str, Any] = dict.fromkeys(model.network.rows[-1].inputs)
+        self._tensors: _InVector | None = None
         self.eval()
 
     def named_tensors(self) -> dict[str, Any]:
@@ -148,6 +149,16 @@ class PaddleNetwork(nn.Layer):
                 tensors |= {f"{row.name}.bn.weight": bn.weight, f"{row.name}.bn.bias": bn.bias}
                 tensors |= {f"{row.name}.bn.running_mean": bn._mean, f"{row.name}.bn.running_var": bn._variance}
         return tensors
+
+    def moved(self, vector: Any, slices: Mapping[str, slice], size: int) -> Any:
+        """Take note that all parameters and statistics lie in a flat vector now. Returns the leaf that receives the gradient of all parameters as one
+        vector where oneDNN computes it; otherwise the parameters receive their own.
+
+        vector: float32 `[size + statistics]`, which keeps its memory. slices: the part of every tensor; those of the parameters are its first `size`
+        numbers, and the statistics follow row by row, mean and variance.
+        """
+        self._tensors = _InVector(self, vector, slices, size)
+        return self._tensors.leaf
 
     def forward(self, images: Any) -> list[Any]:
         return self._run(images, features=False)[0]
@@ -193,51 +204,124 @@ class PaddleNetwork(nn.Layer):
         return list(heads)
 
 
+class _Separate:
+    """The tensors of a network, each of which has memory and a gradient of its own, as a compiled step reads and writes them.
+
+    leaves: tensors whose gradients Paddle asks for. parameters: by name.
+    """
+
+    def __init__(self, layer: PaddleNetwork) -> None:
+        self._all = layer.named_tensors()
+        self._norms = [layer._sub_layers[row.name].bn for row in layer.network.convs if row.norm]
+        self.parameters = {name: tensor for name, tensor in self._all.items() if ".running_" not in name}
+        self.leaves = tuple(self.parameters.values())
+
+    def usable(self) -> bool:
+        """Whether oneDNN can read them."""
+        return all(tensor.dtype == paddle.float32 and tensor.place.is_cpu_place() for tensor in self._all.values())
+
+    def addresses(self) -> dict[str, int]:
+        return {name: tensor.data_ptr() for name, tensor in self.parameters.items()}
+
+    def gradients(self) -> tuple[dict[str, int], Callable[[], Any]]:
+        """Room for the gradients, by its addresses, and a function that returns them, one for each leaf, once they are there."""
+        made = {name: paddle.empty_like(tensor) for name, tensor in self.parameters.items()}
+        found = tuple(None if one.stop_gradient else gradient for one, gradient in zip(self.leaves, made.values(), strict=True))
+        return {f"grad:{name}": tensor.data_ptr() for name, tensor in made.items()}, lambda: found
+
+    def follow(self, moments: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Move the running statistics towards the mean and variance of a batch, row by row."""
+        for bn, found in zip(self._norms, moments, strict=True):
+            for running, value in zip((bn._mean, bn._variance), found, strict=True):
+                array = _array(running.data_ptr(), value.size)
+                array *= bn._momentum
+                array += (1 - bn._momentum) * value
+
+
+class _InVector:
+    """The tensors of a network that all lie in one vector: a step then has one gradient, and looks at no tensor by itself.
+
+    leaf: tensor as long as all parameters, which receives their gradient. parameters: by name.
+    """
+
+    def __init__(self, layer: PaddleNetwork, vector: Any, slices: Mapping[str, slice], size: int) -> None:
+        self.parameters = {name: tensor for name, tensor in layer.named_tensors().items() if ".running_" not in name}
+        self.leaf = paddle.zeros([size])
+        self.leaf.stop_gradient = False
+        self.leaves = (self.leaf,)
+        self._vector = vector  # keeps the memory
+        start = vector.data_ptr()
+        self._addresses = {name: start + 4 * slices[name].start for name in self.parameters}
+        self._offsets = {f"grad:{name}": 4 * slices[name].start for name in self.parameters}
+        rows = [row for row in layer.network.convs if row.norm]
+        self._momentum = layer._sub_layers[rows[0].name].bn._momentum if rows else 0.0
+        self._running = _array(start + 4 * size, vector.size - size) if rows else np.zeros(0, np.float32)
+
+    def __deepcopy__(self, memo: object) -> None:
+        """A copy of a network has tensors of its own, each by itself."""
+
+    def usable(self) -> bool:
+        return True
+
+    def addresses(self) -> dict[str, int]:
+        return self._addresses
+
+    def gradients(self) -> tuple[dict[str, int], Callable[[], Any]]:
+        made = paddle.zeros([self.leaf.size])  # zeros, because frozen parameters get none
+        start = made.data_ptr()
+        return {name: start + offset for name, offset in self._offsets.items()}, lambda: made
+
+    def follow(self, moments: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        if moments:
+            self._running *= self._momentum
+            self._running += (1 - self._momentum) * np.concatenate([value for found in moments for value in found])
+
+
+def _array(address: int, size: int) -> np.ndarray:
+    """The float32 numbers at an address."""
+    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
+
+
 class _Compiled(paddle.autograd.PyLayer):
     """The whole network as one differentiable function of its parameters, run by oneDNN."""
 
     @staticmethod
-    def forward(
-        ctx: Any, run: TrainingPass, given: Callable[[], Mapping[str, Any]], outputs: Callable[[], tuple[Any, ...]], *parameters: Any
-    ) -> tuple[Any, ...]:
-        ctx.run, ctx.given, ctx.parameters = run, given(), parameters
-        return outputs()  # `given` and `outputs` are functions, because PyLayer would take tensors in arguments for inputs
+    def forward(ctx: Any, run: TrainingPass, tensors: _Separate | _InVector, known: Callable[[], tuple[Any, tuple[Any, ...]]], *_: Any) -> Any:
+        """known: function that returns images and outputs, because PyLayer would take tensors in arguments for inputs."""
+        ctx.run, ctx.tensors = run, tensors
+        ctx.images, outputs = known()
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Any) -> Any:
         received = {f"grad:output{index}": gradient.astype("float32").contiguous() for index, gradient in enumerate(gradients)}
-        made = {f"grad:{name}": paddle.empty_like(tensor) for name, tensor in ctx.given.items() if name != "images"}
-        ctx.run.backward({name: tensor.data_ptr() for name, tensor in {**ctx.given, **received, **made}.items()})
-        return tuple(None if one.stop_gradient else gradient for one, gradient in zip(ctx.parameters, made.values(), strict=True))
+        room, found = ctx.tensors.gradients()
+        outside = {name: tensor.data_ptr() for name, tensor in (("images", ctx.images), *received.items())}
+        ctx.run.backward({**ctx.tensors.addresses(), **outside, **room})
+        return found()
 
 
 def _compiled(layer: PaddleNetwork, programs: Programs, images: Any, features: bool) -> list[Any] | None:
     """Heads, and features where asked for, computed by oneDNN; None where Paddle's own ops must compute them."""
-    norms = [layer._sub_layers[row.name].bn for row in layer.network.convs if row.norm]
-    if not images.place.is_cpu_place() or not images.stop_gradient or 0 in images.shape or not all(bn.training for bn in norms):
+    trains = all(layer._sub_layers[row.name].bn.training for row in layer.network.convs if row.norm)
+    if not images.place.is_cpu_place() or images.dtype != paddle.float32 or not images.stop_gradient or 0 in images.shape or not trains:
         return None
-    tensors = layer.named_tensors()
-    if any(tensor.dtype != paddle.float32 or not tensor.place.is_cpu_place() for tensor in (images, *tensors.values())):
+    tensors = layer._tensors or _Separate(layer)
+    if not tensors.usable():
         return None
-    parameters = {name: tensor for name, tensor in tensors.items() if ".running_" not in name}
-    frozen = frozenset(name for name, tensor in parameters.items() if tensor.stop_gradient)
+    frozen = frozenset(name for name, tensor in tensors.parameters.items() if tensor.stop_gradient)
     program = programs.find(tuple(images.shape), frozen, features)
     if program is None:
         return None
     made = [paddle.empty(shape, "float32") for shape in program.outputs]
-    run = TrainingPass(programs, program)
-    given = {"images": images.contiguous(), **parameters}
-    outputs = {f"output{index}": output for index, output in enumerate(made)}
-    moments = run.forward({name: tensor.data_ptr() for name, tensor in {**given, **outputs}.items()})
-    for bn, found in zip(norms, moments.values(), strict=True):
-        for running, value in zip((bn._mean, bn._variance), found, strict=True):
-            array = np.ctypeslib.as_array((ctypes.c_float * value.size).from_address(running.data_ptr()))
-            array *= bn._momentum
-            array += (1 - bn._momentum) * value
-    if not paddle.is_grad_enabled() or len(frozen) == len(parameters):
+    run, images = TrainingPass(programs, program), images.contiguous()
+    outside = {f"output{index}": output.data_ptr() for index, output in enumerate(made)}
+    moments = run.forward({**tensors.addresses(), **outside, "images": images.data_ptr()})
+    tensors.follow([*moments.values()])
+    if not paddle.is_grad_enabled() or len(frozen) == len(tensors.parameters):
         run.end()
         return made
-    return list(_Compiled.apply(run, lambda: given, lambda: tuple(made), *parameters.values()))
+    return list(_Compiled.apply(run, tensors, lambda: (images, tuple(made)), *tensors.leaves))
 
 
 def decode(network: Network, heads: Sequence[Any]) -> Any:

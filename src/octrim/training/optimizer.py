@@ -22,7 +22,12 @@ CLIP = 10.0  # largest norm of the gradient; longer gradients are scaled down to
 
 
 class Flat:
-    """Named tensors that live in one float32 vector, in a fixed order: each tensor is a view of its part of the vector and shares its memory."""
+    """Named tensors that live in one float32 vector, in a fixed order: each tensor is a view of its part of the vector and shares its memory.
+
+    leaf: tensor like the vector that receives gradients of all tensors at once, besides those that the tensors receive; None where there is none.
+    """
+
+    leaf: Any = None
 
     def __init__(self, tensors: Mapping[str, Any], vector: Any) -> None:
         """Move the tensors into the vector, whose size is the sum of theirs."""
@@ -45,11 +50,16 @@ class Flat:
 
     def gradient(self) -> Any:
         """Take the tensors' gradients as a flat vector and clear them; zeros where a tensor has none."""
+        found = []
+        if self.leaf is not None and self.leaf.grad is not None:
+            found.append(self.leaf.grad.clone())
+            self.leaf.clear_gradient(set_to_zero=False)
         tensors = self.tensors.values()
-        flat = paddle.concat([paddle.zeros([tensor.size]) if tensor.grad is None else tensor.grad.reshape([-1]) for tensor in tensors])
-        for tensor in tensors:
-            tensor.clear_gradient(set_to_zero=False)
-        return flat
+        if not found or any(tensor.grad is not None for tensor in tensors):
+            found.append(paddle.concat([paddle.zeros([tensor.size]) if tensor.grad is None else tensor.grad.reshape([-1]) for tensor in tensors]))
+            for tensor in tensors:
+                tensor.clear_gradient(set_to_zero=False)
+        return found[0] if len(found) == 1 else found[0] + found[1]
 
     def assign(self, values: Any) -> None:
         """Set all tensors in place from a flat vector."""
@@ -78,6 +88,9 @@ class Weights:
         self.parameters = Flat(kinds[0] | kinds[1] | kinds[2], self.vector[: sum(counts[:3])])
         self.statistics = Flat(kinds[3], self.vector[sum(counts[:3]) :])
         self.groups = _slices(counts[:3])
+        offset = self.parameters.size
+        later = {name: slice(part.start + offset, part.stop + offset) for name, part in self.statistics.slices.items()}
+        self.parameters.leaf = network.moved(self.vector, self.parameters.slices | later, offset)
 
     def values(self) -> Any:
         """A copy of parameters and statistics as one flat vector."""

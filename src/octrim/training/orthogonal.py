@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from octrim.backends.paddle import paddle
 
 STEP = 0.15
@@ -28,19 +30,29 @@ def orthogonalised(matrices: Any) -> Any:
     matrices: float32 `[count, rows, columns]`; so is the result.
     """
     upright = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose([0, 2, 1]) if upright else matrices
-    x = x / (paddle.sqrt((x * x).sum([1, 2], keepdim=True)) + _TINY)
-    # Every round multiplies x by a polynomial p of its Gram matrix x xT. Multiplied up by themselves, they cost half of what the published rounds
-    # do, because kernels have far more columns than rows.
-    gram, product = paddle.matmul(x, x, transpose_y=True), None
-    one = paddle.eye(x.shape[1])
+    x = _scaled(matrices.transpose([0, 2, 1]) if upright else matrices)
+    x = paddle.matmul(_product(paddle.matmul(x, x, transpose_y=True)), x)
+    return x.transpose([0, 2, 1]) if upright else x
+
+
+def _scaled(matrices: Any) -> Any:
+    """Matrices divided by their norms."""
+    return matrices / (paddle.sqrt((matrices * matrices).sum([1, 2], keepdim=True)) + _TINY)
+
+
+def _product(gram: Any) -> Any:
+    """What all rounds together multiply a matrix x by, from its Gram matrix x xT.
+
+    Every round multiplies x by a polynomial p of its Gram matrix. Multiplied up by themselves, these cost half of what the published rounds do,
+    because kernels have far more columns than rows.
+    """
+    product, one = None, paddle.eye(gram.shape[1])
     for left in reversed(range(_ROUNDS)):
         p = _A * one + _B * gram + _C * paddle.matmul(gram, gram)
         product = p if product is None else paddle.matmul(p, product)
         if left:
             gram = paddle.matmul(paddle.matmul(p, gram), p)
-    x = paddle.matmul(product, x)
-    return x.transpose([0, 2, 1]) if upright else x
+    return product
 
 
 class Orthogonal:
@@ -50,22 +62,43 @@ class Orthogonal:
     """
 
     def __init__(self, slices: Mapping[str, slice], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._slices = list(slices.values())
-        self._same: dict[tuple[int, int], list[int]] = {}
-        for index, name in enumerate(slices):
-            out, entering, *kernel = shapes[name]
-            if entering > 1:  # the rows of a depthwise kernel read different maps: they make no matrix
-                self._same.setdefault((out, entering * kernel[0] * kernel[1]), []).append(index)
+        matrices: dict[tuple[int, int], list[np.ndarray]] = {}  # places of the kernels' values in the vector, by shape of the matrix that lies down
+        lengths: dict[tuple[int, int], list[float]] = {}
+        others: list[np.ndarray] = [np.zeros(0, np.int64)]
+        for name, part in slices.items():
+            places = np.arange(part.start, part.stop)
+            out, entering = shapes[name][:2]
+            if entering == 1:  # the rows of a depthwise kernel read different maps: they make no matrix
+                others.append(places)
+                continue
+            places = places.reshape(out, -1)
+            length = STEP * max(1.0, out / places.shape[1]) ** 0.5
+            lying = places.T if out > places.shape[1] else places
+            matrices.setdefault(lying.shape, []).append(lying)
+            lengths.setdefault(lying.shape, []).append(length)
+        self._shapes = [(len(found), *shape) for shape, found in matrices.items()]
+        order = np.concatenate([*(np.stack(found).reshape(-1) for found in matrices.values()), *others])
+        factors = np.ones(len(order), np.float32)
+        ends = np.cumsum([np.prod(shape) for shape in self._shapes])
+        for (count, rows, columns), end, found in zip(self._shapes, ends, lengths.values(), strict=True):
+            factors[end - count * rows * columns : end] = np.repeat(np.asarray(found, np.float32), rows * columns)
+        # The kernels of one shape are brought together and computed at once, and all Gram matrices of one size: a step is a few operations.
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes] + [sum(len(places) for places in others)]
+        self._order, self._back = paddle.to_tensor(order), paddle.to_tensor(np.argsort(order))
+        self._factors = paddle.to_tensor(factors)
 
     def steps(self, direction: Any) -> Any:
         """The steps for a direction of SGD, flat vectors: kernels' parts orthogonalised, times STEP; those of depthwise kernels as they are.
 
         The steps of kernels with more rows than columns are longer, as published, by the root of that ratio: each output changes as much.
         """
-        parts = [direction[part] for part in self._slices]
-        for (rows, columns), chosen in self._same.items():
-            found = orthogonalised(paddle.stack([parts[index].reshape([rows, columns]) for index in chosen]))
-            found = found * (STEP * max(1.0, rows / columns) ** 0.5)
-            for index, one in zip(chosen, found, strict=True):
-                parts[index] = one.reshape([-1])
-        return paddle.concat(parts)
+        *parts, others = paddle.split(paddle.gather(direction, self._order), self._sizes)
+        matrices = [_scaled(part.reshape(shape)) for part, shape in zip(parts, self._shapes, strict=True)]
+        found: list[Any] = [None] * len(matrices)
+        for rows in {shape[1] for shape in self._shapes}:
+            chosen = [index for index, shape in enumerate(self._shapes) if shape[1] == rows]
+            grams = paddle.concat([paddle.matmul(matrices[index], matrices[index], transpose_y=True) for index in chosen])
+            products = paddle.split(_product(grams), [self._shapes[index][0] for index in chosen])
+            for index, product in zip(chosen, products, strict=True):
+                found[index] = paddle.matmul(product, matrices[index]).reshape([-1])
+        return paddle.gather(paddle.concat([*found, others]) * self._factors, self._back)

@@ -141,6 +141,7 @@ class Memory(_Owned):
         super().__init__("memory")
         self.description, self.address, self.root = description, 0, of.root if of else self
         self._views: list[Memory] = []
+        self._array: np.ndarray | None = None
         if of:
             of.root._views.append(self)
         _library().call("memory_create", byref(self.handle), description.handle, _library().engine, c_void_p())
@@ -148,12 +149,16 @@ class Memory(_Owned):
     def at(self, address: int) -> None:
         for view in self._views:
             view.at(address)
-        self.address = address
+        if address == self.address:
+            return
+        self.address, self._array = address, None
         _library().c.dnnl_memory_set_data_handle(self.handle, address)
 
     def array(self) -> np.ndarray:
         """The numbers of a vector as an array over the same memory."""
-        return np.ctypeslib.as_array((c_float * self.description.shape[0]).from_address(self.address))
+        if self._array is None:
+            self._array = np.ctypeslib.as_array((c_float * self.description.shape[0]).from_address(self.address))
+        return self._array
 
 
 class Attributes(_Owned):
