@@ -49,11 +49,11 @@ class Teacher:
         """
         if self._inference is not None:
             try:
-                found = self._inference(_array(images), features)
+                heads, maps = self._inference(_array(images), features)
             except RefusedError as error:
                 self._fall_back(error)
             else:
-                return tuple([paddle.to_tensor(array) for array in arrays] for arrays in found)
+                return [paddle.to_tensor(head) for head in heads], [paddle.to_tensor(one) for one in maps]
         assert self._network is not None
         with paddle.no_grad():
             return self._network.with_features(images) if features else (self._network(images), [])
