@@ -129,7 +129,7 @@ REFUSED = [
     ("train", "--resume_evolve x", "--hyp takes a file"),
     ("train", "--bucket gs://x", "nothing is uploaded"),
     ("train", "--logdir runs/", "--project and --name"),
-    ("val", "--merge", "not merged"),
+    ("val", "--merge", "--score-voting"),
     ("val", "--task speed", "octrim bench"),
     ("val", "--task study", "octrim bench"),
     ("val", "--task predict", "expected train, val, test"),

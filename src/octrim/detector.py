@@ -29,7 +29,8 @@ class Detector:
     """A network in a runtime, with letterboxing before and suppression behind it. It may be used by several threads at once, see `Session`.
 
     weights, runtime, precision, threads, device: as for `open_session`. imgsz: side in pixels, or (height, width), by default what the network was
-    made for; rounded up to the stride. conf, iou, classes, agnostic, max_det: as for `non_max_suppression`; classes may be given by name, too.
+    made for; rounded up to the stride. conf, iou, classes, agnostic, max_det, score_voting: as for `non_max_suppression`; classes may be given
+    by name, too.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Detector:
         precision: str = "fp32",
         threads: int | None = None,
         device: str = "auto",
+        score_voting: bool = False,
     ) -> None:
         for name, value in (("conf", conf), ("iou", iou)):
             if not 0 <= value <= 1:
@@ -59,7 +61,14 @@ class Detector:
         if imgsz is not None and (self.height, self.width) != image_size(imgsz, self.info.image_size, self.info.stride):
             name = "the model" if isinstance(weights, Model) else weights
             raise InputError(f"{name}: was built for {self.height}x{self.width} pixels; imgsz cannot change that")
-        self.options: dict[str, Any] = {"conf": conf, "iou": iou, "classes": numbers, "agnostic": agnostic, "max_det": max_det}
+        self.options: dict[str, Any] = {
+            "conf": conf,
+            "iou": iou,
+            "classes": numbers,
+            "agnostic": agnostic,
+            "max_det": max_det,
+            "score_voting": score_voting,
+        }
 
     def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:
         """Detections of every picture or frame of `source`, in order.

@@ -299,7 +299,7 @@ VAL: tuple[Flag, ...] = (
     refused("save-txt", "octrim predict --save-txt writes labels"),
     refused("save-hybrid", "labels and predictions are not mixed; predictions.json has what was found"),
     refused("save-conf", "octrim predict --save-txt --save-conf writes labels with confidences"),
-    refused("merge", "boxes are suppressed, not merged"),
+    refused("merge", "boxes that overlap are averaged by octrim val --score-voting"),
     without_effect("save-json", "predictions.json is written always"),
     without_effect("verbose", "the table shows every class always"),
     without_effect("rect", "pictures are rectangles always"),

@@ -54,6 +54,37 @@ def test_against_brute_force(
     np.testing.assert_allclose(found, np.asarray(expected).reshape(-1, 6), rtol=1e-5, atol=1e-4)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.sampled_from([None, [1, 2]]), st.booleans(), st.sampled_from([3, 300]), st.booleans())
+def test_score_voting_against_brute_force(seed: int, count: int, classes: list[int] | None, agnostic: bool, max_det: int, multi: bool) -> None:
+    generator = np.random.default_rng(seed)
+    centres, sizes = generator.uniform(0, 100, (count, 2)), generator.uniform(5, 60, (count, 2))
+    predictions = np.hstack([centres, sizes, generator.random((count, 4))]).astype(np.float32)
+    plain = non_max_suppression(predictions, 0.05, 0.5, classes, agnostic, max_det, multi)
+    found = non_max_suppression(predictions, 0.05, 0.5, classes, agnostic, max_det, multi, score_voting=True)
+    candidates = brute_force(predictions, 0.05, 2.0, classes, agnostic, 10**6, multi)  # no IoU is above 2: nothing is suppressed
+    np.testing.assert_array_equal(found[:, 4:], plain[:, 4:])
+    for box, voted in zip(plain, found, strict=True):
+        voters = [one for one in candidates if agnostic or one[5] == box[5]]
+        overlaps = [max(iou(box.astype(float), np.asarray(one)), 0) for one in voters]
+        weights = [one[4] * np.exp(-((1 - overlap) ** 2) / 0.05) * (overlap > 0) for one, overlap in zip(voters, overlaps, strict=True)]
+        expected = np.average([one[:4] for one in voters], axis=0, weights=weights)
+        np.testing.assert_allclose(voted[:4], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_score_voting_by_hand() -> None:
+    """Two boxes 10 wide and high, 1 apart: IoU 90 / 110, so the second counts 0.8 x exp(-(20/110)^2 / 0.05) for the first one's 0.9."""
+    predictions = np.asarray([[5, 5, 10, 10, 1, 0.9, 0], [6, 5, 10, 10, 1, 0.8, 0], [5, 5, 10, 10, 1, 0, 0.5]], np.float32)
+    found = non_max_suppression(predictions, score_voting=True)
+    weight = 0.8 * np.exp(-((20 / 110) ** 2) / 0.05)
+    moved = weight / (0.9 + weight)
+    np.testing.assert_allclose(found, [[moved, 0, 10 + moved, 10, 0.9, 0], [0, 0, 10, 10, 0.5, 1]], rtol=1e-5, atol=1e-5)
+
+
+def test_boxes_without_area_vote_for_themselves() -> None:
+    predictions = np.asarray([[5, 5, 0, 10, 1, 0.9], [5, 5, 0, 10, 1, 0.8]], np.float32)
+    np.testing.assert_allclose(non_max_suppression(predictions, score_voting=True)[0], [5, 0, 5, 10, 0.9, 0], rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "max_det"), [(4, 300), (4, 5000), (40, 300), (90, 300)])
 def test_thousands_of_candidates(size: int, max_det: int) -> None:

@@ -287,5 +287,5 @@ def test_official_weights_on_coco_json(real_weights: Path, tmp_path: Path) -> No
 def test_defaults_of_the_command_are_those_of_the_function() -> None:
     config = Val()
     defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
-    for name in ("imgsz", "batch", "conf", "iou", "max_det", "bootstrap", "seed"):
+    for name in ("imgsz", "batch", "conf", "iou", "max_det", "bootstrap", "seed", "score_voting"):
         assert getattr(config, name) == defaults[name]

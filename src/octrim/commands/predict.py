@@ -50,6 +50,8 @@ class Predict(Execution, Folder):
     """Keep only these classes, by number or name."""
     agnostic: Annotated[bool, arg(aliases=["--agnostic-nms"])] = False
     """Let boxes of different classes suppress each other, too."""
+    score_voting: bool = False
+    """Make each box the mean of the boxes of its class that overlap it, by confidence and overlap: boxes fit better (score voting)."""
     save_txt: bool = False
     """Write labels/*.txt in YOLO format."""
     save_conf: bool = False
@@ -83,7 +85,8 @@ class Predict(Execution, Folder):
         from octrim.shipped import film_of
 
         suppression = (self.conf, self.iou, self.classes, self.agnostic, self.max_det)
-        detector = Detector(self.weights, self.imgsz, *suppression, self.runtime, self.precision, self.threads, self.device)
+        execution = (self.runtime, self.precision, self.threads, self.device)
+        detector = Detector(self.weights, self.imgsz, *suppression, *execution, self.score_voting)
         if detector.info.batch not in (None, 1):
             raise InputError(f"{self.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
         log = _Log()

@@ -37,6 +37,8 @@ class Val(Execution, Reading, Folder):
     """IoU above which boxes of one class suppress each other."""
     max_det: Annotated[int, Range(1)] = 300
     """Largest number of boxes per picture."""
+    score_voting: bool = False
+    """Make each box the mean of the boxes of its class that overlap it, by confidence and overlap: boxes fit better (score voting)."""
     bootstrap: Annotated[int, Range(0)] = 1000
     """Number of times that pictures are resampled for the confidence interval of mAP; 0: no interval."""
     seed: Seed = 0
@@ -61,9 +63,9 @@ class Val(Execution, Reading, Folder):
             run.print(line)
         start = perf_counter()
         with progress_bar("val", len(dataset), run.console) as bar:
-            result = evaluate(
-                session, dataset, self.imgsz, self.batch, self.conf, self.iou, self.max_det, self.bootstrap, self.seed, progress=bar.advance
-            )
+            suppression = (self.conf, self.iou, self.max_det)
+            resampling = (self.bootstrap, self.seed)
+            result = evaluate(session, dataset, self.imgsz, self.batch, *suppression, *resampling, bar.advance, self.score_voting)
         write_evaluation(run.path, dataset, result)
         _report(run, result, perf_counter() - start)
 

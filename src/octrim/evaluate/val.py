@@ -43,6 +43,7 @@ def detect(
     progress: Callable[[int], None] | None = None,
     part: tuple[int, int] = (0, 1),
     observe: Callable[[Batch], None] | None = None,
+    score_voting: bool = False,
 ) -> Detected:
     """Run a network over a data set; options as in `evaluate`.
 
@@ -67,7 +68,7 @@ def detect(
             predictions = session(group.images)
             run = perf_counter()
             for slot, picture, box in zip(group.slots, group.pictures, group.boxes, strict=True):
-                found = non_max_suppression(predictions[slot], conf, iou, classes, max_det=max_det, multi_label=True)
+                found = non_max_suppression(predictions[slot], conf, iou, classes, max_det=max_det, multi_label=True, score_voting=score_voting)
                 height, width = dataset.sizes[picture].tolist()
                 found[:, :4] = box.to_picture(found[:, :4], height, width)
                 found[:, 5] = mapping[found[:, 5].astype(int)]
@@ -92,16 +93,17 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    score_voting: bool = False,
 ) -> Evaluation:
     """Run a network over a data set and measure it as COCO does.
 
     imgsz: longer side of the pictures, which come in rectangular batches; (height, width) of different lengths, and a graph of fixed
-    size, letterbox every picture to that size. conf, iou, max_det: of suppression, with every class of a box above `conf` on its own.
+    size, letterbox every picture to that size. conf, iou, max_det, score_voting: of suppression, with every class of a box above `conf` on its own.
     bootstrap: 0 leaves the intervals out, for callers in a hurry. progress: called with the number of pictures just done.
     Raises InputError for options out of range, classes that do not go together, an empty data set, and when no picture can be read.
     """
     check_options(conf, iou, batch, max_det, bootstrap)
-    found = detect(session, dataset, imgsz, batch, conf, iou, max_det, progress)
+    found = detect(session, dataset, imgsz, batch, conf, iou, max_det, progress, score_voting=score_voting)
     if len(found.failures) == len(dataset):
         raise InputError(f"none of the {len(dataset)} pictures can be read: {found.failures[0]}")
     speed_ms = {stage: 1000 * value / (len(dataset) - len(found.failures)) for stage, value in found.seconds.items()}

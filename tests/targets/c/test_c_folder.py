@@ -148,7 +148,8 @@ def example(small: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_example_finds_what_octrim_finds(small: Model, example: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("voting", [False, True])
+def test_the_example_finds_what_octrim_finds(small: Model, example: Path, tmp_path: Path, voting: bool) -> None:
     """Letterbox and suppression in C against OcTrim's, on a picture that is wider, and one that is higher than the network's."""
     from octrim.data.pictures import letterbox
     from octrim.evaluate.nms import non_max_suppression
@@ -160,9 +161,9 @@ def test_the_example_finds_what_octrim_finds(small: Model, example: Path, tmp_pa
         fitted, box = letterbox(image, 64, 96)
         predictions = reference(small, cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB)[None])[0].astype(np.float32)
         confidence = float(np.sort((predictions[:, 5:] * predictions[:, 4:5]).max(1))[-40])
-        expected = non_max_suppression(predictions, confidence, 0.45)
+        expected = non_max_suppression(predictions, confidence, 0.45, score_voting=voting)
         assert len(expected) >= 3
-        command = [str(example / "example"), str(ppm), f"{confidence:.6f}"]
+        command = [str(example / "example"), str(ppm), f"{confidence:.6f}", *["1", "vote"] * voting]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         corners = box.to_picture(expected[:, :4], height, width)
         found = [(line.split()[0], *map(float, line.split()[1:])) for line in lines]
