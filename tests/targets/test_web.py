@@ -246,7 +246,9 @@ def test_a_picture_in_the_page(folder: Path, page: Page, detector: Detector, tmp
         page.value(f"(() => {{ const one = document.getElementById('confidence'); one.value = {confidence}; one.oninput(); }})()")
         detector.options["conf"] = confidence
         _agrees(page.value("octrim.found"), detector.detect(image))
-    detector.options["conf"] = 0.25
+    detector.options |= {"conf": 0.02, "score_voting": True}
+    _agrees(page.value("octrim.detector.objects(0.02, 0.45, true)"), detector.detect(image))
+    detector.options |= {"conf": 0.25, "score_voting": False}
     assert _loaded(page) == [(folder / "index.html").as_uri()] and page.complaints() == []
 
 
