@@ -18,7 +18,7 @@ def tensor(*rows: tuple[float, ...]) -> paddle.Tensor:
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    return ciou(tensor(a), tensor(b)).numpy().item()
+    return ciou(tensor(a).unbind(1), tensor(b).unbind(1)).numpy().item()
 
 
 def ciou_by_hand(a: np.ndarray, b: np.ndarray, alpha: float | None = None) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def test_gradient_of_ciou_against_differences_with_alpha_held() -> None:
         a = np.concatenate([generator.uniform(0, 4, 2), generator.uniform(0.5, 4, 2)])
         b = np.concatenate([generator.uniform(0, 4, 2), generator.uniform(0.5, 4, 2)])
         found = tensor(a)
-        ciou(found, tensor(b)).sum().backward()
+        ciou(found.unbind(1), tensor(b).unbind(1)).sum().backward()
         _, alpha = ciou_by_hand(a, b)
         steps = np.eye(4) * 1e-6
         wanted = [(ciou_by_hand(a + step, b, alpha)[0] - ciou_by_hand(a - step, b, alpha)[0]) / 2e-6 for step in steps]

@@ -180,7 +180,8 @@ class PaddleNetwork(nn.Layer):
 
     def _watched(self) -> bool:
         """Whether a layer has a hook or a subclass has replaced an op, so that every row must run by itself."""
-        hooked = any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self.sublayers())
+        rows = self._sub_layers.values()
+        hooked = any(one._forward_pre_hooks or one._forward_post_hooks for layer in rows for one in (layer, *layer._sub_layers.values()))
         return hooked or any(getattr(type(self), op) is not getattr(PaddleNetwork, op) for op in INPUTS if op != "image")
 
     def conv(self, row: Row, x: Any) -> Any:

@@ -22,7 +22,7 @@ from octrim.network.dropping import only_levels, without_rows
 from octrim.network.model import Model
 from octrim.options import TeacherPrecision
 from octrim.training.hyper import Hyperparameters
-from octrim.training.loss import ciou, level_balance
+from octrim.training.loss import Cells, by_anchor, by_level, chosen, ciou, decoded, level_balance
 from octrim.training.teacher import Teacher
 
 # Cells where the teacher is less sure than this of an object say nothing about boxes and classes.
@@ -77,41 +77,49 @@ class Distillation:
         features are not read when the feature weight is 0.
         """
         teacher_heads, teacher_features = self.teacher(images, features=bool(self.feature_weight))
+        known = [by_anchor(teacher_heads[place], len(anchors)) for place, anchors in zip(self.order, self.anchors, strict=True)]
         output = feature = paddle.zeros([])
-        for level, (head, place) in enumerate(zip(heads, self.order, strict=True)):
-            known = teacher_heads[place]
-            if self.output_weight:
-                output = output + self._output(head.astype("float32"), known, level)
-            if self.feature_weight:
-                objectness = F.sigmoid(known.reshape([known.shape[0], len(self.anchors[level]), -1, *known.shape[2:]])[:, :, 4]).max(axis=1)
+        if self.output_weight:
+            for loss in self._output([by_anchor(head, len(anchors)) for head, anchors in zip(heads, self.anchors, strict=True)], known):
+                output = output + loss
+        if self.feature_weight:
+            for level, place in enumerate(self.order):
+                height, width = heads[level].shape[2:]
+                objectness = F.sigmoid(known[level][:, :, 4]).max(axis=1).reshape([-1, height, width])
                 feature = feature + feature_loss(features[level].astype("float32"), teacher_features[place], objectness.numpy()) / len(heads)
         output, feature = output * self.output_weight, feature * self.feature_weight
         return (output + feature) * images.shape[0], paddle.stack([output.detach(), feature.detach()])
 
-    def _output(self, head: Any, known: Any, level: int) -> Any:
-        """Output loss of one level. head, known: logits of student and teacher, `[batch, anchors x (5 + classes), height, width]`."""
-        batch, _, height, width = head.shape
-        anchors, values, cells = self.anchors[level], 5 + self.classes, height * width
-        shape = [batch, len(anchors), values, cells]
-        head, known = head.reshape(shape), known.reshape(shape)
-        sure = F.sigmoid(known[:, :, 4])
-        box_gain, objectness_gain, class_gain = self.gains
-        loss = objectness_gain * self.balance[level] * F.binary_cross_entropy_with_logits(head[:, :, 4], sure)
-        image, anchor, cell = np.nonzero(sure.numpy() > _LEAST_OBJECTNESS)
-        if not len(cell):
-            return loss
-        first = ((image * len(anchors) + anchor) * values) * cells + cell
-        chosen = paddle.to_tensor((first[:, None] + np.arange(values) * cells).reshape(-1))
-        found, wanted = (paddle.gather(logits.reshape([-1]), chosen).reshape([-1, values]) for logits in (head, known))
-        weight = F.sigmoid(wanted[:, 4])
-        weight = weight / paddle.clip(weight.sum(), min=1.0)
-        sizes = paddle.to_tensor(anchors[anchor])
-        boxes = [paddle.concat([F.sigmoid(one[:, :2]) * 2 - 0.5, (F.sigmoid(one[:, 2:4]) * 2) ** 2 * sizes], axis=1) for one in (found, wanted)]
-        loss = loss + box_gain * ((1 - ciou(*boxes)) * weight).sum()
+    def _output(self, heads: Sequence[Any], known: Sequence[Any]) -> list[Any]:
+        """Output loss of every level. heads, known: logits of student and teacher per level, as `by_anchor` gives them."""
+        _, objectness_gain, _ = self.gains
+        sizes = [int(np.prod(one.shape)) // one.shape[2] for one in heads]
+        scores, teacher = (paddle.concat([one[:, :, 4].reshape([-1]) for one in logits]) for logits in (heads, known))
+        sure = F.sigmoid(teacher)
+        entropies = paddle.split(F.binary_cross_entropy_with_logits(scores, sure, reduction="none"), sizes)
+        losses = [objectness_gain * balance * part.mean() for part, balance in zip(entropies, self.balance, strict=False)]
+        cells = []
+        for part, one in zip(np.split(sure.numpy(), np.cumsum(sizes)[:-1]), heads, strict=True):
+            batch, anchors, _, size = one.shape
+            cells.append(Cells(*np.nonzero(part.reshape(batch, anchors, size) > _LEAST_OBJECTNESS)))
+        found, wanted = chosen(heads, cells), chosen(known, cells)
+        if found is not None:
+            for level, loss in zip([level for level, some in enumerate(cells) if len(some)], self._of_cells(found, wanted, cells), strict=True):
+                losses[level] = losses[level] + loss
+        return losses
+
+    def _of_cells(self, found: Any, wanted: Any, cells: Sequence[Cells]) -> list[Any]:
+        """Loss of boxes and classes of every level that has cells. found, wanted: logits of student and teacher, as `chosen` gives them."""
+        box_gain, _, class_gain = self.gains
+        weights = [weight / paddle.clip(weight.sum(), min=1.0) for weight in by_level(F.sigmoid(wanted[4]), cells)]
+        sizes = np.concatenate([anchors[some.anchor] for anchors, some in zip(self.anchors, cells, strict=True)])
+        missed = by_level(1 - ciou(decoded(found, sizes), decoded(wanted, sizes)), cells)
+        losses = [box_gain * (part * weight).sum() for part, weight in zip(missed, weights, strict=True)]
         if self.classes > 1:
-            entropy = F.binary_cross_entropy_with_logits(found[:, 5:], F.sigmoid(wanted[:, 5:]), reduction="none")
-            loss = loss + class_gain * (entropy.mean(axis=1) * weight).sum()
-        return loss
+            entropy = F.binary_cross_entropy_with_logits(found[5:], F.sigmoid(wanted[5:]), reduction="none").mean(axis=0)
+            for level, (part, weight) in enumerate(zip(by_level(entropy, cells), weights, strict=True)):
+                losses[level] = losses[level] + class_gain * (part * weight).sum()
+        return losses
 
 
 def feature_loss(student: Any, teacher: Any, objectness: np.ndarray) -> Any:
