@@ -1,8 +1,7 @@
 """Milliseconds of a training step by its parts, of one command or side by side: two checkouts, or one command with other options.
 
     python benchmarks/training_step.py -- finetune --data D --weights W --teacher T --batch 4 --nominal-batch 4 --optimizer Muon --imgsz 320
-    python benchmarks/training_step.py --checkout ../before --checkout . -- finetune ...
-    python benchmarks/training_step.py --with "" --with "--teacher-precision bfloat16" -- finetune ...
+    python benchmarks/training_step.py --candidate ../before --candidate . --candidate ". --teacher-precision bf16" -- finetune ...
 
 Every candidate is a process of its own that trains with the given command until its turn is over, and then waits for its next one, so that a busy
 machine hits all alike: compare ratios, or processor time, which other programs hardly change. Threads are those of OMP_NUM_THREADS; `taskset -c 1` in
@@ -194,8 +193,8 @@ def table(candidates: dict[str, Candidate]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkout", action="append", metavar="DIR", help="checkout whose src is timed; may be given again (default: this one)")
-    parser.add_argument("--with", action="append", metavar="OPTIONS", dest="options", help="further options of the command; may be given again")
+    what = "checkout whose src is timed, and further options of the command; may be given again (default: this checkout)"
+    parser.add_argument("--candidate", action="append", metavar="'DIR [OPTIONS]'", help=what)
     parser.add_argument("--steps", type=int, default=25, help="steps of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every candidate")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -206,11 +205,9 @@ def main() -> None:
         return
     candidates: dict[str, Candidate] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for checkout in options.checkout or [str(Path(__file__).parents[1])]:
-            for more in options.options or [""]:
-                names = [checkout] * bool(options.checkout) + [more or "as given"] * bool(options.options or not options.checkout)
-                name = " ".join(names)[-23:]
-                candidates[name] = Candidate(checkout, options.command + shlex.split(more), options.steps, f"{folder}/{len(candidates)}")
+        for name in options.candidate or [str(Path(__file__).parents[1])]:
+            checkout, *more = shlex.split(name)
+            candidates[name[-23:]] = Candidate(checkout, options.command + more, options.steps, f"{folder}/{len(candidates)}")
         for _ in range(options.rounds):
             for candidate in candidates.values():
                 candidate.turn()

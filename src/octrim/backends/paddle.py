@@ -278,6 +278,11 @@ class _InVector:
             self._running += (1 - self._momentum) * np.concatenate([value for found in moments for value in found])
 
 
+def memory_of(tensor: Any) -> np.ndarray:
+    """The numbers of a contiguous float32 tensor on the processor, as an array over the same memory, which the tensor must outlive."""
+    return _array(tensor.data_ptr(), tensor.size).reshape(tensor.shape)
+
+
 def _array(address: int, size: int) -> np.ndarray:
     """The float32 numbers at an address."""
     return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))

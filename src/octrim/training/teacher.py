@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from octrim.backends.onednn.inference import Inference, Precision
 from octrim.backends.onednn.library import RefusedError, has_bfloat16
-from octrim.backends.paddle import PaddleNetwork, paddle
+from octrim.backends.paddle import PaddleNetwork, memory_of, paddle
 from octrim.errors import InputError
 from octrim.network.folding import folded
 from octrim.network.model import Model
@@ -49,11 +46,13 @@ class Teacher:
         """
         if self._inference is not None:
             try:
-                heads, maps = self._inference(_array(images), features)
+                made = [paddle.empty(shape, "float32") for shape in self._inference.outputs(tuple(images.shape), features)]
+                self._inference.run(memory_of(images), [memory_of(one) for one in made], features)
             except RefusedError as error:
                 self._fall_back(error)
             else:
-                return [paddle.to_tensor(head) for head in heads], [paddle.to_tensor(one) for one in maps]
+                levels = len(self.model.network.heads)
+                return made[:levels], made[levels:]
         assert self._network is not None
         with paddle.no_grad():
             return self._network.with_features(images) if features else (self._network(images), [])
@@ -79,8 +78,3 @@ def require_precision(precision: TeacherPrecision) -> None:
 
 def _on_processor() -> bool:
     return paddle.device.get_device() == "cpu"
-
-
-def _array(tensor: Any) -> np.ndarray:
-    """The numbers of a contiguous float32 tensor on the processor as an array over the same memory."""
-    return np.ctypeslib.as_array((ctypes.c_float * tensor.size).from_address(tensor.data_ptr())).reshape(tensor.shape)

@@ -52,13 +52,21 @@ class Inference:
         images: float32 `[batch, 3, height, width]`, 0..1.
         """
         images = np.ascontiguousarray(images, np.float32)
-        program = self._program(images.shape, features)
-        made = [np.empty(shape, np.float32) for shape in program.outputs]
-        if self._block.nbytes < program.bytes:
-            self._block = _aligned(program.bytes)
-        program.run(self._block.ctypes.data, images, made)
+        made = [np.empty(shape, np.float32) for shape in self.outputs(images.shape, features)]
+        self.run(images, made, features)
         levels = len(self.model.network.heads)
         return made[:levels], made[levels:]
+
+    def outputs(self, shape: tuple[int, ...], features: bool = False) -> list[tuple[int, ...]]:
+        """Shapes of what is computed for images of a shape: logits per level, then maps."""
+        return self._program(shape, features).outputs
+
+    def run(self, images: np.ndarray, outputs: Sequence[np.ndarray], features: bool = False) -> None:
+        """Write logits and maps for images into arrays of the shapes that `outputs` gives. All are float32 and contiguous."""
+        program = self._program(images.shape, features)
+        if self._block.nbytes < program.bytes:
+            self._block = _aligned(program.bytes)
+        program.run(self._block.ctypes.data, images, outputs)
 
     def _program(self, shape: tuple[int, ...], features: bool) -> _Program:
         key = shape, features
