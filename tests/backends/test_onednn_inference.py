@@ -17,8 +17,9 @@ from tests.networks import lively_model, random_networks, three_levels, tiny_mod
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
+from octrim.backends.onednn import library as dnn  # noqa: E402
 from octrim.backends.onednn.inference import Inference  # noqa: E402
-from octrim.backends.onednn.library import has_bfloat16, library  # noqa: E402
+from octrim.backends.onednn.library import Description, Operation, has_bfloat16, library  # noqa: E402
 from octrim.backends.paddle import PaddleNetwork  # noqa: E402
 
 onednn = pytest.mark.skipif(library() is None, reason="this Paddle carries no oneDNN 3")
@@ -137,3 +138,23 @@ def test_random_networks_in_bfloat16(network: Network) -> None:
     heads, _ = Inference(model, "bfloat16")(images)
     for found, wanted in zip(heads, reference(model, images), strict=False):
         assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
+
+
+def codes(operation: Operation) -> list[str]:
+    """Names of all code that oneDNN has for an operation, best first."""
+    found = [operation.implementation]
+    while not dnn._library().c.dnnl_primitive_desc_next_impl(operation.description.handle):
+        found.append(operation.implementation)
+    return found
+
+
+@onednn
+@pytest.mark.parametrize(("channels", "kernel"), [(8, 1), (8, 3), (16, 3)])
+def test_eight_channels_are_computed_in_vectors_of_eight_where_there_is_code_for_it(channels: int, kernel: int) -> None:
+    source, result = (Description((2, count, 16, 16), dnn.NHWC) for count in (16, channels))
+    window = (dnn.numbers(1, 1), dnn.numbers(0, 0), *[dnn.numbers(kernel // 2, kernel // 2)] * 2)
+    arguments = (dnn.FORWARD, dnn.DIRECT, source, Description((channels, 16, kernel, kernel)), None, result, *window)
+    known = codes(Operation("convolution_forward", *arguments))
+    narrow = [name for name in known if name.endswith(":avx2")]
+    chosen = Operation("convolution_forward", *arguments, channels=channels).implementation
+    assert chosen == (narrow[0] if narrow and channels == 8 else known[0])

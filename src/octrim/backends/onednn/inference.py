@@ -171,7 +171,7 @@ class _Program:
         weights, bias = Description(shape, kind=self._kind), self._weights.bias(row)
         arguments = (dnn.FORWARD_INFERENCE, dnn.DIRECT, x.description, weights, bias.description, result, *window)
         attributes = _activation(row)
-        operation = Operation("convolution_forward", *arguments, attributes=attributes)
+        operation = Operation("convolution_forward", *arguments, attributes=attributes, channels=row.channels)
         weight = self._weights.weight(row, Description(shape, plain), Description.chosen(operation, dnn.WEIGHTS))
         self._constant |= {id(weight), id(bias)}
         return self._emit(operation, {dnn.SRC: x, dnn.WEIGHTS: weight, dnn.BIAS: bias, dnn.DST: Memory(result)})

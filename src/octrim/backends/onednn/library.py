@@ -29,6 +29,7 @@ DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT, MULTIPLE_SR
 
 BFLOAT16, FLOAT32 = 2, 3  # number formats
 _BFLOAT16_SET = 0xE7  # instruction set: AVX-512 with products of bfloat16; every later set has its bits, too
+_NARROW, _NARROW_CODE = 8, ":avx2"  # numbers in a vector of AVX2, and the end of the names of code for it
 _QUERY_NAME = 8
 _QUERY = {WEIGHTS: 131, DIFF_WEIGHTS: 132, WORKSPACE: 135}
 
@@ -182,22 +183,43 @@ class Operation:
     """Compiled code of one operation.
 
     kind: middle part of the name of its creating function in `dnnl.h`. arguments: that function's arguments after the engine, without attributes.
+    channels: number of channels that are computed side by side, for operations that have code for several instruction sets. oneDNN takes the widest
+    vectors that there are, 16 numbers in AVX-512; with 8 channels half of each is wasted, and vectors of 8 numbers, in AVX2, are faster.
     Raises RefusedError where oneDNN has no code for it, or only reference code, which is thousands of times slower.
     """
 
-    def __init__(self, kind: str, *arguments: Any, attributes: Attributes | None = None) -> None:
+    def __init__(self, kind: str, *arguments: Any, attributes: Attributes | None = None, channels: int | None = None) -> None:
         lib = _library()
-        self.kind, self.description, self.primitive = kind, _Owned("primitive_desc"), _Owned("primitive")
+        self.kind, self.primitive = kind, _Owned("primitive")
         values = [value.description if isinstance(value, Operation) else value for value in arguments]
         values = [value.handle if isinstance(value, Description | _Owned) else value for value in values]
         engine = () if kind == "reorder" else (lib.engine,)
-        lib.call(f"{kind}_primitive_desc_create", byref(self.description.handle), *engine, *values, attributes.handle if attributes else None)
-        name = c_char_p()
-        lib.call("primitive_desc_query", self.description.handle, _QUERY_NAME, 0, byref(name))
-        self.implementation = (name.value or b"").decode()
+
+        def described() -> _Owned:
+            found = _Owned("primitive_desc")
+            lib.call(f"{kind}_primitive_desc_create", byref(found.handle), *engine, *values, attributes.handle if attributes else None)
+            return found
+
+        self.description = described()
+        if channels is not None and channels <= _NARROW and not self._found(_NARROW_CODE):
+            self.description = described()
         if kind.startswith(("convolution", "batch")) and self.implementation.startswith("ref"):
             raise RefusedError(f"oneDNN has only reference code for {kind}")
         lib.call("primitive_create", byref(self.primitive.handle), self.description.handle)
+
+    @property
+    def implementation(self) -> str:
+        """oneDNN's name of the code: a kind, and behind a colon the instruction set."""
+        name = c_char_p()
+        _library().call("primitive_desc_query", self.description.handle, _QUERY_NAME, 0, byref(name))
+        return (name.value or b"").decode()
+
+    def _found(self, code: str) -> bool:
+        """Go on to the first code that is for an instruction set, best first; False where there is none."""
+        while not self.implementation.endswith(code):
+            if _library().c.dnnl_primitive_desc_next_impl(self.description.handle):
+                return False
+        return True
 
 
 class _Argument(ctypes.Structure):

@@ -140,7 +140,7 @@ class TrainingProgram:
         bias = Description((row.channels,), dnn.VECTOR) if row.bias else None
         window = (dnn.numbers(row.stride, row.stride), dnn.numbers(0, 0), *[dnn.numbers(row.padding, row.padding)] * 2)
         weights, stored = Description(shape), self._outside(row.weight_name, shape, plain)
-        forward = Operation("convolution_forward", dnn.FORWARD, dnn.DIRECT, x.description, weights, bias, result, *window)
+        forward = Operation("convolution_forward", dnn.FORWARD, dnn.DIRECT, x.description, weights, bias, result, *window, channels=row.channels)
         y = Memory(result)
         arguments = {dnn.SRC: x.memory, dnn.WEIGHTS: self._reordered(stored, Description.chosen(forward, dnn.WEIGHTS)), dnn.DST: y}
         if row.bias:
@@ -164,7 +164,9 @@ class TrainingProgram:
             if normed:
                 gradient = normed[1](gradient)
             if trainable:
-                operation = Operation("convolution_backward_weights", dnn.DIRECT, x.description, weights, bias, result, *window, forward)
+                operation = Operation(
+                    "convolution_backward_weights", dnn.DIRECT, x.description, weights, bias, result, *window, forward, channels=row.channels
+                )
                 wanted = Description.chosen(operation, dnn.DIFF_WEIGHTS)
                 target = self._outside(f"grad:{row.weight_name}", shape, plain)
                 made = target if target.description == wanted else Memory(wanted)
@@ -175,7 +177,7 @@ class TrainingProgram:
                 if made is not target:
                     self._reordered(made, target.description, target)
             if x.learns:
-                operation = Operation("convolution_backward_data", dnn.DIRECT, x.description, weights, result, *window, forward)
+                operation = Operation("convolution_backward_data", dnn.DIRECT, x.description, weights, result, *window, forward, channels=channels)
                 arguments = {dnn.DIFF_DST: gradient, dnn.WEIGHTS: self._reordered(stored, Description.chosen(operation, dnn.WEIGHTS))}
                 arguments[dnn.DIFF_SRC] = Memory(x.description)
                 self._emit(operation, arguments)
