@@ -46,6 +46,7 @@ class Teacher:
         """
         if self._inference is not None:
             try:
+                images = images.contiguous()
                 made = [paddle.empty(shape, "float32") for shape in self._inference.outputs(tuple(images.shape), features)]
                 self._inference.run(memory_of(images), [memory_of(one) for one in made], features)
             except RefusedError as error:
