@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -173,6 +174,10 @@ def test_int8(folder: Path, capsys: pytest.CaptureFixture[str], format: str) -> 
     assert "octrim quantize makes them" in failed(capsys, "export", "--weights", "small.safetensors", *arguments)
     assert main(["export", "--weights", "int8.safetensors", *arguments]) == 0
     path = folder / "runs/export/exp" / ("model.onnx" if format == "onnx" else "openvino")
+    told = capsys.readouterr().out
+    assert re.search(r"pictures in \w+ [\d.]+: scores differ by [-e\d.]+ of their magnitude, as roundings to eight bits explain\n", told), told
+    assert f"what int8 costs in accuracy: octrim val --weights {path.relative_to(folder)} --data D\nnext: octrim predict" in told
+    assert "largest difference 0" not in told
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     reference = open_session("int8.safetensors", "onnxruntime", "int8")(images)
     session = open_session(path)

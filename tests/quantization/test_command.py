@@ -49,7 +49,7 @@ def test_files_of_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         *("config.yaml", "log.txt", "model.safetensors", "quantize.json", "scales.png", "sensitivity.json")
     ]
     printed = capsys.readouterr().out
-    assert "next: octrim export --weights runs/quantize/exp/model.safetensors --precision int8 --format onnx" in printed
+    assert "next: octrim export --weights runs/quantize/exp/model.safetensors --precision int8 --format openvino" in printed
     assert "calibrated on 2 pictures of 64x64" in printed
     model = load(run / "model.safetensors")
     step = {"imgsz": [64, 64], "skip": ["model.0", "model.2.*"]}

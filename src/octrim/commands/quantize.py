@@ -91,7 +91,7 @@ class Quantize(OneNetwork, Reading, Folder):
             write_text(run.path / "sensitivity.json", json.dumps(content, indent=1))
             run.print(_sensitivity_table(found))
         run.print(f"quantized model: {path} ({path.stat().st_size / 1e6:.2f} MB: float32 weights and {len(quantized.scales)} tensors of scales)")
-        run.print(f"next: octrim export --weights {path} --precision int8 --format onnx")
+        run.print(f"next: octrim export --weights {path} --precision int8 --format openvino")
 
 
 def _content(
