@@ -47,6 +47,10 @@ PICTURE = Quantization.of(1 / 255, -128)
 
 LOGITS = Quantization.of(1 / 16)
 
+BOX_LOGITS = Quantization.of(1 / 32)
+"""Logits of a box's centre and size in C, from -4 to 4, where a side is 0.001 and 3.9 times the anchor's. Steps of a sixteenth would move a side by
+up to 3 %."""
+
 
 class Integers:
     """Quantizations of a model with scales, by row. Raises InputError where a map has no scale (`octrim quantize --skip`)."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octrim.backends.numpy import activate, convolution, sigmoid, windows
+from octrim.backends.numpy import activate, convolution, decode, sigmoid, windows
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
 from octrim.network.folding import folded_conv
@@ -87,10 +89,13 @@ class IntegerOps:
         meaning = self.integers.map(row)
         plain = row.activation in (None, "relu", "relu6")
         between = meaning if plain else self.integers.before_activation(row)
-        mantissa, exponent = np.frexp(parts.units / between.step)
+        finer = np.ones(row.channels)
+        if row.name in self.model.network.heads:  # centre and size of a box in steps half as large
+            finer.reshape(-1, 5 + self.model.network.classes)[:, :4] = 2
+        mantissa, exponent = np.frexp(finer * parts.units / between.step)
         multiplier, shift = np.rint(mantissa * 2.0**31).astype(np.int64)[:, None, None], (31 - exponent).astype(np.int64)[:, None, None]
         found = np.clip(((sums * multiplier + (1 << (shift - 1))) >> shift) + between.zero_point, -128, 127)
-        exact = sums * parts.units[:, None, None]
+        exact = sums * (finer * parts.units)[:, None, None]
         if plain:
             low, high = {None: (-128.0, 127.0), "relu": (0.0, 127.0), "relu6": (0.0, min(127.0, np.rint(6 / meaning.step)))}[row.activation]
             found = np.clip(found, low, high)
@@ -209,7 +214,8 @@ def boxes_by_hand(model: Model, image: np.ndarray) -> list[list[float]]:
     for logits, anchors, stride in zip(logits_in_numpy(model, image[None])[0], network.anchors, network.strides, strict=True):
         for row, column in np.ndindex(logits.shape[:2]):
             for a, anchor in enumerate(anchors):
-                s = sigmoid(logits[row, column].reshape(len(anchors), -1)[a] / 16.0)
+                steps = np.asarray([32.0] * 4 + [16.0] * (1 + network.classes))
+                s = sigmoid(logits[row, column].reshape(len(anchors), -1)[a] / steps)
                 label = int(s[5:].argmax())
                 score = s[4] * s[5 + label]
                 centre = ((2 * s[0] - 0.5 + column) * stride, (2 * s[1] - 0.5 + row) * stride)
@@ -278,6 +284,21 @@ def test_the_folder(small: Model, tmp_path: Path) -> None:
     (tmp_path / "detector.h").unlink()
     with pytest.raises(InputError, match=r"detector.h: no such file"):
         open_session(tmp_path)
+
+
+def test_a_folder_of_before_there_were_steps_for_boxes(small: Model, tmp_path: Path) -> None:
+    """All of its logits are sixteenths: a box's logits, which are read as twice as large as they are in a new folder, too."""
+    write_folder(small, tmp_path, 64, 96)
+    header = (tmp_path / "detector.h").read_text()
+    old = "".join(line for line in header.splitlines(keepends=True) if "logit_steps =" not in line)
+    assert len(header.splitlines()) - len(old.splitlines()) == 2
+    (tmp_path / "detector.h").write_text(old)
+    described = json.loads((tmp_path / "detector.json").read_text())
+    described["sha256"]["detector.h"] = sha256(old.encode()).hexdigest()
+    (tmp_path / "detector.json").write_text(json.dumps(described))
+    batch = picture(64, 96)
+    heads = [head.transpose(2, 0, 1)[None] / 16.0 for head in logits_in_numpy(small, batch)[0]]
+    np.testing.assert_allclose(open_session(tmp_path)(batch), decode(small.network, heads), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

@@ -17,7 +17,7 @@ from octrim.network.model import Model
 from octrim.targets.c.folder import HEADER
 from octrim.targets.c.integers.lowering import Map, Step, StepOps, lowered
 from octrim.targets.c.source import comment, filled, quoted
-from octrim.targets.integers import LOGITS
+from octrim.targets.integers import BOX_LOGITS, LOGITS
 from octrim.targets.metadata import export_metadata
 
 _MOST_LINES = 262_144  # bytes of stack that a convolution on a processor with vectors takes at most for lines of its input; wider maps go without
@@ -50,6 +50,8 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
         "memory": memory + window_bytes(ops.steps),
         "window": memory,
         "logits": sum(head.size for head in heads),
+        "logit_steps": round(1 / LOGITS.step),
+        "box_logit_steps": round(1 / BOX_LOGITS.step),
         "names": comment(", ".join(model.names)).replace("|", " ").replace("`", " "),
         "weights": -(-weights // 1000),
         "most_anchors": max(len(level) for level in model.network.anchors),
@@ -83,7 +85,7 @@ def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
             found.setdefault(step.table.tobytes(), len(found))
     looked_up = np.frombuffer(b"".join(found), np.int8)
     zeros = np.zeros(64, np.int64)  # a vector of weights or numbers is read beyond the last
-    probabilities = np.rint(65535 * sigmoid(np.arange(-128, 128) * np.float64(LOGITS.step))).astype(np.int64)
+    scores, boxes = (np.rint(65535 * sigmoid(np.arange(-128, 128) * np.float64(one.step))).astype(np.int64) for one in (LOGITS, BOX_LOGITS))
     return "\n".join(
         [
             _array("int8_t", "weights[]", np.concatenate([*(step.packed() for step in convs), zeros])),
@@ -91,7 +93,8 @@ def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
             _array("int32_t", "multipliers[]", np.concatenate([*(step.multipliers for step in convs), zeros])),
             _array("uint8_t", "shifts[]", np.concatenate([*(step.shifts for step in convs), zeros])),
             _array("int8_t", "tables[][256]", looked_up if len(looked_up) else np.zeros(256, np.int8), braces=256),
-            _array("uint16_t", "sigmoids[256]", probabilities),
+            _array("uint16_t", "sigmoids[256]", scores),
+            _array("uint16_t", "box_sigmoids[256]", boxes),
             "static const Step steps[] = {\n" + "".join(_steps(ops.steps, found)) + "};",
             "static const Level levels[] = {\n" + "".join(_levels(model, heads)) + "};",
             "const char *const detector_names[detector_classes] = {" + ", ".join(quoted(name) for name in model.names) + "};",

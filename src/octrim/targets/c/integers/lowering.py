@@ -13,7 +13,7 @@ from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.rows import Row, walk
-from octrim.targets.integers import CLAMPED, Integers, Quantization
+from octrim.targets.integers import BOX_LOGITS, CLAMPED, Integers, Quantization
 
 _STEPS = np.arange(-128, 128)
 
@@ -127,8 +127,15 @@ class StepOps:
             step.table = integers(values, output.meaning)
         step.zero = meaning.zero_point
         output.positive = bool(step.low >= 0 if step.table is None else step.table.min() >= 0)
-        step.multipliers, step.shifts = fixed_point(found.units / meaning.step)
+        step.multipliers, step.shifts = fixed_point(found.units / self.steps_of(row, meaning))
         return self.step(step)
+
+    def steps_of(self, row: Row, meaning: Quantization) -> np.ndarray:
+        """Step of each channel of a convolution's integers, `[channels]`: that of its map, but finer for centre and size of Detect's boxes."""
+        steps = np.full(row.channels, meaning.step)
+        if row.name in self.model.network.heads:
+            steps.reshape(-1, 5 + self.model.network.classes)[:, :4] = BOX_LOGITS.step
+        return steps
 
     def add(self, row: Row, a: Map, b: Map) -> Map:
         output = self.map(row)

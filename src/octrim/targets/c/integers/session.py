@@ -17,20 +17,20 @@ from octrim.network.rows import Network
 from octrim.targets.c.compiler import built, compiler
 from octrim.targets.c.folder import HEADER
 from octrim.targets.c.integers.folder import integer_files
-from octrim.targets.integers import LOGITS
 from octrim.targets.metadata import file_info, read_header, values_per_box
 from octrim.targets.session import PerShape, Session, model_info
 
 _DECODING = """
 /* A level's logits, [height][width][anchors][values], as boxes, [anchors][height][width][values]: cx, cy, w, h in pixels, and scores. */
-void octrim_decode(const int8_t *logits, const float *sigmoid, const float *sides, int height, int width, int count, int numbers, int stride,
-                   float *boxes)
+void octrim_decode(const int8_t *logits, const float *sigmoid, const float *box_sigmoid, const float *sides, int height, int width, int count,
+                   int numbers, int stride, float *boxes)
 {
     for (int row = 0; row < height; row++)
         for (int column = 0; column < width; column++)
             for (int a = 0; a < count; a++, logits += numbers) {
                 float *box = boxes + (((long)a * height + row) * width + column) * numbers;
-                for (int i = 0; i < numbers; i++) box[i] = sigmoid[logits[i] + 128];
+                for (int i = 0; i < 4; i++) box[i] = box_sigmoid[logits[i] + 128];
+                for (int i = 4; i < numbers; i++) box[i] = sigmoid[logits[i] + 128];
                 box[0] = (2 * box[0] - 0.5f + (float)column) * (float)stride;
                 box[1] = (2 * box[1] - 0.5f + (float)row) * (float)stride;
                 for (int i = 2; i < 4; i++) box[i] = 4 * box[i] * box[i] * sides[2 * a + i - 2];
@@ -83,9 +83,10 @@ class Detector:
         self.shapes = [(height, width, channels) for channels, height, width in levels]
         self.calls = ctypes.CDLL(str(built(source + _DECODING, (("detector.h", header),))))
         self.calls.detector_logits.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-        self.calls.octrim_decode.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 5, ctypes.c_void_p)
+        self.calls.octrim_decode.argtypes = (*[ctypes.c_void_p] * 4, *[ctypes.c_int] * 5, ctypes.c_void_p)
         self.memory = np.zeros(number(header, "detector_memory"), np.uint8)
-        self.sigmoids = sigmoid(np.arange(-128, 128) * np.float64(LOGITS.step)).astype(np.float32)
+        steps = (number(header, name, before) for name, before in (("detector_logit_steps", 16), ("detector_box_logit_steps", 16)))
+        self.sigmoids, self.box_sigmoids = (sigmoid(np.arange(-128, 128) / np.float64(one)).astype(np.float32) for one in steps)
         self.anchors = [np.asarray(level, np.float32) for level in network.anchors]
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -97,8 +98,8 @@ class Detector:
             starts = np.cumsum([0, *boxes[:-1]]).tolist()
             for start, logits, anchors, stride in zip(starts, self.logits(picture), self.anchors, self.network.strides, strict=True):
                 sizes = (*logits.shape[:2], len(anchors), values, stride)
-                level = (logits.ctypes.data, self.sigmoids.ctypes.data, anchors.ctypes.data, *sizes)
-                self.calls.octrim_decode(*level, result[start:].ctypes.data)
+                tables = (one.ctypes.data for one in (logits, self.sigmoids, self.box_sigmoids, anchors))
+                self.calls.octrim_decode(*tables, *sizes, result[start:].ctypes.data)
         return found
 
     def logits(self, picture: np.ndarray) -> list[np.ndarray]:
@@ -119,9 +120,11 @@ def is_integers(path: Path) -> bool:
     return isinstance(described, dict) and described.get("precision") == "int8"
 
 
-def number(header: str, name: str) -> int:
-    """A constant of detector.h. Raises InputError where it is not there."""
+def number(header: str, name: str, before: int | None = None) -> int:
+    """A constant of detector.h. before: its value in files that were written before there was one. Raises InputError where it must be there."""
     found = re.search(rf"\b{name} = (\d+)", header)
+    if found is None and before is not None:
+        return before
     if found is None:
         raise InputError(f"detector.h has no {name}: it is not as octrim export wrote it")
     return int(found[1])

@@ -248,8 +248,8 @@ static detector_box box_of(const Level *l, const int8_t *t, int row, int column,
 {
     int32_t side[2], centre[2], cell[2] = {column, row}, corner[4];
     for (int i = 0; i < 2; i++) {
-        uint32_t s = sigmoids[t[2 + i] + 128], square = s * s >> 16;
-        centre[i] = (int32_t)(((2 * (int64_t)sigmoids[t[i] + 128] - 32768 + (int64_t)cell[i] * 65536) * l->stride * 16) >> 16);
+        uint32_t s = box_sigmoids[t[2 + i] + 128], square = s * s >> 16;
+        centre[i] = (int32_t)(((2 * (int64_t)box_sigmoids[t[i] + 128] - 32768 + (int64_t)cell[i] * 65536) * l->stride * 16) >> 16);
         side[i] = (int32_t)(((int64_t)square * 4 * anchor[i]) >> 16);
         corner[i] = limited(centre[i] - side[i] / 2, -32768, 32767);
         corner[2 + i] = limited(centre[i] + side[i] / 2, -32768, 32767);

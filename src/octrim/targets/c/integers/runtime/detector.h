@@ -12,8 +12,10 @@ enum {
     detector_width = @width@,
     detector_height = @height@,
     detector_classes = @classes@,
-    detector_memory = @memory@,      /* bytes that a run needs */
-    detector_logits_count = @logits@ /* bytes that detector_logits writes */
+    detector_memory = @memory@,        /* bytes that a run needs */
+    detector_logits_count = @logits@,  /* bytes that detector_logits writes */
+    detector_logit_steps = @logit_steps@,        /* a logit of objectness or of a class is its byte divided by this */
+    detector_box_logit_steps = @box_logit_steps@ /* and one of a box's centre or size is its byte divided by this */
 };
 
 /* Names of the classes, UTF-8. */
@@ -35,7 +37,8 @@ typedef struct {
 int detector_run(void *memory, const uint8_t *pixels, uint16_t threshold, uint16_t overlap, detector_box *boxes, int most);
 
 /*
- * The logits of all levels one after the other, each [h][w][anchors x (5 + classes)], in sixteenths. memory, pixels: as above.
+ * The logits of all levels one after the other, each [h][w][anchors x (5 + classes)], in steps: centre x, centre y, width and height of the box in
+ * detector_box_logit_steps, objectness and classes in detector_logit_steps. memory, pixels: as above.
  */
 void detector_logits(void *memory, const uint8_t *pixels, int8_t *logits);
 
