@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from octrim.network.initialize import fresh_model
 from octrim.training.checkpoint import kind_of, unflattened
 from octrim.training.optimizer import CLIP, MovingAverage, Optimizer, Weights
 from octrim.training.schedule import PUBLISHED, Settings, averaging
+from tests.networks import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,45 @@ def test_assigning_changes_the_network_itself() -> None:
     named = unflattened(network.network, values)
     for name, tensor in network.named_tensors().items():
         np.testing.assert_array_equal(tensor.numpy(), named[name])
+
+
+def backward(network: PaddleNetwork) -> None:
+    images = paddle.to_tensor(np.random.default_rng(0).random((2, 3, 64, 64), np.float32))
+    heads = network(images)
+    sum((head * head).mean() * (level + 1) for level, head in enumerate(heads)).backward()
+
+
+def test_the_gradient_arrives_as_one_vector_and_is_that_of_the_tensors() -> None:
+    """Against gradients that every tensor receives by itself, to the bit, and against Paddle's own operations; frozen parameters have zeros."""
+    networks = {name: PaddleNetwork(tiny_model()) for name in ("vector", "tensors", "paddle")}
+    networks["paddle"].compiled = False
+    found, statistics = {}, {}
+    for name, network in networks.items():
+        network.train()
+        network.named_tensors()["model.1.conv.weight"].stop_gradient = True
+        flat = Weights(network)
+        if name == "tensors":
+            network._tensors = None
+        for _ in range(2):  # nothing is left of the first one
+            backward(network)
+            found[name] = flat.parameters.gradient().numpy()
+        assert not found[name][flat.parameters.slices["model.1.conv.weight"]].any()
+        assert not flat.parameters.gradient().numpy().any()  # it has been taken
+        statistics[name] = flat.statistics.values().numpy()
+    np.testing.assert_array_equal(found["vector"], found["tensors"])
+    np.testing.assert_array_equal(statistics["vector"], statistics["tensors"])
+    for values in (found, statistics):
+        np.testing.assert_allclose(values["vector"], values["paddle"], rtol=0, atol=1e-4 * np.abs(values["paddle"]).max())
+
+
+def test_a_copy_of_a_network_in_a_vector_has_its_own_gradients() -> None:
+    network = PaddleNetwork(tiny_model())
+    network.train()
+    weights = Weights(network)
+    other = copy.deepcopy(network)
+    backward(other)
+    assert not weights.parameters.gradient().numpy().any()
+    assert any(parameter.grad is not None and parameter.grad.numpy().any() for parameter in other.parameters())
 
 
 def sgd_by_hand(value: float, gradients: list[float], rates: list[float], decay: float, momenta: list[float]) -> float:
