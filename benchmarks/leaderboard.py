@@ -53,6 +53,7 @@ RECIPES: dict[str, list[Any]] = {
     "default-50-box4": ["--preset", "default", "--finetune-epochs", 50, *BOX4],
     "default-box4": ["--preset", "default", *BOX4],
     "default-sgd": ["--preset", "default", *SGD],
+    "default-relu": ["--preset", "default", "--activation", "relu"],
     "default-relu-sgd": ["--preset", "default", *SGD, "--activation", "relu"],
     "default-levels-8-16": ["--preset", "default", *LEVELS],
     "default-levels-8-16-sgd": ["--preset", "default", *SGD, *LEVELS],
