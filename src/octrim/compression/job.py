@@ -72,7 +72,7 @@ def stored(folder: Path, results: Sequence[str] = ()) -> dict[str, Any] | None:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         content = None
-    if not _is_result(content):
+    if content is None or not _is_result(content):
         raise InputError(f"{path}: damaged; delete it, and the stage is done again")
     for name in results:
         if name not in content:
