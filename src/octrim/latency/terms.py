@@ -8,7 +8,7 @@ whole networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -16,8 +16,9 @@ from itertools import product
 import numpy as np
 
 from octrim.network.cost import shapes
-from octrim.network.rows import Network, Row, Shape, walk
+from octrim.network.rows import Network, Row, Shape
 from octrim.pruning.labels import is_depthwise
+from octrim.pruning.variants import row_channels
 
 TERMS = ("fixed", "input", "output", "product", "uneven_input", "uneven_output")
 """Terms of a row: 1, blocks of channels read, blocks written, and their product; channels read and written where they are no multiple of 8."""
@@ -59,12 +60,8 @@ def rows_of(network: Network, height: int, width: int, channels: Mapping[str, np
     channels: for every convolution the output channels in each of the networks, int `[networks]`; by default one network, with its own.
     Raises InputError as `octrim.network.cost.shapes` does.
     """
-    if channels is None:
-        channels = {row.name: np.array([row.channels]) for row in network.convs}
-    counts = _ChannelOps(channels, network.channels)
-    walk(network, counts, np.full(len(next(iter(channels.values()))), network.rows[0].channels))
-    read, written, groups = (np.stack(column, 1).astype(np.float64) for column in zip(*counts.found, strict=True))
-    return Rows(_kinds(network, height, width), read, written, groups)
+    found = row_channels(network, channels)
+    return Rows(_kinds(network, height, width), found.read, found.written, found.groups)
 
 
 @lru_cache(maxsize=4)  # a plan asks for the rows of one network thousands of times
@@ -90,39 +87,3 @@ def _kind(network: Network, row: Row, maps: Mapping[str, Shape]) -> str:
     if row.activation:
         words.append(row.activation)
     return f"{' '.join(words)} at {size}"
-
-
-class _ChannelOps:
-    """`Ops` over numbers of channels, int `[networks]`. found: (channels read, channels written, groups) of every row.
-
-    channels: of every convolution in each of the networks. known: of every row in the network whose groups the rows tell.
-    """
-
-    def __init__(self, channels: Mapping[str, np.ndarray], known: Mapping[str, int]) -> None:
-        self.channels, self.known = channels, known
-        self.found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    def _row(self, read: np.ndarray, written: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-        self.found.append((read, written, np.ones_like(read) if groups is None else groups))
-        return written
-
-    def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
-        written = self.channels[row.name]
-        # A depthwise convolution has as many groups as channels, however many are left.
-        groups = x if is_depthwise(row, self.known[row.inputs[0]]) else np.full_like(x, row.groups)
-        return self._row(x, written, groups)
-
-    def add(self, row: Row, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return self._row(a, b)
-
-    def concat(self, row: Row, xs: Sequence[np.ndarray]) -> np.ndarray:
-        return self._row(np.sum(xs, axis=0), np.sum(xs, axis=0))
-
-    def maxpool(self, row: Row, x: np.ndarray) -> np.ndarray:
-        return self._row(x, x)
-
-    def upsample(self, row: Row, x: np.ndarray) -> np.ndarray:
-        return self._row(x, x)
-
-    def detect(self, row: Row, heads: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return list(heads)

@@ -16,12 +16,16 @@ from octrim.network.cost import network_cost
 from octrim.network.rows import Network
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.labels import ChannelLabels
+from octrim.pruning.variants import Counted, KeptChannels
 
 MEASURES = {"channels": "channels", "params": "parameters", "macs": "macs"}
 """Budgets that are counted in the table alone, and the attribute of `Cost` that each is about."""
 
 LATENCY = "latency"
 """The budget in milliseconds."""
+
+_Costs = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Function from the channels of convolutions, int `[networks]` each, to what these networks cost, `[networks]`."""
 
 
 class UnmetBudgetError(InputError):
@@ -124,79 +128,44 @@ class Budget:
     width: int
     latency: Latency | None
 
-    def counts(
-        self, choices: Sequence[Choice], align: int, labels: ChannelLabels, network: Network, cut: Callable[[Sequence[int]], Network]
-    ) -> list[int]:
-        """How many channels every group of `network` keeps. cut: the network with these counts.
+    def counts(self, choices: Sequence[Choice], align: int, labels: ChannelLabels, network: Network) -> list[int]:
+        """How many channels every group of `network` keeps.
 
         Raises InputError for a budget that is not understood, or cannot be met, saying what the least is.
         """
+        kept = KeptChannels(network, labels, [choice.labels for choice in choices])
         what, value = parsed_budget(self.text)
-        if what == LATENCY:
-            return self._counts_in_time(value, choices, align, labels, network, cut)
+        limit: float | Fraction
+        limit, costs = self._in_time(value, network) if what == LATENCY else self._counted(what, value, network)
+        least = float(costs(kept.of(np.array([[choice.least for choice in choices]])))[0])
+        if least > limit:
+            raise UnmetBudgetError(
+                f"budget {self.text} cannot be met: the least possible is {self._told(what, least)}", float(Fraction(least) - limit)
+            )
+        bound = math.floor(limit) if isinstance(limit, Fraction) else limit  # what is counted is whole
+        return counts_within(choices, align, lambda counts: costs(kept.of(counts)), bound)
+
+    def _counted(self, what: str, value: str, network: Network) -> tuple[Fraction, _Costs]:
+        """The limit of a budget that is counted in the table alone, and what networks cost in its unit."""
         measure = MEASURES[what]
-        total = getattr(network_cost(self.original, self.height, self.width), measure)
-        limit = parse_fraction(value, f"budget {what}") * total
+        limit = parse_fraction(value, f"budget {what}") * getattr(network_cost(self.original, self.height, self.width), measure)
+        counted = Counted(network, self.height, self.width)
+        return limit, lambda channels: counted.costs(measure, channels)
 
-        def value_of(counts: Sequence[int]) -> int:
-            return getattr(network_cost(cut(counts), self.height, self.width), measure)
-
-        if (reached := value_of([choice.least for choice in choices])) > limit:
-            share = math.ceil(reached / total * 1e4) / 1e4  # rounded up, so that as a budget it can be met
-            text = f"budget {self.text} cannot be met: the least possible is {what}={share:g} ({reached:,} {measure})"
-            raise UnmetBudgetError(text, float(reached - limit))
-        return counts_by_score(choices, align, lambda counts: value_of(counts) <= limit)
-
-    def _counts_in_time(
-        self, value: str, choices: Sequence[Choice], align: int, labels: ChannelLabels, network: Network, cut: Callable[[Sequence[int]], Network]
-    ) -> list[int]:
+    def _in_time(self, value: str, network: Network) -> tuple[float, _Costs]:
+        """The limit of a budget of milliseconds, and what networks take."""
         latency = self.latency
         if latency is None:
             raise InputError("a budget of latency needs to know times: give a latency table (octrim bench --latency-table FILE makes one)")
-        limit = latency.limit(value, self.original)
-        if (reached := latency.predict(cut([choice.least for choice in choices]))) > limit:
-            text = f"budget {self.text} cannot be met: the least possible is latency={math.ceil(reached * 1e4) / 1e4:g} (milliseconds)"
-            raise UnmetBudgetError(text, reached - limit)
-        shares = _shares(choices, labels, network)
+        return latency.limit(value, self.original), lambda channels: latency.variants(network, channels)
 
-        def times(counts: np.ndarray) -> np.ndarray:
-            channels = np.rint(counts @ shares.T).astype(np.int64)
-            return latency.variants(network, {row.name: channels[:, index] for index, row in enumerate(network.convs)})
-
-        return counts_by_time(choices, align, times, limit)
-
-
-def _shares(choices: Sequence[Choice], labels: ChannelLabels, network: Network) -> np.ndarray:
-    """Channels of every convolution per channel of every group, float64 `[convolutions, groups]`."""
-    group_of = np.full(labels.count, len(choices))
-    for index, choice in enumerate(choices):
-        group_of[choice.labels] = index
-    sizes = np.array([len(choice.labels) for choice in choices])
-    return np.stack([np.bincount(group_of[labels.labels[row.name]], minlength=len(choices) + 1)[:-1] / sizes for row in network.convs])
-
-
-def counts_by_score(choices: Sequence[Choice], align: int, fits: Callable[[Sequence[int]], bool]) -> list[int]:
-    """How many channels every group keeps: steps go in the order of their mean score until the network fits; the last one back, and it would not.
-
-    fits: whether the network with these counts is within the budget, which it is with the least counts.
-    """
-    steps: list[tuple[float, int, int]] = []  # mean score of what goes, group, count afterwards
-    for index, choice in enumerate(choices):
-        steps += [(float(choice.scores[lower:count].mean()), index, lower) for count, lower in choice.steps(align)]
-    # Scores fall along a group, so its steps are in order; on ties the stable sort keeps them so.
-    steps.sort(key=lambda step: step[0])
-
-    def counts_after(taken: int) -> list[int]:
-        counts = [choice.most for choice in choices]
-        for _, index, lower in steps[:taken]:
-            counts[index] = min(counts[index], lower)
-        return counts
-
-    low, high = 0, len(steps)  # the fewest steps after which it fits
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(counts_after(middle)) else (middle + 1, high)
-    return counts_after(low)
+    def _told(self, what: str, least: float) -> str:
+        """The least possible cost as a budget that can be met, which is why it is rounded up."""
+        if what == LATENCY:
+            return f"latency={math.ceil(least * 1e4) / 1e4:g} (milliseconds)"
+        measure = MEASURES[what]
+        total = getattr(network_cost(self.original, self.height, self.width), measure)
+        return f"{what}={math.ceil(least / total * 1e4) / 1e4:g} ({least:,.0f} {measure})"
 
 
 _AHEAD = 3
@@ -206,31 +175,39 @@ _STEPS = 32
 """Most steps from all channels of a group to the fewest."""
 
 
-def counts_by_time(choices: Sequence[Choice], align: int, times: Callable[[np.ndarray], np.ndarray], limit: float) -> list[int]:
-    """How many channels every group keeps so that the time is at or below the limit, and no group's last step back would leave it there.
+def counts_within(choices: Sequence[Choice], align: int, costs: Callable[[np.ndarray], np.ndarray], limit: float) -> list[int]:
+    """How many channels every group keeps so that the cost is at or below the limit, and no group's last step back would leave it there.
 
-    What goes next are the steps of one group that cost least for the time that they save, which is looked up anew after each, because a convolution's
-    time depends on the channels that it reads, too. A step costs the share that it takes of the importance that its group still has (the sum of
-    logarithms is what falls slowest): so no group is emptied because others have larger scores.
+    What goes next are the steps of one group that take least for what they save, which is looked up anew after each, because what a convolution
+    costs depends on the channels that it reads, too. What is kept small is the sum of `thinness` over all groups.
 
-    times: milliseconds of networks with these counts, int `[networks, groups]` to float64 `[networks]`. Those with the least counts are within
-    the limit.
+    costs: what networks with these counts cost, int `[networks, groups]` to `[networks]`, in the unit of the limit. Those with the least counts are
+    within the limit.
     """
     strides = [align * max(1, (choice.most - choice.least) // (align * _STEPS)) for choice in choices]
-    left = [np.log(np.maximum(np.cumsum(np.maximum(choice.scores, 0)), _TINY)) for choice in choices]
+    thin = [thinness(choice.scores) for choice in choices]
     counts = np.array([choice.most for choice in choices])
-    now = float(times(counts[None])[0])
+    now = float(costs(counts[None])[0])
     while now > limit:
         moves = _moves(choices, strides, counts)
-        lost = np.array([left[index][counts[index] - 1] - left[index][lower - 1] for index, lower in moves])
-        saved = np.maximum(now - times(_moved(counts, moves)), 1e-9 * now)  # what saves nothing comes last
+        lost = np.array([thin[index][lower - 1] - thin[index][counts[index] - 1] for index, lower in moves])
+        saved = np.maximum(now - costs(_moved(counts, moves)), 1e-9 * now)  # what saves nothing comes last
         index, lower = moves[int(np.argmin(np.maximum(lost, 1e-9) / saved))]
         counts[index] = lower
-        now = float(times(counts[None])[0])
-    return _restored(choices, align, counts, times, limit, left)
+        now = float(costs(counts[None])[0])
+    return _restored(choices, align, counts, costs, limit, thin)
 
 
-_TINY = 1e-30
+def thinness(scores: np.ndarray) -> np.ndarray:
+    """How thin a group is with its first channel, its first two, .., float64 `[channels]`: the inverse of the share of its importance that it keeps.
+
+    An error that comes of averaging over channels falls with the inverse of their number. Shares of the group's own importance mean that no group is
+    emptied because others have larger scores. scores: of the group's channels, falling; those below 0 count as 0. Without any all count alike.
+    """
+    kept = np.cumsum(np.maximum(scores, 0))
+    if kept[-1] == 0:
+        kept = np.arange(1.0, len(scores) + 1)
+    return kept[-1] / kept
 
 
 def _moves(choices: Sequence[Choice], strides: Sequence[int], counts: np.ndarray) -> list[tuple[int, int]]:
@@ -254,17 +231,17 @@ def _moved(counts: np.ndarray, moves: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 def _restored(
-    choices: Sequence[Choice], align: int, counts: np.ndarray, times: Callable[[np.ndarray], np.ndarray], limit: float, left: Sequence[np.ndarray]
+    choices: Sequence[Choice], align: int, counts: np.ndarray, costs: Callable[[np.ndarray], np.ndarray], limit: float, thin: Sequence[np.ndarray]
 ) -> list[int]:
-    """Counts with steps back that still fit, those that bring most for their time first, until none fits."""
+    """Counts with steps back that still fit, those that bring most for their cost first, until none fits."""
     while True:
         short = [index for index, choice in enumerate(choices) if counts[index] < choice.most]
         moves = [(index, min((int(counts[index]) // align + 1) * align, choices[index].most)) for index in short]
         if not moves:
             break
-        after, now = times(_moved(counts, moves)), float(times(counts[None])[0])
-        gains = [left[index][higher - 1] - left[index][counts[index] - 1] for index, higher in moves]
-        worth = [gain / max(time - now, 1e-12) if time <= limit else -1.0 for gain, time in zip(gains, after, strict=True)]
+        after, now = costs(_moved(counts, moves)), float(costs(counts[None])[0])
+        gains = [thin[index][counts[index] - 1] - thin[index][higher - 1] for index, higher in moves]
+        worth = [gain / max(cost - now, 1e-12) if cost <= limit else -1.0 for gain, cost in zip(gains, after, strict=True)]
         best = int(np.argmax(worth))
         if worth[best] < 0:
             break

@@ -136,10 +136,10 @@ def plan(
     exclude: patterns of convolutions whose groups stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it).
     keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: (height, width)
     for the MACs; what the network was made for by default.
-    budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay. The least important aligned steps of
-    all groups go, until the value is at or below the budget; restoring the last one would exceed it. `latency=2`, milliseconds, or
-    `latency=1/6`, a fraction of the whole network's: steps go that take the least importance with them for the time that they save, as `latency`
-    predicts it. No group then goes below `keep`, where that is given, and groups in `keep_map` have their fraction.
+    budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay, or `latency=2`, milliseconds, or `latency=1/6`,
+    a fraction of the whole network's time, as `latency` predicts it. Aligned steps of all groups go, those first that take the least importance
+    with them for what they save in the budget's unit, until the cost is at or below the budget; no group's last step back would leave it there. No
+    group then goes below `keep`, where that is given, and groups in `keep_map` have their fraction.
     original: the network that all fractions are of, where the model was cut from it before; the model's own by default. With a budget, groups that
     were cut before to a count that is no multiple of `align` are cut to one.
     nearest: whether counts are rounded to the nearest multiple of `align` instead of down, of two equally near ones to the lower.
@@ -187,7 +187,7 @@ def plan(
         counts = [candidate.least for candidate in candidates]
     else:
         choices = [Choice(candidate.group.labels, candidate.scores, candidate.most, candidate.least) for candidate in candidates]
-        counts = Budget(budget, original, height, width, latency).counts(choices, align, labels, network, lambda counts: cut(counts)[1])
+        counts = Budget(budget, original, height, width, latency).counts(choices, align, labels, network)
     kept, smaller = cut(counts)
     before, after = network_cost(whole, height, width), network_cost(smaller, height, width)
     groups = tuple(candidate.planned(count, before, after) for candidate, count in zip(candidates, counts, strict=True))
