@@ -41,6 +41,8 @@ def main() -> int:
     parser.add_argument("--signals", nargs="+", choices=["INT", "TERM", "KILL"], default=["KILL"])
     parser.add_argument("--more", nargs=argparse.REMAINDER, default=[])
     options = parser.parse_args()
+    # A shell starts what runs in its background with SIGINT ignored, and so would be every run that this program starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         start = [sys.executable, "-m", "octrim", "compress", "--weights", options.weights, "--data", options.data, "--project", folder]

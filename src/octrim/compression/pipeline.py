@@ -21,6 +21,7 @@ from octrim.compression.choosing import choosing, with_chosen_rows
 from octrim.compression.cutting import cutting
 from octrim.compression.deploying import exporting, timing
 from octrim.compression.job import Job, StageWork, finished, left, once, sweep
+from octrim.compression.measured import require_measured
 from octrim.compression.options import Compression
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.quantizing import quantizing
@@ -126,6 +127,7 @@ def _begun(config: Compression) -> Job:
     preset = resolved(config)
     config = with_times(config, preset)
     start = _checked(config, preset)
+    require_measured(start)
     require_space(config.project or ".", space_needed(start))
     _clear(config)
     run = new_run(resolved_config(config, preset))

@@ -116,14 +116,14 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
     base = adapted(model, names, model.image_size, seed=config.seed)
-    criterion = _checking_criterion(config, preset)
+    criterion = checking_criterion(config, preset)
     if preset.cut_epochs > preset.finetune_epochs:
         raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
     if preset.cut_epochs and preset.cut_steps > 1:
         raise InputError(
             f"cut_epochs is {preset.cut_epochs} and cut_steps is {preset.cut_steps}: cut either within fine-tuning or in steps before it"
         )
-    config = _with_what_must_go(config, preset, keep_map, base, criterion)
+    config = with_what_must_go(config, preset, keep_map, base, criterion)
     planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
     small = base
     for step in range(1, preset.cut_steps + 1):
@@ -140,8 +140,12 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     return base, small
 
 
-def _with_what_must_go(config: Compression, preset: Preset, keep_map: dict[str, Any], base: Model, criterion: str) -> Compression:
+def with_what_must_go(
+    config: Compression, preset: Preset, keep_map: dict[str, Any], base: Model, criterion: str, latency: LatencyTable | None = None
+) -> Compression:
     """The options with rows to drop in place of `auto`: none where the budget can be met without, else as many as may go, some of which will.
+
+    latency: as for `planned`.
 
     Raises UnmetBudgetError where nothing meets the budget, and InputError as `planned` does.
     """
@@ -153,12 +157,12 @@ def _with_what_must_go(config: Compression, preset: Preset, keep_map: dict[str, 
         return replace(config, drop=(*config.patterns, *drop), levels=tuple(levels) or config.strides)
 
     def make(drop: Sequence[str], levels: Sequence[int]) -> Plan:
-        return planned(with_rows_gone(drop, levels), preset, keep_map, base, base.network, preset.cut_steps, criterion)
+        return planned(with_rows_gone(drop, levels), preset, keep_map, base, base.network, preset.cut_steps, criterion, latency)
 
     return with_rows_gone(*dropped_for_budget(left, names_that_may_go(left, *config.chooses), make))
 
 
-def _checking_criterion(config: Compression, preset: Preset) -> str:
+def checking_criterion(config: Compression, preset: Preset) -> str:
     """The criterion that a plan is checked with before anything trains; how many channels go does not depend on the ranking, or hardly.
 
     taylor needs gradients of training pictures: a criterion that needs batch norm where taylor does takes its place.
