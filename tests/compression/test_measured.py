@@ -70,5 +70,5 @@ def test_a_budget_that_only_the_prediction_meets(
         assert code == 130 and (tmp_path / "runs" / "run").is_dir()
         return
     assert code == 2 and error.count("\n") == 1 and not (tmp_path / "runs").exists()
-    assert error.startswith("octrim compress: budget latency=") and "cannot be met" in error
+    assert error.startswith("octrim compress: error: budget latency=") and "cannot be met" in error
     assert re.search(told, error), error
