@@ -250,7 +250,7 @@ ImageSize = Annotated[tuple[int, ...] | None, arg(aliases=["--img", "--img-size"
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Conf = Annotated[float, arg(aliases=["--conf-thres"]), Range(0, 1)]
 Iou = Annotated[float, arg(aliases=["--iou-thres"]), Range(0, 1)]
-Align = Annotated[int | Literal["auto"], arg(metavar="N|auto", help_behavior_hint="(default: 8)"), Range(1)]
+Align = Annotated[int | Literal["auto"], arg(metavar="N|auto", help_behavior_hint="(default: auto)"), Range(1)]
 Budget = Annotated[str | None, arg(metavar="{channels,params,macs,latency}=F", help_behavior_hint="")]
 BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]

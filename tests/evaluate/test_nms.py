@@ -80,6 +80,13 @@ def test_score_voting_by_hand() -> None:
     np.testing.assert_allclose(found, [[moved, 0, 10 + moved, 10, 0.9, 0], [0, 0, 10, 10, 0.5, 1]], rtol=1e-5, atol=1e-5)
 
 
+def test_classes_do_not_vote_for_each_other_however_large_the_picture_is() -> None:
+    """Boxes of neighbouring classes as far apart as classes are moved for suppression."""
+    predictions = np.asarray([[7600, 7600, 500, 500, 1, 0.9, 0.1], [100, 100, 500, 500, 1, 0.1, 0.8]], np.float32)
+    found = non_max_suppression(predictions, score_voting=True)
+    np.testing.assert_array_equal(found[:, :4], [[7350, 7350, 7850, 7850], [-150, -150, 350, 350]])
+
+
 def test_boxes_without_area_vote_for_themselves() -> None:
     predictions = np.asarray([[5, 5, 0, 10, 1, 0.9], [5, 5, 0, 10, 1, 0.8]], np.float32)
     np.testing.assert_allclose(non_max_suppression(predictions, score_voting=True)[0], [5, 0, 5, 10, 0.9, 0], rtol=1e-6)

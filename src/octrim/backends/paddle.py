@@ -258,8 +258,9 @@ class _InVector:
         self._momentum = layer._sub_layers[rows[0].name].bn._momentum if rows else 0.0
         self._running = _array(start + 4 * size, vector.size - size) if rows else np.zeros(0, np.float32)
 
-    def __deepcopy__(self, memo: object) -> None:
-        """A copy of a network has tensors of its own, each by itself."""
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Stand as None in copies and pickles of a network, which have tensors of their own, each by itself."""
+        return type(None), ()
 
     def usable(self) -> bool:
         return True
@@ -268,9 +269,17 @@ class _InVector:
         return self._addresses
 
     def gradients(self) -> tuple[dict[str, int], Callable[[], Any]]:
-        made = paddle.zeros([self.leaf.size])  # zeros, because frozen parameters get none
+        made = paddle.zeros([self.leaf.size])
         start = made.data_ptr()
-        return {name: start + offset for name, offset in self._offsets.items()}, lambda: made
+
+        def found() -> Any:
+            for name, tensor in self.parameters.items():
+                if tensor.stop_gradient:  # frozen; oneDNN may have written one, beside that of a parameter that is trained
+                    first = self._offsets[f"grad:{name}"] // 4
+                    memory_of(made)[first : first + tensor.size] = 0
+            return made
+
+        return {name: start + offset for name, offset in self._offsets.items()}, found
 
     def follow(self, moments: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         if moments:

@@ -36,7 +36,7 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
-    align: Align = 8
+    align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
     budget: Budget = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its

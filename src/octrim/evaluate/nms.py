@@ -60,7 +60,7 @@ def non_max_suppression(
     kept = _suppress(np.hstack([moved, size]), score, iou, max_det)
     boxes = np.hstack([corner, corner + size])
     if score_voting:
-        boxes[kept] = _voted(boxes, np.hstack([moved, moved + size]), score, kept)
+        boxes[kept] = _voted(boxes, score, np.zeros_like(label) if agnostic else label, kept)
     return np.column_stack([boxes[kept], score[kept], label[kept]]).astype(np.float32)
 
 
@@ -80,12 +80,12 @@ def _suppress(boxes_xywh: np.ndarray, score: np.ndarray, iou: float, max_det: in
     return kept
 
 
-def _voted(boxes_xyxy: np.ndarray, apart_xyxy: np.ndarray, score: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return means of the boxes around each kept one, float64 `[kept, 4]`. apart: the same boxes, moved so that those of two classes never meet."""
+def _voted(boxes_xyxy: np.ndarray, score: np.ndarray, label: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return means of the boxes of its label around each kept one, float64 `[kept, 4]`."""
     voted = boxes_xyxy[kept]
     for place, number in enumerate(kept):
-        iou = box_iou(apart_xyxy[number, None], apart_xyxy)[0]
-        near = np.flatnonzero(iou)
+        iou = box_iou(boxes_xyxy[number, None], boxes_xyxy)[0]
+        near = np.flatnonzero((iou > 0) & (label == label[number]))
         weight = score[near] * np.exp(-((1 - iou[near]) ** 2) / _VOTING_VARIANCE)
         if weight.any():  # a box without area overlaps nothing, not even itself
             voted[place] = np.average(boxes_xyxy[near], axis=0, weights=weight)

@@ -129,7 +129,7 @@ class Finetuning(Distilled, Dropping, TimeOptions):
     """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
     cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
     """Least number of optimizer steps between two cuts."""
-    align: Align = 8
+    align: Align = "auto"
     """Number that all channel counts are multiples of in the end, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""

@@ -14,7 +14,7 @@ from octrim.network.model import Model
 from octrim.options import TeacherPrecision
 
 _FORMATS: Mapping[str, Precision] = {"fp32": "float32", "bf16": "bfloat16"}
-_NOT_HERE = "--teacher-precision {} cannot be had here ({}); leave it out: the teacher then runs in fp32"
+_NOT_HERE = "--teacher-precision {} cannot be had here ({}): begin a run without it, whose teacher then runs in fp32"
 
 
 class Teacher:

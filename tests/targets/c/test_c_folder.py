@@ -176,7 +176,7 @@ def test_the_example_finds_what_octrim_finds(small: Model, example: Path, tmp_pa
 
 def test_the_example_refuses(example: Path, tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P6 10 10 255\nshort")
-    for arguments in ([], [str(tmp_path / "none.ppm")], [str(tmp_path / "a.ppm")]):
+    for arguments in ([], [str(tmp_path / "none.ppm")], [str(tmp_path / "a.ppm")], [str(tmp_path / "a.ppm"), "0.25", "1", "votes"]):
         done = subprocess.run([str(example / "example"), *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 

@@ -141,7 +141,8 @@ static int suppress(const float *boxes, float confidence, float most, int vote, 
 static float inside(float x, int limit) { return x < 0 ? 0 : x > (float)limit ? (float)limit : x; }
 
 int main(int count, char **arguments) {
-    if (count < 2) return fprintf(stderr, "usage: %s picture.ppm [confidence] [threads] [vote]\n", arguments[0]), 2;
+    int vote = count > 4;
+    if (count < 2 || (vote && strcmp(arguments[4], "vote"))) return fprintf(stderr, "usage: %s picture.ppm [confidence] [threads] [vote]\n", arguments[0]), 2;
     int width, height;
     uint8_t *picture = read_ppm(arguments[1], &width, &height);
     if (!picture) return fprintf(stderr, "%s: expected a binary PPM of 8 bits (P6)\n", arguments[1]), 2;
@@ -156,7 +157,6 @@ int main(int count, char **arguments) {
     if (!fitted || !boxes || !found) return fprintf(stderr, "not enough memory\n"), 2;
     Fit fit = letterbox(picture, width, height, fitted);
     detector_run(instance, fitted, boxes);
-    int vote = count > 4 && !strcmp(arguments[4], "vote");
     int objects = suppress(boxes, count > 2 ? (float)atof(arguments[2]) : 0.25f, 0.45f, vote, found, kept);
     for (int i = 0; i < objects; i++) {
         const Object *o = &kept[i];
