@@ -227,8 +227,12 @@ class _Separate:
     def gradients(self) -> tuple[dict[str, int], Callable[[], Any]]:
         """Room for the gradients, by its addresses, and a function that returns them, one for each leaf, once they are there."""
         made = {name: paddle.empty_like(tensor) for name, tensor in self.parameters.items()}
-        found = tuple(None if one.stop_gradient else gradient for one, gradient in zip(self.leaves, made.values(), strict=True))
-        return {f"grad:{name}": tensor.data_ptr() for name, tensor in made.items()}, lambda: found
+
+        def found() -> tuple[Any, ...]:
+            # Room of frozen parameters is held until now, because oneDNN may write their gradients, too.
+            return tuple(None if one.stop_gradient else gradient for one, gradient in zip(self.leaves, made.values(), strict=True))
+
+        return {f"grad:{name}": tensor.data_ptr() for name, tensor in made.items()}, found
 
     def follow(self, moments: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Move the running statistics towards the mean and variance of a batch, row by row."""
