@@ -81,7 +81,7 @@ def test_shapes_that_take_the_same_time() -> None:
     for shape in shapes:
         assert shape.budget == "latency=1/3"
         options: dict[str, Any] = {"budget": shape.budget, "drop": shape.drop, "levels": shape.levels, "nearest": True, "latency": table}
-        made = plan(base, shape.keep, 8, "l2", (), shape.keep_map, 0, (64, 64), **options)
+        made = plan(base, shape.keep, "auto", "l2", (), shape.keep_map, 0, (64, 64), **options)
         assert 0.85 * limit <= exact_time(made.network, 64, 0.001) <= limit * (1 + 1e-9), shape.name
     assert any(shape.drop for shape in shapes)
     assert any(shape.levels for shape in shapes)

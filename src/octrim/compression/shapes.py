@@ -16,7 +16,7 @@ from octrim.network.cost import shapes as map_shapes
 from octrim.network.dropping import LEVEL, droppable
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.pruning.budget import Latency
+from octrim.pruning.budget import EVEN, Latency
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
 
@@ -78,6 +78,8 @@ class _Maker:
 
     def __init__(self, config: Compression, keep_map: Mapping[str, Any], base: Model, latency: Latency | None) -> None:
         self.config, self.keep_map, self.base, self.latency = config, dict(keep_map), base, latency
+        table_align = EVEN if latency is None else latency.align
+        self.align = table_align if config.align == "auto" else config.align
         keep = "1/8" if config.keep is None and config.budget is None else config.keep
         self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map)
         made = self._planned(self.asked)
@@ -87,7 +89,7 @@ class _Maker:
     def _planned(self, shape: Shape) -> Plan:
         size, config = (self.base.image_size, self.base.image_size), self.config
         options: dict[str, Any] = {"drop": shape.drop, "levels": shape.levels, "nearest": True, "latency": self.latency}
-        return plan(self.base, shape.keep, config.align, "l2", config.exclude, shape.keep_map, config.seed, size, shape.budget, **options)
+        return plan(self.base, shape.keep, self.align, "l2", config.exclude, shape.keep_map, config.seed, size, shape.budget, **options)
 
     def plan(self, shape: Shape) -> Plan | None:
         """The plan of a shape; None where its rows cannot go, its patterns contradict the options', or it cannot be as cheap as asked."""
@@ -137,7 +139,7 @@ class _Maker:
 
     def _thin_start(self) -> dict[str, str]:
         """A keep-map that leaves the layers of the smallest strides as few channels as may be."""
-        network, align = self.base.network, int(self.config.align)
+        network, align = self.base.network, self.align
         side = 1024
         maps = map_shapes(network, side, side)
         early = [group for group in channel_labels(network).groups if group.reason is None and side // maps[group.convs[0]][1] <= _EARLY]
