@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +48,15 @@ class _Job:
     def __init__(self, folder: Path, done: bool) -> None:
         self.stages = [TRAIN, PRUNE, FINETUNE, EXPORT, BENCH]
         self.start = type("Start", (), {"preset": PRESETS["fast"]})()
-        self.path = folder
+        self.run = type("Run", (), {"path": folder})()
         if done:
             (folder / TRAIN.folder).mkdir()
-            (folder / TRAIN.folder / "stage.json").write_text('{"seconds": 200}')
+            counts = dict.fromkeys(("parameters", "macs", "channels", "file_bytes"), 1)
+            row = {"epochs": 20, **counts, "mAP50": 0.5, "mAP50-95": 0.4, "interval": [0.3, 0.5]}
+            (folder / TRAIN.folder / "stage.json").write_text(json.dumps({"seconds": 200, "row": row}))
 
     def folder(self, stage: object) -> Path:
-        return self.path / stage.folder  # type: ignore[attr-defined]
+        return self.run.path / stage.folder  # type: ignore[attr-defined]
 
 
 def test_the_time_of_the_other_stages(tmp_path: Path) -> None:
