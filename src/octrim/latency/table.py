@@ -27,6 +27,8 @@ FORMAT = 1
 
 _EVEN = ("openvino", "tensorrt")  # runtimes whose fast kernels want multiples of 8
 
+_LEAST = 4  # least number that counts are made multiples of without being asked for
+
 _MOST_BYTES = 4_000_000  # most bytes of a file that is read
 
 _LARGEST = 1e12  # largest number in a table; sums of its products are finite
@@ -84,8 +86,11 @@ class LatencyTable:
 
     @property
     def align(self) -> int:
-        """Number that counts of channels should be multiples of: 8 in OpenVINO and TensorRT, elsewhere the block of the kernels that write them."""
-        return EVEN if self.machine.runtime in _EVEN else min(self.fit.blocks[1], EVEN)
+        """Number that counts of channels should be multiples of: 8 in OpenVINO and TensorRT, elsewhere the block of the kernels that write them.
+
+        At least 4: the block is fitted to times, and on a busy machine 1 may fit as well, with which a plan would leave single channels.
+        """
+        return EVEN if self.machine.runtime in _EVEN else min(max(self.fit.blocks[1], _LEAST), EVEN)
 
     def predict(self, network: Network) -> float:
         """Milliseconds of one picture. Raises InputError for a network with rows that the table does not know."""
