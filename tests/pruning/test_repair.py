@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from octrim.backends.numpy import NumpyOps, activate, convolution
 from octrim.cli import main
 from octrim.errors import InputError
+from octrim.network.initialize import pad_weight
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -91,6 +93,31 @@ def test_channels_of_scale_zero_leave_nothing_behind(network: Network, keep: str
     for row in network.convs:
         kept = original.outputs[row.name][:, made.kept[row.name]]
         np.testing.assert_allclose(cut.outputs[row.name], kept, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(kept).max())))
+
+
+@pytest.mark.parametrize("depthwise", [{}, {"bias": True}, {"bias": True, "activation": "silu"}])
+def test_constants_go_through_depthwise_convolutions_without_batch_norm(depthwise: dict[str, Any]) -> None:
+    """Such as zero padding, which yolov3-tiny has: all but the border of what is behind it is unchanged."""
+    rows = (
+        Row("images", "image", channels=3),
+        Row("a", "conv", ("images",), 8, 3, 2, 1, norm=True, activation="silu"),
+        Row("pad", "conv", ("a",), 8, 3, 1, 1, groups=8, **depthwise),
+        Row("b", "conv", ("pad",), 8, 3, 2, 1, norm=True, activation="silu"),
+        Row("head", "conv", ("b",), 14, bias=True),
+        Row("detect", "detect", ("head",)),
+    )
+    model = lively_model(Network(rows, (((4.0, 5.0), (9.0, 7.5)),)), 3)
+    if rows[2].pads:
+        model = replace(model, tensors={**model.tensors, "pad.weight": pad_weight((8, 1, 3, 3))})
+    made = plan(model, "1/2", 1, "random", image_size=(64, 64))
+    model = silenced(model, made)
+    small = compensated(model, made, prune(model, made))
+    image = np.random.default_rng(0).random((1, 3, 64, 64))
+    original, cut = Interior(model), Interior(small)
+    walk(model.network, original, image)
+    walk(small.network, cut, image)
+    kept = original.outputs["b"][:, made.kept["b"]][:, :, 3:-3, 3:-3]
+    np.testing.assert_allclose(cut.outputs["b"][:, :, 3:-3, 3:-3], kept, atol=1e-5)
 
 
 def test_the_interior_of_yolov5n() -> None:

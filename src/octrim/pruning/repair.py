@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from octrim.backends.numpy import activate
 from octrim.errors import InputError
 from octrim.network.dropping import without_rows
 from octrim.network.model import Model
@@ -75,11 +76,14 @@ class _ConstantOps:
         weight = self.model.tensors[row.weight_name].astype(np.float64).sum((2, 3))
         self.shifts[row.name] = weight @ x if row.groups == 1 else np.zeros(row.channels)
         constants = np.zeros(row.channels)
+        cut = np.ones(row.channels, bool)
+        cut[self.kept[row.name]] = False
         if row.norm:
-            cut = np.ones(row.channels, bool)
-            cut[self.kept[row.name]] = False
             beta, gamma = (self.model.tensors[f"{row.name}.bn.{part}"][cut] for part in ("bias", "weight"))
             constants[cut] = activation_moments(row, beta, gamma)[0]
+        elif row.groups > 1:  # depthwise, such as zero padding: it makes a constant of a constant
+            bias = self.model.tensors[f"{row.name}.bias"][cut] if row.bias else 0.0
+            constants[cut] = activate(row, weight[cut, 0] * x[cut] + bias)
         return constants
 
     def add(self, row: Row, a: np.ndarray, b: np.ndarray) -> np.ndarray:
