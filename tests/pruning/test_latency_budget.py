@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octrim.errors import InputError
+from octrim.latency.terms import TERMS
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.pruning.budget import Choice, counts_within
+from octrim.pruning.budget import Choice, UnmetBudgetError, counts_within
 from octrim.pruning.cut import prune
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, cut_network, plan
 from tests.latency.analytic import exact_table, exact_time
+from tests.latency.test_fit import CHAIN
 from tests.networks import lively_model, random_networks, variant
 
 
@@ -141,3 +144,44 @@ def test_align_auto_is_what_the_kernels_of_the_machine_want() -> None:
     assert auto.settings == eight.settings and auto.network == eight.network
     with pytest.raises(InputError, match="align is 'even', expected 1 or more"):
         plan(model, align="even", image_size=(64, 64))
+
+
+def test_the_least_is_that_of_any_counts_where_uneven_ones_cost_more() -> None:
+    """On a machine where rows are slow whose counts are no multiple of 8: with 8 channels the network takes less than with 4. Against all counts."""
+    rows = tuple(replace(row, channels=16) if row.name in ("a", "b", "c", "d") else row for row in CHAIN.rows)
+    model = lively_model(Network(rows, CHAIN.anchors))
+    table = exact_table(model.network)
+    coefficients = table.fit.coefficients.copy()
+    coefficients[:, TERMS.index("uneven_input")] = 0.3
+    coefficients[:, TERMS.index("uneven_output")] = 0.2
+    coefficients[:, TERMS.index("input")] = [0.01, 0.2, 0.05, 0.7, 0.1][: len(coefficients)]
+    table = replace(table, fit=replace(table.fit, coefficients=coefficients, blocks=(8, 4)))
+    labels = channel_labels(model.network)
+    free = [group for group in labels.groups if group.reason is None]
+    times = []
+    for counts in product((4, 8, 12, 16), repeat=len(free)):
+        gone = np.zeros(labels.count, bool)
+        for group, count in zip(free, counts, strict=True):
+            gone[group.labels[count:]] = True
+        channels = {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in model.network.convs}
+        times.append(table.predict(cut_network(model.network, labels, channels)))
+    fewest = table.predict(plan(model, "1/1000", 4, image_size=(64, 64)).network)
+    assert min(times) < 0.98 * fewest
+    with pytest.raises(UnmetBudgetError, match="the least possible is latency=") as caught:
+        plan(model, align=4, budget="latency=0.0001", image_size=(64, 64), latency=table)
+    assert caught.value.excess == pytest.approx(min(times) - 0.0001)
+    made = plan(model, align=4, budget=f"latency={min(times) + 1e-4:.9f}", image_size=(64, 64), latency=table)
+    assert table.predict(made.network) <= min(times) + 1e-4
+
+
+@pytest.mark.parametrize("factor", np.linspace(1000, 30_000, 7))
+def test_the_least_budget_of_a_slow_machine_can_be_met(factor: float) -> None:
+    """Its milliseconds have as many digits before the point as they need."""
+    table = exact_table(CHAIN)
+    table = replace(table, fit=replace(table.fit, coefficients=factor * table.fit.coefficients))
+    model = lively_model(CHAIN)
+    with pytest.raises(UnmetBudgetError) as caught:
+        plan(model, budget="latency=0.1", image_size=(64, 64), latency=table)
+    least = str(caught.value).partition("possible is latency=")[2].split()[0]
+    made = plan(model, budget=f"latency={least}", image_size=(64, 64), latency=table)
+    assert float(least) - 1.1e-4 < table.predict(made.network) <= float(least)

@@ -81,13 +81,9 @@ class Choice:
         """The next multiple of `align` below `count` channels, or `least`, where that is more."""
         return max((count - 1) // align * align, self.least)
 
-    def steps(self, align: int) -> list[tuple[int, int]]:
-        """(channels before, channels after) of every step from `most` down to `least`."""
-        found, count = [], self.most
-        while count > self.least:
-            found.append((count, self.lower(count, align)))
-            count = found[-1][1]
-        return found
+    def higher(self, count: int, align: int) -> int:
+        """The next multiple of `align` above `count` channels, or `most`, where that is less."""
+        return min((count // align + 1) * align, self.most)
 
 
 def parsed_budget(budget: str) -> tuple[str, str]:
@@ -137,13 +133,18 @@ class Budget:
         what, value = parsed_budget(self.text)
         limit: float | Fraction
         limit, costs = self._in_time(value, network) if what == LATENCY else self._counted(what, value, network)
-        least = float(costs(kept.of(np.array([[choice.least for choice in choices]])))[0])
+        bound = math.floor(limit) if isinstance(limit, Fraction) else limit  # what is counted is whole
+
+        def costs_of(counts: np.ndarray) -> np.ndarray:
+            return costs(kept.of(counts))
+
+        cheapest = cheapest_counts(choices, align, costs_of, bound)
+        least = float(costs_of(cheapest[None])[0])
         if least > limit:
             raise UnmetBudgetError(
                 f"budget {self.text} cannot be met: the least possible is {self._told(what, least)}", float(Fraction(least) - limit)
             )
-        bound = math.floor(limit) if isinstance(limit, Fraction) else limit  # what is counted is whole
-        return counts_within(choices, align, lambda counts: costs(kept.of(counts)), bound)
+        return counts_within(choices, align, costs_of, bound)
 
     def _counted(self, what: str, value: str, network: Network) -> tuple[Fraction, _Costs]:
         """The limit of a budget that is counted in the table alone, and what networks cost in its unit."""
@@ -162,10 +163,15 @@ class Budget:
     def _told(self, what: str, least: float) -> str:
         """The least possible cost as a budget that can be met, which is why it is rounded up."""
         if what == LATENCY:
-            return f"latency={math.ceil(least * 1e4) / 1e4:g} (milliseconds)"
+            return f"latency={_rounded_up(least)} (milliseconds)"
         measure = MEASURES[what]
         total = getattr(network_cost(self.original, self.height, self.width), measure)
-        return f"{what}={math.ceil(least / total * 1e4) / 1e4:g} ({least:,.0f} {measure})"
+        return f"{what}={_rounded_up(least / total)} ({least:,.0f} {measure})"
+
+
+def _rounded_up(value: float) -> str:
+    """A number as text with at most four decimals, all digits before them, and not less than the number."""
+    return f"{math.ceil(value * 1e4) / 1e4:.4f}".rstrip("0").rstrip(".")
 
 
 _AHEAD = 3
@@ -175,14 +181,41 @@ _STEPS = 32
 """Most steps from all channels of a group to the fewest."""
 
 
+_UNEVEN = 8
+"""Next counts of a group that may cost less than one channel less does: runtimes have extra work where counts are no multiple of 8."""
+
+
+def cheapest_counts(choices: Sequence[Choice], align: int, costs: Callable[[np.ndarray], np.ndarray], enough: float) -> np.ndarray:
+    """Counts that cost least: the least of every group, or a few channels more of some where these cost less, as counts that are no multiple of 8 do
+    in some runtimes; int `[groups]`. Groups are changed one by one, as long as the cost is above `enough` and falls."""
+    counts = np.array([choice.least for choice in choices])
+    now = float(costs(counts[None])[0])
+    while now > enough:
+        moves = []
+        for index, choice in enumerate(choices):
+            count = int(counts[index])
+            for _ in range(_UNEVEN):
+                if count < choice.most:
+                    count = choice.higher(count, align)
+                    moves.append((index, count))
+        if not moves:
+            break
+        after = costs(_moved(counts, moves))
+        best = int(np.argmin(after))
+        if after[best] >= now:
+            break
+        counts[moves[best][0]], now = moves[best][1], float(after[best])
+    return counts
+
+
 def counts_within(choices: Sequence[Choice], align: int, costs: Callable[[np.ndarray], np.ndarray], limit: float) -> list[int]:
     """How many channels every group keeps so that the cost is at or below the limit, and no group's last step back would leave it there.
 
     What goes next are the steps of one group that take least for what they save, which is looked up anew after each, because what a convolution
     costs depends on the channels that it reads, too. What is kept small is the sum of `thinness` over all groups.
 
-    costs: what networks with these counts cost, int `[networks, groups]` to `[networks]`, in the unit of the limit. Those with the least counts are
-    within the limit.
+    costs: what networks with these counts cost, int `[networks, groups]` to `[networks]`, in the unit of the limit. Those that
+    `cheapest_counts` finds are within the limit.
     """
     strides = [align * max(1, (choice.most - choice.least) // (align * _STEPS)) for choice in choices]
     thin = [thinness(choice.scores) for choice in choices]
@@ -190,6 +223,9 @@ def counts_within(choices: Sequence[Choice], align: int, costs: Callable[[np.nda
     now = float(costs(counts[None])[0])
     while now > limit:
         moves = _moves(choices, strides, counts)
+        if not moves:  # the least counts are not the cheapest
+            counts = cheapest_counts(choices, align, costs, limit)
+            break
         lost = np.array([thin[index][lower - 1] - thin[index][counts[index] - 1] for index, lower in moves])
         saved = np.maximum(now - costs(_moved(counts, moves)), 1e-9 * now)  # what saves nothing comes last
         index, lower = moves[int(np.argmin(np.maximum(lost, 1e-9) / saved))]
@@ -243,7 +279,7 @@ def _restored(
     """Counts with steps back that still fit, those that bring most for their cost first, until none fits."""
     while True:
         short = [index for index, choice in enumerate(choices) if counts[index] < choice.most]
-        moves = [(index, min((int(counts[index]) // align + 1) * align, choices[index].most)) for index in short]
+        moves = [(index, choices[index].higher(int(counts[index]), align)) for index in short]
         if not moves:
             break
         after, now = costs(_moved(counts, moves)), float(costs(counts[None])[0])
