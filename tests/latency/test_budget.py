@@ -15,6 +15,7 @@ from octrim.latency.options import TimeOptions
 from octrim.latency.stopwatch import this_machine
 from octrim.latency.table import LatencyTable, write_table
 from octrim.network.rows import Network
+from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.plan import Plan, plan
 from octrim.runs import wide_console
 from tests.latency.analytic import exact_table, exact_time
@@ -127,3 +128,24 @@ def test_which_budgets_are_of_time() -> None:
     assert not wants_times("macs=0.5") and not wants_times(None)
     with pytest.raises(InputError, match="budget is 'speed=2', expected channels=FRACTION, params=FRACTION, macs=FRACTION or latency=MILLISECONDS"):
         wants_times("speed=2")
+
+
+def test_a_kept_table_that_knows_too_few_channels_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two networks that differ in their classes only, the first one's table serves the second where that has no more channels."""
+    made: list[int] = []
+
+    def measured(network: Network, *_: object) -> LatencyTable:
+        made.append(network.classes)
+        return exact_table(network, 64, 0.001)
+
+    monkeypatch.setattr(module, "measured_table", measured)
+    monkeypatch.setattr(module, "cache_folder", lambda: tmp_path)
+    for classes in (80, 3, 120, 100):
+        network = yolov5_network("yolov5n", classes)
+        table = chosen_table(TimeOptions(), "latency=1/3", network, SIZE, wide_console())
+        assert table is not None and table.predict(network) == pytest.approx(exact_time(network, 64, 0.001))
+    assert made == [80, 120]
+    (path,) = (tmp_path / "latency").iterdir()
+    path.write_text("{}")
+    assert chosen_table(TimeOptions(), "latency=1/3", yolov5_network("yolov5n", 3), SIZE, wide_console()) is not None
+    assert made == [80, 120, 3]

@@ -15,7 +15,8 @@ from octrim.compression.options import Compression
 from octrim.compression.presets import resolved
 from octrim.compression.start import planned, with_times
 from octrim.errors import InputError
-from octrim.latency.table import LatencyTable, write_table
+from octrim.latency.table import LatencyTable, read_table, write_table
+from octrim.network.adapt import with_activation
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -110,17 +111,22 @@ def test_a_budget_in_milliseconds_needs_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_finetune_cuts_to_a_budget_of_milliseconds(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", [[], ["--activation", "relu"]])
+def test_finetune_cuts_to_a_budget_of_milliseconds(activation: list[str], shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """With ReLU in place of SiLU, too, of which the whole network's table knows nothing: its rows are taken for as slow as those of SiLU."""
     network = load(tiny_weights).network
     table = exact_table(network, 64, 0.001)
     write_table(table, tmp_path / "table.json")
     options = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--align", "1", "--cut-epochs", "1", "--epochs", "1"]
-    options += ["--budget", "latency=4/5", "--latency-table", str(tmp_path / "table.json"), "--project", str(tmp_path), "--name", "run"]
+    options += ["--budget", "latency=4/5", "--latency-table", str(tmp_path / "table.json"), "--project", str(tmp_path), "--name", "run", *activation]
     assert main(["finetune", "--weights", str(tiny_weights), "--data", str(shapes), *options]) == 0
     left = load(tmp_path / "run" / "last.safetensors").network
+    assert {row.activation for row in left.convs} == {None, activation[-1] if activation else "silu"}
+    table = table.with_activation("relu")
     assert 0.7 * table.predict(network) < table.predict(left) <= 0.8 * table.predict(network)
     assert "another machine" in (tmp_path / "run" / "log.txt").read_text()
-    assert json.loads(json.dumps(load_state(tmp_path / "run" / CHECKPOINT).extra["cutting"]["latency"])) == json.loads(json.dumps(table.to_json()))
+    used = table if activation else read_table(tmp_path / "table.json")
+    assert json.loads(json.dumps(load_state(tmp_path / "run" / CHECKPOINT).extra["cutting"]["latency"])) == json.loads(json.dumps(used.to_json()))
 
 
 @pytest.mark.parametrize("command", ["prune", "finetune", "compress"])
@@ -176,6 +182,32 @@ def test_cuts_in_steps_take_the_same_share_of_the_time_each(tmp_path: Path) -> N
         small = prune(small, made)
         wanted = whole * 0.25 ** float(Fraction(step, 2))
         assert 0.97 * wanted < table.predict(small.network) <= wanted
+
+
+@pytest.mark.parametrize("cut_epochs", [0, 2])
+def test_a_compression_plans_the_time_of_the_activation_that_is_trained(cut_epochs: int, tmp_path: Path) -> None:
+    """What is planned is measured, too, so it has the activation of the network in the end; the budget is of the whole network as it is."""
+    model = replace(variant("yolov5n"), image_size=64)
+    table = exact_table(model.network, 64, 0.001)
+    write_table(table, tmp_path / "table.json")
+    budget = {"budget": "latency=1/4", "latency_table": str(tmp_path / "table.json"), "cut_epochs": cut_epochs}
+    plain, relu = Compression(**budget), Compression(**budget, activation="relu")
+    made, other = (planned(config, resolved(config), {}, model, model.network, 1, "l2") for config in (plain, relu))
+    assert {row.activation for row in other.network.convs} == {None, "relu"}
+    assert other.milliseconds == made.milliseconds
+    assert prune(model, other).network == made.network
+
+
+def test_a_table_with_another_activation() -> None:
+    table = exact_table(variant("yolov5n").network, 64, 0.001)
+    with pytest.raises(InputError, match="no row like model.0 .*relu"):
+        table.predict(with_activation(variant("yolov5n"), "relu").network)
+    for activation in ("relu", "hardswish", "silu"):
+        other = with_activation(variant("yolov5n"), activation).network
+        assert table.with_activation(activation).predict(other) == pytest.approx(exact_time(other, 64, 0.001))
+    assert table.with_activation("silu").to_json() == table.to_json()
+    both = table.with_activation("relu").with_activation("relu")
+    assert LatencyTable.from_json(json.loads(json.dumps(both.to_json()))).to_json() == table.with_activation("relu").to_json()
 
 
 def test_a_compression_begins_with_a_number_to_align_to(tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def planned(
     """
     share = Fraction(step, preset.cut_steps)
     keep, latency = keep_of(config), latency or times_of(config)
+    if latency is not None and config.activation is not None:
+        model = with_activation(model, config.activation)  # whose time the budget is about
     keep = None if keep is None else stepped(keep, share)
     budget = None if config.budget is None else _stepped_budget(config.budget, share, original, latency)
     fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
@@ -200,9 +202,12 @@ def planned(
 
 
 def times_of(config: Compression) -> LatencyTable | None:
-    """The latency table of a run with a budget of milliseconds."""
+    """The latency table of a run with a budget of milliseconds, for networks with the activation of the options, too."""
     path = table_of(config)
-    return None if path is None else read_table(path)
+    if path is None:
+        return None
+    table = read_table(path)
+    return table if config.activation is None else table.with_activation(config.activation)
 
 
 def table_of(config: Compression) -> str | None:

@@ -82,7 +82,7 @@ def table_file(
     place = Place(options.runtime or DEFAULT_RUNTIME, options.precision or "fp32", options.threads or usable_cores(), *size)
     place.require()
     path = _kept(network, place)
-    if path.is_file():
+    if _serves(path, network):
         console.print(f"latency table, measured here before: {path}")
         return str(path)
     if check is not None:
@@ -101,6 +101,15 @@ def _kept(network: Network, place: Place) -> Path:
     version = live_targets()[place.runtime].version()
     about = json.dumps([FORMAT, rows, network.anchors, asdict(place), version, this_machine()])
     return cache_folder() / "latency" / f"{place.runtime}-{sha256(about.encode()).hexdigest()[:16]}.json"
+
+
+def _serves(path: Path, network: Network) -> bool:
+    """Whether a table is kept in a file that predicts this network. One that was measured for fewer classes may know too few channels."""
+    try:
+        read_table(path).predict(network)
+    except InputError:
+        return False
+    return True
 
 
 def _require(table: LatencyTable, options: TimeOptions) -> None:

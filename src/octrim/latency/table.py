@@ -19,7 +19,7 @@ from octrim.atomic import write_text
 from octrim.errors import InputError, shown
 from octrim.latency.fit import Fit
 from octrim.latency.terms import TERMS, rows_of
-from octrim.network.rows import Network
+from octrim.network.rows import Network, parse_activation
 from octrim.pruning.budget import EVEN, latency_value
 
 FORMAT = 1
@@ -124,6 +124,23 @@ class LatencyTable:
         window, _, rest = rest.partition(" ")
         depthwise = f"{first} {window} depthwise {rest}"
         return depthwise if kind not in self.widths and depthwise in self.widths else kind
+
+    def with_activation(self, activation: str) -> LatencyTable:
+        """The table for networks whose convolutions get this activation, too, as `octrim.network.adapt.with_activation` gives them it.
+
+        Rows that were not measured with it take as long as those with another one: SiLU is slower than ReLU, ReLU6 and hard swish.
+        """
+        places = {kind: place for place, kind in enumerate(self.fit.kinds)}
+        sources: dict[str, str] = {}
+        for kind in self.fit.kinds:
+            words, _, size = kind.rpartition(" at ")
+            before, _, last = words.rpartition(" ")
+            if parse_activation(last) and last != "sigmoid":  # gates keep their sigmoid
+                sources.setdefault(f"{before} {activation} at {size}", kind)
+        missing = {kind: source for kind, source in sources.items() if kind not in places}
+        rows = [places[source] for source in missing.values()]
+        fit = replace(self.fit, kinds=(*self.fit.kinds, *missing), coefficients=np.concatenate([self.fit.coefficients, self.fit.coefficients[rows]]))
+        return replace(self, fit=fit, widths={**self.widths, **{kind: self.widths[source] for kind, source in missing.items()}})
 
     def require_size(self, height: int, width: int) -> None:
         """Raise InputError where the table was measured at another picture size."""

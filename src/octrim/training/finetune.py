@@ -140,7 +140,8 @@ def _times(config: Finetuning) -> LatencyTable | None:
         require_matches(left.network, config.exclude, read_keep_map(config.keep_map) if config.keep_map else {})
         check_data(config, model.names)
 
-    return chosen_table(config, config.budget, model.network, size, wide_console(), check)
+    table = chosen_table(config, config.budget, model.network, size, wide_console(), check)
+    return table if table is None or config.activation is None else table.with_activation(config.activation)
 
 
 def _corrected(cut: GradualCut, setup: Setup) -> GradualCut:
