@@ -119,6 +119,17 @@ def test_far_classes_do_not_meet() -> None:
     assert len(non_max_suppression(predictions, iou=0.599)) == 1
 
 
+@pytest.mark.parametrize(("first", "second"), [((7780, 7780), (100, 100)), ((15_400, 15_400), (40, 40)), ((-600, -600), (7080, 7080))])
+def test_far_classes_do_not_meet_in_the_largest_pictures(first: tuple[int, int], second: tuple[int, int]) -> None:
+    """Pictures have up to 16384 pixels, and boxes reach beyond their sides."""
+    predictions = np.asarray([[*first, 60, 60, 0.9, 0.9, 0.0, 0.0], [*second, 60, 60, 0.8, 0.0, 0.9, 0.0], [*second, 60, 60, 0.7, 0.0, 0.0, 0.9]])
+    found = non_max_suppression(predictions.astype(np.float32))
+    assert found[:, 5].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found[:2, :2] + 30, [first, second])
+    damaged = np.asarray([[0, 0, 3e38, 3e38, 0.95, 0.9, 0.0, 0.0]])
+    assert len(non_max_suppression(np.vstack([predictions, damaged]).astype(np.float32))) == 4
+
+
 def test_thresholds_are_exclusive() -> None:
     predictions = np.asarray([[10, 10, 4, 4, 0.5, 0.5]], np.float32)
     assert len(non_max_suppression(predictions, conf=0.25)) == 0

@@ -13,8 +13,10 @@ from octrim.evaluate.matching import box_iou
 MAX_CANDIDATES = 30_000
 """Boxes that enter suppression at most, the most confident ones."""
 
-# Moving each class's boxes by more than any picture is wide keeps classes apart in one suppression; in float64 nothing is rounded.
+# Moving each class's boxes by more than boxes are apart keeps classes apart in one suppression; in float64 hardly anything is rounded.
 _CLASS_OFFSET = 7680.0
+
+_MOST_OFFSET = 2.0**31  # boxes farther apart are of damaged weights; moved as far, the others would be rounded
 
 _VOTING_VARIANCE = 0.05  # of 1 - IoU in score voting; 0.025 where it was published is not as good for small networks (docs/notebook.md)
 
@@ -56,12 +58,18 @@ def non_max_suppression(
     index, label, score = index[order], label[order], score[order]
     centre, size = candidates[index, :2].astype(np.float64), candidates[index, 2:4].astype(np.float64)
     corner = centre - size / 2
-    moved = corner if agnostic else corner + _CLASS_OFFSET * label[:, None]
+    moved = corner if agnostic else corner + _class_offset(corner, size) * label[:, None]
     kept = _suppress(np.hstack([moved, size]), score, iou, max_det)
     boxes = np.hstack([corner, corner + size])
     if score_voting:
         boxes[kept] = _voted(boxes, score, np.zeros_like(label) if agnostic else label, kept)
     return np.column_stack([boxes[kept], score[kept], label[kept]]).astype(np.float32)
+
+
+def _class_offset(corner: np.ndarray, size: np.ndarray) -> float:
+    """Pixels by which the boxes of each class are moved, so that none reaches those of the class before. corner, size: float64 `[n, 2]`."""
+    extent = float(np.max(corner + size, initial=0.0) - np.min(corner, initial=0.0))
+    return min(max(extent, _CLASS_OFFSET), _MOST_OFFSET)
 
 
 def _suppress(boxes_xywh: np.ndarray, score: np.ndarray, iou: float, max_det: int) -> np.ndarray:
