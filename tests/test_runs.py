@@ -59,7 +59,7 @@ def test_runs_are_resumed_by_their_own_command(name: str, tmp_path: Path) -> Non
     assert stored_config(asked, run.path) == expected
     content = config_of(run.path)
     (run.path / "config.yaml").write_text(yaml.safe_dump({**content, "command": "val"}), "utf-8")
-    with pytest.raises(InputError, match=f"config.yaml: not the configuration of an octrim {name} run"):
+    with pytest.raises(InputError, match=f"config.yaml: not the configuration of an octrim {name} run; it is one of octrim val"):
         stored_config(asked, run.path)
     del content["command"]  # as version 0.1 wrote it
     (run.path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")

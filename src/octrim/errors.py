@@ -24,6 +24,13 @@ _short.maxlist = _short.maxtuple = _short.maxdict = 6
 _short.maxlevel = 3
 
 
+def said(error: BaseException) -> str:
+    """What a library's error says, without the places in its sources that stand in front: the last line of its text, at most 200 characters."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    last = next((line for line in reversed(lines) if line), type(error).__name__)
+    return last if len(last) <= 200 else f"...{last[-197:]}"
+
+
 def shown(value: object) -> str:
     """`repr(value)` cut to a length that fits an error line; hostile files nest and repeat without end."""
     try:

@@ -259,9 +259,10 @@ OptimizerName = Literal["SGD", "Muon", "AdamW"]
 """Names of the optimizers that change weights in a training."""
 
 ActivationName = Literal["relu", "relu6", "hardswish"]
+"""Names of the activations that a network can be trained to have in place of its own."""
 
 TeacherPrecision = Literal["fp32", "bf16"]
-"""Activations that a network can be trained to have in place of its own."""
+"""Names of the number formats that a teacher can compute in."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def stored_config(config: T, folder: str | Path, free: Collection[str] = ()) -> 
     if isinstance(content, dict) and "command" not in content:  # a run of version 0.1, which had neither of these two options
         content = {name: value for name, value in (("val_share", 0.0), ("keep_difficult", True)) if name in fields} | content
     # Version 0.1 did not write which command made the run.
-    if not isinstance(content, dict) or content.pop("command", command) != command or not set(in_todays_words(type(config), content)) <= set(fields):
-        raise InputError(f"{path}: not the configuration of an octrim {command} run")
+    made_by = content.pop("command", command) if isinstance(content, dict) else command
+    if not isinstance(content, dict) or made_by != command or not set(in_todays_words(type(config), content)) <= set(fields):
+        found = f"; it is one of octrim {made_by}" if isinstance(made_by, str) and made_by != command else ""
+        raise InputError(f"{path}: not the configuration of an octrim {command} run{found}")
     return dataclasses.replace(typing.cast(Any, from_stored(type(config), content, str(path))), **changed)

@@ -170,6 +170,10 @@ def test_sessions_that_do_not_exist(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"not a graph")
         with pytest.raises(InputError, match="cannot read it"):
             open_session(tmp_path / name)
+    for name, kind in (("c.onnx", "expected an ONNX file, found a picture"), ("c.tflite", "expected a .tflite file, found a picture")):
+        (tmp_path / name).write_bytes(b"\x89PNG and more")
+        with pytest.raises(InputError, match=f"{name}: {kind}"):
+            open_session(tmp_path / name)
     (tmp_path / "b.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="b.onnx"):
         open_session(tmp_path / "b.onnx", "openvino")

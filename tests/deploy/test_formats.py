@@ -153,6 +153,14 @@ def test_engines_need_what_is_missing_here(folder: Path, capsys: pytest.CaptureF
     assert not (folder / "runs").exists()
 
 
+def test_options_of_engines_are_refused_by_other_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for format in ("onnx", "c"):
+        for option, value in (("--timing-cache", "times"), ("--pad-channels", "8"), ("--high-precision", "fp32"), ("--workspace", "2")):
+            told = failed(capsys, "export", "--weights", "small.safetensors", "--format", format, option, value)
+            assert f"error: {option} is for tensorrt alone; {format} has no use for it" in told
+    assert not (folder / "runs").exists()
+
+
 @pytest.mark.slow
 def test_options_that_tensorrt_refuses(folder: Path, fake: Installed, capsys: pytest.CaptureFixture[str]) -> None:
     for options, why in (

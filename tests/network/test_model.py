@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -131,6 +132,11 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(InputError, match="not a readable safetensors file"):
             load(path)
+    archive = "a zip archive, as the checkpoints of YOLOv5 are: name those .pt"
+    for start, kind in ((b"\xff\xd8\xff\xe0", "a picture (JPEG)"), (b"PK\x03\x04", archive)):
+        path.write_bytes(start + bytes(range(100)))
+        with pytest.raises(InputError, match=re.escape(f"a.safetensors: not a safetensors file but {kind}")):
+            load(path)
     save_file({"x": np.ones(3, np.float32)}, path)
     with pytest.raises(InputError, match="no network table"):
         load(path)
@@ -141,8 +147,10 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     good.save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(InputError, match="not a readable safetensors file"):
+    with pytest.raises(InputError, match="not a readable safetensors file .+ truncated or damaged, copy or download it again"):
         load(path)
+    with pytest.raises(InputError, match="is a folder, expected a file, or a folder that octrim export wrote"):
+        load(tmp_path)
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

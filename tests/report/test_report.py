@@ -304,7 +304,10 @@ def test_damage_is_told_in_a_line(copy: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, told in ((tmp_path / "none", "no such folder"), (tmp_path, "not the folder of a run (no config.yaml)")):
+    (tmp_path / "file").touch()
+    refused = {"none": "no such folder", "file": "file: a file, expected the folder of a run", "": "not the folder of a run (no config.yaml)"}
+    for name, told in refused.items():
+        folder = tmp_path / name
         assert main(["report", str(folder)]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1

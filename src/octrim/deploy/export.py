@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Sequence
@@ -139,6 +140,11 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
         raise InputError(f"{target.name} always decodes; raw heads are for {', '.join(one.name for one in TARGETS.values() if one.raw_heads)}")
     if order.example is not None and not target.examples:
         raise InputError(f"{target.name} carries no example; {', '.join(one.name for one in TARGETS.values() if one.examples)} does")
+    for option in dataclasses.fields(EngineOptions):
+        given = order.options is not None and option.name != "progress" and getattr(order.options, option.name) != option.default
+        if given and not target.engine_options:
+            able = ", ".join(one.name for one in TARGETS.values() if one.engine_options)
+            raise InputError(f"{option.name} is for {able} alone; {target.name} has no use for it")
     if path.suffix != target.ending:
         raise InputError(f"{path}: expected {f'a file name that ends in {target.ending}' if target.ending else 'a folder name'}")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):

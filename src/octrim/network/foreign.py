@@ -45,17 +45,29 @@ def what_it_is(path: Path) -> str | None:
     instead = placeholder(path)
     if instead is not None:
         return instead
+    kind = kind_of(path)
+    if kind is None:
+        return f"not a PyTorch checkpoint: it starts with {start[:4]!r}, expected a zip archive"
+    return kind if kind.startswith("a bare pickle") else f"not a PyTorch checkpoint but {kind}"
+
+
+def kind_of(path: Path) -> str | None:
+    """Tell what kind of file a path is by the file's first bytes, and the ending that it should have; None where they tell nothing."""
+    with path.open("rb") as file:
+        start = file.read(1024)
     for beginning, what in _STARTS:
         if start.startswith(beginning):
-            return f"not a PyTorch checkpoint but {what}" if not what.startswith("a bare pickle") else what
+            return what
+    if start.startswith(b"PK\x03\x04"):
+        return "a zip archive, as the checkpoints of YOLOv5 are: name those .pt"
     if start[4:8] == b"TFL3":
-        return "not a PyTorch checkpoint but a TensorFlow Lite model"
+        return "a TensorFlow Lite model: name it .tflite"
     if start[8:10] == b'{"':
-        return "not a PyTorch checkpoint but a safetensors file: name it .safetensors"
+        return "a safetensors file: name it .safetensors"
     producers = (b"pytorch", b"onnx", b"images", b"octrim")
     if start[:1] == b"\x08" and start[2:3] in (b"\x12", b"\x1a", b"\x3a") and any(word in start for word in producers):
-        return "not a PyTorch checkpoint but an ONNX file: name it .onnx"
-    return f"not a PyTorch checkpoint: it starts with {start[:4]!r}, expected a zip archive"
+        return "an ONNX file: name it .onnx"
+    return None
 
 
 _FAMILIES = (

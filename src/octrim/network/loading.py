@@ -24,7 +24,7 @@ def load(path: str | Path) -> Model:
     path = network_file(path)
     if not path.is_file():
         if path.is_dir():
-            raise InputError(f"{path}: is a folder, expected a file")
+            raise InputError(f"{path}: is a folder, expected a file, or a folder that octrim export wrote (openvino, c, ncnn, web, paddle)")
         trained = path.parent.parent / f"{path.stem}.safetensors"  # OcTrim's file, where YOLOv5 would have RUN/weights/best.pt
         if path.parent.name == "weights" and trained.is_file():
             raise InputError(f"{path}: no such file; OcTrim's own is {trained}")

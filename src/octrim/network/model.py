@@ -14,7 +14,7 @@ import numpy as np
 from octrim.atomic import write_bytes
 from octrim.errors import InputError, shown
 from octrim.network.cost import tensor_shapes
-from octrim.network.foreign import placeholder
+from octrim.network.foreign import kind_of, placeholder
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
 
@@ -117,7 +117,10 @@ def load_model_file(path: Path) -> Model:
                     raise InputError(f"tensor {name} is {part.get_dtype()} {part.get_shape()}; the table expects F32 {list(expected[name])}")
                 tensors[name] = file.get_tensor(name)
     except SafetensorError as error:
-        raise InputError(f"not a readable safetensors file: {error}") from None
+        kind = kind_of(path)
+        if kind is not None and "safetensors" not in kind:
+            raise InputError(f"not a safetensors file but {kind}") from None
+        raise InputError(f"not a readable safetensors file ({error}): it is truncated or damaged, copy or download it again") from None
     return Model(network, tensors, tuple(header["names"]), header["image_size"], tuple(header["lineage"]), scales)
 
 

@@ -60,7 +60,7 @@ _LARGEST = 1e15  # limit of numbers: no run leaves one nearly as large, and none
 def read_run(folder: Path) -> Contents:
     """Read a run's folder. Raises InputError where the folder is no run, and for a file that is damaged."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: a file, expected the folder of a run" if folder.exists() else f"{folder}: no such folder")
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not the folder of a run (no config.yaml)")
     config, _ = parse(read_text(folder / "config.yaml"), str(folder / "config.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from octrim.errors import InputError, shown
-from octrim.network.foreign import placeholder
+from octrim.network.foreign import kind_of, placeholder
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.targets.reference import NumpySession, PaddleSession
@@ -68,6 +68,9 @@ def _file_session(target: Target, path: Path, runtime: str | None, precision: st
     instead = placeholder(path) if path.is_file() else None
     if instead is not None:
         raise InputError(f"{path}: {instead}")
+    kind = kind_of(path) if path.is_file() else None
+    if kind is not None and not kind.endswith(f": name it {path.suffix.lower()}"):
+        raise InputError(f"{path}: expected {target.what}, found {kind}")
     return chosen.open(path, precision, threads)
 
 

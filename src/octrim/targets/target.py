@@ -59,6 +59,8 @@ class Target:
     """Whether it can be written without decoding."""
     examples: ClassVar[bool] = False
     """Whether it can carry a picture or film that it shows first."""
+    engine_options: ClassVar[bool] = False
+    """Whether the options of engines (`octrim.targets.tensorrt.options`) mean something to it."""
     portable: ClassVar[bool] = False
     """Whether every installation of OcTrim can write and run it; `octrim compress` exports to these."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from octrim.backends.numpy import decode
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, said, shown
 from octrim.machine import quiet_stderr, usable_cores
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -87,7 +87,7 @@ class Graph:
                 self.interpreter: Any = Interpreter(model_content=content, num_threads=threads or usable_cores())
                 self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"{name}: LiteRT cannot load it: {shown(str(error))}") from None
+            raise InputError(f"{name}: LiteRT cannot load it: {said(error)}") from None
         (self.input,) = self.interpreter.get_input_details()
         self.outputs = self.interpreter.get_output_details()
 
@@ -106,7 +106,7 @@ class Graph:
         try:
             self.interpreter.invoke()
         except RuntimeError as error:
-            raise InputError(f"{self.name}: LiteRT cannot run it: {shown(str(error))}") from None
+            raise InputError(f"{self.name}: LiteRT cannot run it: {said(error)}") from None
         given = [_float(self.interpreter.get_tensor(one["index"]), one) for one in self.outputs]
         if len(given) == 1 and given[0].ndim == 3:
             return given[0]

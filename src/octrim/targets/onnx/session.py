@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from octrim.backends.numpy import decode
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, said
 from octrim.machine import cores_of_quota
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -49,7 +49,7 @@ class OnnxruntimeSession(Session):
         try:
             return session.run(None, {"images": float_batch(batch)})[0]
         except Exception as error:  # ONNX Runtime raises its own classes; the cause is most likely lack of memory
-            raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
+            raise InputError(f"ONNX Runtime cannot run this network on {list(batch.shape)}: {said(error)}") from None
 
 
 class OnnxruntimeFileSession(Session):
@@ -65,7 +65,7 @@ class OnnxruntimeFileSession(Session):
             metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         except Exception as error:  # onnxruntime raises its own classes for files it cannot read
             suppresses = "NMS_TRT" in str(error)
-            why = "it suppresses boxes within the graph, by a layer of TensorRT (end2end); export it without" if suppresses else shown(str(error))
+            why = "it suppresses boxes within the graph, by a layer of TensorRT (end2end); export it without" if suppresses else said(error)
             raise InputError(f"{path}: ONNX Runtime cannot read it: {why}") from None
         kind = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(taken[0].type) if len(taken) == 1 else None
         if kind is None or not given:
@@ -101,5 +101,5 @@ class OnnxruntimeFileSession(Session):
         try:
             found = [one.astype(np.float32, copy=False) for one in self.session.run(self.outputs, {self.input: images})]
         except Exception as error:  # ONNX Runtime raises its own classes
-            raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
+            raise InputError(f"{self.path}: ONNX Runtime cannot run it on {list(batch.shape)}: {said(error)}") from None
         return found[0] if self.heads is None else decode(self.heads, found)

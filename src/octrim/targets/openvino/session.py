@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import openvino as ov
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, said
 from octrim.machine import cores_of_quota, quiet_stderr
 from octrim.network.model import Model
 from octrim.targets.metadata import BLANK, detector_output, file_info
@@ -66,7 +66,7 @@ class OpenvinoSession(Session):
             request = self.requests(*batch.shape[:3])
             request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:  # most likely lack of memory
-            raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {shown(str(error))}") from None
+            raise InputError(f"OpenVINO cannot run this network on {list(batch.shape)}: {said(error)}") from None
         return request.get_output_tensor(0).data.copy()
 
 
@@ -91,7 +91,7 @@ class OpenvinoFileSession(Session):
             dimensions = [dimension.get_length() if dimension.is_static else None for dimension in shape]
             outputs = [(min(one.get_names(), default=""), _shape(one.get_partial_shape())) for one in graph.outputs]
         except Exception as error:  # OpenVINO raises RuntimeError for unreadable files, onnx raises DecodeError
-            raise InputError(f"{path}: OpenVINO cannot read it: {shown(str(error))}") from None
+            raise InputError(f"{path}: OpenVINO cannot read it: {said(error)}") from None
         self.path = path
         stored = metadata.get("precision")
         if precision == "int8" and stored != "int8":
@@ -107,7 +107,7 @@ class OpenvinoFileSession(Session):
                 try:
                     self.request = _compile(with_uint8_input(graph), rest, threads).create_infer_request()
                 except RuntimeError as error:
-                    raise InputError(f"{path}: OpenVINO cannot compile it: {shown(str(error))}") from None
+                    raise InputError(f"{path}: OpenVINO cannot compile it: {said(error)}") from None
 
         def measured() -> list[int]:
             compile_once()
@@ -121,7 +121,7 @@ class OpenvinoFileSession(Session):
         try:
             self.request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
-            raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
+            raise InputError(f"{self.path}: OpenVINO cannot run it on {list(batch.shape)}: {said(error)}") from None
         return self.request.get_output_tensor(self.output).data.astype(np.float32)  # astype always copies: the runtime may overwrite its own array
 
 

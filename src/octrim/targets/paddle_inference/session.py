@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from octrim.backends.paddle import paddle, processor_threads
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, said, shown
 from octrim.machine import quiet_stderr, usable_cores
 from octrim.targets.metadata import file_info
 from octrim.targets.paddle_inference.graph import FILES
@@ -53,7 +53,7 @@ class PaddleInferenceSession(Session):
                 self.predictor.get_output_handle(self.predictor.get_output_names()[0]),
             )
         except Exception as error:  # Paddle raises its own classes for programs that it cannot read
-            raise InputError(f"{folder}: Paddle Inference cannot read it: {shown(str(error))}") from None
+            raise InputError(f"{folder}: Paddle Inference cannot read it: {said(error)}") from None
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         try:
@@ -63,4 +63,4 @@ class PaddleInferenceSession(Session):
                 self.predictor.run()
             return self.output.copy_to_cpu()
         except Exception as error:  # Paddle raises its own classes
-            raise InputError(f"{self.folder}: Paddle Inference cannot run it on {list(batch.shape)}: {shown(str(error))}") from None
+            raise InputError(f"{self.folder}: Paddle Inference cannot run it on {list(batch.shape)}: {said(error)}") from None

@@ -22,6 +22,7 @@ class TensorrtTarget(Target):
     precisions = ("fp32", "fp16", "int8")
     any_batch = False
     batch_range = True
+    engine_options = True
     runtime = "tensorrt"
     program = "TensorRT"
     device = "gpu"
