@@ -158,6 +158,19 @@ def test_a_bias_that_no_int32_holds_beside_tiny_weights() -> None:
     assert (graph.interpreter.get_tensor(graph.outputs[0]["index"])[..., 3] == 5 * 16).all()
 
 
+@pytest.mark.parametrize("activation", ["silu", "relu", "relu6", "hardswish", "leaky_relu:0.1", "sigmoid"])
+def test_dead_channels_in_integers(activation: str) -> None:
+    """A map that is zero everywhere has the least scale there is, beside which the range in front of its activation is wide."""
+    first = Row("a", "conv", ("images",), 4, 3, 2, 1, bias=True, activation=activation)
+    model = lively_model(one_level(first, last="a", cell=2))
+    nothing = {name: np.zeros_like(model.tensors[name]) for name in ("a.weight", "a.bias")}
+    model = int8(replace(model, tensors={**model.tensors, **nothing}), 16, 24)
+    assert assert_every_operator_is_right(model, picture(16, 24)) > 0
+    found = open_session(model, "litert", "int8", threads=1)(picture(16, 24))
+    expected = reference(model, picture(16, 24))
+    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=0.02)
+
+
 def test_without_scales(small: Model) -> None:
     with pytest.raises(InputError, match="octrim quantize makes them"):
         litert_file(small, 64, 64, "int8")

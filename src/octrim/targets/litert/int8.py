@@ -12,6 +12,8 @@ from octrim.targets.litert.graph import LitertOps
 
 _SIGMOID = Quantization.of(1 / 256, -128)  # the one that LOGISTIC must have
 
+_HARD_SWISH = 128  # HARD_SWISH takes no input with a step of this many times that of its output
+
 _VERSIONS = {
     "ADD": 2,
     "CONCATENATION": 2,
@@ -78,5 +80,10 @@ class Int8LitertOps(LitertOps):
         if name == "leaky_relu":
             return self.made("LEAKY_RELU", [x], row.name, shape, given, alpha=row.slope)
         if name == "hardswish":
-            return self.made("HARD_SWISH", [x], row.name, shape, given)
+            least = self.before_activation(row).step / _HARD_SWISH
+            if given.step > least:
+                return self.made("HARD_SWISH", [x], row.name, shape, given)
+            # A map of next to nothing, such as one whose channels are all dead.
+            coarse = self.made("HARD_SWISH", [x], f"{row.name}/hardswish", shape, Quantization.of(2 * least))
+            return self.made("QUANTIZE", [coarse], row.name, shape, given)
         raise InputError(f"{row.name}: {name} has no operator in integers; int8 in litert takes silu, relu, relu6, leaky_relu, hardswish, sigmoid")
