@@ -163,15 +163,16 @@ class Budget:
     def _told(self, what: str, least: float) -> str:
         """The least possible cost as a budget that can be met, which is why it is rounded up."""
         if what == LATENCY:
-            return f"latency={_rounded_up(least)} (milliseconds)"
+            return f"latency={_rounded_up(Fraction(least))} (milliseconds)"
         measure = MEASURES[what]
         total = getattr(network_cost(self.original, self.height, self.width), measure)
-        return f"{what}={_rounded_up(least / total)} ({least:,.0f} {measure})"
+        return f"{what}={_rounded_up(Fraction(least) / total)} ({least:,.0f} {measure})"
 
 
-def _rounded_up(value: float) -> str:
+def _rounded_up(value: Fraction) -> str:
     """A number as text with at most four decimals, all digits before them, and not less than the number."""
-    return f"{math.ceil(value * 1e4) / 1e4:.4f}".rstrip("0").rstrip(".")
+    whole, rest = divmod(math.ceil(value * 10_000), 10_000)
+    return f"{whole}.{rest:04d}".rstrip("0").rstrip(".")
 
 
 _AHEAD = 3
