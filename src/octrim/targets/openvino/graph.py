@@ -81,13 +81,14 @@ class OpenvinoOps:
         """
         anchors = len(self.model.network.anchors[level])
         channels = row.channels // anchors
-        height, width = (x.get_output_partial_shape(0)[axis].get_length() for axis in (2, 3))
-        scale, offset, size = level_constants(self.model.network, level, height, width)
         weight, bias = (part.astype(np.float32) for part in folded_conv(self.model, row))
+        window = ([row.stride] * 2, [row.padding] * 2, [row.padding] * 2, [1, 1])
         parts = []
         for anchor in range(anchors):
             own = slice(anchor * channels, (anchor + 1) * channels)
-            s = op.convolution(x, op.constant(weight[own]), [row.stride] * 2, [row.padding] * 2, [row.padding] * 2, [1, 1])
+            s = op.convolution(x, op.constant(weight[own]), *window)
+            height, width = (s.get_output_partial_shape(0)[axis].get_length() for axis in (2, 3))
+            scale, offset, size = level_constants(self.model.network, level, height, width)
             s = op.sigmoid(op.add(s, op.constant(bias[None, own, None, None])))
             a, b, c = (
                 np.zeros((1, channels, 1, 1), np.float32),
