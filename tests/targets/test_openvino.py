@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ _BEHIND = {
 
 @pytest.mark.parametrize("op", _BEHIND)
 @pytest.mark.parametrize("window", [{}, {"kernel": 3, "stride": 2, "padding": 1}])
-def test_detect_reads_any_row(op: str, window: dict[str, int]) -> None:
+def test_detect_reads_any_row(op: str, window: dict[str, Any]) -> None:
     """Behind a max-pool, too, and with a head that is a window of its own."""
     first = Row("a", "conv", ("images",), 8, 3, 4, 1, norm=True, activation="silu")
     head = Row("level", "conv", ("last",), 14, bias=True, **window)
