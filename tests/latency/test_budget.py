@@ -54,6 +54,8 @@ def test_a_plan_is_corrected_until_its_measured_time_fits(factor: float, monkeyp
     limit = table.limit("1/3", variant("yolov5n").network)
     assert found.measured is not None and 0.97 * limit < found.measured <= 0.985 * limit
     assert found.measured == pytest.approx(factor * exact_time(found.plan.network, 64, 0.001))
+    assert found.plan.milliseconds is not None
+    assert found.plan.milliseconds[0] == pytest.approx(3 * limit) == exact_time(variant("yolov5n").network, 64, 0.001)
     assert watch.asked <= 15
     assert "measured on this machine" in found.told[0] and len(found.told) == 1
 

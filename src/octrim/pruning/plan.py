@@ -202,7 +202,8 @@ def plan(
     if drop or levels:
         settings |= {"drop": list(drop), "levels": list(levels)}
     removed = gone / max(total, np.finfo(float).tiny)
-    times = None if latency is None else (latency.predict(original), latency.predict(smaller))
+    # The original's time is the one that fractions are of, which a correction by measuring small networks does not move.
+    times = None if latency is None else (latency.limit("1/1", original), latency.predict(smaller))
     return Plan(groups, kept, smaller, before, after, removed, settings, dropped, told(whole, dropped) if dropped else "", times)
 
 
