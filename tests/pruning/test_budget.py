@@ -103,6 +103,19 @@ def test_a_budget_respects_keep_exclude_and_the_map() -> None:
     assert made.after.channels <= 0.7 * made.before.channels
 
 
+@pytest.mark.parametrize(("budget", "align", "least"), [("macs=0.08", 8, 16), ("macs=0.05", 4, 16), ("params=0.01", 3, 18), ("channels=0.1", 1, 16)])
+def test_maps_that_detect_reads_keep_16_channels_where_the_budget_allows_it(budget: str, align: int, least: int) -> None:
+    made = plan(variant("yolov5n"), align=align, budget=budget, image_size=(64, 64))
+    after = {group.name: group.after for group in made.groups}
+    read = ("model.17.cv3", "model.20.cv3", "model.23.cv3")
+    assert min(after[name] for name in read) >= least > min(count for name, count in after.items() if name not in read)
+    with pytest.raises(InputError, match="the least possible is") as caught:
+        plan(variant("yolov5n"), align=align, budget=f"{budget.partition('=')[0]}=1/10000", image_size=(64, 64))
+    there = str(caught.value).partition("the least possible is ")[2].split()[0]
+    smallest = {group.name: group.after for group in plan(variant("yolov5n"), align=align, budget=there, image_size=(64, 64)).groups}
+    assert [smallest[name] for name in read] == [align] * 3
+
+
 @pytest.mark.parametrize("budget", ["speed=0.5", "macs", "macs=", "macs=0", "macs=2", "=0.5", "macs=0.5=1"])
 def test_budgets_that_make_no_sense(budget: str) -> None:
     with pytest.raises(InputError, match="budget"):
