@@ -42,6 +42,9 @@ DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 LEVELS: list[Any] = ["--budget", "macs=0.0815", "--levels", 8, 16]
 SGD: list[Any] = ["--finetune-optimizer", "SGD"]
 BOX4: list[Any] = ["--box-weight", 4]
+BF16: list[Any] = ["--teacher-precision", "bf16"]
+WIDE: list[Any] = ["--keep-map", "benchmarks/wide-detect.json"]
+MILLISECONDS: list[Any] = ["--budget", "latency=0.88", "--latency-table", "c.json"]
 
 RECIPES: dict[str, list[Any]] = {
     "whole": ["--epochs", 50, "--batch", 16, "--nominal-batch", 16],
@@ -57,7 +60,13 @@ RECIPES: dict[str, list[Any]] = {
     "default-relu-sgd": ["--preset", "default", *SGD, "--activation", "relu"],
     "default-levels-8-16": ["--preset", "default", *LEVELS],
     "default-levels-8-16-sgd": ["--preset", "default", *SGD, *LEVELS],
+    "default-bf16": ["--preset", "default", *BF16],
+    "default-relu-bf16": ["--preset", "default", "--activation", "relu", *BF16],
+    "default-levels-8-16-bf16": ["--preset", "default", *LEVELS, *BF16],
+    "default-wide-bf16": ["--preset", "default", *WIDE, *BF16],
+    "default-ms-bf16": ["--preset", "default", *MILLISECONDS, *BF16],
     "best": ["--preset", "best"],
+    "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
     "best-sgd": ["--preset", "best", *SGD],
 }
@@ -65,7 +74,9 @@ RECIPES: dict[str, list[Any]] = {
 
 CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
-end with -sgd fine-tune with SGD, as the presets did before Muon, and those with -box4 weigh the boxes' loss four times."""
+end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
+teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
+time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`)."""
 
 
 def rows() -> list[str]:
