@@ -172,7 +172,8 @@ def _report(run: Run, output: Output, milliseconds: dict[str, list[float]]) -> N
     per_picture = {stage: median(values) for stage, values in milliseconds.items()}
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in per_picture.items())
     total = sum(per_picture.values())
-    run.print(f"{count} pictures; median milliseconds each: {stages}; {1000 / total:.1f} pictures/s")
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    run.print(f"{pictures}; median milliseconds each: {stages}; {1000 / total:.1f} pictures/s")
     write_text(run.path / "speed.json", json.dumps({"pictures": count, "median_ms": per_picture, "pictures_per_second": 1000 / total}, indent=1))
     run.print(f"results: {run.path}")
 

@@ -174,11 +174,29 @@ def test_the_example_finds_what_octrim_finds(small: Model, example: Path, tmp_pa
         assert matched >= 0.8 * len(expected) and len(found) <= 1.25 * len(expected)
 
 
+def test_the_examples_options_may_be_left_out(example: Path, tmp_path: Path) -> None:
+    ppm = tmp_path / "a.ppm"
+    image = cv2.GaussianBlur(drawn_scene(5, 90, 300), (0, 0), 2)
+    ppm.write_bytes(b"P6 300 90 255\n" + image.tobytes())
+
+    def found(*options: str) -> str:
+        return subprocess.run([str(example / "example"), str(ppm), *options], check=True, capture_output=True, text=True).stdout
+
+    plain, voted = found("0.0001"), found("0.0001", "1", "vote")
+    assert plain and plain != voted
+    assert found("0.0001", "1") == found("0.0001", "2") == plain
+    assert found("0.0001", "vote") == voted
+    assert found("vote") == found("0.25", "1", "vote") and found() == found("0.25")
+
+
 def test_the_example_refuses(example: Path, tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P6 10 10 255\nshort")
-    for arguments in ([], [str(tmp_path / "none.ppm")], [str(tmp_path / "a.ppm")], [str(tmp_path / "a.ppm"), "0.25", "1", "votes"]):
-        done = subprocess.run([str(example / "example"), *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    (tmp_path / "b.ppm").write_bytes(b"P6 10 10 255\n" + bytes(300))
+    wrong = ["0.25 1 votes", "0.25 votes", "25", "-0.1", "nan", "0.25x", "0.25 0", "0.25 1.5", "0.25 1 vote 1"]
+    for arguments in ([], ["none.ppm"], ["a.ppm"], *(["b.ppm", *options.split()] for options in wrong)):
+        done = subprocess.run([str(example / "example"), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, arguments
+        assert ("usage:" in done.stderr) == (len(arguments) != 1)
 
 
 PROGRAM = """

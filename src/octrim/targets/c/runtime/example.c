@@ -140,14 +140,44 @@ static int suppress(const float *boxes, float confidence, float most, int vote, 
 
 static float inside(float x, int limit) { return x < 0 ? 0 : x > (float)limit ? (float)limit : x; }
 
+/* What the command line asks for. */
+typedef struct {
+    const char *picture;
+    float confidence;
+    long threads;
+    int vote;
+} Asked;
+
+/* Reads `picture.ppm [confidence] [threads] [vote]`; returns 0 for anything else. */
+static int read_arguments(int count, char **arguments, Asked *asked) {
+    char *end;
+    *asked = (Asked){"", 0.25f, 1, 0};
+    if (count > 2 && !strcmp(arguments[count - 1], "vote")) {
+        asked->vote = 1;
+        count--;
+    }
+    if (count < 2 || count > 4) return 0;
+    asked->picture = arguments[1];
+    if (count > 2) {
+        asked->confidence = strtof(arguments[2], &end);
+        if (*end || end == arguments[2] || !(asked->confidence >= 0 && asked->confidence <= 1)) return 0;
+    }
+    if (count > 3) {
+        asked->threads = strtol(arguments[3], &end, 10);
+        if (*end || end == arguments[3] || asked->threads < 1 || asked->threads > 1024) return 0;
+    }
+    return 1;
+}
+
 int main(int count, char **arguments) {
-    int vote = count > 4;
-    if (count < 2 || (vote && strcmp(arguments[4], "vote"))) return fprintf(stderr, "usage: %s picture.ppm [confidence] [threads] [vote]\n", arguments[0]), 2;
+    Asked asked;
+    if (!read_arguments(count, arguments, &asked))
+        return fprintf(stderr, "usage: %s picture.ppm [confidence, 0 to 1] [threads, 1 or more] [vote]\n", arguments[0]), 2;
     int width, height;
-    uint8_t *picture = read_ppm(arguments[1], &width, &height);
-    if (!picture) return fprintf(stderr, "%s: expected a binary PPM of 8 bits (P6)\n", arguments[1]), 2;
+    uint8_t *picture = read_ppm(asked.picture, &width, &height);
+    if (!picture) return fprintf(stderr, "%s: not there, or no binary PPM of 8 bits (P6)\n", asked.picture), 2;
     detector_options options = {0};
-    options.threads = count > 3 ? atoi(arguments[3]) : 1;
+    options.threads = (int)asked.threads;
     detector *instance;
     int error = detector_open(&options, &instance);
     if (error) return fprintf(stderr, "%s\n", detector_message(error)), 2;
@@ -157,7 +187,7 @@ int main(int count, char **arguments) {
     if (!fitted || !boxes || !found) return fprintf(stderr, "not enough memory\n"), 2;
     Fit fit = letterbox(picture, width, height, fitted);
     detector_run(instance, fitted, boxes);
-    int objects = suppress(boxes, count > 2 ? (float)atof(arguments[2]) : 0.25f, 0.45f, vote, found, kept);
+    int objects = suppress(boxes, asked.confidence, 0.45f, asked.vote, found, kept);
     for (int i = 0; i < objects; i++) {
         const Object *o = &kept[i];
         printf("%s %.3f %.1f %.1f %.1f %.1f\n", detector_names[o->class], (double)o->confidence,
