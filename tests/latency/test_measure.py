@@ -16,7 +16,7 @@ from octrim.errors import InputError
 from octrim.latency.measure import measured_table
 from octrim.latency.samples import random_networks, reference_network
 from octrim.latency.stopwatch import Place, _with_some_scales
-from octrim.latency.table import LatencyTable, read_table, write_table
+from octrim.latency.table import Check, LatencyTable, read_table, write_table
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
 from octrim.quantization.calibration import quantize
@@ -157,6 +157,18 @@ def test_bench_asks_for_a_place_before_it_measures(tmp_path: Path, capsys: pytes
     for path in (tmp_path, tmp_path / "none" / "t.json"):
         assert main(["bench", "--latency-table", str(path)]) == 2
         assert "expected the name of a file in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("median", "largest", "told"), [(0.03, 0.16, False), (0.09, 0.16, True), (0.03, 0.93, True)])
+def test_bench_tells_of_a_table_that_other_work_disturbed(
+    median: float, largest: float, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from octrim.latency import measure
+
+    table = replace(exact_table(variant("yolov5n").network), check=Check(30, median, largest))
+    monkeypatch.setattr(measure, "measured_table", lambda *_: table)
+    assert main(["bench", "--latency-table", str(tmp_path / "here.json"), "--imgsz", "64"]) == 0
+    assert ("something else was computing, so measure again" in capsys.readouterr().out) == told
 
 
 @pytest.mark.slow

@@ -72,6 +72,8 @@ class Bench(BenchOptions):
         )
         error = f"{100 * table.check.median_error:.1f} % (median), {100 * table.check.largest_error:.1f} % (largest)"
         print(f"error on {table.check.networks} random plans: {error}")
+        if table.check.disturbed:
+            print("this is far more than on a quiet machine: something else was computing, so measure again before you plan by it")
         print(f"latency table: {path}")
         sides = " ".join(map(str, dict.fromkeys(size)))
         asked = " --precision int8" if self.precision == "int8" else ""

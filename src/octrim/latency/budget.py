@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
 from rich.console import Console
 
@@ -184,14 +184,19 @@ def _corrected(
     best: tuple[float, Plan, LatencyTable] | None = None
     last = (0.0, made, table)
     for _ in range(_ROUNDS):
-        measured = table.reference[1] * fmean(watch.relative(made.network) for _ in range(_SESSIONS))
+        measured = table.reference[1] * median(watch.relative(made.network) for _ in range(_SESSIONS))
         last = (measured, made, table)
         if measured <= _AIM * limit and (best is None or measured > best[0]):
             best = last
         if _ENOUGH * limit <= measured <= _AIM * limit:
             break
-        table = replace(table, correction=table.correction * measured / table.predict(made.network))
-        again, table = _again(table, make)
+        predicted = table.predict(made.network)
+        table = replace(table, correction=table.correction * measured / predicted)
+        try:
+            again, table = _again(table, make)
+        except UnmetBudgetError as error:
+            about = f"by a plan that was measured to take {measured:.3g} ms, where the latency table predicts {predicted:.3g} ms"
+            raise UnmetBudgetError(f"{error} {about}: is the machine busy?", error.excess) from error
         if again.network == made.network:
             break
         made = again

@@ -63,6 +63,11 @@ class Check:
     median_error: float
     largest_error: float
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether the errors are far more than those of quiet machines, whose median is 1 to 4 % and whose largest 6 to 16 %."""
+        return self.median_error > 0.08 or self.largest_error > 0.4
+
 
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
