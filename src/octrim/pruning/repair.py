@@ -21,6 +21,7 @@ from octrim.errors import InputError
 from octrim.network.dropping import without_rows
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk
+from octrim.pruning.labels import is_depthwise
 from octrim.pruning.maps import Maps
 from octrim.pruning.moments import activation_moments
 from octrim.pruning.plan import Plan
@@ -81,7 +82,7 @@ class _ConstantOps:
         if row.norm:
             beta, gamma = (self.model.tensors[f"{row.name}.bn.{part}"][cut] for part in ("bias", "weight"))
             constants[cut] = activation_moments(row, beta, gamma)[0]
-        elif row.groups > 1:  # depthwise, such as zero padding: it makes a constant of a constant
+        elif is_depthwise(row, len(x)):  # such as zero padding: it makes a constant of a constant
             bias = self.model.tensors[f"{row.name}.bias"][cut] if row.bias else 0.0
             constants[cut] = activate(row, weight[cut, 0] * x[cut] + bias)
         return constants

@@ -68,10 +68,13 @@ def _file_session(target: Target, path: Path, runtime: str | None, precision: st
     instead = placeholder(path) if path.is_file() else None
     if instead is not None:
         raise InputError(f"{path}: {instead}")
-    kind = kind_of(path) if path.is_file() else None
-    if kind is not None and not kind.endswith(f": name it {path.suffix.lower()}"):
-        raise InputError(f"{path}: expected {target.what}, found {kind}")
-    return chosen.open(path, precision, threads)
+    try:
+        return chosen.open(path, precision, threads)
+    except InputError:
+        kind = kind_of(path) if path.is_file() else None
+        if kind is not None and not kind.endswith(f": name it {path.suffix.lower()}"):
+            raise InputError(f"{path}: expected {target.what}, found {kind}") from None
+        raise
 
 
 _ON_A_GPU = "a GPU runs engines (octrim export --format tensorrt), and model files in Paddle (--runtime paddle) where Paddle has GPUs"
