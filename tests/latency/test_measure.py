@@ -19,6 +19,7 @@ from octrim.latency.stopwatch import Place, _with_some_scales
 from octrim.latency.table import Check, LatencyTable, read_table, write_table
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
+from octrim.network.yolov5 import yolov5_network
 from octrim.quantization.calibration import quantize
 from tests.latency.analytic import exact_table
 from tests.latency.test_fit import CHAIN
@@ -165,7 +166,7 @@ def test_bench_tells_of_a_table_that_other_work_disturbed(
 ) -> None:
     from octrim.latency import measure
 
-    table = replace(exact_table(variant("yolov5n").network), check=Check(30, median, largest))
+    table = replace(exact_table(yolov5_network("yolov5n")), check=Check(30, median, largest))
     monkeypatch.setattr(measure, "measured_table", lambda *_: table)
     assert main(["bench", "--latency-table", str(tmp_path / "here.json"), "--imgsz", "64"]) == 0
     assert ("something else was computing, so measure again" in capsys.readouterr().out) == told
