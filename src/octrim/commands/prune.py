@@ -42,6 +42,9 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    widths: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """Pictures (folder, glob, data set) that tell how many channels each group wants under --budget: those that hold the variance of its feature
+    maps; which ones stay is still the criterion's. keep-map.json in the run's folder has the counts, for compress and finetune."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
     compensate: bool = False
@@ -51,7 +54,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """Pictures (folder, glob, data set) on which batch-norm statistics are moved by as much as the cut has moved them; feature maps wait on disk."""
     pictures: Annotated[int, Range(1)] = 200
-    """Largest number of pictures used by --reconstruct, --recalibrate and the criterion taylor; memory does not grow with it."""
+    """Largest number of pictures used by --widths, --reconstruct, --recalibrate and the criterion taylor; memory does not grow with it."""
     dry_run: bool = False
     """Show and write the plan, and cut nothing."""
 
@@ -69,7 +72,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.pruning.budget import UnmetBudgetError
         from octrim.pruning.fractions import require_matches
         from octrim.pruning.plan import plan
-        from octrim.pruning.plan_files import read_keep_map, write_plan
+        from octrim.pruning.plan_files import read_keep_map, write_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
         from octrim.runs import new_run, wide_console
 
@@ -78,6 +81,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
         refuse_unused_times(self, self.budget, predicts=True)
+        if self.widths and self.budget is None:
+            raise InputError("--widths is about what each group keeps under a budget: say with --budget what the network may cost")
 
         def check() -> None:
             left = without_rows(model, rows_to_drop(model.network, self.patterns, self.strides))
@@ -107,6 +112,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
             notes += more
         else:
             criterion = self.criterion
+        if self.widths:
+            criterion = self._by_variance(criterion, without_rows(model, rows_to_drop(model.network, **dropping)), size)
         timed = fitted_plan(table, self.budget, model.network, partial(planned, criterion)) if table else Timed(planned(criterion))
         made = timed.plan
         sources = [data for data in (self.reconstruct, self.recalibrate) if data]
@@ -122,6 +129,10 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         for line in timed.told:
             run.print(line)
         write_plan(made, run.path)
+        if self.widths:
+            write_keep_map(made, run.path / "keep-map.json")
+            more = f"--keep 1 --keep-map {run.path / 'keep-map.json'} --align {made.settings['align']}"
+            run.print(f"the same shape, cut while it trains: octrim compress --data DATA {more}")
         if timed.table is not None:
             write_table(timed.table, run.path / "latency.json")
         if self.dry_run:
@@ -136,6 +147,16 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
         before = f"{self.weights} " if self.weights else ""
         run.print(f"next: octrim bench --weights {before}{path}")
+
+    def _by_variance(self, criterion: str | Criterion, model: Model, size: tuple[int, int]) -> Criterion:
+        """The criterion, with shares of importance by the variance of feature maps on the pictures of --widths."""
+        from octrim.data.picture_paths import picture_paths
+        from octrim.data.pictures import Readable, network_inputs
+        from octrim.pruning.spectra import by_variance, held_variance
+
+        readable = Readable(picture_paths(self.widths or "", self.pictures, self.seed, **self.reading()))
+        readable.require()
+        return by_variance(criterion, held_variance(model, network_inputs(readable, *size)))
 
     def _chosen(
         self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None

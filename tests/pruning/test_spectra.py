@@ -1,0 +1,128 @@
+"""Channels that groups want by the variance of their feature maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from octrim.backends.numpy import NumpyOps
+from octrim.cli import main
+from octrim.errors import InputError
+from octrim.network.loading import load
+from octrim.network.model import Model
+from octrim.network.rows import Network, Row, walk
+from octrim.pruning.budget import thinness
+from octrim.pruning.labels import channel_labels
+from octrim.pruning.plan import plan
+from octrim.pruning.plan_files import read_keep_map
+from octrim.pruning.spectra import by_variance, held_variance
+from tests.networks import lively_model, random_networks, variant
+
+
+def pictures(count: int, side: int = 64) -> list[np.ndarray]:
+    generator = np.random.default_rng(5)
+    return [generator.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
+
+
+class _Kept(NumpyOps):
+    """Keeps every map that a convolution or a sum gives."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.maps: dict[str, list[np.ndarray]] = {}
+
+    def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
+        self.maps.setdefault(row.name, []).append(super().conv(row, x))
+        return self.maps[row.name][-1]
+
+    def add(self, row: Row, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        self.maps.setdefault(row.name, []).append(super().add(row, a, b))
+        return self.maps[row.name][-1]
+
+
+def shares_by_svd(maps: list[np.ndarray]) -> np.ndarray:
+    """The same shares, from singular values of all positions at once."""
+    values = np.concatenate([m[0].reshape(m.shape[1], -1) for m in maps], 1).T.astype(np.float64)
+    values -= values.mean(0)
+    deviation = values.std(0)
+    values = np.where(deviation > 1e-6, values / np.maximum(deviation, 1e-6), 0)
+    squares = np.linalg.svd(values, compute_uv=False) ** 2
+    return np.cumsum(squares) / squares.sum()
+
+
+def test_shares_are_those_of_singular_values() -> None:
+    model, some = variant("yolov5n"), pictures(2)
+    held, ops = held_variance(model, some), _Kept(model)
+    for picture in some:
+        walk(model.network, ops, picture[None].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    one = held["model.0"]
+    assert np.abs(one - shares_by_svd(ops.maps["model.0"])).max() < 1e-6
+    coupled = ("model.4.cv1", "model.4.m.0.cv2", "model.4.m.0.add", "model.4.m.1.cv2", "model.4.m.1.add")
+    joined = np.mean([shares_by_svd(ops.maps[name]) for name in coupled], 0)
+    assert np.abs(held["model.4.cv1"] - joined).max() < 1e-6
+    assert set(held) == {group.name for group in channel_labels(model.network).groups}
+
+
+@settings(max_examples=25)
+@given(random_networks())
+def test_shares_of_any_network_rise_to_1_and_give_a_plan(network: Network) -> None:
+    model = lively_model(network)
+    held = held_variance(model, pictures(1))
+    for group in channel_labels(network).groups:
+        if group.name in held:
+            shares = held[group.name]
+            assert len(shares) == len(group) and shares[-1] == pytest.approx(1)
+            assert (np.diff(shares) > -1e-12).all() and (shares >= np.arange(1, len(shares) + 1) / len(shares) - 1e-9).all()
+    made = plan(model, "1/2", 1, by_variance("l1", held), image_size=(64, 64))
+    assert made.settings["criterion"] == "l1, variance"
+
+
+def test_the_criterion_says_which_channels_go_and_the_variance_how_many() -> None:
+    model = variant("yolov5n")
+    held = held_variance(model, pictures(2))
+    labels = channel_labels(model.network)
+    scores = by_variance("l1", held)(model, labels, 0)
+    ranked = plan(model, "1/2", 1, "l1", image_size=(64, 64))
+    mixed = plan(model, "1/2", 1, by_variance("l1", held), image_size=(64, 64))
+    for group in labels.groups:
+        assert np.abs(thinness(np.sort(scores[group.labels])[::-1]) - 1 / held[group.name]).max() < 1e-6
+    assert all(np.array_equal(ranked.kept[name], mixed.kept[name]) for name in ranked.kept)
+
+
+def test_dead_maps_count_all_channels_alike() -> None:
+    model = variant("yolov5n")
+    dead = {name: tensor * 0 if name in ("model.3.bn.weight", "model.3.bn.bias") else tensor for name, tensor in model.tensors.items()}
+    held = held_variance(Model(model.network, dead, model.names, model.image_size, ()), pictures(1))
+    assert np.allclose(held["model.3"], np.arange(1, 65) / 64)
+
+
+def test_no_pictures() -> None:
+    with pytest.raises(InputError, match="no picture can be read"):
+        held_variance(variant("yolov5n"), [])
+
+
+def test_prune_writes_the_shape_as_a_keep_map(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camera").mkdir()
+    for index, picture in enumerate(pictures(2)):
+        cv2.imwrite(f"camera/{index}.png", picture)
+    variant("yolov5n").save(tmp_path / "w.safetensors")
+    asked = ["prune", "--weights", "w.safetensors", "--imgsz", "64", "--align", "4", "--widths", "camera"]
+    assert main([*asked, "--budget", "macs=0.2"]) == 0
+    assert "octrim compress --data DATA --keep 1 --keep-map runs/prune/exp/keep-map.json --align 4" in capsys.readouterr().out.replace("\n", " ")
+    keep_map = read_keep_map("runs/prune/exp/keep-map.json")
+    for nearest in (False, True):
+        again = plan(load("w.safetensors"), 1, 4, keep_map=keep_map, image_size=(64, 64), nearest=nearest)
+        assert again.network == load("runs/prune/exp/model.safetensors").network
+    settings = json.loads(Path("runs/prune/exp/plan.json").read_text())["settings"]
+    assert settings["criterion"] == "signal, variance"
+    assert main(asked) == 2
+    assert "--widths is about what each group keeps under a budget" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([*asked[:-1], "empty", "--budget", "macs=0.2"]) == 2
+    assert not (tmp_path / "runs/prune/exp2").exists()
