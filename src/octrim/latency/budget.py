@@ -190,13 +190,8 @@ def _corrected(
             best = last
         if _ENOUGH * limit <= measured <= _AIM * limit:
             break
-        predicted = table.predict(made.network)
-        table = replace(table, correction=table.correction * measured / predicted)
-        try:
-            again, table = _again(table, make)
-        except UnmetBudgetError as error:
-            about = f"by a plan that was measured to take {measured:.3g} ms, where the latency table predicts {predicted:.3g} ms"
-            raise UnmetBudgetError(f"{error} {about}: is the machine busy?", error.excess) from error
+        table = replace(table, correction=table.correction * measured / table.predict(made.network))
+        again, table = _again(table, make)
         if again.network == made.network:
             break
         made = again
