@@ -255,6 +255,9 @@ Budget = Annotated[str | None, arg(metavar="{channels,params,macs,latency}=F", h
 BatchSize = Annotated[int, arg(aliases=["--batch-size"]), Range(1, 65536)]
 CriterionName = Literal["bn", "l1", "l2", "group-l2", "fpgm", "scale", "signal", "taylor", "random"]
 
+Widths = Literal["importance", "variance"]
+"""What says how many channels each group keeps of what is to be left."""
+
 OptimizerName = Literal["SGD", "Muon", "AdamW"]
 """Names of the optimizers that change weights in a training."""
 

@@ -49,7 +49,10 @@ def test_shapes_differ_and_cost_the_same(options: dict[str, Any]) -> None:
     config = Compression(search=8, **options)
     shapes = equal_shapes(config, {}, base, 8)
     networks = [planned(shape, base, config).network for shape in shapes]
-    assert len({json.dumps(network.to_json()) for network in networks}) == 8
+    (by_variance,) = (shape for shape in shapes if shape.widths == "variance")  # its maps are not measured here
+    assert (by_variance.name, by_variance.keep) == ("by variance", None)
+    others = [network for shape, network in zip(shapes, networks, strict=True) if shape is not by_variance]
+    assert len({json.dumps(network.to_json()) for network in others}) == 7
     whole = network_cost(base.network, 320)
     what = "parameters" if "budget" in options else "macs"
     limit = 0.2 * whole.parameters if "budget" in options else network_cost(networks[0], 320).macs
@@ -69,6 +72,8 @@ def test_shapes_differ_and_cost_the_same(options: dict[str, Any]) -> None:
     if "keep" in options:
         assert sum(wide.values()) > sum(row.channels for row in networks[0].convs if row.name in wide)
     assert equal_shapes(config, {}, base, 8) == shapes
+    asked = equal_shapes(config, {}, base, 2, widths="variance")
+    assert [(shape.name, shape.widths) for shape in asked] == [("as asked", "variance"), ("by importance", "importance")]
 
 
 @pytest.mark.slow
@@ -160,7 +165,10 @@ def test_a_search_finds_a_shape_and_goes_on_where_it_was_stopped(
     chosen, small = found["shapes"][found["chosen"]], load(whole / "4-finetune/last.safetensors")
     assert small.network.strides == tuple(chosen["levels"] or load(small_weights).network.strides)
     settings = next(step for step in small.lineage[::-1] if step["action"] == "prune")
-    assert (settings["keep"], settings["budget"]) == (chosen["keep"], chosen["budget"])
+    if chosen["widths"] == "variance":  # the counts that were planned by it
+        assert (settings["keep"], settings["planned_by"]) == ("1", f"variance of feature maps, {chosen['budget']}")
+    else:
+        assert (settings["keep"], settings["budget"]) == (chosen["keep"], chosen["budget"])
     macs = [shape["tries"][0]["macs"] for shape in found["shapes"]]
     assert max(macs) <= 1.02 * macs[0]
     assert cv2.imread(str(whole / "search/search.png")) is not None

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from octrim.backends.numpy import NumpyOps
 from octrim.cli import main
 from octrim.errors import InputError
+from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
@@ -106,23 +107,49 @@ def test_no_pictures() -> None:
         held_variance(variant("yolov5n"), [])
 
 
-def test_prune_writes_the_shape_as_a_keep_map(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command that plans a small network by pictures without labels, one of them no picture, in the folder of the test."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "camera").mkdir()
     for index, picture in enumerate(pictures(2)):
         cv2.imwrite(f"camera/{index}.png", picture)
+    Path("camera/no.png").write_text("no picture")
     variant("yolov5n").save(tmp_path / "w.safetensors")
-    asked = ["prune", "--weights", "w.safetensors", "--imgsz", "64", "--align", "4", "--widths", "camera"]
-    assert main([*asked, "--budget", "macs=0.2"]) == 0
-    assert "octrim compress --data DATA --keep 1 --keep-map runs/prune/exp/keep-map.json --align 4" in capsys.readouterr().out.replace("\n", " ")
+    return ["prune", "--weights", "w.safetensors", "--imgsz", "64", "--align", "4", "--widths", "variance", "--data", "camera"]
+
+
+def test_prune_writes_the_shape_as_a_keep_map(camera: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*camera, "--budget", "macs=0.2"]) == 0
+    told = capsys.readouterr().out.replace("\n", " ")
+    shape = "--train-epochs 0 --keep 1 --keep-map runs/prune/exp/keep-map.json --align 4"
+    assert f"octrim compress --data camera --weights w.safetensors {shape}" in told
+    assert "left out: camera/no.png" in told
     keep_map = read_keep_map("runs/prune/exp/keep-map.json")
     for nearest in (False, True):
         again = plan(load("w.safetensors"), 1, 4, keep_map=keep_map, image_size=(64, 64), nearest=nearest)
         assert again.network == load("runs/prune/exp/model.safetensors").network
     settings = json.loads(Path("runs/prune/exp/plan.json").read_text())["settings"]
-    assert settings["criterion"] == "signal, variance"
-    assert main(asked) == 2
-    assert "--widths is about what each group keeps under a budget" in capsys.readouterr().err
+    assert (settings["criterion"], settings["budget"]) == ("signal, variance", "macs=0.2")
+
+
+def test_a_fraction_is_that_of_the_macs_that_it_leaves_everywhere(camera: list[str]) -> None:
+    assert main([*camera, "--keep", "1/4"]) == 0
+    model, small = load("w.safetensors"), load("runs/prune/exp/model.safetensors")
+    uniform = plan(model, "1/4", 4, image_size=(64, 64))
+    assert 0.9 * uniform.after.macs < network_cost(small.network, 64).macs <= uniform.after.macs
+    assert small.network != uniform.network
+    budget = uniform.macs_budget(model.network)
+    assert float(budget.removeprefix("macs=")) == pytest.approx(uniform.after.macs / uniform.before.macs, rel=1e-6)
+    assert plan(model, None, 4, "l1", budget=budget, image_size=(64, 64)).after.macs <= uniform.after.macs
+
+
+def test_variance_needs_pictures(camera: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(camera[:-2]) == 2
+    assert "--widths variance needs --data: pictures on which the variance of feature maps is measured" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert main([*asked[:-1], "empty", "--budget", "macs=0.2"]) == 2
-    assert not (tmp_path / "runs/prune/exp2").exists()
+    assert main([*camera[:-1], "empty", "--budget", "macs=0.2"]) == 2
+    (tmp_path / "empty/no.png").write_text("no picture")
+    assert main([*camera[:-1], "empty", "--budget", "macs=0.2"]) == 2
+    assert "none of the 1 pictures can be read" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -11,8 +11,13 @@ import pytest
 
 from octrim.cli import main
 from octrim.data.loader import TrainingBatch
+from octrim.data.open import open_labelled
+from octrim.data.pictures import network_input, read_picture
 from octrim.network.cost import network_cost
+from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
+from octrim.pruning.plan import plan
+from octrim.pruning.spectra import by_variance, held_variance
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.record import Record
 
@@ -68,9 +73,46 @@ def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
     assert run.steps == 3 * 6  # no step was lost, and the schedule went on
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("budget", "drop"), [(None, []), ("params=0.4", ["model.2.m"])])
+def test_a_training_leaves_the_shape_that_the_variance_of_maps_plans(
+    shapes: Path, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str | None, drop: list[str]
+) -> None:
+    """The shape of the network before the first cut, whatever training does to it, also of a run that was stopped between two cuts."""
+    more = ["--widths", "variance", *(["--budget", budget] if budget else ["--keep", "1/2"]), *(["--drop", *drop] if drop else [])]
+    options = [option for option in OPTIONS if option not in ("--keep", "1/2")]
+    command = ["finetune", "--weights", str(small_weights), "--data", str(shapes), "--project", str(tmp_path), "--epochs", "2", *options, *more]
+    assert main([*command, "--name", "whole"]) == 0
+    whole = load(small_weights)
+    model = without_rows(whole, rows_to_drop(whole.network, drop, ()))
+    paths = open_labelled(str(shapes), "train", whole.names, "learn").paths
+    held = held_variance(model, [network_input(read_picture(path), 64, 64)[0] for path in paths])
+    limit = budget or plan(model, "1/2", 2, nearest=True).macs_budget(whole.network)
+    planned = plan(model, None, 2, by_variance("signal", held), budget=limit, original=whole.network, nearest=True)
+    small = load(tmp_path / "whole" / "last.safetensors")
+    assert small.network == planned.network
+    settings = next(step for step in small.lineage[::-1] if step["action"] == "prune")
+    assert settings["planned_by"] == f"variance of feature maps, {limit}"
+    assert settings["keep_map"] == planned.keep_map()
+    keep = Record.batch
+
+    def stopping(self: Record, epoch: int, batch: TrainingBatch, side: int, state: State) -> None:
+        keep(self, epoch, batch, side, state)
+        if (epoch, state.batch) == (0, 4):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "batch", stopping)
+        assert main([*command, "--name", "run"]) == 130
+    assert main(["finetune", "--resume", str(tmp_path / "run")]) == 0
+    for name in ("results.csv", "last.safetensors", "plan.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--widths", "variance"], "--widths is about cutting"),
         (["--cut-epochs", "3"], "--cut-epochs is about cutting"),
         (["--criterion", "signal"], "--criterion is about cutting"),
         (["--align", "4"], "--align is about cutting"),

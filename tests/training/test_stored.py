@@ -123,6 +123,26 @@ def test_what_cutting_cannot_have_kept(tmp_path: Path, changes: dict[str, Any]) 
     assert GradualCut.remembered(load_state(path)) == GradualCut(3, "1/2", criterion="signal")
 
 
+def test_patterns_of_a_keep_map_keep_their_order(tmp_path: Path) -> None:
+    """The last one that matches counts: after a resume, too, all convolutions keep half."""
+    path, wanted = tmp_path / "checkpoint" / "state.safetensors", GradualCut(3, align=4, criterion="signal", keep_map={"model.0": "1/4", "*": "1/2"})
+    model, state = Model(NETWORK, fresh_tensors(NETWORK, 0), ("a",), 64), State(NETWORK, ("a",), 64, (), "digest", {})
+    wanted.begin(model, state)
+    remembered = GradualCut.remembered(load_state(saved(path, {"cutting": state.extra["cutting"]})))
+    assert remembered == wanted and remembered is not None
+    assert list(remembered.keep_map) == ["model.0", "*"]
+    assert remembered.check(model).network == wanted.check(model).network
+    state.extra["cutting"]["wanted"]["keep_map"] = {"*": "1/2", "model.0": "1/4"}  # as in checkpoints of earlier versions
+    assert GradualCut.remembered(load_state(saved(path, {"cutting": state.extra["cutting"]}))) == wanted
+
+
+@pytest.mark.parametrize("keep_map", [None, [1], [["model.0"]], [[1, 2]], {"model.0": {}}, [["model.0", "1/2", 3]]])
+def test_what_is_no_keep_map(tmp_path: Path, keep_map: object) -> None:
+    wanted = cut_notes()["cutting"]["wanted"] | {"keep_map": keep_map}
+    with pytest.raises(InputError, match="damaged checkpoint"):
+        load_state(saved(tmp_path / "state.safetensors", cut_notes(wanted=wanted)))
+
+
 @pytest.mark.parametrize(
     "average",
     [

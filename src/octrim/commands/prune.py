@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import Align, Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text
+from octrim.options import Align, Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text, Widths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,14 +37,14 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     """Criterion by which channels are ranked."""
     data: Text = None
     """Labelled data for the criterion taylor, and for --drop auto and --levels auto: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO
-    annotation file."""
+    annotation file. For --widths variance pictures are enough (folder, glob, data set)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
-    widths: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures (folder, glob, data set) that tell how many channels each group wants under --budget: those that hold the variance of its feature
-    maps; which ones stay is still the criterion's. keep-map.json in the run's folder has the counts, for compress and finetune."""
+    widths: Widths = "importance"
+    """What says how many channels each group keeps under --budget: importance, or the variance of its feature maps on the pictures of --data, for the
+    MACs that --keep leaves where there is no budget; which ones stay is the criterion's. keep-map.json in the run's folder has the counts."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
     compensate: bool = False
@@ -54,7 +54,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     recalibrate: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """Pictures (folder, glob, data set) on which batch-norm statistics are moved by as much as the cut has moved them; feature maps wait on disk."""
     pictures: Annotated[int, Range(1)] = 200
-    """Largest number of pictures used by --widths, --reconstruct, --recalibrate and the criterion taylor; memory does not grow with it."""
+    """Largest number of pictures used by --widths variance, --reconstruct, --recalibrate and the criterion taylor; memory does not grow with it."""
     dry_run: bool = False
     """Show and write the plan, and cut nothing."""
 
@@ -74,6 +74,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
+        from octrim.pruning.spectra import measured_by_variance
         from octrim.runs import new_run, wide_console
 
         model = model_from(self)
@@ -81,8 +82,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         size = image_size(self.imgsz, model.image_size, model.network.stride)
 
         refuse_unused_times(self, self.budget, predicts=True)
-        if self.widths and self.budget is None:
-            raise InputError("--widths is about what each group keeps under a budget: say with --budget what the network may cost")
+        if self.widths == "variance" and self.data is None:
+            raise InputError("--widths variance needs --data: pictures on which the variance of feature maps is measured")
 
         def check() -> None:
             left = without_rows(model, rows_to_drop(model.network, self.patterns, self.strides))
@@ -91,8 +92,11 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         table = chosen_table(self, self.budget, model.network, size, wide_console(), check)
         dropping: dict[str, Any] = {"drop": self.patterns, "levels": self.strides}
 
+        budget = self.budget
+
         def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:
-            return plan(model, self.keep, self.align, criterion, self.exclude, keep_map, self.seed, size, self.budget, latency=latency, **dropping)
+            keep = self.keep if budget == self.budget else None
+            return plan(model, keep, self.align, criterion, self.exclude, keep_map, self.seed, size, budget, latency=latency, **dropping)
 
         chosen, notes = self._chosen(model, keep_map, size, table)
         if chosen is not None:
@@ -112,8 +116,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
             notes += more
         else:
             criterion = self.criterion
-        if self.widths:
-            criterion = self._by_variance(criterion, without_rows(model, rows_to_drop(model.network, **dropping)), size)
+        if self.widths == "variance":
+            budget = budget or planned("random").macs_budget(model.network)
+            left = without_rows(model, rows_to_drop(model.network, **dropping))
+            paths = picture_paths(self.data or "", self.pictures, self.seed, **self.reading())
+            criterion, more = measured_by_variance(criterion, left, paths, size, wide_console())
+            notes += more
         timed = fitted_plan(table, self.budget, model.network, partial(planned, criterion)) if table else Timed(planned(criterion))
         made = timed.plan
         sources = [data for data in (self.reconstruct, self.recalibrate) if data]
@@ -129,10 +137,10 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         for line in timed.told:
             run.print(line)
         write_plan(made, run.path)
-        if self.widths:
+        if self.widths == "variance":
             write_keep_map(made, run.path / "keep-map.json")
-            more = f"--keep 1 --keep-map {run.path / 'keep-map.json'} --align {made.settings['align']}"
-            run.print(f"the same shape, cut while it trains: octrim compress --data DATA {more}")
+            shape = f"--keep 1 --keep-map {run.path / 'keep-map.json'} --align {made.settings['align']}"
+            run.print(f"this shape, cut while it trains: octrim compress --data {self.data} --weights {self.weights} --train-epochs 0 {shape}")
         if timed.table is not None:
             write_table(timed.table, run.path / "latency.json")
         if self.dry_run:
@@ -147,16 +155,6 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
         before = f"{self.weights} " if self.weights else ""
         run.print(f"next: octrim bench --weights {before}{path}")
-
-    def _by_variance(self, criterion: str | Criterion, model: Model, size: tuple[int, int]) -> Criterion:
-        """The criterion, with shares of importance by the variance of feature maps on the pictures of --widths."""
-        from octrim.data.picture_paths import picture_paths
-        from octrim.data.pictures import Readable, network_inputs
-        from octrim.pruning.spectra import by_variance, held_variance
-
-        readable = Readable(picture_paths(self.widths or "", self.pictures, self.seed, **self.reading()))
-        readable.require()
-        return by_variance(criterion, held_variance(model, network_inputs(readable, *size)))
 
     def _chosen(
         self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from octrim.compression.job import Job, evaluated, once, row, sweep
+from octrim.compression.options import Compression
 from octrim.compression.start import planned, times_of
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, network_inputs
@@ -21,6 +22,7 @@ from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
 from octrim.pruning.repaired import cut_and_repaired
+from octrim.pruning.spectra import PICTURES, measured_by_variance
 from octrim.stages import PRUNE, SPARSIFY, TRAIN
 from octrim.training.gradients import taylor_on
 from octrim.training.labelled import drawn
@@ -72,6 +74,8 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
         criterion, notes = taylor_on(model, config.data, size, _TAYLOR_PICTURES, config.seed, job.run.console, **config.reading())
         for line in notes:
             job.run.print(line)
+    if preset.widths == "variance":
+        config, criterion = _by_variance(job, model, criterion)
     make = partial(planned, config, preset, job.start.keep_map, model, original, step, criterion)
     table = times_of(config)
     if table is None or step < preset.cut_steps:
@@ -80,6 +84,21 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
     for line in timed.told:
         job.run.print(line)
     return timed.plan
+
+
+def _by_variance(job: Job, model: Model, criterion: str | Criterion) -> tuple[Compression, Criterion]:
+    """The options and the criterion for a cut of `model` by the variance of its feature maps; the options have a budget, where `--keep` alone says
+    what is to be left that of the MACs that it leaves."""
+    config, preset = job.start.config, job.start.preset
+    if config.budget is None:
+        whole = job.network(TRAIN)
+        uniform = planned(config, preset, job.start.keep_map, whole, whole.network, preset.cut_steps, "random")
+        config = replace(config, keep=None, budget=uniform.macs_budget(whole.network))
+    paths = drawn(job.start.train_set, PICTURES, config.seed).paths
+    criterion, lines = measured_by_variance(criterion, model, paths, (model.image_size, model.image_size), job.run.console)
+    for line in lines:
+        job.run.print(line)
+    return config, criterion
 
 
 def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:

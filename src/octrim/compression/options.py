@@ -23,6 +23,7 @@ from octrim.options import (
     Reading,
     TeacherPrecision,
     Text,
+    Widths,
 )
 
 
@@ -47,6 +48,9 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Convolutions to keep whole: model.0, 'model.2.*', ..."""
     keep_map: Text = None
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    widths: Annotated[Widths | None, arg(metavar="{importance,variance}", help_behavior_hint="")] = None
+    """What says how many channels each group keeps: importance within --budget, and --keep alike everywhere without one; or the variance of the
+    trained network's feature maps, within --budget, or for the MACs that --keep leaves (default: the preset's)."""
     search: Annotated[Number, Range(2, 64)] = None
     """Number of shapes that cost the same (channels spread otherwise, blocks and levels dropped) to try; the best one gets the long fine-tuning."""
     search_epochs: Annotated[Number, Range(1, 100_000)] = None

@@ -19,13 +19,13 @@ class Preset:
     short fine-tuning after each cut but the last. cut_epochs: epochs of fine-tuning over which channels go; 0 cuts before it. cut_share: those epochs
     as a share of all of fine-tuning, where no option gives them and nothing else says how channels are to go. criterion: criterion that ranks
     channels in a cut before fine-tuning, where no sparsity training has set scales to zero. gradual_criterion: criterion of the cuts within
-    fine-tuning. reconstruct, recalibrate: whether to repair with training pictures where live channels are cut before fine-tuning; the constants of
-    cut channels always go into their consumers. ema: moving average of every training, auto or published. dead: with a budget, fraction of all
-    channels that sparsity training sets to zero; without a budget the plan gives the number. match_games: games of Pong that original and cut network
-    each play at the end. search: number of shapes to try; 0 tries none. search_epochs: epochs of each in the first round. choose: whether blocks or
-    levels that are dropped are chosen by measuring. int8: whether the fine-tuned network is made int8. qat: when it is trained with int8's roundings,
-    auto, always or never. qat_epochs, qat_lr0: epochs and first learning rate of that training, whose batch, optimizer and loss are those of
-    fine-tuning.
+    fine-tuning. widths: what says how many channels each group keeps, importance or variance. reconstruct, recalibrate: whether to repair with
+    training pictures where live channels are cut before fine-tuning; the constants of cut channels always go into their consumers. ema: moving
+    average of every training, auto or published. dead: with a budget, fraction of all channels that sparsity training sets to zero; without a budget
+    the plan gives the number. match_games: games of Pong that original and cut network each play at the end. search: number of shapes to try; 0 tries
+    none. search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are chosen by measuring. int8: whether
+    the fine-tuned network is made int8. qat: when it is trained with int8's roundings, auto, always or never. qat_epochs, qat_lr0: epochs and first
+    learning rate of that training, whose batch, optimizer and loss are those of fine-tuning.
     """
 
     train_epochs: int
@@ -47,6 +47,7 @@ class Preset:
     ema: str = "auto"
     criterion: str = "group-l2"
     gradual_criterion: str = "taylor"
+    widths: str = "importance"
     reconstruct: bool = False
     recalibrate: bool = False
     dead: str = "1/2"

@@ -30,7 +30,7 @@ def searching(job: Job, folder: Path) -> dict[str, Any]:
     start = job.start
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    shapes = equal_shapes(start.config, start.keep_map, start.base, start.preset.search, times_of(start.config))
+    shapes = equal_shapes(start.config, start.keep_map, start.base, start.preset.search, times_of(start.config), start.preset.widths)
     for number, shape in enumerate(shapes, 1):
         if shape.keep_map:
             write_text(_keep_map_file(folder, number), json.dumps(dict(shape.keep_map), indent=1))
@@ -66,7 +66,8 @@ def with_chosen_shape(job: Job) -> Job:
         raise InputError(f"{folder / 'stage.json'}: damaged; delete it, and the stage is done again") from None
     path = _keep_map_file(folder, found["chosen"] + 1)
     config = replace(job.start.config, **_options(shape, path))
-    return replace(job, start=replace(job.start, config=config, keep_map=dict(shape.keep_map)))
+    preset = replace(job.start.preset, widths=shape.widths)
+    return replace(job, start=replace(job.start, config=config, preset=preset, keep_map=dict(shape.keep_map)))
 
 
 def save_search_chart(found: dict[str, Any], path: Path) -> None:
@@ -100,7 +101,7 @@ def _trial(job: Job, folder: Path, shape: Shape, number: int, epochs: int) -> di
 
 def _options(shape: Shape, keep_map: Path) -> dict[str, Any]:
     """A shape as options of `octrim finetune` and `octrim compress`. keep_map: the file that the shape's keep-map is in, where it has one."""
-    options = {"drop": shape.drop, "levels": shape.levels, "keep": shape.keep, "budget": shape.budget}
+    options = {"drop": shape.drop, "levels": shape.levels, "keep": shape.keep, "budget": shape.budget, "widths": shape.widths}
     return {**options, "keep_map": str(keep_map) if shape.keep_map else None}
 
 

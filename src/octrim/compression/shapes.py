@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -29,7 +28,8 @@ _DRAWS = 4  # random shapes that are drawn per shape that is asked for
 class Shape:
     """A way to cut, in the options of a plan. name: a few words for people. keep: least fraction that any group keeps, None for none.
 
-    drop, levels, keep_map: as `octrim.pruning.plan.plan` takes them. macs, parameters: cost of the network that is planned, by its weights alone.
+    drop, levels, keep_map: as `octrim.pruning.plan.plan` takes them. widths: what says how many channels each group keeps, importance or variance.
+    macs, parameters: cost of the network that is planned, by its weights alone.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Shape:
     keep: str | None = None
     budget: str | None = None
     keep_map: Mapping[str, Any] = field(default_factory=dict)
+    widths: str = "importance"
     macs: int = 0
     parameters: int = 0
 
@@ -50,23 +51,26 @@ class Shape:
         return cls(**{**content, "drop": tuple(content["drop"]), "levels": tuple(content["levels"])})
 
 
-def equal_shapes(config: Compression, keep_map: Mapping[str, Any], base: Model, count: int, latency: Latency | None = None) -> list[Shape]:
+def equal_shapes(
+    config: Compression, keep_map: Mapping[str, Any], base: Model, count: int, latency: Latency | None = None, widths: str = "importance"
+) -> list[Shape]:
     """Return `count` different shapes for one budget, that of the options, or of what the options leave in MACs where they name none.
 
-    The first is what the options ask for. Then come, where they fit the network: least important steps first; without the coarsest level; wide and
-    shallow (no bottlenecks); thin at the start and deep; some of these together; and shapes drawn by the seed. Where not importance alone decides,
-    every group keeps as large a fraction as the budget allows, and what is left over goes to the most important channels. latency: what predicts
-    milliseconds, for a budget of them.
+    The first is what the options ask for. Then come, where they fit the network: by the variance of feature maps; least important steps first;
+    without the coarsest level; wide and shallow (no bottlenecks); thin at the start and deep; some of these together; and shapes drawn by the seed.
+    Where not importance alone decides, every group keeps as large a fraction as the budget allows, and what is left over goes to the most important
+    channels. latency: what predicts milliseconds, for a budget of them. widths: what says how many channels each group keeps in the first shape.
+    Maps are not measured here: a shape by their variance has the cost of one by importance, whatever its own will be within the same budget.
     Raises InputError where the budget cannot be met, and where fewer shapes than asked for are different and cost the same.
     """
-    maker = _Maker(config, keep_map, base, latency)
+    maker = _Maker(config, keep_map, base, latency, widths)
     found: list[Shape] = []
-    networks: list[Network] = []
+    networks: list[tuple[str, Network]] = []
     for shape in maker.candidates():
         made = maker.plan(shape)
-        if made is None or made.network in networks:
+        if made is None or (shape.widths, made.network) in networks:
             continue
-        networks.append(made.network)
+        networks.append((shape.widths, made.network))
         found.append(Shape(**{**vars(shape), "macs": made.after.macs, "parameters": made.after.parameters}))
         if len(found) == count:
             return found
@@ -76,15 +80,13 @@ def equal_shapes(config: Compression, keep_map: Mapping[str, Any], base: Model, 
 class _Maker:
     """Plans of shapes of one network for one budget, by the sizes of the weights: what a shape may cost does not depend on the ranking."""
 
-    def __init__(self, config: Compression, keep_map: Mapping[str, Any], base: Model, latency: Latency | None) -> None:
+    def __init__(self, config: Compression, keep_map: Mapping[str, Any], base: Model, latency: Latency | None, widths: str) -> None:
         self.config, self.keep_map, self.base, self.latency = config, dict(keep_map), base, latency
         table_align = EVEN if latency is None else latency.align
         self.align = table_align if config.align == "auto" else config.align
         keep = "1/8" if config.keep is None and config.budget is None else config.keep
-        self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map)
-        made = self._planned(self.asked)
-        share = math.ceil(made.after.macs / made.before.macs * 1e9) / 1e9
-        self.budget = config.budget or f"macs={share:.9f}"
+        self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map, widths)
+        self.budget = config.budget or self._planned(self.asked).macs_budget(base.network)
 
     def _planned(self, shape: Shape) -> Plan:
         size, config = (self.base.image_size, self.base.image_size), self.config
@@ -113,6 +115,8 @@ class _Maker:
         """Shapes in the order in which they are tried; some may be impossible, or the same as an earlier one."""
         network, config = self.base.network, self.config
         yield self.asked
+        if self.asked.widths != "variance":
+            yield Shape("by variance", config.patterns, config.strides, None, self.budget, self.keep_map, "variance")
         yield Shape("by importance", config.patterns, config.strides, None, self.budget, self.keep_map)
         levels = config.strides or network.strides
         fewer = tuple(sorted(levels)[:-1])

@@ -44,7 +44,12 @@ START = "start.json"
 """File in the run's folder with the preset's numbers and the digests of inputs that the run began with."""
 
 _OLDER_NAMES = {"iterations": "cut_steps"}  # names of a preset's numbers in OcTrim 0.1, and their names today
-_OLDER_VALUES = {"ema": "published", "finetune_optimizer": "SGD", "box_weight": 1.0}  # of runs that do not say it: they are older than the choice
+_OLDER_VALUES = {
+    "ema": "published",
+    "finetune_optimizer": "SGD",
+    "box_weight": 1.0,
+    "widths": "importance",
+}  # of runs that do not say it: they are older than the choice
 
 HYPER = "hyp.yaml"
 """File in the run's folder with a copy of the recipe, where the recipe is a file."""
@@ -77,6 +82,8 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
         raise InputError(f"--{'qat' if config.qat is not None else 'qat-epochs'} is about the int8 network: give --int8, too")
     if preset.qat == "never" and config.qat_epochs is not None:
         raise InputError("--qat-epochs says how long to train with the roundings of int8, and --qat never does not train: leave one of them out")
+    if preset.widths == "variance" and preset.sparsify_epochs:
+        raise InputError("--widths variance measures feature maps, and sparsity training sets channels to zero by importance: leave one of them out")
     if config.teacher_precision != "fp32" and preset.distill == "none":
         raise InputError(f"--teacher-precision {config.teacher_precision} needs a teacher: leave out --distill none")
     choose_device(config.device)
@@ -136,7 +143,7 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     if small.network == base.network:
         raise InputError("nothing would be cut: every convolution keeps all of its channels")
     if preset.search:
-        equal_shapes(config, keep_map, base, preset.search, times_of(config))
+        equal_shapes(config, keep_map, base, preset.search, times_of(config), preset.widths)
     return base, small
 
 

@@ -60,7 +60,7 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     options |= {"drop": config.patterns, "levels": config.strides}
     if cuts_channels(config):
         options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
-        options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map}
+        options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map, "widths": preset.widths}
         options |= {"latency_table": table_of(config), "precision": config.precision}
     done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -61,6 +62,15 @@ class Plan:
     dropped: tuple[str, ...] = ()
     dropping: str = ""
     milliseconds: tuple[float, float] | None = None
+
+    def keep_map(self) -> dict[str, str]:
+        """The channels that every group keeps, as a keep-map of fractions; with it, `keep` 1 and the same `align`, `plan` leaves the same counts."""
+        return {group.name: f"{group.after}/{group.before}" for group in self.groups if group.reason is None}
+
+    def macs_budget(self, original: Network) -> str:
+        """The budget of MACs that this plan's network just meets, as a fraction of those of `original`."""
+        whole = network_cost(original, self.before.height, self.before.width).macs
+        return f"macs={math.ceil(self.after.macs / whole * 1e9) / 1e9:.9f}"
 
     def to_json(self) -> dict[str, Any]:
         totals = {key: {"before": getattr(self.before, key), "after": getattr(self.after, key)} for key in ("parameters", "macs", "channels")}

@@ -26,8 +26,7 @@ def read_keep_map(path: str) -> dict[str, Any]:
 
 def write_keep_map(made: Plan, path: Path) -> None:
     """Write the channels that every group keeps as a keep-map, which `--keep 1 --keep-map` with the plan's align makes the same shape of."""
-    counts = {group.name: f"{group.after}/{group.before}" for group in made.groups if group.reason is None}
-    write_text(path, json.dumps(counts, indent=1))
+    write_text(path, json.dumps(made.keep_map(), indent=1))
 
 
 def write_plan(made: Plan, folder: Path) -> None:

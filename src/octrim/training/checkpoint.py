@@ -264,12 +264,13 @@ def _sound_cutting(state: State) -> bool:
             return False
     if "latency" in noted:
         LatencyTable.from_json(noted["latency"])  # raises an error for one that is damaged
-    wanted, removed, share = noted["wanted"], noted["removed"], noted["share"]
-    texts = all(value is None or isinstance(value, str) for value in (wanted["keep"], wanted["budget"], wanted["criterion"]))
+    wanted, removed, share = {"planned": None, **noted["wanted"]}, noted["removed"], noted["share"]  # earlier cuttings planned nothing
+    texts = all(value is None or isinstance(value, str) for value in (wanted["keep"], wanted["budget"], wanted["criterion"], wanted["planned"]))
     counts = all(type(value) is int and value >= 0 for value in (noted["level"], noted["step"], wanted["seed"]))
     counts = counts and all(type(wanted[name]) is int and wanted[name] >= 1 for name in ("epochs", "align", "interval"))
     shares = all(type(value) in (int, float) and 0 <= value <= 1 for value in (*removed.values(), share)) and share > 0
-    kinds = isinstance(wanted["exclude"], list) and isinstance(wanted["keep_map"], dict) and type(noted["done"]) is bool and len(wanted) == 9
+    fractions = all(isinstance(name, str) and isinstance(value, str | int | float) for name, value in dict(wanted["keep_map"]).items())
+    kinds = isinstance(wanted["exclude"], list) and fractions and type(noted["done"]) is bool and len(wanted) == 10
     scored = ("taylor" in state.arrays) == (wanted["criterion"] == "taylor") or not state.arrays
     return texts and counts and shares and kinds and scored and noted["kept"].keys() == now.keys() <= first.keys()
 

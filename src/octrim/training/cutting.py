@@ -50,6 +50,7 @@ class GradualCut:
     epochs: epochs after which the network has its final shape. keep, align, budget, exclude, keep_map: as `octrim.pruning.plan.plan` takes them, but
     final counts are rounded to the nearest multiple of `align`. criterion: a name of `CRITERIA`, or "taylor" for the gradients of the training
     itself. interval: least number of optimizer steps between two cuts. latency: the latency table that a budget of milliseconds is planned by.
+    planned: what the keep-map was planned by before the training began, for lineages; None where it was given.
     """
 
     epochs: int
@@ -62,6 +63,7 @@ class GradualCut:
     interval: int = 1
     seed: int = 0
     latency: LatencyTable | None = None
+    planned: str | None = None
 
     def goal(self, model: Model, original: Network, criterion: str | Criterion) -> Plan:
         """The plan that cuts `model`, which may have lost channels already, to what is to be left of `original`. Raises InputError as `plan` does."""
@@ -74,23 +76,33 @@ class GradualCut:
         rows = [row.name for row in network.convs if still.intersection((row.weight_name, f"{row.name}.bn.weight", f"{row.name}.bn.bias"))]
         return replace(self, exclude=(*self.exclude, *rows))
 
+    @property
+    def known_criterion(self) -> str:
+        """A criterion that needs no training: the cut's own, or in place of the training's gradients one that needs batch norm as these do."""
+        return "signal" if self.criterion == "taylor" else self.criterion
+
     def check(self, model: Model, whole: Network | None = None) -> Plan:
         """The plan as the network's weights alone tell it. whole: the network's table before rows were dropped from it, where they were.
 
         Raises InputError where nothing would be dropped or cut, and as `plan` does.
         """
         # The scores of the training do not exist yet; whatever they are, the counts are the same, or with a budget similar.
-        goal = self.goal(model, whole or model.network, "signal" if self.criterion == "taylor" else self.criterion)
+        goal = self.goal(model, whole or model.network, self.known_criterion)
         if goal.after.channels == goal.before.channels and whole is None:
             raise InputError("nothing would be cut: every convolution keeps all of its channels")
         return goal
+
+    def shaped(self, made: Plan, planned: str) -> GradualCut:
+        """The same, with the number of channels that every group keeps in a plan, whatever the training finds. planned: what made that plan."""
+        return replace(self, keep="1", budget=None, keep_map=made.keep_map(), latency=None, planned=planned)
 
     def begin(self, model: Model, state: State, whole: Network | None = None) -> None:
         """Note in the state of a training that is about to start what it cuts. whole, and what is raised: as for `check`."""
         goal = self.check(model, whole)
         share = goal.after.channels / goal.before.channels
         kept = {row.name: list(range(row.channels)) for row in model.network.convs}
-        wanted = {**vars(self), "keep_map": dict(self.keep_map), "exclude": list(self.exclude)}
+        # A checkpoint sorts the keys of a mapping, and of a keep-map's patterns the last one that matches counts.
+        wanted = {**vars(self), "keep_map": [[pattern, value] for pattern, value in self.keep_map.items()], "exclude": list(self.exclude)}
         wanted.pop("latency")
         table = json.loads(json.dumps((whole or model.network).to_json()))  # with lists for tuples, as a checkpoint gives it back
         state.extra[_KEY] = {"wanted": wanted, "table": table, "kept": kept, "share": share, "level": 0, "step": 0, "done": False}
@@ -105,7 +117,8 @@ class GradualCut:
         """Settings for plans and lineages, named as those of a plan."""
         keep_map = {pattern: str(value) for pattern, value in self.keep_map.items()}
         settings = {"keep": self.keep, "align": self.align, "criterion": self.criterion, "exclude": list(self.exclude), "keep_map": keep_map}
-        return {**settings, "seed": self.seed, "budget": self.budget, "cut_epochs": self.epochs}
+        settings |= {"seed": self.seed, "budget": self.budget, "cut_epochs": self.epochs}
+        return settings if self.planned is None else {**settings, "planned_by": self.planned}
 
     @classmethod
     def remembered(cls, state: State) -> GradualCut | None:
@@ -114,7 +127,8 @@ class GradualCut:
             return None
         noted = state.extra[_KEY]
         latency = LatencyTable.from_json(noted["latency"]) if "latency" in noted else None
-        return cls(**{**noted["wanted"], "exclude": tuple(noted["wanted"]["exclude"]), "latency": latency})
+        wanted = noted["wanted"]  # its keep-map is a mapping in older checkpoints
+        return cls(**{**wanted, "exclude": tuple(wanted["exclude"]), "keep_map": dict(wanted["keep_map"]), "latency": latency})
 
 
 class Cutting:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from octrim.errors import InputError
-from octrim.latency.budget import aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
+from octrim.latency.budget import Timed, aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
@@ -16,13 +16,14 @@ from octrim.network.rows import Network
 from octrim.options import from_python
 from octrim.pruning.fractions import require_matches
 from octrim.pruning.plan_files import read_keep_map
+from octrim.pruning.spectra import PICTURES, measured_by_variance
 from octrim.runs import wide_console
 from octrim.training.options import Distilled, Finetuning
 from octrim.training.setup import Setup, begun, check_data, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from octrim.latency.table import LatencyTable
     from octrim.pruning.plan import Plan
@@ -52,7 +53,7 @@ def run_finetuning(config: Finetuning) -> Trained:
         if chosen is not None and setup.run is not None:
             chosen.tell(setup.run)
         if cut is not None:
-            cut = _begun(_corrected(cut.sparing(setup.model.network, config.freeze), setup), setup)
+            cut = _begun(_settled(cut.sparing(setup.model.network, config.freeze), setup), setup)
     else:
         setup = resumed(config)
         cut = GradualCut.remembered(setup.state)
@@ -122,7 +123,7 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     return dataclasses.replace(cut, latency=latency)
 
 
-_ABOUT_CUTTING = ("cut_epochs", "cut_interval", "align", "criterion", "exclude", "latency_table", "runtime", "threads", "precision")
+_ABOUT_CUTTING = ("widths", "cut_epochs", "cut_interval", "align", "criterion", "exclude", "latency_table", "runtime", "threads", "precision")
 """Options that mean nothing where no channels are cut."""
 
 
@@ -144,16 +145,48 @@ def _times(config: Finetuning) -> LatencyTable | None:
     return table if table is None or config.activation is None else table.with_activation(config.activation)
 
 
-def _corrected(cut: GradualCut, setup: Setup) -> GradualCut:
-    """The cut with its latency table corrected by measuring what it would leave by today's weights; several processes measure nothing."""
-    if cut.latency is None or (setup.config.devices or 1) > 1:
-        return cut
+def _settled(cut: GradualCut, setup: Setup) -> GradualCut:
+    """The cut with all that is known before the first step: a latency table corrected by measuring what it would leave by today's weights, and with
+    `--widths variance` the number of channels that every group keeps. Several processes measure no times."""
     whole = setup.whole or setup.model.network
-    timed = fitted_plan(cut.latency, cut.budget, whole, lambda table: dataclasses.replace(cut, latency=table).check(setup.model, setup.whole))
+    make = partial(_goal, cut, setup)
+    if setup.config.widths == "variance":
+        make, lines = _by_variance(cut, setup, whole)
+        _tell(setup, lines)
+    timed = Timed(make(cut.latency), cut.latency)
+    if cut.latency is not None and (setup.config.devices or 1) <= 1:
+        timed = fitted_plan(cut.latency, cut.budget, whole, make)
+        _tell(setup, timed.told)
+    if setup.config.widths == "importance":
+        return dataclasses.replace(cut, latency=timed.table)
+    before, after = timed.plan.before, timed.plan.after
+    totals = f"channels {before.channels:,} → {after.channels:,}, MACs {before.macs:,} → {after.macs:,}"
+    _tell(setup, [f"planned by the variance of feature maps: {totals}"])
+    return cut.shaped(timed.plan, f"variance of feature maps, {timed.plan.settings['budget']}")
+
+
+def _goal(cut: GradualCut, setup: Setup, table: LatencyTable | None) -> Plan:
+    return dataclasses.replace(cut, latency=table).check(setup.model, setup.whole)
+
+
+def _by_variance(cut: GradualCut, setup: Setup, whole: Network) -> tuple[Callable[[LatencyTable | None], Plan], list[str]]:
+    """The plan that a latency table gives by the variance of maps on training pictures, within the budget or for the MACs that the cut leaves without
+    one, and lines for people. Raises InputError where no picture can be read."""
+    from octrim.training.labelled import drawn
+
+    size = (setup.model.image_size, setup.model.image_size)
+    console = None if setup.run is None else setup.run.console
+    paths = drawn(setup.train_set, PICTURES, setup.config.seed).paths
+    criterion, lines = measured_by_variance(cut.known_criterion, setup.model, paths, size, console)
+    if cut.budget is None:
+        cut = dataclasses.replace(cut, keep=None, budget=cut.check(setup.model, setup.whole).macs_budget(whole))
+    return lambda table: dataclasses.replace(cut, latency=table).goal(setup.model, whole, criterion), lines
+
+
+def _tell(setup: Setup, lines: Sequence[str]) -> None:
     if setup.run is not None:
-        for line in timed.told:
+        for line in lines:
             setup.run.print(line)
-    return dataclasses.replace(cut, latency=timed.table)
 
 
 def _examined(model: Model, config: Finetuning, whole: Network | None, cut: GradualCut | None) -> None:

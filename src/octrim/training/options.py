@@ -24,6 +24,7 @@ from octrim.options import (
     Reading,
     TeacherPrecision,
     Text,
+    Widths,
 )
 
 
@@ -125,6 +126,9 @@ class Finetuning(Distilled, Dropping, TimeOptions):
     latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     keep_map: Text = None
     """Cut the network while it trains: JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    widths: Widths = "importance"
+    """What says how many channels each group keeps: importance within --budget, as the training sees it then, and --keep alike everywhere without
+    one; or the variance of its feature maps before the first cut, within --budget, or for the MACs that --keep leaves."""
     cut_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
     cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
