@@ -14,8 +14,9 @@ import pytest
 from octrim.cli import main
 from octrim.commands import Compress
 from octrim.compression.pipeline import compress
+from octrim.compression.planning import stepped
 from octrim.compression.presets import PRESETS, Preset, resolved
-from octrim.compression.start import START, remembered, stepped
+from octrim.compression.start import START, remembered
 from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
 from octrim.network.folding import folded

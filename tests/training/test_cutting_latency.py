@@ -12,8 +12,9 @@ import pytest
 
 from octrim.cli import main
 from octrim.compression.options import Compression
+from octrim.compression.planning import planned
 from octrim.compression.presets import resolved
-from octrim.compression.start import planned, with_times
+from octrim.compression.start import with_times
 from octrim.errors import InputError
 from octrim.latency.table import LatencyTable, read_table, write_table
 from octrim.network.adapt import with_activation

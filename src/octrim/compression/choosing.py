@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, finished, sweep
-from octrim.compression.start import planned, times_of
+from octrim.compression.planning import planned, times_of
 from octrim.errors import InputError
 from octrim.pruning.plan import Plan
 from octrim.stages import CHOOSE, SPARSIFY, TRAIN

@@ -11,7 +11,7 @@ import numpy as np
 
 from octrim.compression.job import Job, evaluated, once, row, sweep
 from octrim.compression.options import Compression
-from octrim.compression.start import planned, times_of
+from octrim.compression.planning import planned, times_of
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, network_inputs
 from octrim.latency.budget import fitted_plan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from octrim.compression.start import Start, checking_criterion, planned, times_of, with_what_must_go
+from octrim.compression.planning import checking_criterion, planned, times_of, with_what_must_go
+from octrim.compression.start import Start
 from octrim.errors import InputError
 from octrim.latency.budget import fitted_plan
 from octrim.latency.table import LatencyTable

@@ -10,8 +10,8 @@ from typing import Any
 
 from octrim.atomic import write_text
 from octrim.compression.job import Job, finished, once, row, sweep
+from octrim.compression.planning import times_of
 from octrim.compression.shapes import Shape, equal_shapes
-from octrim.compression.start import times_of
 from octrim.compression.trainings import short_finetuning
 from octrim.errors import InputError
 from octrim.figures import new_figure, save_figure

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from octrim.atomic import write_text
 from octrim.compression.options import Compression
+from octrim.compression.planning import checking_criterion, keep_of, planned, sparsity, times_of, with_what_must_go
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.rehearsal import rehearse
 from octrim.compression.shapes import equal_shapes
@@ -19,19 +19,14 @@ from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
 from octrim.errors import InputError, shown
 from octrim.latency.budget import aligned_by, refuse_unused_times, table_file, wants_times
-from octrim.latency.table import LatencyTable, read_table
 from octrim.network.adapt import adapted, known_classes, with_activation
-from octrim.network.dropping import rows_to_drop, without, without_rows
+from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
-from octrim.network.rows import Network
 from octrim.options import TeacherPrecision
-from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
+from octrim.pruning.budget import EVEN
 from octrim.pruning.cut import prune
-from octrim.pruning.dropped_for_budget import dropped_for_budget, names_that_may_go
 from octrim.pruning.fractions import parse_fraction, require_matches
-from octrim.pruning.importance import Criterion
-from octrim.pruning.plan import Plan, plan
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run, wide_console
 from octrim.training.checkpoint import data_digest, same_data, training_bytes
@@ -147,81 +142,6 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     return base, small
 
 
-def with_what_must_go(
-    config: Compression, preset: Preset, keep_map: dict[str, Any], base: Model, criterion: str, latency: LatencyTable | None = None
-) -> Compression:
-    """The options with rows to drop in place of `auto`: none where the budget can be met without, else as many as may go, some of which will.
-
-    latency: as for `planned`.
-
-    Raises UnmetBudgetError where nothing meets the budget, and InputError as `planned` does.
-    """
-    if not any(config.chooses):
-        return config
-    left = without(base.network, rows_to_drop(base.network, config.patterns, config.strides))
-
-    def with_rows_gone(drop: Sequence[str], levels: Sequence[int]) -> Compression:
-        return replace(config, drop=(*config.patterns, *drop), levels=tuple(levels) or config.strides)
-
-    def make(drop: Sequence[str], levels: Sequence[int]) -> Plan:
-        return planned(with_rows_gone(drop, levels), preset, keep_map, base, base.network, preset.cut_steps, criterion, latency)
-
-    return with_rows_gone(*dropped_for_budget(left, names_that_may_go(left, *config.chooses), make))
-
-
-def checking_criterion(config: Compression, preset: Preset) -> str:
-    """The criterion that a plan is checked with before anything trains; how many channels go does not depend on the ranking, or hardly.
-
-    taylor needs gradients of training pictures: a criterion that needs batch norm where taylor does takes its place.
-    """
-    if preset.cut_epochs:
-        criterion, instead = config.criterion or preset.gradual_criterion, "signal"  # as for `octrim.training.cutting.GradualCut.check`
-    else:
-        criterion, instead = config.criterion or ("bn" if preset.sparsify_epochs else preset.criterion), "bn"
-    return instead if criterion == "taylor" else criterion
-
-
-def planned(
-    config: Compression,
-    preset: Preset,
-    keep_map: dict[str, Any],
-    model: Model,
-    original: Network,
-    step: int,
-    criterion: str | Criterion,
-    latency: LatencyTable | None = None,
-) -> Plan:
-    """The plan of one cut of `model`, to the fraction keep^(step / steps) of the original; a budget and a keep-map get the same power.
-
-    latency: the table for a budget of milliseconds, by default that of the options.
-    """
-    share = Fraction(step, preset.cut_steps)
-    keep, latency = keep_of(config), latency or times_of(config)
-    if latency is not None and config.activation is not None:
-        model = with_activation(model, config.activation)  # whose time the budget is about
-    keep = None if keep is None else stepped(keep, share)
-    budget = None if config.budget is None else _stepped_budget(config.budget, share, original, latency)
-    fractions = {pattern: stepped(value, share) for pattern, value in keep_map.items()}
-    size = (model.image_size, model.image_size)
-    nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
-    options: dict[str, Any] = {"drop": config.patterns, "levels": config.strides, "nearest": nearest, "latency": latency}
-    return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, **options)
-
-
-def times_of(config: Compression) -> LatencyTable | None:
-    """The latency table of a run with a budget of milliseconds, for networks with the activation of the options, too."""
-    path = table_of(config)
-    if path is None:
-        return None
-    table = read_table(path)
-    return table if config.activation is None else table.with_activation(config.activation)
-
-
-def table_of(config: Compression) -> str | None:
-    """The file of that table. A run of an OcTrim that did not refuse a table of no use may name one without such a budget."""
-    return config.latency_table if wants_times(config.budget) else None
-
-
 def with_times(config: Compression, preset: Preset, made: bool = True) -> Compression:
     """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none, and with a number to
     align to. made: whether the data set exists already. Raises InputError as `table_file` does, and for options about times that are of no use.
@@ -240,22 +160,6 @@ def with_times(config: Compression, preset: Preset, made: bool = True) -> Compre
     path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console(), check)
     config = replace(config, latency_table=path)
     return replace(config, align=aligned_by(times_of(config))) if config.align == "auto" else config
-
-
-def _stepped_budget(budget: str, share: Fraction, original: Network, latency: LatencyTable | None) -> str:
-    """The budget of one of several cuts: its fraction of the whole network to the power `share`."""
-    what, value = parsed_budget(budget)
-    if what != LATENCY or share == 1 or latency is None:
-        return f"{what}={stepped(value, share)}"
-    whole = replace(latency, correction=1.0).predict(original)
-    return f"{what}={whole * (latency.limit(value, original) / whole) ** float(share):.9f}"
-
-
-def stepped(value: object, share: Fraction) -> str:
-    """The power value^share as text; `value` itself as text where the share is 1."""
-    if share == 1:
-        return str(value)
-    return str(Fraction(float(parse_fraction(value, "fraction")) ** float(share)).limit_denominator(10_000))
 
 
 def space_needed(start: Start) -> int:
@@ -307,28 +211,6 @@ def _unlabelled(config: Compression, preset: Preset, train_set: Dataset, val_set
     if preset.sparsify_epochs:  # sparsity training takes them, too, in batches of its own size
         places_of(share, len(train_set), len(found.dataset), preset.batch, 1)
     return found
-
-
-def keep_of(config: Compression) -> str | None:
-    """Fraction of its channels that every convolution keeps, by default 1/8."""
-    return "1/8" if config.keep is None and config.budget is None else config.keep
-
-
-def cuts_channels(config: Compression) -> bool:
-    """Whether channels are cut, and not only rows dropped."""
-    return config.budget is not None or config.keep_map is not None or parse_fraction(keep_of(config), "keep") != 1
-
-
-def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> dict[str, Any]:
-    """Options of a sparsity training that sets to zero as many channels as the plan will cut.
-
-    Groups with their own fraction in the keep-map are left alone, because the target does not hold for them.
-    """
-    if config.budget is None:
-        aim = {"scope": "group", "target": str(1 - parse_fraction(keep_of(config), "keep"))}
-    else:
-        aim = {"scope": "network", "target": preset.dead}
-    return {**aim, "align": config.align, "exclude": (*config.exclude, *keep_map)}
 
 
 def remember(run: Run, start: Start) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from octrim.compression.job import Job, emptied, evaluated, row
-from octrim.compression.start import HYPER, cuts_channels, keep_of, sparsity, table_of
+from octrim.compression.planning import cuts_channels, keep_of, sparsity, table_of
+from octrim.compression.start import HYPER
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, TRAIN, Stage
