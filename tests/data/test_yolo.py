@@ -140,6 +140,7 @@ def test_yolo_yaml_of_roboflow(tmp_path: Path) -> None:
         ("val: images\nnc: 3\nnames: [a]", "nc is 3, but there are 1 names"),
         ("val: images\nnc: x", "nc is 'x', expected the number of classes"),
         ("val: images\nnames: {0: a, 2: b}", "expected 0 to 1"),
+        ("val: images\nnames: 5", "names is '5', expected a list of names; the number of classes is nc"),
         ("val: images\nnames: {a: b}", "the numbers of the names are ['a'], expected 0 to 0"),
         ("val: images\nnames: [[a]]", "names is "),
         ("val: none", "val is none, and there is no"),

@@ -13,6 +13,8 @@ import pytest
 from octrim.cli import main
 from octrim.compression import pipeline
 from octrim.compression.presets import PRESETS
+from octrim.network.adapt import with_activation
+from octrim.network.loading import load
 from octrim.progress import remaining, work_ahead
 from octrim.stages import BENCH, CONTROL, EXPORT, FINETUNE, MATCH, PRUNE, TRAIN
 from octrim.training import record
@@ -100,3 +102,13 @@ def test_something_to_look_at_before_the_end(shapes: Path, small_weights: Path, 
     assert len(seen) == 3 and min(seen[0]) >= 64  # two epochs, and the result
     assert log.count("what it finds so far") == 1 and log.index("what it finds so far") < log.index("   2/2")
     assert len(re.findall(r"about 0:00:\d0 to go", log)) == 2
+
+
+@pytest.mark.parametrize(("before", "told_of"), [("silu", "relu, in place of silu"), ("relu", "relu, which the network has already")])
+def test_what_an_activation_takes_the_place_of(
+    shapes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: str, told_of: str
+) -> None:
+    with_activation(load(tiny_weights), before).save(tmp_path / "before.safetensors")
+    options = ["--imgsz", "64", "--epochs", "1", "--workers", "0", "--noval", "--project", str(tmp_path), "--activation", "relu"]
+    assert main(["finetune", "--weights", str(tmp_path / "before.safetensors"), "--data", str(shapes), *options]) == 0
+    assert f"activation: {told_of}\n" in capsys.readouterr().out

@@ -82,7 +82,9 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
         lines.append(f"int8: {len(model.scales)} scales, batch norm folded, no warm-up; it is evaluated in int8")
     if isinstance(config, Finetuning) and config.activation is not None:
         model = with_activation(model, config.activation)
-        lines.append(f"activation: {config.activation} in place of {_activations(base)}")
+        before = _activations(base)
+        told_of = "which the network has already" if before == config.activation else f"in place of {before}"
+        lines.append(f"activation: {config.activation}, {told_of}")
     frozen([name for name in tensor_shapes(model.network) if kind_of(name) < 3], config.freeze)  # raises InputError for a pattern that fits nothing
     extra: dict[str, Any] = {"hyper": dataclasses.asdict(hyper), "weights": sha256(network_file(config.weights)) if config.weights else None}
     if unlabelled is not None:

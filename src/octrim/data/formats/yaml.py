@@ -177,6 +177,8 @@ def _names(path: Path, value: Any) -> tuple[str, ...]:
     if _is_nothing(value):
         return ()
     if isinstance(value, str):
+        if whole(value) is not None:
+            raise InputError(f"{path}: names is {shown(value)}, expected a list of names; the number of classes is nc")
         value = _names_in_text(path, value)
     if isinstance(value, dict):
         numbered = {whole(key): name for key, name in value.items()}
