@@ -151,6 +151,10 @@ def test_presets_and_what_overrides_them() -> None:
     assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
     assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
     assert Preset(10, 20, 40, cut_steps=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
+    for options in ({}, {"budget": "macs=1/4"}, {"keep": "1/8", "budget": "latency=1/4"}, {"preset": "fast"}, {"keep": "1/8", "widths": "variance"}):
+        assert resolved(Compress(**options)).widths == "variance"
+    for options in ({"keep": "1/8"}, {"keep_map": "map.json"}, {"sparsify_epochs": 5}, {"preset": "demo"}, {"widths": "importance"}):
+        assert resolved(Compress(**options)).widths == "importance"
     with pytest.raises(InputError, match="preset is 'quick'"):
         compress(preset="quick")  # type: ignore[arg-type]
 

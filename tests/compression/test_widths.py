@@ -28,7 +28,7 @@ def test_a_compression_by_variance_costs_what_the_fraction_would(
     assert main(command) == 0
     folder = tmp_path / "run"
     whole, small = load(folder / "1-train/last.safetensors"), load(folder / "4-finetune/last.safetensors")
-    uniform = plan(whole, "1/4", 2, nearest=cut == ["--cut-epochs", "1"])
+    uniform = plan(whole, "1/4", 8, nearest=cut == ["--cut-epochs", "1"])
     assert COMMON[COMMON.index("--keep") + 1] == "1/4"
     assert 0.85 * uniform.after.macs < network_cost(small.network, 64).macs <= uniform.after.macs
     assert small.network != uniform.network

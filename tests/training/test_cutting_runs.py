@@ -87,7 +87,7 @@ def test_a_training_leaves_the_shape_that_the_variance_of_maps_plans(
     model = without_rows(whole, rows_to_drop(whole.network, drop, ()))
     paths = open_labelled(str(shapes), "train", whole.names, "learn").paths
     held = held_variance(model, [network_input(read_picture(path), 64, 64)[0] for path in paths])
-    limit = budget or plan(model, "1/2", 2, nearest=True).macs_budget(whole.network)
+    limit = budget or plan(model, "1/2", 8, nearest=True).macs_budget(whole.network)
     planned = plan(model, None, 2, by_variance("signal", held), budget=limit, original=whole.network, nearest=True)
     small = load(tmp_path / "whole" / "last.safetensors")
     assert small.network == planned.network

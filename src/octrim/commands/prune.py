@@ -29,7 +29,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
     align: Align = "auto"
-    """Number that all channel counts are multiples of, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
+    """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     budget: Budget = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
     time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
@@ -43,8 +43,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     keep_map: Text = None
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     widths: Widths = "importance"
-    """What says how many channels each group keeps under --budget: importance, or the variance of its feature maps on the pictures of --data, for the
-    MACs that --keep leaves where there is no budget; which ones stay is the criterion's. keep-map.json in the run's folder has the counts."""
+    """What says how many channels each group keeps under --budget: importance, or the variance of its feature maps on the pictures of --data; without
+    a budget for the MACs that --keep leaves in multiples of 8. Which stay is the criterion's. keep-map.json in the run's folder has the counts."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
     compensate: bool = False
@@ -65,11 +65,11 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
         from octrim.errors import InputError
-        from octrim.latency.budget import Timed, chosen_table, fitted_plan, refuse_unused_times
+        from octrim.latency.budget import Timed, aligned_by, chosen_table, fitted_plan, refuse_unused_times
         from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
-        from octrim.pruning.budget import UnmetBudgetError
+        from octrim.pruning.budget import EVEN, UnmetBudgetError
         from octrim.pruning.fractions import require_matches
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_keep_map, write_plan
@@ -92,11 +92,11 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         table = chosen_table(self, self.budget, model.network, size, wide_console(), check)
         dropping: dict[str, Any] = {"drop": self.patterns, "levels": self.strides}
 
-        budget = self.budget
+        align = aligned_by(table, self.widths) if self.align == "auto" else self.align
+        keep, budget = self.keep, self.budget
 
         def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:
-            keep = self.keep if budget == self.budget else None
-            return plan(model, keep, self.align, criterion, self.exclude, keep_map, self.seed, size, budget, latency=latency, **dropping)
+            return plan(model, keep, align, criterion, self.exclude, keep_map, self.seed, size, budget, latency=latency, **dropping)
 
         chosen, notes = self._chosen(model, keep_map, size, table)
         if chosen is not None:
@@ -117,7 +117,9 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         else:
             criterion = self.criterion
         if self.widths == "variance":
-            budget = budget or planned("random").macs_budget(model.network)
+            if budget is None:
+                uniform = plan(model, keep, EVEN, "random", self.exclude, keep_map, self.seed, size, **dropping)
+                keep, budget = None, uniform.macs_budget(model.network)
             left = without_rows(model, rows_to_drop(model.network, **dropping))
             paths = picture_paths(self.data or "", self.pictures, self.seed, **self.reading())
             criterion, more = measured_by_variance(criterion, left, paths, size, wide_console())

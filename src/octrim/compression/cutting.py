@@ -18,6 +18,7 @@ from octrim.latency.budget import fitted_plan
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
+from octrim.pruning.budget import EVEN
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
@@ -92,7 +93,7 @@ def _by_variance(job: Job, model: Model, criterion: str | Criterion) -> tuple[Co
     config, preset = job.start.config, job.start.preset
     if config.budget is None:
         whole = job.network(TRAIN)
-        uniform = planned(config, preset, job.start.keep_map, whole, whole.network, preset.cut_steps, "random")
+        uniform = planned(replace(config, align=EVEN), preset, job.start.keep_map, whole, whole.network, preset.cut_steps, "random")
         config = replace(config, keep=None, budget=uniform.macs_budget(whole.network))
     paths = drawn(job.start.train_set, PICTURES, config.seed).paths
     criterion, lines = measured_by_variance(criterion, model, paths, (model.image_size, model.image_size), job.run.console)

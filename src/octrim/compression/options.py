@@ -36,9 +36,10 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     data: Text = None
     """Data set: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file (default: pictures of Pong, made on the spot)."""
     keep: Text = None
-    """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
+    """Fraction of its channels that every convolution keeps (1 cuts none); with --budget the least that any keeps. Without both the network costs the
+    MACs of 1/8, and --widths says what each layer keeps."""
     align: Align = "auto"
-    """Number that all channel counts are multiples of, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
+    """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     budget: Budget = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
     time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
@@ -50,7 +51,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     widths: Annotated[Widths | None, arg(metavar="{importance,variance}", help_behavior_hint="")] = None
     """What says how many channels each group keeps: importance within --budget, and --keep alike everywhere without one; or the variance of the
-    trained network's feature maps, within --budget, or for the MACs that --keep leaves (default: the preset's)."""
+    trained network's feature maps, within --budget, or for the MACs that --keep leaves in multiples of 8 (default: importance with --keep, a
+    keep-map, sparsity training or the preset demo, else variance)."""
     search: Annotated[Number, Range(2, 64)] = None
     """Number of shapes that cost the same (channels spread otherwise, blocks and levels dropped) to try; the best one gets the long fine-tuning."""
     search_epochs: Annotated[Number, Range(1, 100_000)] = None

@@ -109,9 +109,9 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset(20, 0, 30, cut_share=0.4),
-    "default": Preset(50, 0, 100, cut_share=0.4),
-    "best": Preset(50, 0, 150, cut_share=0.4),
+    "fast": Preset(20, 0, 30, cut_share=0.4, widths="variance"),
+    "default": Preset(50, 0, 100, cut_share=0.4, widths="variance"),
+    "best": Preset(50, 0, 150, cut_share=0.4, widths="variance"),
     "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=0.1, train_optimizer="Muon", cut_share=0.4, match_games=2),
 }
 
@@ -120,11 +120,15 @@ def resolved(config: Compression) -> Preset:
     """The preset that the options name, with the numbers that the options give in place of its own.
 
     Channels go within fine-tuning where the preset says so, unless the options ask for cuts in steps, or sparsity training has made channels dead.
+    The variance of feature maps says how many each group keeps where the preset says so, unless the options say it.
     """
     preset = PRESETS[config.preset or "default"]
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
     preset = dataclasses.replace(preset, choose=any(config.chooses))
+    if config.widths is None and (preset.sparsify_epochs or config.keep_map is not None or (config.keep is not None and config.budget is None)):
+        # Sparsity training, a keep-map and a fraction say by themselves how many channels a layer keeps.
+        preset = dataclasses.replace(preset, widths="importance")
     if preset.search and not preset.search_epochs:
         preset = dataclasses.replace(preset, search_epochs=max(preset.finetune_epochs // 20, 2))
     if preset.int8 and preset.qat != "never" and not preset.qat_epochs:

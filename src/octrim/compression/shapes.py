@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -86,12 +86,15 @@ class _Maker:
         self.align = table_align if config.align == "auto" else config.align
         keep = "1/8" if config.keep is None and config.budget is None else config.keep
         self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map, widths)
-        self.budget = config.budget or self._planned(self.asked).macs_budget(base.network)
+        counted = EVEN if widths == "variance" else self.align
+        self.budget = config.budget or self._planned(self.asked, counted).macs_budget(base.network)
+        if widths == "variance":
+            self.asked = replace(self.asked, keep=config.keep if config.budget else None, budget=self.budget)
 
-    def _planned(self, shape: Shape) -> Plan:
+    def _planned(self, shape: Shape, align: int | None = None) -> Plan:
         size, config = (self.base.image_size, self.base.image_size), self.config
         options: dict[str, Any] = {"drop": shape.drop, "levels": shape.levels, "nearest": True, "latency": self.latency}
-        return plan(self.base, shape.keep, self.align, "l2", config.exclude, shape.keep_map, config.seed, size, shape.budget, **options)
+        return plan(self.base, shape.keep, align or self.align, "l2", config.exclude, shape.keep_map, config.seed, size, shape.budget, **options)
 
     def plan(self, shape: Shape) -> Plan | None:
         """The plan of a shape; None where its rows cannot go, its patterns contradict the options', or it cannot be as cheap as asked."""

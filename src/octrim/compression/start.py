@@ -24,7 +24,6 @@ from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.options import TeacherPrecision
-from octrim.pruning.budget import EVEN
 from octrim.pruning.cut import prune
 from octrim.pruning.fractions import parse_fraction, require_matches
 from octrim.pruning.plan_files import read_keep_map
@@ -148,7 +147,7 @@ def with_times(config: Compression, preset: Preset, made: bool = True) -> Compre
     """
     refuse_unused_times(config, config.budget)
     if not wants_times(config.budget):
-        return replace(config, align=EVEN) if config.align == "auto" else config
+        return replace(config, align=aligned_by(None, preset.widths)) if config.align == "auto" else config
     model, keep_map = checked_network(config, preset)
 
     def check() -> None:

@@ -18,7 +18,7 @@ from octrim.latency.stopwatch import Place, Stopwatch, this_machine
 from octrim.latency.table import FORMAT, LatencyTable, read_table, write_table
 from octrim.machine import cache_folder, usable_cores
 from octrim.network.rows import Network
-from octrim.pruning.budget import EVEN, LATENCY, UnmetBudgetError, parsed_budget
+from octrim.pruning.budget import EVEN, FINE, LATENCY, UnmetBudgetError, parsed_budget
 from octrim.pruning.plan import Plan
 from octrim.targets.table import DEFAULT_RUNTIME, live_targets
 
@@ -38,9 +38,11 @@ def wants_times(budget: str | None) -> bool:
     return budget is not None and parsed_budget(budget)[0] == LATENCY
 
 
-def aligned_by(table: LatencyTable | None) -> int:
-    """Number that `--align auto` makes counts of channels multiples of: 8, or what the table's machine wants."""
-    return EVEN if table is None else table.align
+def aligned_by(table: LatencyTable | None, widths: str = "importance") -> int:
+    """Number that `--align auto` makes counts of channels multiples of: what the table's machine wants; without a table 8, by variance 4."""
+    if table is not None:
+        return table.align
+    return FINE if widths == "variance" else EVEN
 
 
 def refuse_unused_times(options: TimeOptions, budget: str | None, predicts: bool = False) -> None:

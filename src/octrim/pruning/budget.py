@@ -42,6 +42,9 @@ class UnmetBudgetError(InputError):
 EVEN = 8
 """Number that counts of channels are multiples of where nothing says what a machine's kernels want."""
 
+FINE = 4
+"""The same where the variance of feature maps says how many channels each group keeps: the early layers that it makes thin have 16 and 32."""
+
 
 class Latency(Protocol):
     """Prediction of a network's time, as `octrim.latency.table.LatencyTable` makes it."""

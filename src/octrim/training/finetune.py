@@ -14,6 +14,7 @@ from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.options import from_python
+from octrim.pruning.budget import EVEN
 from octrim.pruning.fractions import require_matches
 from octrim.pruning.plan_files import read_keep_map
 from octrim.pruning.spectra import PICTURES, measured_by_variance
@@ -118,7 +119,7 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     criterion = config.criterion or "taylor"
     latency = _times(config)
-    align = config.align if isinstance(config.align, int) else aligned_by(latency)
+    align = config.align if isinstance(config.align, int) else aligned_by(latency, config.widths)
     cut = GradualCut(epochs, config.keep, align, config.budget, criterion, config.exclude, keep_map, config.cut_interval, config.seed)
     return dataclasses.replace(cut, latency=latency)
 
@@ -170,8 +171,8 @@ def _goal(cut: GradualCut, setup: Setup, table: LatencyTable | None) -> Plan:
 
 
 def _by_variance(cut: GradualCut, setup: Setup, whole: Network) -> tuple[Callable[[LatencyTable | None], Plan], list[str]]:
-    """The plan that a latency table gives by the variance of maps on training pictures, within the budget or for the MACs that the cut leaves without
-    one, and lines for people. Raises InputError where no picture can be read."""
+    """The plan that a latency table gives by the variance of maps on training pictures, within the budget or for the MACs of the fraction in
+    multiples of 8, and lines for people. Raises InputError where no picture can be read."""
     from octrim.training.labelled import drawn
 
     size = (setup.model.image_size, setup.model.image_size)
@@ -179,7 +180,8 @@ def _by_variance(cut: GradualCut, setup: Setup, whole: Network) -> tuple[Callabl
     paths = drawn(setup.train_set, PICTURES, setup.config.seed).paths
     criterion, lines = measured_by_variance(cut.known_criterion, setup.model, paths, size, console)
     if cut.budget is None:
-        cut = dataclasses.replace(cut, keep=None, budget=cut.check(setup.model, setup.whole).macs_budget(whole))
+        uniform = dataclasses.replace(cut, align=EVEN).check(setup.model, setup.whole)
+        cut = dataclasses.replace(cut, keep=None, budget=uniform.macs_budget(whole))
     return lambda table: dataclasses.replace(cut, latency=table).goal(setup.model, whole, criterion), lines
 
 

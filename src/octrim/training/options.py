@@ -128,13 +128,14 @@ class Finetuning(Distilled, Dropping, TimeOptions):
     """Cut the network while it trains: JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     widths: Widths = "importance"
     """What says how many channels each group keeps: importance within --budget, as the training sees it then, and --keep alike everywhere without
-    one; or the variance of its feature maps before the first cut, within --budget, or for the MACs that --keep leaves."""
+    one; or the variance of its feature maps before the first cut, within --budget, or for the MACs that --keep leaves in multiples of 8."""
     cut_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
     cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
     """Least number of optimizer steps between two cuts."""
     align: Align = "auto"
-    """Number that all channel counts are multiples of in the end, and at least; auto: 8, or what the kernels of --latency-table's runtime want."""
+    """Number that all channel counts are multiples of in the end, and at least; auto: 8, with --widths variance 4, or what the kernels of
+    --latency-table's runtime want."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
