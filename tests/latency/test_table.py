@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from octrim.errors import InputError
 from octrim.latency.table import LatencyTable, read_table, write_table
+from octrim.network.rows import Network, Row
+from octrim.pruning.budget import UnmetBudgetError
+from octrim.pruning.labels import channel_labels
+from octrim.pruning.plan import cut_network, plan
 from tests.latency.analytic import exact_table, exact_time
 from tests.latency.test_fit import CHAIN, cut, without_sum
+from tests.networks import lively_model
 
 
 def test_a_table_predicts_cut_networks_and_such_with_rows_left_out() -> None:
@@ -19,6 +27,61 @@ def test_a_table_predicts_cut_networks_and_such_with_rows_left_out() -> None:
     for network in (CHAIN, cut(CHAIN, {"a": 8, "c": 8, "b": 3}), without_sum(CHAIN)):
         assert table.predict(network) == pytest.approx(exact_time(network), rel=1e-12)
     assert replace(table, correction=1.1).predict(CHAIN) == pytest.approx(1.1 * exact_time(CHAIN), rel=1e-12)
+
+
+DEPTHWISE = Network(
+    (
+        Row("images", "image", channels=3),
+        Row("a", "conv", ("images",), 8, 3, 2, 1, norm=True, activation="silu"),
+        Row("b", "conv", ("a",), 8, 3, 1, 1, 8, norm=True, activation="silu"),
+        Row("c", "conv", ("b",), 8, 3, 1, 1, norm=True, activation="silu"),
+        Row("d", "conv", ("c",), 8, 3, 1, 1, 8, norm=True, activation="silu"),
+        Row("head", "conv", ("d",), 14, bias=True),
+        Row("detect", "detect", ("head",)),
+    ),
+    (((4.0, 5.0), (9.0, 7.5)),),
+)
+"""Depthwise convolutions beside an ordinary one of the same window and size."""
+
+
+def with_cheap_depthwise(network: Network) -> LatencyTable:
+    """A table where depthwise convolutions take a hundredth of the fixed time of others."""
+    table = exact_table(network)
+    coefficients = table.fit.coefficients.copy()
+    for place, kind in enumerate(table.fit.kinds):
+        coefficients[place, 0] *= 0.01 if "depthwise" in kind else 1
+    return replace(table, fit=replace(table.fit, coefficients=coefficients))
+
+
+def test_a_depthwise_convolution_with_one_channel_left_is_an_ordinary_one() -> None:
+    """Networks that are looked at together take the times that each has by itself, as it is when it has been cut."""
+    table = replace(with_cheap_depthwise(DEPTHWISE), correction=1.2)
+    labels = channel_labels(DEPTHWISE)
+    cuts = []
+    for first, second in product((8, 2, 1), repeat=2):
+        kept = {row.name: np.arange(first if row.name in ("a", "b") else second) for row in DEPTHWISE.convs} | {"head": np.arange(14)}
+        cuts.append(cut_network(DEPTHWISE, labels, kept))
+    channels = {row.name: np.array([one.channels[row.name] for one in cuts]) for row in DEPTHWISE.convs}
+    assert table.variants(DEPTHWISE, channels) == pytest.approx([table.predict(one) for one in cuts], rel=1e-12)
+
+
+@pytest.mark.parametrize("share", ["0.45", "0.55", "0.7", "0.9"])
+def test_plans_that_may_leave_single_channels_are_within_the_budget(share: str) -> None:
+    table = with_cheap_depthwise(DEPTHWISE)
+    limit = float(share) * table.predict(DEPTHWISE)
+    try:
+        made = plan(lively_model(DEPTHWISE), align=1, criterion="l2", budget=f"latency={limit}", image_size=(64, 64), latency=table)
+    except UnmetBudgetError:
+        least = min(table.predict(cut_network(DEPTHWISE, channel_labels(DEPTHWISE), kept)) for kept in all_cuts())
+        assert least > limit
+    else:
+        assert table.predict(made.network) <= limit
+
+
+def all_cuts() -> Iterator[dict[str, np.ndarray]]:
+    """What convolutions keep in every network that can be cut from DEPTHWISE."""
+    for first, second in product(range(1, 9), repeat=2):
+        yield {row.name: np.arange(first if row.name in ("a", "b") else second) for row in DEPTHWISE.convs} | {"head": np.arange(14)}
 
 
 def test_a_file_holds_all_of_a_table(tmp_path: Path) -> None:

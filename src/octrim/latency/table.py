@@ -18,7 +18,7 @@ import numpy as np
 from octrim.atomic import write_text
 from octrim.errors import InputError, shown
 from octrim.latency.fit import Fit
-from octrim.latency.terms import TERMS, rows_of
+from octrim.latency.terms import TERMS, Rows, rows_of
 from octrim.network.rows import Network, parse_activation
 from octrim.pruning.budget import EVEN, latency_value
 
@@ -32,6 +32,8 @@ _LEAST = 4  # least number that counts are made multiples of without being asked
 _MOST_BYTES = 4_000_000  # most bytes of a file that is read
 
 _LARGEST = 1e12  # largest number in a table; sums of its products are finite
+
+_DEPTHWISE = " depthwise "  # in the words of a kind of row
 
 _WIDER = 1.02  # networks with more channels than this times the widest measured one are not predicted
 
@@ -121,7 +123,20 @@ class LatencyTable:
                     f"the latency table is of {self.name}, where {kind} has at most {most[0]} channels to {most[1]}, and "
                     f"{network.rows[place + 1].name} has {found}: octrim bench --latency-table FILE --weights .. makes one for this network"
                 )
-        return self.correction * self.fit.times(rows)
+        return self.correction * (self.fit.times(rows) + self._of_single_channels(rows))
+
+    def _of_single_channels(self, rows: Rows) -> np.ndarray:
+        """Milliseconds that networks take longer because depthwise convolutions have one channel left and are ordinary ones then, `[networks]`.
+
+        rows: with kinds that are known.
+        """
+        longer = np.zeros(len(rows.read))
+        for place, kind in enumerate(rows.kinds):
+            ordinary, single = kind.replace(_DEPTHWISE, " "), rows.read[:, place] == 1
+            if ordinary != kind and ordinary in self.widths and single.any():
+                one = Rows((kind,), *(part[single, place : place + 1] for part in (rows.read, rows.written, rows.groups)))
+                longer[single] += self.fit.times(replace(one, kinds=(ordinary,))) - self.fit.times(one)
+        return longer
 
     def _known(self, kind: str) -> str:
         """The kind itself, or that of depthwise convolutions where only they are known: one that is cut to a single channel is an ordinary one."""
