@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_shapes_differ_and_cost_the_same(options: dict[str, Any]) -> None:
     if "keep" in options:
         assert sum(wide.values()) > sum(row.channels for row in networks[0].convs if row.name in wide)
     assert equal_shapes(config, {}, base, 8) == shapes
+    sparse = equal_shapes(replace(config, sparsify_epochs=1), {}, base, 2)  # sparsity training has chosen channels by importance
+    assert [(shape.name, shape.widths) for shape in sparse] == [("as asked", "importance"), (names[2], "importance")]
     asked = equal_shapes(config, {}, base, 2, widths="variance")
     assert [(shape.name, shape.widths) for shape in asked] == [("as asked", "variance"), ("by importance", "importance")]
 
@@ -199,6 +202,15 @@ def test_a_search_finds_a_shape_and_goes_on_where_it_was_stopped(
     summary = (stopped / "summary.json").read_bytes()
     assert main(["compress", "--resume", str(stopped)]) == 0  # all is done: the same summary again
     assert (stopped / "summary.json").read_bytes() == summary
+
+    # Settings are those that were asked for, whatever shape was chosen; a run that is done and shown again knows no others.
+    (by_variance,) = (place for place, shape in enumerate(found["shapes"]) if shape["widths"] == "variance")
+    result = json.loads((stopped / "search/stage.json").read_text())
+    result["search"]["chosen"] = by_variance
+    (stopped / "search/stage.json").write_text(json.dumps(result))
+    shutil.rmtree(stopped / BENCH.folder)
+    assert main(["compress", "--resume", str(stopped)]) == 0
+    assert untimed(stopped)["settings"] == json.loads(summary)["settings"]
 
 
 def test_what_is_refused(small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -102,6 +104,24 @@ def test_dead_maps_count_all_channels_alike() -> None:
     assert np.allclose(held["model.3"], np.arange(1, 65) / 64)
 
 
+@pytest.mark.parametrize("value", [0.7, 31.829, 61.829])
+def test_channels_that_are_constant_hold_nothing(value: float) -> None:
+    """Whatever their value is, of which sums of squares have rounding errors; the other half of the channels holds all of the variance."""
+    model = variant("yolov5n")
+    scales, offsets = (model.tensors[f"model.0.bn.{part}"].copy() for part in ("weight", "bias"))
+    scales[:8], offsets[:8] = 0, value
+    tensors = {**model.tensors, "model.0.bn.weight": scales, "model.0.bn.bias": offsets}
+    held = held_variance(replace(model, tensors=tensors), pictures(3))
+    assert held["model.0"][6] < 1 and held["model.0"][7] == pytest.approx(1, abs=1e-12)
+
+
+def test_maps_that_overflow() -> None:
+    model = variant("yolov5n")
+    tensors = {**model.tensors, "model.2.cv1.bn.bias": np.full(16, 3e38, np.float32)}
+    with np.errstate(all="ignore"), pytest.raises(InputError, match=r"^model\.2\.m\.0\.cv1 overflows on a picture"):
+        held_variance(replace(model, tensors=tensors), pictures(1))
+
+
 def test_no_pictures() -> None:
     with pytest.raises(InputError, match="no picture can be read"):
         held_variance(variant("yolov5n"), [])
@@ -131,6 +151,19 @@ def test_prune_writes_the_shape_as_a_keep_map(camera: list[str], capsys: pytest.
         assert again.network == load("runs/prune/exp/model.safetensors").network
     settings = json.loads(Path("runs/prune/exp/plan.json").read_text())["settings"]
     assert (settings["criterion"], settings["budget"]) == ("signal, variance", "macs=0.2")
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_prune_tells_the_command_that_trains_the_shape(camera: list[str], capsys: pytest.CaptureFixture[str], weights: bool) -> None:
+    """Also where rows are dropped, names have spaces, and there are no weights."""
+    Path("camera").rename("my camera")
+    command = [*camera[:-1], "my camera", "--budget", "macs=0.2", "--drop", "model.4.m", "--levels", "8", "16", "--name", "a b"]
+    assert main(command if weights else [word for word in command if word not in ("--weights", "w.safetensors")] + ["--cfg", "yolov5n"]) == 0
+    told = capsys.readouterr().out.replace("\n", " ")
+    words = shlex.split(told.partition("cut while it trains: ")[2].partition("pruned model")[0])
+    source = ["--weights", "w.safetensors", "--train-epochs", "0"] if weights else ["--cfg", "yolov5n"]
+    shape = ["--keep", "1", "--keep-map", "runs/prune/a b/keep-map.json", "--align", "4", "--drop", "model.4.m", "--levels", "8", "16"]
+    assert words == ["octrim", "compress", "--data", "my camera", *source, *shape, "--imgsz", "64"]
 
 
 def test_a_fraction_is_that_of_the_macs_that_it_leaves_everywhere(camera: list[str]) -> None:

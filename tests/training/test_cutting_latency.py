@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +24,14 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
+from octrim.training import finetune
 from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state
 from octrim.training.cutting import Cutting, GradualCut, told_of_the_last_cut
 from octrim.training.hyper import RECIPES
+from octrim.training.options import Finetuning
+from octrim.training.parallel import World
 from octrim.training.schedule import Schedule
+from octrim.training.setup import Setup
 from tests.latency.analytic import exact_table, exact_time
 from tests.latency.test_budget import FakeWatch
 from tests.networks import lively_model, variant
@@ -130,10 +135,25 @@ def test_finetune_cuts_to_a_budget_of_milliseconds(activation: list[str], shapes
     assert json.loads(json.dumps(load_state(tmp_path / "run" / CHECKPOINT).extra["cutting"]["latency"])) == json.loads(json.dumps(used.to_json()))
 
 
+@pytest.mark.parametrize("devices", [None, 2])
+def test_several_processes_measure_nothing_and_say_so(devices: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that a launcher has started on several machines, without --devices: each would correct its table by times of its own."""
+    model, state, table = begun(tmp_path, budget="latency=1/2")
+    monkeypatch.setattr("octrim.latency.budget.stopwatch_of", lambda _: pytest.fail("something is measured"))
+    told: list[str] = []
+    run: Any = SimpleNamespace(print=told.append)
+    nothing: Any = None
+    setup = Setup(Finetuning(devices=devices), RECIPES["low"], model, nothing, nothing, state, run, World(0, 2))
+    cut = GradualCut(2, align=8, latency=table, budget="latency=1/2")
+    assert finetune._settled(cut, setup) == cut
+    assert len(told) == 1 and told[0].endswith("ms; several processes train, so it was not measured")
+
+
 @pytest.mark.parametrize("command", ["prune", "finetune", "compress"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--data", "nowhere", "--widths", "variance"], "nowhere"),
         (["--exclude", "nothing"], "exclude: 'nothing' matches no convolution"),
         (["--keep-map", "map.json"], "keep-map: 'nothing' matches no convolution"),
         (["--data", "nowhere"], "nowhere"),
@@ -149,7 +169,7 @@ def test_bad_options_are_told_before_a_table_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if command == "prune" and "--data" in options:
+    if command == "prune" and "--data" in options and "--widths" not in options:
         pytest.skip("prune reads data only where a criterion or a choice needs them")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "map.json").write_text('{"nothing": 0.5}')

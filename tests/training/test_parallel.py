@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +18,14 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.cli import main
 from octrim.data.loader import Loader
 from octrim.data.open import open_dataset
+from octrim.data.pictures import network_input, read_picture
 from octrim.network.loading import load
+from octrim.pruning.plan import plan
+from octrim.pruning.spectra import by_variance, held_variance
 from octrim.targets.session import float_batch
 from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.cutting import Cutting, GradualCut
+from octrim.training.finetune import counted_by_the_first
 from octrim.training.hyper import Hyperparameters
 from octrim.training.learner import Learner
 from octrim.training.loss import DetectionLoss
@@ -147,6 +153,40 @@ def test_two_processes_cut_as_one(shapes: Path, tiny_weights: Path, tmp_path: Pa
     assert found.network == wanted.network != load(tiny_weights).network
     for name, array in wanted.arrays.items():
         np.testing.assert_allclose(found.arrays[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@dataclass(frozen=True, eq=False)
+class Second(World):
+    """The second of two processes. gathered: what the first one gathers."""
+
+    rank: int = 1
+    size: int = 2
+    gathered: Any = None
+
+    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+        return [self.gathered, array]
+
+
+def test_the_shape_is_the_one_that_the_first_process_plans(tiny_weights: Path) -> None:
+    """Sums may differ in the last bits between machines, and processes that cut to different shapes could not train together."""
+    first, own = (plan(load(tiny_weights), keep, 2, "l2") for keep in ("1/2", "1/4"))
+    counts = np.array([[group.after] for group in first.groups], np.float32)
+    assert counted_by_the_first(own, Second(gathered=counts)).keep_map() == first.keep_map() != own.keep_map()
+    assert counted_by_the_first(own, World()).keep_map() == own.keep_map()
+
+
+@pytest.mark.slow
+def test_two_processes_cut_to_a_shape_that_the_variance_of_maps_plans(shapes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    whole = load(tiny_weights)
+    more = ["--align", "2", "--cut-epochs", "1", "--widths", "variance", "--keep", "1/2", "--epochs", "1"]
+    arguments = ["finetune", *command(shapes, tiny_weights, tmp_path)[1:], *more]
+    done = subprocess.run([sys.executable, "-m", "octrim", *arguments, "--devices", "2"], check=False)
+    assert done.returncode == 0
+    pictures = [network_input(read_picture(path), SIDE, SIDE)[0] for path in open_dataset(shapes, "train").paths]
+    uniform = plan(whole, "1/2", 8, nearest=True, image_size=(SIDE, SIDE)).macs_budget(whole.network)
+    criterion = by_variance("signal", held_variance(whole, pictures))
+    made = plan(whole, None, 2, criterion, budget=uniform, nearest=True, image_size=(SIDE, SIDE))
+    assert load(tmp_path / "run/last.safetensors").network == made.network
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from octrim.options import Align, Budget, CriterionName, Dropping, Folder, Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from octrim.latency.table import LatencyTable
     from octrim.network.model import Model
@@ -88,6 +89,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         def check() -> None:
             left = without_rows(model, rows_to_drop(model.network, self.patterns, self.strides))
             require_matches(left.network, self.exclude, keep_map or {})
+            if self.widths == "variance":
+                picture_paths(self.data or "", self.pictures, self.seed, **self.reading())
 
         table = chosen_table(self, self.budget, model.network, size, wide_console(), check)
         dropping: dict[str, Any] = {"drop": self.patterns, "levels": self.strides}
@@ -141,8 +144,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         write_plan(made, run.path)
         if self.widths == "variance":
             write_keep_map(made, run.path / "keep-map.json")
-            shape = f"--keep 1 --keep-map {run.path / 'keep-map.json'} --align {made.settings['align']}"
-            run.print(f"this shape, cut while it trains: octrim compress --data {self.data} --weights {self.weights} --train-epochs 0 {shape}")
+            command = self._compressing(run.path / "keep-map.json", made.settings["align"], size, **dropping)
+            run.print(f"this shape, cut while it trains: {command}")
         if timed.table is not None:
             write_table(timed.table, run.path / "latency.json")
         if self.dry_run:
@@ -157,6 +160,17 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
         before = f"{self.weights} " if self.weights else ""
         run.print(f"next: octrim bench --weights {before}{path}")
+
+    def _compressing(self, keep_map: Path, align: int, size: tuple[int, int], drop: Sequence[str], levels: Sequence[int]) -> str:
+        """The command that cuts the network to the shape of a keep-map while it trains. drop, levels: blocks that go and levels that stay, too."""
+        from shlex import join
+
+        source = ["--weights", str(self.weights), "--train-epochs", "0"] if self.weights else ["--cfg", str(self.cfg)]
+        words = ["octrim", "compress", "--data", str(self.data), *source, "--keep", "1", "--keep-map", str(keep_map), "--align", str(align)]
+        words += ["--drop", *drop] if drop else []
+        words += ["--levels", *map(str, levels)] if levels else []
+        words += ["--imgsz", str(size[0])] if size[0] == size[1] else []  # trainings take square pictures
+        return join(words)
 
     def _chosen(
         self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None

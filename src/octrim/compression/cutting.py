@@ -15,6 +15,7 @@ from octrim.compression.planning import planned, times_of
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, network_inputs
 from octrim.latency.budget import fitted_plan
+from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
@@ -76,7 +77,7 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
         for line in notes:
             job.run.print(line)
     if preset.widths == "variance":
-        config, criterion = _by_variance(job, model, criterion)
+        config, criterion = _by_variance(job, model, original, criterion)
     make = partial(planned, config, preset, job.start.keep_map, model, original, step, criterion)
     table = times_of(config)
     if table is None or step < preset.cut_steps:
@@ -87,16 +88,18 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
     return timed.plan
 
 
-def _by_variance(job: Job, model: Model, criterion: str | Criterion) -> tuple[Compression, Criterion]:
-    """The options and the criterion for a cut of `model` by the variance of its feature maps; the options have a budget, where `--keep` alone says
-    what is to be left that of the MACs that it leaves."""
+def _by_variance(job: Job, model: Model, original: Network, criterion: str | Criterion) -> tuple[Compression, Criterion]:
+    """The options and the criterion for a cut of `model` by the variance of its feature maps without the rows that the cut drops; the options have a
+    budget, where `--keep` alone says what is to be left that of the MACs that it leaves. original: the network before the first cut."""
     config, preset = job.start.config, job.start.preset
     if config.budget is None:
         whole = job.network(TRAIN)
         uniform = planned(replace(config, align=EVEN), preset, job.start.keep_map, whole, whole.network, preset.cut_steps, "random")
         config = replace(config, keep=None, budget=uniform.macs_budget(whole.network))
+    there = {row.name for row in model.network.rows}
+    gone = [name for name in rows_to_drop(original, config.patterns, config.strides) if name in there]
     paths = drawn(job.start.train_set, PICTURES, config.seed).paths
-    criterion, lines = measured_by_variance(criterion, model, paths, (model.image_size, model.image_size), job.run.console)
+    criterion, lines = measured_by_variance(criterion, without_rows(model, gone), paths, (model.image_size, model.image_size), job.run.console)
     for line in lines:
         job.run.print(line)
     return config, criterion

@@ -102,14 +102,14 @@ def run_compression(config: Compression) -> Compressed:
         if all(finished(folder, stage) for stage in preset.stages(resuming.began.control)):
             return _finished(open_run(folder), resuming.config, preset)
         job = _resumed(resuming, preset, inputs)
-    began, asked = perf_counter(), job.start.config
+    began, asked, numbers = perf_counter(), job.start.config, job.start.preset
     for number, stage in enumerate(job.stages, 1):
         _announced(job, stage, f"[{number}/{len(job.stages)}]", began)
         if stage is CHOOSE:
             job = with_chosen_rows(job)
         if stage is SEARCH:
             job = with_chosen_shape(job)
-    return _finished(job.run, asked, job.start.preset)
+    return _finished(job.run, asked, numbers)
 
 
 def _begun(config: Compression) -> Job:

@@ -118,7 +118,7 @@ class _Maker:
         """Shapes in the order in which they are tried; some may be impossible, or the same as an earlier one."""
         network, config = self.base.network, self.config
         yield self.asked
-        if self.asked.widths != "variance":
+        if self.asked.widths != "variance" and not config.sparsify_epochs:  # which has set channels to zero by importance
             yield Shape("by variance", config.patterns, config.strides, None, self.budget, self.keep_map, "variance")
         yield Shape("by importance", config.patterns, config.strides, None, self.budget, self.keep_map)
         levels = config.strides or network.strides

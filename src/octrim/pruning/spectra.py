@@ -33,7 +33,8 @@ def held_variance(model: Model, pictures: Iterable[np.ndarray]) -> dict[str, np.
     """Share of the variance of each group's maps that its 1, 2, .. largest principal components hold, by the group's name, float64 `[channels]`.
 
     Shares rise to 1, and are the mean over all maps that have the group's channels. Channels are scaled to a variance of 1 before; those that do not
-    vary hold nothing. pictures: uint8 RGB arrays `[height, width, 3]`, sides multiples of the stride. Raises InputError where there is none.
+    vary hold nothing. pictures: uint8 RGB arrays `[height, width, 3]`, sides multiples of the stride. Raises InputError where there is none, and
+    where a map overflows.
     """
     labels = channel_labels(model.network)
     maps = {group.name: _maps(group, labels, model.network) for group in labels.groups}
@@ -108,6 +109,7 @@ class _WatchingOps(NumpyOps):
     def __init__(self, model: Model, watched: set[str]) -> None:
         super().__init__(model)
         self.watched = watched
+        self.first: dict[str, np.ndarray] = {}  # values at the first position, which are subtracted: a constant channel then sums up to exactly 0
         self.sums: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
 
     def conv(self, row: Row, x: np.ndarray) -> np.ndarray:
@@ -119,6 +121,9 @@ class _WatchingOps(NumpyOps):
     def _seen(self, row: Row, x: np.ndarray) -> np.ndarray:
         if row.name in self.watched:
             flat = x[0].reshape(x.shape[1], -1).astype(np.float64)
+            if not np.isfinite(flat).all():
+                raise InputError(f"{row.name} overflows on a picture, and the variance of its feature maps cannot be measured")
+            flat -= self.first.setdefault(row.name, flat[:, :1].copy())
             count, total, products = self.sums.get(row.name, (0, np.zeros(len(flat)), np.zeros((len(flat), len(flat)))))
             self.sums[row.name] = (count + flat.shape[1], total + flat.sum(1), products + flat @ flat.T)
         return x

@@ -6,6 +6,8 @@ import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from octrim.errors import InputError
 from octrim.latency.budget import Timed, aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
 from octrim.network.dropping import rows_to_drop, without_rows
@@ -20,6 +22,7 @@ from octrim.pruning.plan_files import read_keep_map
 from octrim.pruning.spectra import PICTURES, measured_by_variance
 from octrim.runs import wide_console
 from octrim.training.options import Distilled, Finetuning
+from octrim.training.parallel import World, launched
 from octrim.training.setup import Setup, begun, check_data, resumed
 from octrim.training.train import Trained, alone, to_the_end
 
@@ -74,7 +77,7 @@ def with_chosen_rows(config: Finetuning, cut: GradualCut | None) -> tuple[Finetu
     from octrim.training.labelled import open_in_classes
 
     require_choosable(config, config.budget)
-    if (config.devices or 1) > 1:
+    if _several(config):
         raise InputError("--drop auto and --levels auto are not for several --devices: choose with octrim prune --dry-run, and give what it chose")
     assert cut is not None  # there is a budget
     model = model_from(config)
@@ -128,11 +131,16 @@ _ABOUT_CUTTING = ("widths", "cut_epochs", "cut_interval", "align", "criterion", 
 """Options that mean nothing where no channels are cut."""
 
 
+def _several(config: Finetuning) -> bool:
+    """Whether several processes train together, started by `--devices` or by a launcher on several machines."""
+    return (config.devices or 1) > 1 or launched()
+
+
 def _times(config: Finetuning) -> LatencyTable | None:
     """The latency table for a budget of milliseconds, from a file or measured now. Raises InputError as `chosen_table` does."""
     if not wants_times(config.budget):
         return None
-    if config.devices is not None and config.devices > 1 and config.latency_table is None:
+    if _several(config) and config.latency_table is None:
         raise InputError("--budget latency=.. with --devices needs --latency-table: the processes would measure beside each other")
     model = model_from(config)
     size = image_size(config.imgsz, model.image_size, model.network.stride)
@@ -149,40 +157,57 @@ def _times(config: Finetuning) -> LatencyTable | None:
 def _settled(cut: GradualCut, setup: Setup) -> GradualCut:
     """The cut with all that is known before the first step: a latency table corrected by measuring what it would leave by today's weights, and with
     `--widths variance` the number of channels that every group keeps. Several processes measure no times."""
-    whole = setup.whole or setup.model.network
-    make = partial(_goal, cut, setup)
-    if setup.config.widths == "variance":
-        make, lines = _by_variance(cut, setup, whole)
-        _tell(setup, lines)
-    timed = Timed(make(cut.latency), cut.latency)
-    if cut.latency is not None and (setup.config.devices or 1) <= 1:
-        timed = fitted_plan(cut.latency, cut.budget, whole, make)
-        _tell(setup, timed.told)
-    if setup.config.widths == "importance":
+    by_variance = setup.config.widths == "variance"
+    if cut.latency is None and not by_variance:
+        return cut
+    make = _by_variance(cut, setup) if by_variance else partial(_goal, cut, setup)
+    if cut.latency is None:
+        timed = Timed(make(None))
+    elif setup.world.size > 1:
+        made, machine = make(cut.latency), cut.latency.machine
+        told = f"predicted for {machine}: {cut.latency.predict(made.network):.3g} ms; several processes train, so it was not measured"
+        timed = Timed(made, cut.latency, None, (told,))
+    else:
+        timed = fitted_plan(cut.latency, cut.budget, _whole(setup), make)
+    _tell(setup, timed.told)
+    if not by_variance:
         return dataclasses.replace(cut, latency=timed.table)
     before, after = timed.plan.before, timed.plan.after
     totals = f"channels {before.channels:,} → {after.channels:,}, MACs {before.macs:,} → {after.macs:,}"
     _tell(setup, [f"planned by the variance of feature maps: {totals}"])
-    return cut.shaped(timed.plan, f"variance of feature maps, {timed.plan.settings['budget']}")
+    return cut.shaped(counted_by_the_first(timed.plan, setup.world), f"variance of feature maps, {timed.plan.settings['budget']}")
+
+
+def _whole(setup: Setup) -> Network:
+    """The network that fractions and budgets are of."""
+    return setup.whole or setup.model.network
 
 
 def _goal(cut: GradualCut, setup: Setup, table: LatencyTable | None) -> Plan:
     return dataclasses.replace(cut, latency=table).check(setup.model, setup.whole)
 
 
-def _by_variance(cut: GradualCut, setup: Setup, whole: Network) -> tuple[Callable[[LatencyTable | None], Plan], list[str]]:
+def _by_variance(cut: GradualCut, setup: Setup) -> Callable[[LatencyTable | None], Plan]:
     """The plan that a latency table gives by the variance of maps on training pictures, within the budget or for the MACs of the fraction in
-    multiples of 8, and lines for people. Raises InputError where no picture can be read."""
+    multiples of 8. Maps are those of the network that was trained, with its own activation. Raises InputError where no picture can be read."""
     from octrim.training.labelled import drawn
 
-    size = (setup.model.image_size, setup.model.image_size)
+    taught = setup.taught or setup.model
     console = None if setup.run is None else setup.run.console
     paths = drawn(setup.train_set, PICTURES, setup.config.seed).paths
-    criterion, lines = measured_by_variance(cut.known_criterion, setup.model, paths, size, console)
+    criterion, lines = measured_by_variance(cut.known_criterion, taught, paths, (taught.image_size, taught.image_size), console)
+    _tell(setup, lines)
     if cut.budget is None:
-        uniform = dataclasses.replace(cut, align=EVEN).check(setup.model, setup.whole)
-        cut = dataclasses.replace(cut, keep=None, budget=uniform.macs_budget(whole))
-    return lambda table: dataclasses.replace(cut, latency=table).goal(setup.model, whole, criterion), lines
+        uniform = _goal(dataclasses.replace(cut, align=EVEN), setup, None)
+        cut = dataclasses.replace(cut, keep=None, budget=uniform.macs_budget(_whole(setup)))
+    return lambda table: dataclasses.replace(cut, latency=table).goal(setup.model, _whole(setup), criterion)
+
+
+def counted_by_the_first(made: Plan, world: World) -> Plan:
+    """The plan with the numbers of channels that the first process has planned: the same sums may differ in the last bits on other machines."""
+    counts = world.gather(np.array([[group.after] for group in made.groups], np.float32))[0][:, 0]
+    groups = tuple(dataclasses.replace(group, after=int(count)) for group, count in zip(made.groups, counts, strict=True))
+    return dataclasses.replace(made, groups=groups)
 
 
 def _tell(setup: Setup, lines: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ from octrim.training.pictures import save_labels
 @dataclass(eq=False)
 class Setup:
     """Everything that a training needs, checked before it starts. run: the run's folder; None in all processes but the first. unlabelled: pictures
-    without labels that join the training, or None. whole: the table of the network before rows were dropped from it, None where none were."""
+    without labels that join the training, or None. whole: the table of the network before rows were dropped from it, None where none were.
+    taught: the network with the activation that its weights were trained with, None in a run that goes on."""
 
     config: Any
     hyper: Hyperparameters
@@ -51,6 +52,7 @@ class Setup:
     world: World
     unlabelled: Unlabelled | None = None
     whole: Network | None = None
+    taught: Model | None = None
 
 
 def begun(config: Training, examine: Callable[[Model, Any, Network | None], object] | None = None) -> Setup:
@@ -80,6 +82,7 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     if isinstance(config, Finetuning) and config.qat:
         model, hyper = with_roundings(model, base, config), dataclasses.replace(hyper, warmup_epochs=0.0)
         lines.append(f"int8: {len(model.scales)} scales, batch norm folded, no warm-up; it is evaluated in int8")
+    taught = model
     if isinstance(config, Finetuning) and config.activation is not None:
         model = with_activation(model, config.activation)
         before = _activations(base)
@@ -99,7 +102,7 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     if run is not None:
         save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
-    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled, whole)
+    return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled, whole, taught)
 
 
 def resumed(config: Training) -> Setup:
