@@ -202,6 +202,51 @@ def test_random_depends_on_the_seed_only() -> None:
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
+SILU = {"norm": True, "activation": "silu"}
+SHARED = Network(
+    (
+        Row("images", "image", channels=3),
+        Row("p", "conv", ("images",), 16, 3, 4, 1, **SILU),
+        Row("a", "conv", ("p",), 8, **SILU),
+        Row("b", "conv", ("p",), 8, **SILU),
+        Row("ab", "concat", ("a", "b")),
+        Row("one", "add", ("p", "ab")),
+        Row("c", "conv", ("one",), 6, **SILU),
+        Row("d", "conv", ("one",), 10, **SILU),
+        Row("cd", "concat", ("c", "d")),
+        Row("two", "add", ("one", "cd")),
+        Row("head", "conv", ("two",), 14, bias=True),
+        Row("detect", "detect", ("head",)),
+    ),
+    (((16.0, 20.0), (36.0, 30.0)),),
+)
+"""Three groups of 6, 2 and 8 channels that share convolutions: p, a and c; p, a and d; p, b and d."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_keep_map_of_a_plan_makes_its_shape_where_groups_share_convolutions(seed: int) -> None:
+    model = lively_model(SHARED)
+    made = plan(model, align=1, criterion="random", seed=seed, budget="macs=0.5", image_size=(64, 64))
+    assert [len(group.convs) for group in made.groups[:3]] == [3, 3, 3] and sum(group.before for group in made.groups[:3]) == 16
+    keep_map = made.keep_map()
+    assert set(keep_map) == {"p~0", "p~1", "p~2"}
+    for nearest in (False, True):
+        again = plan(model, 1, 1, keep_map=keep_map, image_size=(64, 64), nearest=nearest)
+        assert [group.after for group in again.groups] == [group.after for group in made.groups]
+    some = plan(model, align=1, criterion="random", seed=seed, image_size=(64, 64), keep_map={"*": "3/4"})
+    smaller = prune(model, some)  # names are those of the network before any cut
+    left = plan(smaller, 1, 1, keep_map=keep_map, image_size=(64, 64), original=SHARED)
+    assert [group.after for group in left.groups] == [min(one.after, two.after) for one, two in zip(made.groups, some.groups, strict=True)]
+
+
+@settings(max_examples=30)
+@given(random_networks(), st.sampled_from([1, 4]))
+def test_the_keep_map_of_a_plan_makes_its_shape(network: Network, align: int) -> None:
+    model = lively_model(network)
+    made = plan(model, "1/2", align, "random", image_size=(64, 64))
+    assert plan(model, 1, align, "l2", keep_map=made.keep_map() or {"*": 1}, image_size=(64, 64)).network == made.network
+
+
 def test_keep_map_and_exclude() -> None:
     model = variant("yolov5n")
     made = plan(model, "1/2", 8, exclude=["model.0", "model.23.*"], keep_map={"model.2": 1, "model.4.*": "1/4", "model.4.cv2": "0.75"})

@@ -116,7 +116,8 @@ def sparsity(config: Compression, preset: Preset, keep_map: dict[str, Any]) -> d
         aim = {"scope": "group", "target": str(1 - parse_fraction(keep_of(config), "keep"))}
     else:
         aim = {"scope": "network", "target": preset.dead}
-    return {**aim, "align": config.align, "exclude": (*config.exclude, *keep_map)}
+    mapped = [name.partition("~")[0] for name in keep_map]  # of a group's key the convolution that it begins with
+    return {**aim, "align": config.align, "exclude": (*config.exclude, *mapped)}
 
 
 def stepped(value: object, share: Fraction) -> str:

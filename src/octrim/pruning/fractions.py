@@ -11,7 +11,7 @@ from fractions import Fraction
 from octrim.errors import InputError, shown
 from octrim.network.rows import Network
 from octrim.options import plain
-from octrim.pruning.labels import Group
+from octrim.pruning.labels import Group, channel_labels, group_key
 
 
 def parse_fraction(value: object, what: str) -> Fraction:
@@ -64,21 +64,27 @@ def require_matches(network: Network, exclude: Sequence[str], keep_map: Mapping[
 
 
 def mapped_fractions(network: Network, keep_map: Mapping[str, float | str]) -> dict[str, Fraction]:
-    """Return the fraction of each convolution that a keep-map names.
+    """Return the fraction of each convolution that a keep-map names, and of each group that it names by the `key` of it.
 
     Where several patterns match, the last one counts, so that exceptions can follow the rule.
     """
     if not isinstance(keep_map, Mapping):
         raise InputError(f"keep-map is {shown(keep_map)}, expected a mapping of patterns to fractions")
+    keys = {group_key(group.name) for group in channel_labels(network).groups}
     found: dict[str, Fraction] = {}
     for pattern, value in keep_map.items():
         fraction = parse_fraction(value, f"keep-map: {pattern}")
-        found |= dict.fromkeys(matching_convs(network, str(pattern), "keep-map"), fraction)
+        found |= dict.fromkeys([pattern] if pattern in keys else matching_convs(network, str(pattern), "keep-map"), fraction)
     return found
 
 
 def group_fraction(group: Group, fractions: Mapping[str, Fraction], default: Fraction | None) -> Fraction | None:
-    """Return the fraction that a group's convolutions are given, `default` where none is. Raises InputError where coupled ones differ."""
+    """Return the fraction that a group is given by its key, else that of its convolutions, `default` where there is none.
+
+    Raises InputError where coupled convolutions differ.
+    """
+    if group_key(group.name) in fractions:
+        return fractions[group_key(group.name)]
     named = {name: fractions[name] for name in group.convs if name in fractions}
     if len(set(named.values())) > 1:
         (one, first), (other, second) = next((a, b) for a in named.items() for b in named.items() if a[1] != b[1])

@@ -49,6 +49,11 @@ class ChannelLabels:
         return order[np.searchsorted(own, group.labels, sorter=order)]
 
 
+def group_key(name: str) -> str:
+    """A text that stands for the group of this name alone, `model.0~0`: the name of a convolution stands for all groups of its channels."""
+    return name if "~" in name else f"{name}~0"
+
+
 def is_depthwise(row: Row, input_channels: int) -> bool:
     return row.groups == row.channels == input_channels and row.groups > 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,7 +23,7 @@ from octrim.options import plain
 from octrim.pruning.budget import EVEN, Budget, Choice, Latency
 from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
-from octrim.pruning.labels import ChannelLabels, Group, channel_labels, is_depthwise
+from octrim.pruning.labels import ChannelLabels, Group, channel_labels, group_key, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ class Plan:
 
     def keep_map(self) -> dict[str, str]:
         """The channels that every group keeps, as a keep-map of fractions; with it, `keep` 1 and the same `align`, `plan` leaves the same counts."""
-        return {group.name: f"{group.after}/{group.before}" for group in self.groups if group.reason is None}
+        groups_of = Counter(name for group in self.groups for name in group.convs)
+        found: dict[str, str] = {}
+        for group in self.groups:
+            if group.reason is None:
+                alone = all(groups_of[name] == 1 for name in group.convs)
+                found[group.name if alone else group_key(group.name)] = f"{group.after}/{group.before}"
+        return found
 
     def macs_budget(self, original: Network) -> str:
         """The budget of MACs that this plan's network just meets, as a fraction of those of `original`."""
@@ -298,7 +305,7 @@ def _candidates(
         least = len(group) if reason else min(align if wanted is None else aligned_count(width, wanted, align, nearest), len(group))
         own = scores[group.labels]
         order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
-        if any(name in fractions for name in group.convs):
+        if any(name in fractions for name in (group_key(group.name), *group.convs)):
             most = least
         elif len(group) == width:
             most = width
