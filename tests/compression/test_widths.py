@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octrim.cli import main
+from octrim.compression.options import Compression
+from octrim.compression.planning import planned, with_macs
+from octrim.compression.presets import resolved
 from octrim.data.open import open_labelled
 from octrim.data.pictures import network_input, read_picture
 from octrim.network.adapt import with_activation
@@ -17,6 +22,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.pruning.spectra import by_variance, held_variance
 from tests.compression.running import COMMON, arguments, summary
+from tests.networks import tiny_model, variant
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
@@ -57,3 +63,33 @@ def test_sparsity_training_does_not_know_the_variance(shapes: Path, weights: Pat
     assert main([*arguments(shapes, weights, tmp_path), "--widths", "variance", "--sparsify-epochs", "1"]) == 2
     assert "--widths variance measures feature maps, and sparsity training sets channels to zero" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_multiples_of_8_do_not_cut_is_refused_before_anything_is_trained(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model(0.5).save(tmp_path / "thin.safetensors")
+    common = arguments(shapes, tmp_path / "thin.safetensors", tmp_path)
+    for command in (common, ["finetune", *common[1 : common.index("--imgsz") + 2], "--keep", "1/2", "--align", "2"]):
+        assert main([*command, "--widths", "variance"]) == 2
+        error = capsys.readouterr().err
+        assert (
+            "nothing would be cut: every convolution keeps all of its channels; --widths variance counts the MACs of a fraction in multiples" in error
+        )
+        assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("align", "keep_map"), [(1, {}), (4, {"model.*": "3/8"}), (12, {}), (16, {"model.0": 1}), (32, {})])
+@pytest.mark.parametrize("cut", [{"cut_epochs": 0, "cut_steps": 2}, {"cut_epochs": 2}])
+def test_the_macs_of_a_fraction_can_be_met(align: int, keep_map: dict[str, Any], cut: dict[str, Any]) -> None:
+    base, config = variant("yolov5n"), Compression(align=align, widths="variance", **cut)
+    counted = with_macs(config, resolved(config), keep_map, base)
+    assert counted.keep is None and counted.budget is not None and counted.budget.startswith("macs=0.")
+    small = base
+    for step in range(1, resolved(config).cut_steps + 1):
+        small = prune(small, planned(counted, resolved(config), keep_map, small, base.network, step, "l2"))
+    share = network_cost(small.network).macs / network_cost(base.network).macs
+    assert 0.85 * float(counted.budget[5:]) < share <= float(counted.budget[5:])
+    assert with_macs(replace(config, budget="params=0.2"), resolved(config), keep_map, base).budget == "params=0.2"
+    plain = replace(config, widths="importance")
+    assert with_macs(plain, resolved(plain), keep_map, base) == plain

@@ -178,6 +178,19 @@ def test_a_fraction_is_that_of_the_macs_that_it_leaves_everywhere(camera: list[s
     assert plan(model, None, 4, "l1", budget=budget, image_size=(64, 64)).after.macs <= uniform.after.macs
 
 
+@pytest.mark.parametrize(
+    ("options", "align"),
+    [(["--align", "16", "--keep", "1/8"], 16), (["--align", "12"], 12), (["--align", "4", "--keep-map", "map.json"], 4), (["--align", "1"], 8)],
+)
+def test_the_macs_of_a_fraction_are_never_out_of_reach(camera: list[str], options: list[str], align: int) -> None:
+    """Those of multiples of 8 may be, where counts have to be multiples of more, or a keep-map rounds to finer ones."""
+    Path("map.json").write_text('{"*": "3/8"}')
+    assert main([*camera, *options]) == 0
+    model, small = load("w.safetensors"), load("runs/prune/exp/model.safetensors")
+    uniform = plan(model, "1/8", align, keep_map={"*": "3/8"} if "map.json" in options else None, image_size=(64, 64))
+    assert network_cost(small.network, 64).macs <= uniform.after.macs
+
+
 def test_variance_needs_pictures(camera: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(camera[:-2]) == 2
     assert "--widths variance needs --data: pictures on which the variance of feature maps is measured" in capsys.readouterr().err

@@ -70,12 +70,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
-        from octrim.pruning.budget import EVEN, UnmetBudgetError
+        from octrim.pruning.budget import UnmetBudgetError
         from octrim.pruning.fractions import require_matches
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
-        from octrim.pruning.spectra import measured_by_variance
+        from octrim.pruning.spectra import fraction_align, measured_by_variance
         from octrim.runs import new_run, wide_console
 
         model = model_from(self)
@@ -121,7 +121,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
             criterion = self.criterion
         if self.widths == "variance":
             if budget is None:
-                uniform = plan(model, keep, EVEN, "random", self.exclude, keep_map, self.seed, size, **dropping)
+                uniform = plan(model, keep, fraction_align(align, keep_map or {}), "random", self.exclude, keep_map, self.seed, size, **dropping)
                 keep, budget = None, uniform.macs_budget(model.network)
             left = without_rows(model, rows_to_drop(model.network, **dropping))
             paths = picture_paths(self.data or "", self.pictures, self.seed, **self.reading())

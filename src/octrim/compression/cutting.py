@@ -11,7 +11,7 @@ import numpy as np
 
 from octrim.compression.job import Job, evaluated, once, row, sweep
 from octrim.compression.options import Compression
-from octrim.compression.planning import planned, times_of
+from octrim.compression.planning import planned, times_of, with_macs
 from octrim.compression.trainings import finetuning_between_cuts
 from octrim.data.pictures import Readable, network_inputs
 from octrim.latency.budget import fitted_plan
@@ -19,7 +19,6 @@ from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
-from octrim.pruning.budget import EVEN
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
@@ -91,11 +90,7 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
 def _by_variance(job: Job, model: Model, original: Network, criterion: str | Criterion) -> tuple[Compression, Criterion]:
     """The options and the criterion for a cut of `model` by the variance of its feature maps without the rows that the cut drops; the options have a
     budget, where `--keep` alone says what is to be left that of the MACs that it leaves. original: the network before the first cut."""
-    config, preset = job.start.config, job.start.preset
-    if config.budget is None:
-        whole = job.network(TRAIN)
-        uniform = planned(replace(config, align=EVEN), preset, job.start.keep_map, whole, whole.network, preset.cut_steps, "random")
-        config = replace(config, keep=None, budget=uniform.macs_budget(whole.network))
+    config = with_macs(job.start.config, job.start.preset, job.start.keep_map, job.network(TRAIN))
     there = {row.name for row in model.network.rows}
     gone = [name for name in rows_to_drop(original, config.patterns, config.strides) if name in there]
     paths = drawn(job.start.train_set, PICTURES, config.seed).paths

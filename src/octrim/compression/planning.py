@@ -15,11 +15,12 @@ from octrim.network.adapt import with_activation
 from octrim.network.dropping import rows_to_drop, without
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.pruning.budget import LATENCY, parsed_budget
+from octrim.pruning.budget import EVEN, LATENCY, parsed_budget
 from octrim.pruning.dropped_for_budget import dropped_for_budget, names_that_may_go
 from octrim.pruning.fractions import parse_fraction
 from octrim.pruning.importance import Criterion
 from octrim.pruning.plan import Plan, plan
+from octrim.pruning.spectra import fraction_align
 
 
 def keep_of(config: Compression) -> str | None:
@@ -57,6 +58,18 @@ def planned(
     nearest = preset.cut_epochs > 0  # cuts within a training round to the nearest multiple
     options: dict[str, Any] = {"drop": config.patterns, "levels": config.strides, "nearest": nearest, "latency": latency}
     return plan(model, keep, config.align, criterion, config.exclude, fractions, config.seed, size, budget, original, **options)
+
+
+def with_macs(config: Compression, preset: Preset, keep_map: dict[str, Any], whole: Model) -> Compression:
+    """The options with the budget of MACs that a plan by variance spends where a fraction alone says what is left; others as they are.
+
+    whole: the network before the first cut. Raises InputError as `planned` does.
+    """
+    if preset.widths != "variance" or config.budget is not None:
+        return config
+    counted = replace(config, align=fraction_align(EVEN if config.align == "auto" else config.align, keep_map))
+    uniform = planned(counted, preset, keep_map, whole, whole.network, preset.cut_steps, "random")
+    return replace(config, keep=None, budget=uniform.macs_budget(whole.network))
 
 
 def with_what_must_go(

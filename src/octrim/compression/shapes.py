@@ -18,6 +18,7 @@ from octrim.network.rows import Network
 from octrim.pruning.budget import EVEN, Latency
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
+from octrim.pruning.spectra import fraction_align
 
 _STEPS = 32  # the fraction that all convolutions keep is a multiple of 1/_STEPS
 _EARLY = 4  # largest stride of the layers that a thin start makes thin
@@ -86,7 +87,7 @@ class _Maker:
         self.align = table_align if config.align == "auto" else config.align
         keep = "1/8" if config.keep is None and config.budget is None else config.keep
         self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map, widths)
-        counted = EVEN if widths == "variance" else self.align
+        counted = fraction_align(self.align, self.keep_map) if widths == "variance" else self.align
         self.budget = config.budget or self._planned(self.asked, counted).macs_budget(base.network)
         if widths == "variance":
             self.asked = replace(self.asked, keep=config.keep if config.budget else None, budget=self.budget)

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from octrim.atomic import write_text
 from octrim.compression.options import Compression
-from octrim.compression.planning import checking_criterion, keep_of, planned, sparsity, times_of, with_what_must_go
+from octrim.compression.planning import checking_criterion, keep_of, planned, sparsity, times_of, with_macs, with_what_must_go
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.rehearsal import rehearse
 from octrim.compression.shapes import equal_shapes
@@ -126,16 +126,17 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         )
     config = with_what_must_go(config, preset, keep_map, base, criterion)
     planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
-    small = base
+    small, counted = base, with_macs(config, preset, keep_map, base)
     for step in range(1, preset.cut_steps + 1):
-        small = prune(small, planned(config, preset, keep_map, small, base.network, step, criterion))
+        small = prune(small, planned(counted, preset, keep_map, small, base.network, step, criterion))
     if preset.sparsify_epochs:
         aim = sparsity(config, preset, keep_map)
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
         PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
     if small.network == base.network:
-        raise InputError("nothing would be cut: every convolution keeps all of its channels")
+        multiples = "" if counted == config else "; --widths variance counts the MACs of a fraction in multiples of 8: give a --budget"
+        raise InputError(f"nothing would be cut: every convolution keeps all of its channels{multiples}")
     if preset.search:
         equal_shapes(config, keep_map, base, preset.search, times_of(config), preset.widths)
     return base, small

@@ -17,6 +17,7 @@ from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
 from octrim.progress import progress_bar
+from octrim.pruning.budget import EVEN
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.targets.session import float_batch
@@ -27,6 +28,15 @@ PICTURES = 200
 _STILL = 1e-12  # variance of a channel up to which it counts as one that does not vary
 
 _TINY = 1e-12  # more than the rounding errors of shares
+
+
+def fraction_align(align: int, keep_map: Mapping[str, object]) -> int:
+    """Number that counts of channels are multiples of in the network whose MACs a plan by variance spends where a fraction says what is left.
+
+    It is 8 for finer plans, too, which then cost what the fraction leaves by default; `align` itself where that is more, and where a keep-map says
+    what some groups keep in multiples of it: that network must be a plan, too, or its MACs might be out of reach.
+    """
+    return align if keep_map else max(align, EVEN)
 
 
 def held_variance(model: Model, pictures: Iterable[np.ndarray]) -> dict[str, np.ndarray]:

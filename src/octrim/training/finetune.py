@@ -16,10 +16,9 @@ from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.options import from_python
-from octrim.pruning.budget import EVEN
 from octrim.pruning.fractions import require_matches
 from octrim.pruning.plan_files import read_keep_map
-from octrim.pruning.spectra import PICTURES, measured_by_variance
+from octrim.pruning.spectra import PICTURES, fraction_align, measured_by_variance
 from octrim.runs import wide_console
 from octrim.training.options import Distilled, Finetuning
 from octrim.training.parallel import World, launched
@@ -198,9 +197,14 @@ def _by_variance(cut: GradualCut, setup: Setup) -> Callable[[LatencyTable | None
     criterion, lines = measured_by_variance(cut.known_criterion, taught, paths, (taught.image_size, taught.image_size), console)
     _tell(setup, lines)
     if cut.budget is None:
-        uniform = _goal(dataclasses.replace(cut, align=EVEN), setup, None)
+        uniform = _goal(_of_fraction(cut), setup, None)
         cut = dataclasses.replace(cut, keep=None, budget=uniform.macs_budget(_whole(setup)))
     return lambda table: dataclasses.replace(cut, latency=table).goal(setup.model, _whole(setup), criterion)
+
+
+def _of_fraction(cut: GradualCut) -> GradualCut:
+    """The cut to the network whose MACs a plan by variance spends where there is no budget."""
+    return dataclasses.replace(cut, align=fraction_align(cut.align, cut.keep_map))
 
 
 def counted_by_the_first(made: Plan, world: World) -> Plan:
@@ -219,8 +223,15 @@ def _tell(setup: Setup, lines: Sequence[str]) -> None:
 def _examined(model: Model, config: Finetuning, whole: Network | None, cut: GradualCut | None) -> None:
     """Raise InputError where the teacher does not fit the network, or the network cannot be cut as the options say."""
     checked_teacher(model, config)
-    if cut is not None:
-        cut.sparing(model.network, config.freeze).check(model, whole)
+    if cut is None:
+        return
+    cut = cut.sparing(model.network, config.freeze)
+    cut.check(model, whole)
+    if config.widths == "variance" and cut.budget is None:
+        try:
+            _of_fraction(cut).check(model, whole)
+        except InputError as error:
+            raise InputError(f"{error}; --widths variance counts the MACs of a fraction in multiples of 8: give a --budget") from None
 
 
 def with_teacher(config: T) -> T:
