@@ -39,7 +39,7 @@ RIVALS = Path(__file__).parent / "rivals"
 DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 """Data sets, and the side of the pictures that networks are trained and timed with."""
 
-LEVELS: list[Any] = ["--budget", "macs=0.0815", "--levels", 8, 16]
+LEVELS: list[Any] = ["--budget", "macs=0.0815", "--widths", "importance", "--levels", 8, 16]
 SGD: list[Any] = ["--finetune-optimizer", "SGD"]
 BOX4: list[Any] = ["--box-weight", 4]
 BF16: list[Any] = ["--teacher-precision", "bf16"]
@@ -64,7 +64,8 @@ RECIPES: dict[str, list[Any]] = {
     "default-relu-bf16": ["--preset", "default", "--activation", "relu", *BF16],
     "default-levels-8-16-bf16": ["--preset", "default", *LEVELS, *BF16],
     "default-wide-bf16": ["--preset", "default", *WIDE, *BF16],
-    "default-ms-bf16": ["--preset", "default", *MILLISECONDS, *BF16],
+    "default-ms-bf16": ["--preset", "default", "--widths", "importance", *MILLISECONDS, *BF16],
+    "default-variance-bf16": ["--preset", "default", "--widths", "variance", *BF16],
     "best": ["--preset", "best"],
     "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
@@ -76,7 +77,8 @@ CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
 end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
-time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`)."""
+time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`).
+`default-variance` spreads the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 
 def rows() -> list[str]:

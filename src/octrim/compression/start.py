@@ -262,4 +262,4 @@ def resolved_config(config: Compression, preset: Preset) -> Compression:
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
     own |= {name: own[name] or None for name in ("search", "search_epochs", "qat_epochs")}
     own["qat"] = own["qat"] if preset.int8 else None
-    return replace(config, **own)
+    return replace(config, **own, keep=keep_of(config))

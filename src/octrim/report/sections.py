@@ -113,6 +113,8 @@ def _about(run: Contents) -> list[str]:
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
     facts += [f"{name} {config[name]}" for name in ("preset", "keep", "align", "budget") if run.command in ("compress", "prune") and config.get(name)]
+    if config.get("widths") == "variance":
+        facts.append("widths by the variance of feature maps")
     if run.command in ("compress", "finetune", "prune"):
         facts += [f"{name} {_value(config[name])}" for name in ("levels", "drop") if config.get(name)]
     if run.command in ("compress", "finetune") and config.get("activation"):
