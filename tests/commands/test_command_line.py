@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from octrim.cli import main, parse
 from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
 from octrim.errors import InputError
+from octrim.network.loading import load
 from tests.commands.running import failed
 
 
@@ -77,6 +79,16 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "7,235,389" in out
     assert "8,216,780,800" in out
     assert "model.24.m.2" in out
+
+
+def test_info_counts_the_groups_of_a_plans_keep_map(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, keep_map = load("small.safetensors"), {f"model.{number}": "1/2" for number in range(7)}
+    few = {"action": "prune", "keep_map": {"model.0": "1/4"}}
+    replace(model, lineage=(few, {"action": "prune", "keep_map": keep_map, "seed": 0})).save("mapped.safetensors")
+    assert main(["info", "--weights", "mapped.safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert "action prune, keep_map {'model.0': '1/4'}" in out
+    assert "action prune, keep_map of 7 groups, seed 0" in out
 
 
 @pytest.mark.slow

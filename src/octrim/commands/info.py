@@ -78,5 +78,14 @@ def _lines(model: Model, cost: Cost, to_fit: bool) -> list[str]:
         f"strides       {', '.join(map(str, network.strides))}",
         f"anchors       {anchors}",
         f"classes       {network.classes}: {', '.join(model.names)}",
-        *(f"lineage       {', '.join(f'{key} {value}' for key, value in step.items())}" for step in model.lineage),
+        *(f"lineage       {', '.join(f'{key} {_setting(value)}' for key, value in step.items())}" for step in model.lineage),
     ]
+
+
+def _setting(value: object) -> str:
+    """A setting of a step of the lineage. A keep-map of a whole plan has a line's length in every few of its groups: only their number is shown."""
+    return f"of {len(value)} groups" if isinstance(value, Mapping) and len(value) > _FEW else str(value)
+
+
+_FEW = 6
+"""Most entries of a keep-map that are shown."""

@@ -218,6 +218,7 @@ def _shapes(content: Any) -> tuple[TriedShape, ...]:
     for place, shape in enumerate(content["search"]["shapes"]):
         kept = [f"levels {', '.join(str(_whole(stride)) for stride in shape['levels'])}"] if shape["levels"] else []
         kept += [f"at least {_text(shape['keep'])} of every group"] if shape["keep"] else []
+        kept += ["by the variance of feature maps"] if shape.get("widths") == "variance" else []
         kept += [f"own fractions for {len(shape['keep_map'])} convolutions"] if shape["keep_map"] else []
         kept += [f"without {', '.join(map(_text, shape['drop']))}"] if shape["drop"] else []
         tries = tuple((_whole(one["epochs"]), _number(one["mAP50-95"])) for one in shape["tries"])
