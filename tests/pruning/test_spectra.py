@@ -19,6 +19,7 @@ from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row, walk
+from octrim.pruning import spectra
 from octrim.pruning.budget import thinness
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import plan
@@ -200,3 +201,17 @@ def test_variance_needs_pictures(camera: list[str], tmp_path: Path, capsys: pyte
     assert main([*camera[:-1], "empty", "--budget", "macs=0.2"]) == 2
     assert "none of the 1 pictures can be read" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("enough", "used"), [(1e9, [0, 2, 4, 6, 8]), (1e12, list(range(9))), (1.0, [0, 5])])
+def test_a_large_network_is_measured_on_fewer_pictures(enough: float, used: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A YOLOv5n at 320 px has 0.5 GMACs: 1 GMACs are 2 of at least 2 pictures, or 5 of at least 5, spread evenly."""
+    paths = [str(tmp_path / f"{number}.png") for number in range(9)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(path, np.full((8, 8, 3), 10 * number, np.uint8))
+    seen: list[float] = []
+    monkeypatch.setattr(spectra, "held_variance", lambda _, some: seen.extend(float(one.min()) for one in some) or {})
+    monkeypatch.setattr(spectra, "_ENOUGH_MACS", enough)
+    monkeypatch.setattr(spectra, "_LEAST_PICTURES", 5 if enough == 1e9 else 2)
+    spectra.measured_by_variance("l1", variant("yolov5n"), paths, (320, 320))
+    assert seen == [10 * number for number in used]
