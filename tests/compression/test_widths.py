@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def test_a_compression_by_variance_costs_what_the_fraction_would(
     assert 0.85 * uniform.after.macs < network_cost(small.network, 64).macs <= uniform.after.macs
     assert small.network != uniform.network
     assert summary(folder)["settings"]["widths"] == "variance"
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"\{(&#|'|\")", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL))  # its keep-map is written for people
     if "--cut-steps" not in cut:  # in steps, every one is planned by the network of its time
         paths = open_labelled(str(shapes), "train", whole.names, "learn").paths
         left = without_rows(whole, rows_to_drop(whole.network, drop, ()))

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -190,6 +191,20 @@ def test_the_macs_of_a_fraction_are_never_out_of_reach(camera: list[str], option
     model, small = load("w.safetensors"), load("runs/prune/exp/model.safetensors")
     uniform = plan(model, "1/8", align, keep_map={"*": "3/8"} if "map.json" in options else None, image_size=(64, 64))
     assert network_cost(small.network, 64).macs <= uniform.after.macs
+
+
+def test_rows_are_chosen_in_the_multiples_that_the_plan_is_made_in(camera: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
+    asked: list[Any] = []
+
+    def stop(*arguments: Any) -> None:
+        asked.append(arguments[3].plan((), ()).settings["align"])
+        raise InputError("enough")
+
+    monkeypatch.setattr("octrim.training.labelled.open_in_classes", lambda *_, **__: (None, []))
+    monkeypatch.setattr("octrim.training.dropping.choose_rows", stop)
+    assert main([*camera, "--budget", "macs=0.2", "--levels", "auto"]) == 2
+    assert asked == [4]
 
 
 def test_variance_needs_pictures(camera: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

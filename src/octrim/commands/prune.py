@@ -101,7 +101,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         def planned(criterion: str | Criterion, latency: LatencyTable | None = table) -> Plan:
             return plan(model, keep, align, criterion, self.exclude, keep_map, self.seed, size, budget, latency=latency, **dropping)
 
-        chosen, notes = self._chosen(model, keep_map, size, table)
+        chosen, notes = self._chosen(model, keep_map, size, table, align)
         if chosen is not None:
             dropping = {"drop": chosen.drop, "levels": chosen.levels}
         elif any(self.chooses):
@@ -173,7 +173,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         return join(words)
 
     def _chosen(
-        self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None
+        self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None, align: int
     ) -> tuple[ChosenRows | None, list[str]]:
         """Blocks and levels that are chosen by measuring, None where none are, and lines for people. Raises InputError where none can be chosen."""
         from octrim.pruning.plan import plan
@@ -191,7 +191,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
 
         def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
             options = {"drop": drop, "levels": levels, "latency": table}
-            return plan(model, self.keep, self.align, ranking(model), self.exclude, keep_map, self.seed, size, self.budget, **options)
+            return plan(model, self.keep, align, ranking(model), self.exclude, keep_map, self.seed, size, self.budget, **options)
 
         dataset, notes = open_in_classes(self.data, "train", model.names, **self.reading())
         budgeted = Budgeted(planned, *cost_in(self.budget or "", size, table))

@@ -98,6 +98,8 @@ def page(run: Contents) -> dict[str, Any]:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value)) or numerals.NONE
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value.items()) or numerals.NONE
     if value is None:
         return numerals.NONE
     if isinstance(value, bool):
