@@ -71,7 +71,8 @@ def measured_by_variance(
     size: height and width that pictures are letterboxed to. console: where progress shows. Raises InputError where no picture can be read.
     """
     most = max(int(_ENOUGH_MACS / network_cost(model.network, *size).macs), _LEAST_PICTURES)
-    readable = Readable(paths[:: -(-len(paths) // most)] if paths else ())
+    count = min(most, len(paths))
+    readable = Readable([paths[number * len(paths) // count] for number in range(count)])
     readable.require()
     with progress_bar("variance of feature maps", len(readable.paths), console, after=2.0) as bar:
 
