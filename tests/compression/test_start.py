@@ -7,16 +7,20 @@ import shutil
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from octrim.cli import main
 from octrim.commands import Compress
+from octrim.compression.job import TIMES
+from octrim.compression.options import Compression
 from octrim.compression.pipeline import compress
 from octrim.compression.planning import stepped
 from octrim.compression.presets import PRESETS, Preset, resolved
-from octrim.compression.start import START, remembered
+from octrim.compression.start import START, remembered, resolved_config
+from octrim.compression.summary import summarised
 from octrim.data.picture_paths import picture_paths
 from octrim.errors import InputError
 from octrim.network.folding import folded
@@ -25,6 +29,7 @@ from octrim.network.loading import load
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
+from octrim.stages import STAGES
 from tests.compression.running import arguments
 from tests.data.tools import photo
 
@@ -140,6 +145,18 @@ def test_a_run_needs_its_space_on_the_disk(
     assert asked == [tmp_path]
 
 
+@pytest.mark.parametrize("options", [{}, {"keep": "1/4"}, {"budget": "macs=0.1"}, {"search": 4, "int8": True}])
+def test_a_resumed_run_summarises_the_same_settings(options: dict[str, Any]) -> None:
+    """It reads its options from config.yaml, where the values that nobody gave are filled in."""
+    config = Compression(**options)
+    preset = resolved(config)
+    done: dict[str, Any] = {"seconds": 1.0, "row": {}, "cuts": [], "export": {}, "search": {}, "int8": {}}
+    done["bench"] = {stage.timed_as: dict.fromkeys(TIMES.values(), 1.0) for stage in STAGES if stage.network}
+    results = dict.fromkeys(preset.stages(False), done)
+    again = resolved_config(config, preset)
+    assert summarised(again, preset, results) == summarised(config, preset, results)
+
+
 def test_presets_and_what_overrides_them() -> None:
     assert resolved(Compress()) == replace(PRESETS["default"], cut_epochs=40)  # of 100
     assert resolved(Compress(finetune_epochs=6)).cut_epochs == 2
@@ -151,10 +168,10 @@ def test_presets_and_what_overrides_them() -> None:
     assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
     assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
     assert Preset(10, 20, 40, cut_steps=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
-    for options in ({}, {"budget": "macs=1/4"}, {"keep": "1/8", "budget": "latency=1/4"}, {"preset": "fast"}, {"keep": "1/8", "widths": "variance"}):
-        assert resolved(Compress(**options)).widths == "variance"
-    for options in ({"keep": "1/8"}, {"keep_map": "map.json"}, {"sparsify_epochs": 5}, {"preset": "demo"}, {"widths": "importance"}):
-        assert resolved(Compress(**options)).widths == "importance"
+    by_variance = (Compress(), Compress(budget="macs=1/4"), Compress(keep="1/8", budget="latency=1/4"), Compress(preset="fast"))
+    assert {resolved(options).widths for options in (*by_variance, Compress(keep="1/8", widths="variance"))} == {"variance"}
+    by_importance = (Compress(keep="1/8"), Compress(keep_map="map.json"), Compress(sparsify_epochs=5), Compress(preset="demo"))
+    assert {resolved(options).widths for options in (*by_importance, Compress(widths="importance"))} == {"importance"}
     with pytest.raises(InputError, match="preset is 'quick'"):
         compress(preset="quick")  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from octrim.compression.job import TIMES
 from octrim.compression.options import Compression
+from octrim.compression.planning import keep_of
 from octrim.compression.presets import Preset
 from octrim.stages import BENCH, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, STAGES, Stage
 
@@ -34,6 +35,7 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     if MATCH in results:  # under times, because the match depends on the measured latency
         times["match"] = results[MATCH]["match"]
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE} | asdict(preset)
+    settings["keep"] = keep_of(config)  # which config.yaml, and with it a resumed run, has filled in
     settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
