@@ -52,7 +52,7 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     widths: Annotated[Widths | None, arg(metavar="{importance,variance}", help_behavior_hint="")] = None
     """What says how many channels each group keeps: importance within --budget, and --keep alike everywhere without one; or the variance of the
     trained network's feature maps, within --budget, or for the MACs that --keep leaves in multiples of 8 (default: importance with --keep, a
-    keep-map, sparsity training or the preset demo, else variance)."""
+    keep-map or sparsity training, else variance)."""
     search: Annotated[Number, Range(2, 64)] = None
     """Number of shapes that cost the same (channels spread otherwise, blocks and levels dropped) to try; the best one gets the long fine-tuning."""
     search_epochs: Annotated[Number, Range(1, 100_000)] = None

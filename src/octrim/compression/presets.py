@@ -112,7 +112,7 @@ PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4, widths="variance"),
     "default": Preset(50, 0, 100, cut_share=0.4, widths="variance"),
     "best": Preset(50, 0, 150, cut_share=0.4, widths="variance"),
-    "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=0.1, train_optimizer="Muon", cut_share=0.4, match_games=2),
+    "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=0.1, train_optimizer="Muon", cut_share=0.4, widths="variance", match_games=2),
 }
 
 
