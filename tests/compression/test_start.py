@@ -168,9 +168,9 @@ def test_presets_and_what_overrides_them() -> None:
     assert (preset.train_epochs, preset.distill, preset.criterion) == (0, "output", "l1")
     assert preset.finetune_epochs == PRESETS["fast"].finetune_epochs and preset.nominal_batch == PRESETS["fast"].nominal_batch
     assert Preset(10, 20, 40, cut_steps=4, step_epochs=3).whole == 10 + 20 + 3 * 3 + 40
-    by_variance = (Compress(), Compress(budget="macs=1/4"), Compress(keep="1/8", budget="latency=1/4"), Compress(preset="fast"))
+    by_variance = (Compress(), Compress(budget="macs=1/4"), Compress(keep="1/8", budget="latency=1/4"), Compress(preset="demo"))
     assert {resolved(options).widths for options in (*by_variance, Compress(keep="1/8", widths="variance"))} == {"variance"}
-    by_importance = (Compress(keep="1/8"), Compress(keep_map="map.json"), Compress(sparsify_epochs=5), Compress(preset="demo"))
+    by_importance = (Compress(keep="1/8"), Compress(keep_map="map.json"), Compress(sparsify_epochs=5))
     assert {resolved(options).widths for options in (*by_importance, Compress(widths="importance"))} == {"importance"}
     with pytest.raises(InputError, match="preset is 'quick'"):
         compress(preset="quick")  # type: ignore[arg-type]
