@@ -232,11 +232,13 @@ def test_a_table_with_another_activation() -> None:
 
 
 def test_a_compression_begins_with_a_number_to_align_to(tmp_path: Path) -> None:
+    """In multiples of 8 where a fraction says what every layer keeps, of 4 where the variance of maps says it, or as the table's kernels want."""
+    plain = Compression(cfg="yolov5n", align="auto")
+    for options, align in ((replace(plain, keep="1/4"), 8), (plain, 4), (replace(plain, budget="macs=1/4", widths="importance"), 8)):
+        assert with_times(options, resolved(options)).align == align
     table = exact_table(yolov5_network("yolov5n"), 64, 0.001)
     there = replace(table, machine=replace(table.machine, runtime="c"), fit=replace(table.fit, blocks=(1, 4)))
     write_table(there, tmp_path / "table.json")
-    plain = Compression(cfg="yolov5n", align="auto")
-    assert with_times(plain, resolved(plain)).align == 8
     timed = replace(plain, imgsz=(64,), budget="latency=1/2", latency_table=str(tmp_path / "table.json"))
     assert with_times(timed, resolved(timed)) == replace(timed, align=4)
     with pytest.raises(InputError, match="of 64x64 pixels, and the network is planned for 96x96"):
