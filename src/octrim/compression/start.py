@@ -38,12 +38,8 @@ START = "start.json"
 """File in the run's folder with the preset's numbers and the digests of inputs that the run began with."""
 
 _OLDER_NAMES = {"iterations": "cut_steps"}  # names of a preset's numbers in OcTrim 0.1, and their names today
-_OLDER_VALUES = {
-    "ema": "published",
-    "finetune_optimizer": "SGD",
-    "box_weight": 1.0,
-    "widths": "importance",
-}  # of runs that do not say it: they are older than the choice
+# Of runs that do not say it: they are older than the choice.
+_OLDER_VALUES = {"ema": "published", "finetune_optimizer": "SGD", "box_weight": 1.0, "widths": "importance"}
 
 HYPER = "hyp.yaml"
 """File in the run's folder with a copy of the recipe, where the recipe is a file."""
