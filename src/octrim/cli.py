@@ -7,6 +7,7 @@ import dataclasses
 import io
 import logging
 import re
+import select
 import signal
 import sys
 import threading
@@ -24,31 +25,28 @@ from octrim.yolov5_flags import SCRIPTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 on success, 2 for bad input (one line on standard error), 130 when interrupted."""
+    """Run one command. Returns 0 on success, 2 for bad input (one line on standard error), 130 when interrupted.
+
+    Raises BrokenPipeError where standard output has no reader any more.
+    """
     for stream in (sys.stdout, sys.stderr):  # no text may fail to print: file names and pipes need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments in (["--version"], ["-V"]):
-        from importlib.metadata import version
-
-        print(f"octrim {version('octrim')}")
-        return 0
     commands, name, rest = _commands(arguments)
     name = " ".join([name, *(rest[:1] if rest and rest[0] in commands else [])]).removeprefix("octrim").strip()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Matplotlib warns in several lines where it cannot write into the user's home
     with _interruptions() as interrupted:
         try:
-            for config in parsed(arguments):
-                config.run()
-        except SystemExit as error:  # tyro exits with 0 after --help
-            return error.code if isinstance(error.code, int) else 2
+            return _run(arguments)
         except KeyboardInterrupt:
             pass
         except InputError as error:
             if not interrupted:
                 return _fail(name, _as_typed(str(error), arguments))
         except OSError as error:  # a full disk, a folder without permission
+            if _reader_gone(error):
+                raise
             if not interrupted:
                 where = f"{error.filename}: " if error.filename else ""
                 return _fail(name, str(InputError(f"{where}{error.strerror or error}")))
@@ -57,10 +55,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception:
             if not interrupted:
                 raise
-        else:
-            return 0
     print(f"octrim {name}: interrupted", file=sys.stderr)
     return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run what the arguments ask for, until all of its output is written. Returns the exit code. Raises InputError, and OSError as files do."""
+    code: str | int | None = 0
+    try:
+        if list(arguments) in (["--version"], ["-V"]):
+            from importlib.metadata import version
+
+            print(f"octrim {version('octrim')}")
+        else:
+            for config in parsed(arguments):
+                config.run()
+    except SystemExit as error:  # tyro exits with 0 after --help
+        code = error.code
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 2
+
+
+def _reader_gone(error: OSError) -> bool:
+    """Whether it is standard output's pipe that broke, because its reader, such as `head`, has gone."""
+    if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):
+        return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 @contextlib.contextmanager

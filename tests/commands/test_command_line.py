@@ -92,6 +92,25 @@ def test_info_counts_the_groups_of_a_plans_keep_map(folder: Path, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "code", "told"),
+    [
+        ("--help", "| true", 141, ""),
+        ("compress --help", "| true", 141, ""),
+        ("--version", "| true", 141, ""),
+        ("--version", "> /dev/full", 2, "octrim: error: No space left on device\n"),
+        ("--help", "> /dev/full", 2, "octrim: error: No space left on device\n"),
+        ("--help", ">&-", 0, ""),
+        ("fly", "2>&-", 2, ""),
+    ],
+)
+def test_output_that_nobody_takes(arguments: str, redirection: str, code: int, told: str) -> None:
+    line = f'"{sys.executable}" -m octrim {arguments} {redirection}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+@pytest.mark.slow
 def test_full_disks_and_closed_pipes(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
