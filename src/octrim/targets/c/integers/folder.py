@@ -57,7 +57,7 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
         "most_anchors": max(len(level) for level in model.network.anchors),
         "tables": tables(model, ops, heads),
     }
-    values["wide"] = filled(_template("wide.h"), _wide(ops.steps))
+    values["wide"] = filled(_template("wide.h"), {**_wide(ops.steps), "vectors": _template("vectors.h")})
     return {name: filled(_template(name), values) for name in ("detector.h", "detector.c", "example.c", "README.md")}
 
 
@@ -67,13 +67,15 @@ def window_bytes(steps: Sequence[Step]) -> int:
     return 2 * whole + whole + 4
 
 
-def _wide(steps: Sequence[Step]) -> dict[str, int]:
-    """What wide.h has to know of the convolutions: bytes of their widest lines, their channels, and whether no weight is -128."""
+def _wide(steps: Sequence[Step]) -> dict[str, int | str]:
+    """What wide.h has to know of the convolutions: bytes of their widest lines, channels, sums of their weights, and whether no weight is -128."""
     convs = [step for step in steps if step.kind == "CONVOLUTION" and step.row.groups == 1]
     lines = [step.row.kernel * ((step.inputs[0].width + 2 * step.row.padding) * step.inputs[0].channels + 8) for step in convs]
     taps = max(step.row.kernel * ((step.words + 1) // 2) for step in convs)
     narrow = all(step.weight.min() > -128 for step in convs)
-    return {"lines": min(max(lines), _MOST_LINES), "most_channels": max(step.channels for step in convs), "most_taps": taps, "narrow": int(narrow)}
+    totals = [step.weight.reshape(step.channels, -1).sum(axis=1, dtype=np.int64) for step in steps if step.kind == "CONVOLUTION"]
+    found: dict[str, int | str] = {"lines": min(max(lines), _MOST_LINES), "most_channels": max(step.channels for step in convs)}
+    return found | {"most_taps": taps, "narrow": int(narrow), "totals": _array("int32_t", "totals[]", np.concatenate(totals))}
 
 
 def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:

@@ -33,12 +33,21 @@ typedef struct {
 } Level;
 
 @tables@
+/* Bytes in moves of 8 or 4; the last one is moved back to end with them, and what two moves share is copied twice. */
 static inline void copied(int8_t *to, const int8_t *from, size_t count)
 {
-    if (count % 8 == 0)
-        for (size_t i = 0; i < count; i += 8) __builtin_memcpy(to + i, from + i, 8);
-    else
-        for (size_t i = 0; i < count; i++) to[i] = from[i];
+    size_t i = 0, width = count < 8 ? 4 : 8;
+    if (count < 4) {
+        for (; i < count; i++) to[i] = from[i];
+        return;
+    }
+    for (; i + width < count; i += width) {
+        if (width == 8) __builtin_memcpy(to + i, from + i, 8);
+        else __builtin_memcpy(to + i, from + i, 4);
+    }
+    i = count - width;
+    if (width == 8) __builtin_memcpy(to + i, from + i, 8);
+    else __builtin_memcpy(to + i, from + i, 4);
 }
 
 static inline int32_t limited(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
@@ -176,14 +185,26 @@ static void add(const Step *s, const int8_t *restrict a, const int8_t *restrict 
     for (int32_t i = 0; i < count; i++) y[i] = (int8_t)limited((a[i] * one + b[i] * other + half) >> shift, -128, 127);
 }
 
-/* Channels of one map into those of another; from the picture, whose bytes are numbers of the table. */
+/* `count` channels of every pixel into those of another map. */
+static inline __attribute__((always_inline)) void moved(const Step *s, const int8_t *x, int8_t *y, int count)
+{
+    for (int32_t pixel = 0; pixel < (int32_t)s->height * s->width; pixel++, x += count, y += s->pitch) copied(y, x, (size_t)count);
+}
+
+/* Channels of one map into those of another; from the picture, whose bytes are numbers of the table. Counts of thin layers are known to the compiler. */
 static void copy(const Step *s, const uint8_t *x, int8_t *y)
 {
-    const int8_t *table = s->table < 0 ? 0 : tables[s->table];
+    if (s->table < 0) {
+        const int8_t *from = (const int8_t *)x;
+        if (s->channels == 4) moved(s, from, y, 4);
+        else if (s->channels == 8) moved(s, from, y, 8);
+        else if (s->channels == 12) moved(s, from, y, 12);
+        else if (s->channels == 16) moved(s, from, y, 16);
+        else moved(s, from, y, s->channels);
+        return;
+    }
     for (int32_t pixel = 0; pixel < (int32_t)s->height * s->width; pixel++, x += s->channels, y += s->pitch)
-        if (table)
-            for (int c = 0; c < s->channels; c++) y[c] = table[x[c]];
-        else copied(y, (const int8_t *)x, (size_t)s->channels);
+        for (int c = 0; c < s->channels; c++) y[c] = tables[s->table][x[c]];
 }
 
 static inline void raised(int8_t *restrict y, const int8_t *restrict x, int32_t count)
