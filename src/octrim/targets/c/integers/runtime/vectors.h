@@ -162,7 +162,14 @@ INLINE Sums sums_of(const int32_t *p)
 INLINE Sums dot(Sums sum, Words x, Words w, int positive, int few)
 {
     (void)positive;
-    UNROLL for (int i = 0; i < 4 - 2 * few; i++) sum.part[i] = vdotq_s32(sum.part[i], x.part[i], w.part[i]);
+    UNROLL for (int i = 0; i < 4 - 2 * few; i++) {
+#ifdef __ARM_FEATURE_DOTPROD
+        sum.part[i] = vdotq_s32(sum.part[i], x.part[i], w.part[i]);
+#else
+        int16x8_t one = vmull_s8(vget_low_s8(x.part[i]), vget_low_s8(w.part[i])), other = vmull_high_s8(x.part[i], w.part[i]);
+        sum.part[i] = vpadalq_s16(sum.part[i], vpaddq_s16(one, other));
+#endif
+    }
     return sum;
 }
 

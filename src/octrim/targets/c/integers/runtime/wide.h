@@ -1,7 +1,8 @@
 /*
  * Convolutions on processors with vectors of bytes: 8 channels of several pixels at once, the same integers as the plain loops. 8 bytes of the input go to
  * all channels and are multiplied by as many bytes of weights of each; a channel has two sums, of the first four bytes and of the others. AVX-VNNI and
- * AVX-512 VNNI multiply unsigned by signed bytes, ARM signed by signed ones; AVX2 does it in several instructions where no weight is -128.
+ * AVX-512 VNNI multiply unsigned by signed bytes, ARM signed by signed ones; AVX2, and 64-bit ARM before dot products, do it in several instructions
+ * where no weight is -128.
  */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__)
 #define WIDE 512
@@ -13,7 +14,7 @@
 #else
 #define UNSIGNED 0
 #endif
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || @narrow@)
 #define WIDE 128
 #define UNSIGNED 0
 #endif
