@@ -44,6 +44,7 @@ SGD: list[Any] = ["--finetune-optimizer", "SGD"]
 BOX4: list[Any] = ["--box-weight", 4]
 BF16: list[Any] = ["--teacher-precision", "bf16"]
 WIDE: list[Any] = ["--keep-map", "benchmarks/wide-detect.json"]
+VARIANCE: list[Any] = ["--widths", "variance"]
 MILLISECONDS: list[Any] = ["--budget", "latency=0.88", "--latency-table", "c.json"]
 
 RECIPES: dict[str, list[Any]] = {
@@ -65,7 +66,10 @@ RECIPES: dict[str, list[Any]] = {
     "default-levels-8-16-bf16": ["--preset", "default", *LEVELS, *BF16],
     "default-wide-bf16": ["--preset", "default", *WIDE, *BF16],
     "default-ms-bf16": ["--preset", "default", "--widths", "importance", *MILLISECONDS, *BF16],
-    "default-variance-bf16": ["--preset", "default", "--widths", "variance", *BF16],
+    "default-variance-bf16": ["--preset", "default", *VARIANCE, *BF16],
+    "default-relu-variance-bf16": ["--preset", "default", "--activation", "relu", *VARIANCE, *BF16],
+    "fast-variance-bf16": ["--preset", "fast", *VARIANCE, *BF16],
+    "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
     "best": ["--preset", "best"],
     "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
@@ -78,7 +82,7 @@ CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
 time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`).
-`default-variance` spreads the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
+Those with -variance spread the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 
 def rows() -> list[str]:

@@ -57,7 +57,8 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
         "most_anchors": max(len(level) for level in model.network.anchors),
         "tables": tables(model, ops, heads),
     }
-    values["wide"] = filled(_template("wide.h"), {**_wide(ops.steps), "vectors": _template("vectors.h")})
+    stem = filled(_template("stem.h"), _stem(ops))
+    values["wide"] = filled(_template("wide.h"), {**_wide(ops.steps), "vectors": _template("vectors.h"), "stem": stem})
     return {name: filled(_template(name), values) for name in ("detector.h", "detector.c", "example.c", "README.md")}
 
 
@@ -76,6 +77,14 @@ def _wide(steps: Sequence[Step]) -> dict[str, int | str]:
     totals = [step.weight.reshape(step.channels, -1).sum(axis=1, dtype=np.int64) for step in steps if step.kind == "CONVOLUTION"]
     found: dict[str, int | str] = {"lines": min(max(lines), _MOST_LINES), "most_channels": max(step.channels for step in convs)}
     return found | {"most_taps": taps, "narrow": int(narrow), "totals": _array("int32_t", "totals[]", np.concatenate(totals))}
+
+
+def _stem(ops: StepOps) -> dict[str, int]:
+    """What stem.h has to know of the convolutions of the picture: words in which it lays out the lines that a window covers, and fours of weights."""
+    readers = [step for step in ops.steps if step.kind == "CONVOLUTION" and step.inputs[0] is ops.picture]
+    words = max((step.row.kernel * step.words * -(-step.output.width // 16) * 16 for step in readers), default=1)
+    fours = max((step.row.kernel * step.words * -(-step.channels // 4) for step in readers), default=1)
+    return {"most_words": words, "most_fours": fours} if 4 * words + 16 * fours <= _MOST_LINES else {"most_words": 1, "most_fours": 1}
 
 
 def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:

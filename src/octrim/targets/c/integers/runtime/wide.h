@@ -125,9 +125,13 @@ static void padded_line(const Step *s, const uint8_t *x, int line, uint8_t turne
     for (int32_t i = 0; i < count; i++) to[i] = x[i] ^ turned;
 }
 
+@stem@
 /* Whether the convolution could be done here. */
 static int wide_convolution(const Step *s, const uint8_t *x, int8_t *y)
 {
+#ifdef STEM
+    if (stem(s, x, y)) return 1;
+#endif
     int32_t length = (s->in_width + 2 * s->padding) * s->in_channels + 8, eights = (s->words + 1) / 2;
     if (s->groups > 1 || s->kernel * length > MOST_LINES) return 0;
     uint8_t lines[MOST_LINES], turned = (UNSIGNED ? s->input >= 0 && !s->positive : s->input < 0) ? 128 : 0;
