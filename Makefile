@@ -14,7 +14,7 @@ demo: $(ENV)/.demo
 
 # The demo without its games; docs/pong.md has the accuracy, tests/test_shipped.py what it must be.
 shipped: $(ENV)/.demo
-	$(ENV)/bin/octrim compress --preset demo --keep 1/8 --match-games 0 --project runs/shipped --name pong --exist-ok
+	$(ENV)/bin/octrim compress --preset demo --match-games 0 --project runs/shipped --name pong --exist-ok
 	cp runs/shipped/pong/4-finetune/last.safetensors src/octrim/shipped/pong.safetensors
 
 # Types are checked while the tests run.

@@ -23,7 +23,7 @@ from octrim.shipped import film_of, is_shipped, network_file
 from octrim.targets.opening import open_session
 from octrim.training.options import Finetuning
 
-MAP50, MAP = 0.85, 0.48
+MAP50, MAP = 0.9, 0.6
 """Least accuracy on pictures of a seed that it was not trained on."""
 
 
@@ -31,7 +31,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     model = load("pong")
     assert (model.names, model.image_size) == (CLASSES, 256)
     cost = network_cost(model.network, 256, 256)
-    assert cost.parameters < 35_000 and network_file("pong").stat().st_size < 250_000
+    assert cost.parameters < 50_000 and network_file("pong").stat().st_size < 250_000
     told = json.dumps(model.lineage)
     assert "prune" in told or "cut" in told
     assert not any(place in told for place in ("/work", "/tmp", "/home", "/root")), "a path of the machine that trained it"
