@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
 from octrim.errors import InputError
 from octrim.report.files import read_run
-from octrim.runs import new_run, require_space, stored_config
+from octrim.runs import new_run, open_run, require_space, stored_config
 
 LEAVING_FILES = {
     name: command
@@ -91,3 +93,25 @@ def test_space_is_asked_of_the_folder_that_is_there(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("octrim.runs.shutil.disk_usage", unknown)
     require_space(tmp_path, 10**15)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is refused, whether it goes on with the run or begins anew in its folder; a process that is killed gives the run back."""
+    monkeypatch.setattr("octrim.runs._PATIENCE", 0.2)
+    config = COMMANDS["val"](project=str(tmp_path), name="a")
+    folder = new_run(config).path
+    (folder / "log.txt").write_text("a line\n", "utf-8")
+    program = "import sys; from octrim.runs import open_run; run = open_run(sys.argv[1]); print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        for again in (lambda: open_run(folder), lambda: new_run(replace(config, exist_ok=True))):
+            with pytest.raises(InputError, match=f"^{re.escape(str(folder))}: another process is working on this run$"):
+                again()
+        assert (folder / "log.txt").read_text("utf-8") == "a line\n"
+        other.kill()
+    first = open_run(folder)
+    second = open_run(folder)  # in one process a run may be in hand twice
+    del first
+    second.print("another line")
+    assert (folder / "log.txt").read_text("utf-8") == "a line\nanother line\n"

@@ -10,8 +10,10 @@ import os
 import shutil
 import sys
 import typing
+import weakref
 from collections.abc import Collection
 from pathlib import Path
+from time import sleep
 from typing import Any, TypeVar
 
 import yaml
@@ -22,7 +24,17 @@ from octrim.errors import InputError
 from octrim.options import from_stored, in_todays_words
 from octrim.plain_yaml import parse, read_text
 
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may get into each other's way there
+    fcntl = None
+
 T = TypeVar("T")
+
+_LOG = "log.txt"
+
+_PATIENCE = 3.0
+"""Seconds to wait for a killed process to let go of its run."""
 
 
 def wide_console() -> Console:
@@ -30,15 +42,53 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, markup=False, highlight=False)
 
 
+class _Claim:
+    """A lock on a run's log, which the operating system gives back when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError where another process works on the run in `folder`."""
+        self.file = (folder / _LOG).open("a")
+        for left in range(round(_PATIENCE / 0.1), -1, -1):
+            try:
+                if fcntl is not None:
+                    fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if not left:
+                    self.file.close()
+                    raise InputError(f"{folder}: another process is working on this run") from None
+                sleep(0.1)
+            except OSError:  # a file system without locks
+                return
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+_claims: weakref.WeakValueDictionary[Path, _Claim] = weakref.WeakValueDictionary()
+"""What this process works on, because a run may be opened again where it is in hand."""
+
+
+def _claimed(folder: Path) -> _Claim:
+    """The lock on a run's folder. Raises InputError where another process has it."""
+    key = folder.resolve()
+    claim = _claims.get(key)
+    if claim is None:
+        claim = _claims[key] = _Claim(folder)
+    return claim
+
+
 class Run:
-    """A run's folder. Texts printed through it appear on standard output and in its `log.txt`."""
+    """A run's folder, on which no other process works in the meantime. Texts printed through it appear on standard output and in its `log.txt`."""
 
     def __init__(self, path: Path, config: Any = None) -> None:
+        """Raises InputError where another process works on the run."""
         self.path = path
         self.console = wide_console()
+        self._claim = _claimed(path)
         if config is not None:  # None for a run that goes on
             keep_config(path, config)
-            (path / "log.txt").write_text("", "utf-8")
+            (path / _LOG).write_text("", "utf-8")
 
     def print(self, *items: Any) -> None:
         # Text is never wrapped: programs read paths from it.
@@ -46,7 +96,7 @@ class Run:
         self.console.print(*items, soft_wrap=not wrap)
         text = io.StringIO()
         Console(file=text, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
-        append_text(self.path / "log.txt", text.getvalue())
+        append_text(self.path / _LOG, text.getvalue())
 
 
 def keep_config(folder: Path, config: Any) -> None:
@@ -58,7 +108,7 @@ def keep_config(folder: Path, config: Any) -> None:
 def new_run(config: Any) -> Run:
     """Make the folder of a new run: `--project/--name`, `runs/<command>/exp` by default, with a number where it exists already.
 
-    Raises InputError where the folder cannot be made.
+    Raises InputError where the folder cannot be made, or another process works in it.
     """
     project = Path(config.project or f"runs/{config.command.replace(' ', '-')}")
     check_name(config.name)
@@ -92,7 +142,7 @@ def require_space(folder: str | Path, needed: int) -> None:
 
 
 def open_run(path: str | Path) -> Run:
-    """The run in an existing folder. Raises InputError where there is none."""
+    """The run in an existing folder. Raises InputError where there is none, and where another process works on it."""
     path = Path(path)
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path}: not the folder of a run (no config.yaml)")

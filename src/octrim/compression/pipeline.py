@@ -147,8 +147,8 @@ def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -
     start = _checked_again(resuming, preset, inputs or {})
     if inputs is not None:
         refuse_changes(folder, start, inputs, resuming.began.data)
-    resuming.keep()
     job = Job(open_run(folder), start)
+    resuming.keep()
     sweep(folder)
     if inputs is None:
         remember(job.run, start)
@@ -249,13 +249,15 @@ def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
 
 
 def _clear(config: Compression) -> None:
-    """With --exist-ok, remove an earlier compression from the same folder, because its stages do not belong to this run.
+    """With --exist-ok, remove an earlier compression from the same folder, because its stages do not belong to this run. Raises InputError where
+    another process works on it.
 
     The file by which a folder is recognised as a compression is removed last, so that a kill in between leaves nothing that the next attempt takes
     for its own.
     """
     folder = Path(config.project or "runs/compress") / config.name
     if config.exist_ok and Path(config.name).name == config.name and (folder / START).is_file():
+        open_run(folder)  # raises InputError where another process works on it
         for stage in STAGES:
             if (folder / stage.folder).is_dir():
                 shutil.rmtree(folder / stage.folder)

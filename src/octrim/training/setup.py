@@ -114,8 +114,6 @@ def resumed(config: Training) -> Setup:
     if config.weights is not None:
         _same_weights(config.weights, state)
     config = resuming.config
-    for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
-        leftover.unlink(missing_ok=True)  # left by a write that was killed
     check(config)
     try:
         hyper = stored_hyperparameters(state.extra.get("hyper"))  # the recipe's file may have changed since the run began
@@ -139,6 +137,8 @@ def resumed(config: Training) -> Setup:
     model = Model(state.network, unflattened(state.network, state.arrays["average"]), state.names, state.image_size, state.lineage, state.scales)
     run = open_run(folder) if here.first else None
     if run is not None:
+        for leftover in (*folder.glob(".*-*.safetensors"), *(folder / CHECKPOINT).parent.glob(".*-*.safetensors")):
+            leftover.unlink(missing_ok=True)  # left by a write that was killed
         resuming.keep()
     _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
     return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled)
