@@ -78,7 +78,7 @@ def main() -> None:
     widths = [*(shape[1] / shape[0] for shape in shapes), 1.35]  # of the picture's height; the last is the text's
     figure, rows = plt.subplots(2, len(widths), figsize=(12, 2 * 12 / sum(widths)), width_ratios=widths)
     files = (Path(options.whole), Path(options.small))
-    for row, title, file, model, own in zip(rows, ("whole network", "1/8 of its channels"), files, models, times, strict=True):
+    for row, title, file, model, own in zip(rows, ("whole network", "cut by OcTrim"), files, models, times, strict=True):
         detector = octrim.Detector(model, imgsz=options.imgsz, conf=0.25)
         for axes, path in zip(row, paths, strict=False):
             draw_found(axes, path, detector, model.names)
