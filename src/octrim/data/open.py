@@ -103,21 +103,24 @@ def open_labelled(
     """
     if data is None:
         raise InputError("give --data: a data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO annotation file")
-    dataset, whole = _opened(data, split, (), None, val_share, keep_difficult)
+    dataset = open_dataset(data, split, val_share=val_share, keep_difficult=keep_difficult)
     if dataset.names == tuple(f"class{index}" for index in range(len(dataset.names))) and len(names) >= len(dataset.names):
         unnamed = len(dataset.names)
         # A data set that states its number of classes raises InputError for another number of names, which are not those of its classes.
         with contextlib.suppress(InputError):
             dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
             dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
-    if dataset.crowd.all() and whole is not None and not whole.crowd.all():
-        share = "larger" if split == "val" else "smaller"
-        counts = "" if not len(dataset.crowd) else " that counts"
-        raise InputError(
-            f"{data}: OcTrim divided {len(whole)} pictures itself, and none of the {len(dataset)} for {split} has an object{counts}: "
-            f"give a {share} --val-share (or a {split} part)"
-        )
     if dataset.crowd.all():
+        whole = None
+        with contextlib.suppress(InputError):
+            _, whole = _opened(data, split, (), None, val_share, keep_difficult)
+        if whole is not None and not whole.crowd.all():
+            share = "larger" if split == "val" else "smaller"
+            counts = " that counts" if len(dataset.crowd) else ""
+            raise InputError(
+                f"{data}: OcTrim divided {len(whole)} pictures itself, and none of the {len(dataset)} for {split} has an object{counts}: "
+                f"give a {share} --val-share (or a {split} part)"
+            )
         raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{_why(dataset)}")
     return dataset
 
