@@ -183,6 +183,24 @@ def test_nothing_to_learn_says_why(tmp_path: Path, make: Maker, why: str) -> Non
         open_labelled(str(tmp_path), "train", ("x",), "learn")
 
 
+def test_a_divided_part_without_objects_says_how_to_divide(tmp_path: Path) -> None:
+    """The 2 of 10 pictures that validate are backgrounds: the labels are there, only not in that part."""
+    for number in range(10):
+        photo(tmp_path / "images" / f"{number}.jpg", number)
+        text(tmp_path / "labels" / f"{number}.txt", rows())
+    text(tmp_path / "classes.txt", "cat\ndog\nemu\n")
+    for path in open_dataset(tmp_path, "val").paths:
+        (tmp_path / "labels" / f"{Path(path).stem}.txt").write_text("")
+    told = r"OcTrim divided 10 pictures itself, and none of the 2 for val has an object: give a larger --val-share \(or a val part\)$"
+    with pytest.raises(InputError, match=told):
+        open_labelled(str(tmp_path), "val", ())
+    assert len(open_labelled(str(tmp_path), "val", (), val_share=0.6)) == 6
+    for path in open_dataset(tmp_path, "train").paths:
+        (tmp_path / "labels" / f"{Path(path).stem}.txt").write_text("")
+    with pytest.raises(InputError, match="2 pictures in val and no labelled objects: nothing to measure; no picture has a label"):
+        open_labelled(str(tmp_path), "val", ())
+
+
 def test_what_is_missing_of_every_format(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(NoDataSetError, match="YOLO in images/ and labels/: images/ without labels/") as error:

@@ -145,7 +145,7 @@ def test_prune_writes_the_shape_as_a_keep_map(camera: list[str], capsys: pytest.
     assert main([*camera, "--budget", "macs=0.2"]) == 0
     told = capsys.readouterr().out.replace("\n", " ")
     shape = "--train-epochs 0 --keep 1 --keep-map runs/prune/exp/keep-map.json --align 4"
-    assert f"octrim compress --data camera --weights w.safetensors {shape}" in told
+    assert f"octrim compress --data DATA --weights w.safetensors {shape}" in told  # these pictures have no labels to train on
     assert "left out: camera/no.png" in told
     keep_map = read_keep_map("runs/prune/exp/keep-map.json")
     for nearest in (False, True):
@@ -165,7 +165,23 @@ def test_prune_tells_the_command_that_trains_the_shape(camera: list[str], capsys
     words = shlex.split(told.partition("cut while it trains: ")[2].partition("pruned model")[0])
     source = ["--weights", "w.safetensors", "--train-epochs", "0"] if weights else ["--cfg", "yolov5n"]
     shape = ["--keep", "1", "--keep-map", "runs/prune/a b/keep-map.json", "--align", "4", "--drop", "model.4.m", "--levels", "8", "16"]
-    assert words == ["octrim", "compress", "--data", "my camera", *source, *shape, "--imgsz", "64"]
+    assert words == ["octrim", "compress", "--data", "DATA", *source, *shape, "--imgsz", "64"]
+
+
+def test_prune_tells_labelled_data_again_and_nothing_where_nothing_is_cut(camera: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            Path("set", folder, split).mkdir(parents=True)
+        Path("camera/0.png" if split == "train" else "camera/1.png").rename(f"set/images/{split}/0.png")
+        Path(f"set/labels/{split}/0.txt").write_text("0 .5 .5 .5 .5\n")
+    command = [*camera[:-1], "set", "--dry-run"]
+    assert main([*command, "--budget", "macs=0.2"]) == 0
+    assert "octrim compress --data set --weights w.safetensors" in capsys.readouterr().out.replace("\n", " ")
+    assert main([*command, "--keep", "1"]) == 0
+    assert "octrim compress" not in capsys.readouterr().out
+    Path("set/labels/val/0.txt").write_text("")  # nothing to measure, which compress refuses
+    assert main([*command, "--budget", "macs=0.2"]) == 0
+    assert "octrim compress --data DATA" in capsys.readouterr().out
 
 
 def test_a_fraction_is_that_of_the_macs_that_it_leaves_everywhere(camera: list[str]) -> None:

@@ -144,8 +144,9 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         write_plan(made, run.path)
         if self.widths == "variance":
             write_keep_map(made, run.path / "keep-map.json")
-            command = self._compressing(run.path / "keep-map.json", made.settings["align"], size, **dropping)
-            run.print(f"this shape, cut while it trains: {command}")
+            if made.network != model.network:
+                command = self._compressing(run.path / "keep-map.json", made.settings["align"], size, model.names, **dropping)
+                run.print(f"this shape, cut while it trains: {command}")
         if timed.table is not None:
             write_table(timed.table, run.path / "latency.json")
         if self.dry_run:
@@ -161,12 +162,26 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         before = f"{self.weights} " if self.weights else ""
         run.print(f"next: octrim bench --weights {before}{path}")
 
-    def _compressing(self, keep_map: Path, align: int, size: tuple[int, int], drop: Sequence[str], levels: Sequence[int]) -> str:
-        """The command that cuts the network to the shape of a keep-map while it trains. drop, levels: blocks that go and levels that stay, too."""
+    def _compressing(
+        self, keep_map: Path, align: int, size: tuple[int, int], names: Sequence[str], drop: Sequence[str], levels: Sequence[int]
+    ) -> str:
+        """The command that cuts the network to the shape of a keep-map while it trains. drop, levels: blocks that go and levels that stay, too.
+
+        names: the network's classes. Pictures that are no labelled data set, with which nothing can be trained, are DATA in it.
+        """
         from shlex import join
 
+        from octrim.data.open import open_labelled
+        from octrim.errors import InputError
+
+        data = str(self.data)
+        try:
+            for split in ("train", "val"):
+                open_labelled(data, split, names, **self.reading())
+        except InputError:
+            data = "DATA"
         source = ["--weights", str(self.weights), "--train-epochs", "0"] if self.weights else ["--cfg", str(self.cfg)]
-        words = ["octrim", "compress", "--data", str(self.data), *source, "--keep", "1", "--keep-map", str(keep_map), "--align", str(align)]
+        words = ["octrim", "compress", "--data", data, *source, "--keep", "1", "--keep-map", str(keep_map), "--align", str(align)]
         words += ["--drop", *drop] if drop else []
         words += ["--levels", *map(str, levels)] if levels else []
         words += ["--imgsz", str(size[0])] if size[0] == size[1] else []  # trainings take square pictures

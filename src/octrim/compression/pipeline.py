@@ -42,6 +42,7 @@ from octrim.compression.start import (
 )
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
+from octrim.data.overlap import told_once, trained_on
 from octrim.errors import InputError
 from octrim.network.loading import load
 from octrim.network.model import Model
@@ -134,7 +135,7 @@ def _begun(config: Compression) -> Job:
     if Path(config.hyp).is_absolute():  # every training reads this file, so the run keeps a copy against changes
         write_bytes(run.path / HYPER, Path(config.hyp).read_bytes())
     remember(run, start)
-    return Job(run, start)
+    return _told(Job(run, start))
 
 
 def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -> Job:
@@ -154,6 +155,13 @@ def _resumed(resuming: Resumed, preset: Preset, inputs: dict[str, str] | None) -
         remember(job.run, start)
     done = sum(finished(folder, stage) is not None for stage in job.stages)
     job.run.print(f"resumed: {done} of {len(job.stages)} stages are done")
+    return _told(job)
+
+
+def _told(job: Job) -> Job:
+    """Say once, for all stages, what makes the accuracy of all of them look better than it is."""
+    for line in trained_on(job.start.train_set, job.start.val_set):
+        job.run.print(line)
     return job
 
 
@@ -198,7 +206,7 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
     ahead = "" if left is None else f", about {remaining(left)} to go"
     job.run.print(f"{number} {stage.title} ... ({_elapsed(began)} so far{ahead}): {folder}")
     try:
-        with work_ahead(lambda pace: _effort(job, stage) * pace / stage.effort if stage.effort else 0.0):
+        with told_once(), work_ahead(lambda pace: _effort(job, stage) * pace / stage.effort if stage.effort else 0.0):
             result = once(job, folder, _WORK[stage], stage.results)
     except KeyboardInterrupt:
         job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from octrim.data.dataset import Dataset
-from octrim.data.open import open_dataset
+from octrim.data.open import has_part, open_dataset
+from octrim.data.overlap import trained_on
+from octrim.errors import InputError
 
 # COCO's bounds between small, medium and large boxes are the areas of 32 x 32 and 96 x 96 pixels.
 COCO_AREAS = (32**2, 96**2)
@@ -20,12 +23,26 @@ def opened(data: str, split: str | None, names: Sequence[str], val_share: float 
     """Open the part of a data set to look at by `open_dataset`: `split`, by default the training part.
 
     Where no split is named and OcTrim would divide a single part into train and val, all of it is returned, with a note on how it is divided.
+    Notes also tell of pictures that are both trained on and measured on, whatever the split.
     """
+    reading: dict[str, Any] = {"val_share": val_share, "keep_difficult": keep_difficult}
+    part = open_dataset(data, split or "train", names, **reading)
+    shared = _shared(data, {split or "train": part}, names, reading)
     if split is not None:
-        return open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
-    part = open_dataset(data, "train", names, val_share=val_share, keep_difficult=keep_difficult)
-    whole = open_dataset(data, "train", names, val_share=0, keep_difficult=keep_difficult)
-    return part if len(part) == len(whole) else replace(whole, notes=part.notes)
+        return replace(part, notes=(*part.notes, *shared))
+    whole = open_dataset(data, "train", names, **{**reading, "val_share": 0})
+    return replace(part if len(part) == len(whole) else whole, notes=(*part.notes, *shared))
+
+
+def _shared(data: str, parts: dict[str, Dataset], names: Sequence[str], reading: dict[str, Any]) -> list[str]:
+    """Return lines on validation and test pictures that are also trained on; a part that cannot be read has none. parts: those already open."""
+    for split in ("train", "val", "test"):
+        with contextlib.suppress(InputError):
+            if split not in parts and (split != "test" or has_part(data, split)):
+                parts[split] = open_dataset(data, split, names, **reading)
+    if "train" not in parts:
+        return []
+    return [line for split, what in (("val", "validation"), ("test", "test")) for line in trained_on(parts["train"], parts.get(split), what)]
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:

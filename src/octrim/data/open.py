@@ -12,10 +12,11 @@ import numpy as np
 
 from octrim.data.dataset import Dataset, printable
 from octrim.data.formats.coco import coco_part
-from octrim.data.formats.place import SPLIT_WORDS, Found, Part, Request, choose, head
+from octrim.data.formats.place import SPLIT_WORDS, Found, Part, Request, choose, head, train_with_val
 from octrim.data.formats.table import FORMATS, recognise
 from octrim.data.formats.yaml import yaml_parts
 from octrim.data.index import Index
+from octrim.data.overlap import without_validated
 from octrim.data.pictures import is_picture
 from octrim.data.texts import mark_of
 from octrim.errors import InputError, shown
@@ -39,11 +40,18 @@ def open_dataset(
     val_share: where the data set has one part, or none to validate, this share of the pictures becomes "val" and the rest "train", by a hash of
     their bytes: the same every time, whatever their names. None takes VAL_SHARE, but does not divide a single part that is named for a split and
     stands for all; 0 takes any single part for every split. keep_difficult: whether objects that VOC marks difficult count as any other.
+    A part named trainval that is taken for train is without the pictures of the val part, where there is one.
     Raises InputError where no data set is found, the split is missing, or no picture can be read.
     """
+    return _opened(data, split, names, workers, val_share, keep_difficult)[0]
+
+
+def _opened(
+    data: str | Path, split: str, names: Sequence[str], workers: int | None, val_share: float | None, keep_difficult: bool
+) -> tuple[Dataset, Dataset | None]:
+    """Open a data set as `open_dataset` does; also return all of it where it was divided, else None."""
     split = SPLIT_WORDS.get(split, split)
-    # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for impossible users and names.
-    path = Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
+    path = _absolute(data)
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}, expected 1 or more")
     if val_share is not None and not 0 <= val_share <= 0.9:
@@ -55,17 +63,29 @@ def open_dataset(
         part, divided = _part(path, found, split, val_share)
         index = Index(path, "" if divided else split, workers)
         dataset = part(Request(split, names, index, keep_difficult))
+        whole = dataset if divided else None
         notes = [f"format: {form}{'' if root == path or path.is_file() else f', in {root}'}"]
         if divided:
             dataset, note = _divided(dataset, split, VAL_SHARE if val_share is None else val_share, index)
             notes.append(note)
         elif found.serves_all and len(found.parts) == 1 and not _is_of(next(iter(found.parts)), split):
             notes.append(f"the data set has one part, {next(iter(found.parts))}, which is taken for {split}, too (--val-share divides it)")
+        elif split == "train" and (both := train_with_val(list(found.parts))):
+            validating = Index(path, "val", workers)
+            with contextlib.suppress(InputError):  # whoever opens val is told
+                dataset, note = without_validated(dataset, found.parts[both[1]](Request("val", names, validating, keep_difficult)), both, index)
+                notes += [] if note is None else [note]
+            validating.save()
     except OSError as error:  # a folder may not be listed, or a split's name may be too long for a file's
         raise InputError(f"{error.filename or data}: {error.strerror or error}") from None
     notes += _repeated(dataset.names)
     index.save()
-    return replace(dataset, notes=(*map(printable, notes), *dataset.notes))
+    return replace(dataset, notes=(*map(printable, notes), *dataset.notes)), whole
+
+
+def has_part(data: str | Path, split: str) -> bool:
+    """Tell whether a data set has a part of its own for a split. Raises InputError where no data set is found."""
+    return bool(choose(list(_found(_absolute(data))[1].parts), SPLIT_WORDS.get(split, split)))
 
 
 def open_labelled(
@@ -91,8 +111,23 @@ def open_labelled(
             dataset = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
             dataset = replace(dataset, notes=(*dataset.notes, _borrowed(names, unnamed)))
     if dataset.crowd.all():
+        whole = None
+        with contextlib.suppress(InputError):
+            _, whole = _opened(data, split, (), None, val_share, keep_difficult)
+        if whole is not None and not whole.crowd.all():
+            share = "larger" if split == "val" else "smaller"
+            counts = " that counts" if len(dataset.crowd) else ""
+            raise InputError(
+                f"{data}: OcTrim divided {len(whole)} pictures itself, and none of the {len(dataset)} for {split} has an object{counts}: "
+                f"give a {share} --val-share (or a {split} part)"
+            )
         raise InputError(f"{data}: {len(dataset)} pictures in {split} and no labelled objects: nothing to {use}{_why(dataset)}")
     return dataset
+
+
+def _absolute(data: str | Path) -> Path:
+    # resolve() would follow links out of the data set; Path's own expanduser() and exists() raise for impossible users and names.
+    return Path(os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

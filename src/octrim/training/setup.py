@@ -14,6 +14,7 @@ import numpy as np
 
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
+from octrim.data.overlap import trained_on
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
 from octrim.errors import InputError, shown
 from octrim.network.adapt import adapted, known_classes, with_activation
@@ -270,7 +271,8 @@ def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper:
     """Lines for people about the data, faults of it, and parts of the recipe that cannot be done."""
     counts = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"
     parts = [part for part in (train_set, val_set) if part is not None]
-    return [f"{config.data}: {counts}", *dict.fromkeys(line for part in parts for line in part.lines()), *hyper.notes]
+    told = dict.fromkeys(line for part in parts for line in part.lines())
+    return [f"{config.data}: {counts}", *told, *trained_on(train_set, val_set), *hyper.notes]
 
 
 def _tell(run: Run | None, lines: list[str], model: Model) -> None:

@@ -158,22 +158,38 @@ def by_split(root: Path, folders: Sequence[Path], cut: bool = False) -> dict[str
 
 
 def choose(names: Sequence[str], split: str) -> list[str]:
-    """Return the names that may be the split's: those that match it most closely, from the equal name to a word that begins like it."""
+    """Return the names that may be the split's: those that match it most closely, from the equal name to a word that begins like it.
+
+    A name that is train's and val's, such as trainval, comes after all others.
+    """
     if not split:
         return []
     kinds: tuple[Callable[[str], bool], ...] = (
         lambda name: name == split,
         lambda name: name.casefold() == split.casefold(),
         lambda name: split in re.split(r"[^a-z0-9]+", name.casefold()),
-        lambda name: name.casefold().startswith(split) and not name.casefold().startswith("trainval"),
         lambda name: name.casefold().startswith(split),
         lambda name: fits(name, split),
     )
-    for kind in kinds:
-        found = [name for name in names if kind(name)]
-        if found:
-            return found
+    for some in ([name for name in names if not _names_both(name)], names):
+        for kind in kinds:
+            found = [name for name in some if kind(name)]
+            if found:
+                return found
     return []
+
+
+def _names_both(name: str) -> bool:
+    """Tell whether a name is train's and val's in one word or two, as trainval and train_val."""
+    return re.search(r"(?<![a-z])train[-_ ]?val", name.casefold()) is not None
+
+
+def train_with_val(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the part that is taken for train and the one for val, where the former is named for both, as trainval is; else None."""
+    trains, validates = choose(names, "train"), choose(names, "val")
+    if len(trains) != 1 or len(validates) != 1 or trains == validates:
+        return None
+    return (trains[0], validates[0]) if _names_both(trains[0]) else None
 
 
 def children(folder: Path) -> Iterator[Path]:
