@@ -121,6 +121,8 @@ def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys
         (["--source", "pictures", "--classes", "3"], "class 3 was asked for; this network has classes 0 to 2"),
         (["--source", "pictures", "--max-det", "0"], "--max-det is 0"),
         (["--source", "pictures", "--device", "0", "--runtime", "openvino"], "openvino runs on processors, and device is gpu"),
+        (["--source", ""], "--source is empty, expected a picture"),
+        (["source="], "source is empty, expected a picture"),
         (["--source", "97"], "camera 97: cannot be opened"),
         (["--source", "²"], "²: no such file or folder"),
         (["--source", "pictures", "--threads", "-3"], "threads is -3"),

@@ -78,6 +78,9 @@ def test_detector() -> None:
     for nothing in (None, 7.5):
         with pytest.raises(InputError, match="found (NoneType|float)"):
             detector.predict(nothing)  # type: ignore[arg-type]
+    for empty in ("", " "):
+        with pytest.raises(InputError, match="source is empty, expected a picture"):
+            detector.predict(empty)
     with pytest.raises(InputError, match="float32"):
         detector.predict(BGR.astype(np.float32))
 
