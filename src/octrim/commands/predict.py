@@ -104,7 +104,9 @@ class Predict(Execution, Folder):
         for note in log.notes:
             run.print(note)
         drawn = (self.line_thickness, not self.hide_labels, not self.hide_conf)
-        output = Output(Wanted(not self.nosave, self.save_txt, self.save_conf, self.save_json, self.save_crop, *drawn), run.path, source.together)
+        output = Output(
+            Wanted(not self.nosave, self.save_txt, self.save_conf, self.save_json, self.save_crop, *drawn), run.path, source.together, log.tell
+        )
         try:
             milliseconds, lost = _look(detector, itertools.chain([first], frames), source.total, output, run, failures)
         finally:  # also on Ctrl-C: a video keeps the frames it has

@@ -31,7 +31,7 @@ FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
 """Names of the targets that every machine can write and run."""
 
 _FILES = (".safetensors", ".pt", ".pth", ".yaml", ".xml", ".bin", ".param", ".c", ".h", ".html", ".json", ".pdmodel")
-"""Endings of files that hold networks or parts of them, besides the targets' own. A folder's name has none of them; other dots, as in det-v1.2, are part of it."""
+"""Endings of files that hold networks or parts of them, besides the targets' own. A folder may have another dot in its name (det-v1.2)."""
 
 
 @dataclass(frozen=True)
