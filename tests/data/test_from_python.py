@@ -86,7 +86,8 @@ def test_detector() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "numbers"), [((1, 0), [1, 0]), (("class1",), [1]), (("CLASS0", "1"), [0, 1]), ((np.int64(1),), [1]), (None, None), ((), [])]
+    ("classes", "numbers"),
+    [((1, 0), [1, 0]), (("class1",), [1]), (("CLASS0", "1"), [0, 1]), ((np.int64(1),), [1]), (None, None), ((), []), (0, [0]), ("class1", [1])],
 )
 def test_classes_by_name(classes: tuple[int | str, ...] | None, numbers: list[int] | None) -> None:
     model = lively_model(yolov5_network("yolov5n", 2))
