@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 TAKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("train", "--weights '' --cfg yolov5n.yaml", {"weights": None, "cfg": "yolov5n.yaml"}),
     ("train", "--weights= --cfg yolov5n.yaml", {"weights": None, "cfg": "yolov5n.yaml"}),
+    ("train", "--weights '' --cfg=yolov5n.yaml", {"weights": None, "cfg": "yolov5n.yaml"}),
+    ("train", "weights= cfg=yolov5n.yaml", {"weights": None, "cfg": "yolov5n.yaml"}),
     ("train", "--weights yolov5s.pt", {"weights": "yolov5s.pt"}),
     ("train", "--hyp data/hyps/hyp.scratch-med.yaml", {"hyp": "med"}),
     ("train", "--hyp hyp.scratch.yaml", {"hyp": "low"}),
@@ -231,6 +233,10 @@ def test_runs_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     os.utime(tmp_path / "runs/train/exp/log.txt", (2000, 2000))  # the one that was at work last
     for arguments in (["--resume"], ["--resume", "True"], ["resume=True"], ["--resume", "--epochs", "100"]):
         assert parse(["train", *arguments]).resume == "runs/train/exp"
+    Path("runs/train").rename("c2")
+    for arguments in (["--resume", "--project", "c2"], ["--resume", "--project=c2"], ["resume=", "project=c2"]):
+        assert parse(["train", *arguments]).resume == "c2/exp"
+    Path("c2").rename("runs/train")
     assert "--resume goes on with runs/train/exp" in capsys.readouterr().err
     for path in ("runs/train/exp2/weights/last.pt", "runs/train/exp2/last.safetensors", "runs/train/exp2"):
         assert parse(["train", "--resume", path]).resume == "runs/train/exp2"

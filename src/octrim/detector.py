@@ -8,9 +8,10 @@ for detections in detector.predict("pictures/"):
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -22,7 +23,23 @@ from octrim.evaluate.detections import Detections
 from octrim.evaluate.nms import non_max_suppression
 from octrim.network.model import Model
 from octrim.network.options import image_size
+from octrim.options import Conf, ImageSize, Iou, Range, from_python
 from octrim.targets.opening import open_session
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What the arguments of `Detector` may hold, besides those of `open_session`."""
+
+    command: ClassVar[str] = "Detector"
+
+    imgsz: ImageSize = None
+    conf: Conf = 0.25
+    iou: Iou = 0.45
+    classes: tuple[int | str, ...] | None = None
+    agnostic: bool = False
+    max_det: Annotated[int, Range(1)] = 300
+    score_voting: bool = False
 
 
 class Detector:
@@ -30,7 +47,7 @@ class Detector:
 
     weights, runtime, precision, threads, device: as for `open_session`. imgsz: side in pixels, or (height, width), by default what the network was
     made for; rounded up to the stride. conf, iou, classes, agnostic, max_det, score_voting: as for `non_max_suppression`; classes may be given
-    by name, too.
+    by name, too, and one class by itself. Raises InputError for values that an argument cannot have.
     """
 
     def __init__(
@@ -39,7 +56,7 @@ class Detector:
         imgsz: int | Sequence[int] | None = None,
         conf: float = 0.25,
         iou: float = 0.45,
-        classes: Collection[int | str] | None = None,
+        classes: int | str | Collection[int | str] | None = None,
         agnostic: bool = False,
         max_det: int = 300,
         runtime: str | None = None,
@@ -48,26 +65,24 @@ class Detector:
         device: str = "auto",
         score_voting: bool = False,
     ) -> None:
-        for name, value in (("conf", conf), ("iou", iou)):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} is {value}, expected 0 to 1")
-        if max_det < 1:
-            raise InputError(f"max_det is {max_det}, expected 1 or more")
+        given = {"imgsz": imgsz, "conf": conf, "iou": iou, "classes": classes, "agnostic": agnostic, "max_det": max_det, "score_voting": score_voting}
+        asked = from_python(_Wishes, given)
+        imgsz = asked.imgsz
         self.session = open_session(weights, runtime, precision, threads, device)
         self.info = self.session.info
-        numbers = None if classes is None else [_class_number(label, self.info.names) for label in classes]
+        numbers = None if asked.classes is None else [_class_number(label, self.info.names) for label in asked.classes]
         self.height, self.width = self.info.size or image_size(imgsz, self.info.image_size, self.info.stride)
         self.rectangular = self.info.size is None
         if imgsz is not None and (self.height, self.width) != image_size(imgsz, self.info.image_size, self.info.stride):
             name = "the model" if isinstance(weights, Model) else weights
             raise InputError(f"{name}: was built for {self.height}x{self.width} pixels; imgsz cannot change that")
         self.options: dict[str, Any] = {
-            "conf": conf,
-            "iou": iou,
+            "conf": asked.conf,
+            "iou": asked.iou,
             "classes": numbers,
-            "agnostic": agnostic,
-            "max_det": max_det,
-            "score_voting": score_voting,
+            "agnostic": asked.agnostic,
+            "max_det": asked.max_det,
+            "score_voting": asked.score_voting,
         }
 
     def predict(self, source: Picture | Sequence[Picture]) -> list[Detections]:

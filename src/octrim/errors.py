@@ -38,3 +38,8 @@ def shown(value: object) -> str:
     except ValueError:  # Python refuses to print an integer with very many digits
         text = f"a {type(value).__name__}"
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """How many there are, for people: `1 round`, `2 rounds`. plural: the noun's, where that is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

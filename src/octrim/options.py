@@ -194,8 +194,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 
 
 def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
-    """The configuration with the given options from Python. Paths count as text, and numbers and arrays of NumPy as Python's.
+    """The configuration with the given options from Python, or the arguments of a function that a dataclass describes.
 
+    Paths count as text, and numbers and arrays of NumPy as Python's.
     Raises TypeError for unknown options, as a function call does, and InputError for values that a field cannot hold.
     """
     known = options_of(kind)
@@ -209,11 +210,14 @@ def from_python(kind: type[T], options: Mapping[str, Any]) -> T:
 
 
 def plain(given: Any) -> Any:
-    """A value in Python's own types, which YAML and JSON can hold: NumPy's scalars as numbers, its arrays as lists, paths as text."""
+    """A value in Python's own types, which YAML and JSON can hold: NumPy's scalars as numbers, its arrays as lists, sets
+    as sorted lists, paths as text."""
     if isinstance(given, os.PathLike):
         return os.fspath(given)
     if isinstance(given, list | tuple):
         return [plain(item) for item in given]
+    if isinstance(given, set | frozenset):
+        return sorted(map(plain, given), key=str)
     # Scalars and arrays of NumPy (and tensors) have `tolist`; NumPy itself is not imported for that.
     return given.tolist() if hasattr(given, "tolist") else given
 

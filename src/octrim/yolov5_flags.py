@@ -31,12 +31,14 @@ class Typed:
     def text(self) -> str:
         return " ".join((self.option, *self.values))
 
-    def value_of(self, *options: str) -> str | None:
-        """The value of the first of the options that was typed, None where none was."""
-        for index, argument in enumerate(self.arguments[:-1]):
-            if argument in options:
-                return self.arguments[index + 1]
-        return None
+    def value_of(self, name: str) -> str | None:
+        """The value of another option, typed as `--name value`, `--name=value` or `name=value`; of several the last. None where there is none."""
+        found = None
+        for argument, following in zip(self.arguments, [*self.arguments[1:], None], strict=True):
+            spelling, equals, text = argument.partition("=")
+            if spelling == f"--{name}" or (spelling == name and equals):
+                found = text if equals else following
+        return found
 
 
 Rewrite = Callable[[Typed], list[str]]
@@ -90,7 +92,7 @@ def _empty_weights(given: Typed) -> list[str]:
         raise InputError(f"{given.text}: OcTrim runs one network at a time, no ensembles")
     if given.values and given.values[0] not in ("''", '""', ""):
         return [f"--{given.option.removeprefix('--')}", *given.values]
-    if given.value_of("--cfg") is None:
+    if not given.value_of("cfg"):
         raise InputError(f"{given.option} is empty: give --cfg yolov5n (or another layout) to start from fresh weights")
     return []
 
@@ -148,7 +150,7 @@ def _resume(given: Typed) -> list[str]:
     """Rewrite `--resume`: alone it means the newest run; `--resume runs/train/exp/weights/last.pt` means the run's folder."""
     value = given.values[0] if given.values else ""
     if value.lower() in ("", "true", "1"):
-        project = Path(given.value_of("--project") or f"runs/{given.command}")
+        project = Path(given.value_of("project") or f"runs/{given.command}")
         runs = sorted(project.glob("*/config.yaml"), key=lambda path: (max(path.stat().st_mtime, _changed(path.with_name("log.txt"))), str(path)))
         if not runs:
             raise InputError(f"--resume: there is no run in {project} to go on with")

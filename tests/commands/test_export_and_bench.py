@@ -92,9 +92,13 @@ def test_export_leaves_other_files_alone(folder: Path) -> None:
     (folder / "mine/precious.txt").write_text("x")
     export(model, "mine", "openvino", imgsz=64)
     assert sorted(path.name for path in (folder / "mine").iterdir()) == ["model.bin", "model.xml", "precious.txt"]
+    export(model, "det-v1.2", "openvino", imgsz=64)
+    assert open_session("det-v1.2").info.runtime == "openvino"
     for path, format, told in (
         ("none/a.onnx", "onnx", "folder does not exist"),
         ("small.safetensors", "openvino", "folder name"),
+        ("model.onnx", "openvino", "expected a folder name, and .onnx is the ending of a file"),
+        ("model.PARAM", "ncnn", "expected a folder name, and .PARAM is the ending of a file"),
         ("mine", "onnx", "ends in .onnx"),
     ):
         with pytest.raises(InputError, match=told):

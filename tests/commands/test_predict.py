@@ -109,6 +109,19 @@ def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys
     assert {path.name for path in (folder / "runs/predict/exp/labels").iterdir()} == {"0.txt", "2.txt"}
 
 
+def test_a_picture_that_its_format_cannot_hold_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "wide").mkdir()
+    data = cv2.imencode(".jpg", np.zeros((32, 20_000, 3), np.uint8))[1].tobytes()  # a JPEG under another name, wider than any WebP
+    (folder / "wide/a.webp").write_bytes(data)
+    write(folder / "wide/b.png", drawn_scene(0, 60, 90))
+    assert main(["predict", "--weights", "small.safetensors", "--source", "wide"]) == 0
+    run = folder / "runs/predict/exp"
+    assert (run / "b.png").is_file()
+    assert cv2.imread(str(run / "a.png")).shape == (32, 20_000, 3)
+    assert not (run / "a.webp").exists()
+    assert "a.webp: OpenCV cannot write 20000x32 pixels in this format; written as a.png" in (run / "log.txt").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
@@ -121,6 +134,8 @@ def test_predict_keeps_what_it_has_when_a_picture_is_broken(folder: Path, capsys
         (["--source", "pictures", "--classes", "3"], "class 3 was asked for; this network has classes 0 to 2"),
         (["--source", "pictures", "--max-det", "0"], "--max-det is 0"),
         (["--source", "pictures", "--device", "0", "--runtime", "openvino"], "openvino runs on processors, and device is gpu"),
+        (["--source", ""], "--source is empty, expected a picture"),
+        (["source="], "source is empty, expected a picture"),
         (["--source", "97"], "camera 97: cannot be opened"),
         (["--source", "²"], "²: no such file or folder"),
         (["--source", "pictures", "--threads", "-3"], "threads is -3"),

@@ -69,3 +69,15 @@ def test_yaml_names_of_every_form(tmp_path: Path, names: str, expected: tuple[st
     text(tmp_path / "labels" / "a.txt", rows())
     text(tmp_path / "classes.txt", "cat\ndog\nemu\n")
     assert open_dataset(text(tmp_path / "data.yaml", f"val: images\nnc: '3'\nnames: {names}\n")).names == expected
+
+
+def test_keys_in_capitals(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt", rows())
+    yaml = text(tmp_path / "data.yaml", 'Path: .\nVal: "images"\nNC: 3\nNAMES: {0: Cat, 1: Dog, 2: Emu}\n')
+    text(tmp_path / "config.yaml", "TRAIN:\n  EPOCHS: 3\n")  # of another tool
+    for place in (yaml, tmp_path):
+        found = open_dataset(place, "val")
+        assert (found.names, len(found.boxes)) == (("Cat", "Dog", "Emu"), 2)
+    both = text(tmp_path / "data.yaml", "VAL: nowhere\nval: images\nnames: [Cat, Dog, Emu]\n")
+    assert open_dataset(both, "val").names == ("Cat", "Dog", "Emu")

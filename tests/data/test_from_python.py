@@ -78,12 +78,16 @@ def test_detector() -> None:
     for nothing in (None, 7.5):
         with pytest.raises(InputError, match="found (NoneType|float)"):
             detector.predict(nothing)  # type: ignore[arg-type]
+    for empty in ("", " "):
+        with pytest.raises(InputError, match="source is empty, expected a picture"):
+            detector.predict(empty)
     with pytest.raises(InputError, match="float32"):
         detector.predict(BGR.astype(np.float32))
 
 
 @pytest.mark.parametrize(
-    ("classes", "numbers"), [((1, 0), [1, 0]), (("class1",), [1]), (("CLASS0", "1"), [0, 1]), ((np.int64(1),), [1]), (None, None), ((), [])]
+    ("classes", "numbers"),
+    [((1, 0), [1, 0]), (("class1",), [1]), (("CLASS0", "1"), [0, 1]), ((np.int64(1),), [1]), (None, None), ((), []), (0, [0]), ("class1", [1])],
 )
 def test_classes_by_name(classes: tuple[int | str, ...] | None, numbers: list[int] | None) -> None:
     model = lively_model(yolov5_network("yolov5n", 2))

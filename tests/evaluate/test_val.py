@@ -148,7 +148,7 @@ def test_class_mapping() -> None:
     assert mapped(("a", "b"), ("a", "b")) == ([0, 1], None)
     assert mapped(("a", "a"), ("a", "a")) == ([0, 1], None)
     assert mapped(("a", "b"), ("b", "a")) == ([1, 0], None)
-    assert mapped(("a", "b", "c"), ("c", "a")) == ([1, -1, 0], "classes by name; predictions of the network's 1 other classes are dropped")
+    assert mapped(("a", "b", "c"), ("c", "a")) == ([1, -1, 0], "classes by name; predictions of 1 other class of the network are dropped")
     assert mapped(("A", "b"), ("a",))[0] == [0, -1]
     assert mapped(("A", "a"), ("a",))[0] == [-1, 0]
     numbers, note = mapped(("a", "b"), ("a", "dog"))

@@ -76,7 +76,7 @@ def changed(tmp_path: Path, **changes: object) -> Path:
     [
         ({"format": 3}, "written by a newer OcTrim"),
         ({"format": None}, "no format number"),
-        ({"names": ["one"]}, "1 class names for a network of 2 classes"),
+        ({"names": ["one"]}, "1 class name for a network of 2 classes"),
         ({"names": [1, 2]}, "names must be text"),
         ({"strides": [8, 16, 64]}, "strides .* do not match"),
         ({"anchors": [[[1, 2]]]}, "levels need as many"),

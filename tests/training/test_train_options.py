@@ -39,6 +39,8 @@ def test_single_class_and_other_options(shapes: Path, tiny_weights: Path, tmp_pa
     model, before = load(tmp_path / "run" / "best.safetensors"), load(tiny_weights)
     assert model.lineage[-1]["epoch"] == 2  # without evaluation in between the last epoch is the best
     assert model.names == ("object",) and model.network.classes == 1
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert " s best" not in log and ", 1 class\n" in log and "of them known to the network" in log
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
     assert [float(row["train/cls_loss"]) for row in rows] == [0, 0]
     assert rows[0]["metrics/mAP_0.5"] == "" and rows[1]["metrics/mAP_0.5"] != ""
@@ -147,6 +149,7 @@ def test_anchors_given_as_a_number_are_fitted(shapes: Path, tmp_path: Path, caps
     options = ["train", "--cfg", str(layout), "--data", str(shapes), "--project", str(tmp_path), "--epochs", "1", *COMMON]
     assert main([*options, "--name", "run"]) == 0
     said = capsys.readouterr().out
+    assert "known to the network" not in said and " s best" in said
     model = load(tmp_path / "run/best.safetensors")
     assert model.network.strides == (4, 8, 16, 32, 64)[:count]
     anchors = [side for level in model.network.anchors for pair in level for side in pair]

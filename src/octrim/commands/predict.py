@@ -90,7 +90,8 @@ class Predict(Execution, Folder):
         if detector.info.batch not in (None, 1):
             raise InputError(f"{self.weights}: was built for batches of {detector.info.batch}; predict runs one picture at a time")
         log = _Log()
-        source = open_source(self.source or str(film_of(self.weights) or 0), self.vid_stride, self.retries, log.tell)
+        wanted = str(film_of(self.weights) or 0) if self.source is None else self.source
+        source = open_source(wanted, self.vid_stride, self.retries, log.tell)
         frames = iter(source)
         failures: list[str] = []
         first = next(frames, None)
@@ -103,7 +104,9 @@ class Predict(Execution, Folder):
         for note in log.notes:
             run.print(note)
         drawn = (self.line_thickness, not self.hide_labels, not self.hide_conf)
-        output = Output(Wanted(not self.nosave, self.save_txt, self.save_conf, self.save_json, self.save_crop, *drawn), run.path, source.together)
+        output = Output(
+            Wanted(not self.nosave, self.save_txt, self.save_conf, self.save_json, self.save_crop, *drawn), run.path, source.together, log.tell
+        )
         try:
             milliseconds, lost = _look(detector, itertools.chain([first], frames), source.total, output, run, failures)
         finally:  # also on Ctrl-C: a video keeps the frames it has

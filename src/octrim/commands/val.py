@@ -7,6 +7,7 @@ from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from octrim.errors import counted
 from octrim.options import BatchSize, Conf, Folder, ImageSize, Iou, Range, Reading, Seed, Text
 from octrim.targets.options import Execution
 
@@ -58,7 +59,8 @@ class Val(Execution, Reading, Folder):
         _, note = map_classes(session.info.names, dataset.names)
         run = new_run(self)
         boxes = int((~dataset.crowd).sum())
-        run.print(f"{self.data}, {self.split}: {len(dataset)} pictures, {boxes} objects, {len(dataset.names)} classes")
+        counts = counted(len(dataset), "picture"), counted(boxes, "object"), counted(len(dataset.names), "class", "classes")
+        run.print(f"{self.data}, {self.split}: {', '.join(counts)}")
         for line in [note] * (note is not None) + dataset.lines():
             run.print(line)
         start = perf_counter()

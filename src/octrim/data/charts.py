@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from octrim.data.dataset import Dataset
 from octrim.data.sheet import drawable
+from octrim.errors import counted
 from octrim.figures import new_figure, save_figure
 
 _MOST_BARS = 100
@@ -38,7 +39,7 @@ def draw_classes(axes: Axes, classes: Sequence[dict[str, Any]], most: int = _MOS
     axes.set_xlabel("boxes")
     axes.spines[["top", "right"]].set_visible(False)
     rest = f", of which {len(classes) - len(shown)} are not shown" if len(classes) > len(shown) else ""
-    axes.set_title(f"{sum(entry['boxes'] for entry in classes):,} boxes in {len(classes)} classes{rest}", fontsize=10)
+    axes.set_title(f"{sum(entry['boxes'] for entry in classes):,} boxes in {counted(len(classes), 'class', 'classes')}{rest}", fontsize=10)
 
 
 def save_box_chart(dataset: Dataset, path: Path) -> None:

@@ -84,6 +84,8 @@ def open_source(source: str | Path, stride: int = 1, retries: int = 0, report: C
     if stride < 1 or retries < 0:
         raise InputError(f"a video's stride is {stride} and a stream's retries are {retries}, expected 1 or more, and 0 or more")
     text = str(source)
+    if not text.strip():
+        raise InputError("source is empty, expected a picture, folder, glob, video, list, stream address or camera number")
     suffix = Path(text).suffix.lower()
     if suffix in (".txt", ".streams") and Path(text).is_file():
         parts = tuple(part for line in _lines(Path(text)) for part in _parts_of_line(text, line))

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from octrim.atomic import write_text
 from octrim.deploy.bench import STAGES, Timings
+from octrim.errors import counted
 from octrim.runs import Run
 
 
@@ -31,13 +32,13 @@ def write_bench(found: Timings, folder: Path, more: Mapping[str, Timings] | None
 def show_bench(found: Timings, run: Run) -> None:
     """Print a table per batch size, and for engines another one with a line for each."""
     header, rows = found.header, found.rows
-    run.print(f"{header['processor']}, {header['threads']} threads, {header['runtime']}, {header['precision']}")
+    run.print(f"{header['processor']}, {counted(header['threads'], 'thread')}, {header['runtime']}, {header['precision']}")
     if "gpu" in header:
         smi = ", ".join(f"{key.removeprefix('gpu_').replace('_', ' ')} {value}" for key, value in header.items() if key.startswith("gpu_"))
         about = f"{header['gpu']} (compute capability {header['compute_capability']}), CUDA {header['cuda']}, driver's CUDA {header['cuda_driver']}"
         run.print(f"{about}{', ' + smi if smi else ''}")
     for batch in dict.fromkeys(row["batch"] for row in rows):
-        run.print(f"{header['height']}x{header['width']}, batch {batch}, {header['iterations']} rounds, milliseconds per batch")
+        run.print(f"{header['height']}x{header['width']}, batch {batch}, {counted(header['iterations'], 'round')}, milliseconds per batch")
         run.print(_table([row for row in rows if row["batch"] == batch]))
     engines = [row for row in rows if row["execution"] is not None]
     if engines:

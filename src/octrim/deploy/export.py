@@ -30,6 +30,9 @@ from octrim.targets.tensorrt.options import EngineOptions
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
 """Names of the targets that every machine can write and run."""
 
+_FILES = (".safetensors", ".pt", ".pth", ".yaml", ".xml", ".bin", ".param", ".c", ".h", ".html", ".json", ".pdmodel")
+"""Endings of files that hold networks or parts of them, besides the targets' own. A folder may have another dot in its name (det-v1.2)."""
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -145,8 +148,10 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
         if given and not target.engine_options:
             able = ", ".join(one.name for one in TARGETS.values() if one.engine_options)
             raise InputError(f"{option.name} is for {able} alone; {target.name} has no use for it")
-    if path.suffix != target.ending:
-        raise InputError(f"{path}: expected {f'a file name that ends in {target.ending}' if target.ending else 'a folder name'}")
+    if target.ending and path.suffix != target.ending:
+        raise InputError(f"{path}: expected a file name that ends in {target.ending}")
+    if not target.ending and path.suffix.lower() in (*_FILES, *filter(None, (one.ending for one in TARGETS.values()))):
+        raise InputError(f"{path}: expected a folder name, and {path.suffix} is the ending of a file")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):
         raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
     target.check(model, order)

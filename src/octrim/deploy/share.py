@@ -13,7 +13,7 @@ from rich.console import Console
 
 from octrim.deploy.bench import Timings, compared
 from octrim.deploy.options import BenchOptions
-from octrim.errors import InputError
+from octrim.errors import InputError, counted
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
@@ -68,10 +68,10 @@ def block(found: Timings, names: Sequence[str], runtimes: Sequence[str]) -> str:
     header, rows = found.header, found.rows
     size = f"{header['height']} px" if header["height"] == header["width"] else f"{header['height']}x{header['width']} px"
     lines = [
-        f"### {header['processor']}, {_threads(header['threads'])}, {size}, {header['precision']}",
+        f"### {header['processor']}, {counted(header['threads'], 'thread')}, {size}, {header['precision']}",
         "",
         f"OcTrim {version('octrim')}, Python {platform.python_version()}, {header['system']}, {header['runtime']}. Milliseconds of the network "
-        f"alone, batch {header['batch']}: median of {header['iterations']} rounds, in brackets the 90th percentile.",
+        f"alone, batch {header['batch']}: median of {counted(header['iterations'], 'round')}, in brackets the 90th percentile.",
         "",
         f"| network | parameters | MACs | {' | '.join(program(runtime) for runtime in runtimes)} |",
         "|---|" + "---:|" * (2 + len(runtimes)),
@@ -81,7 +81,3 @@ def block(found: Timings, names: Sequence[str], runtimes: Sequence[str]) -> str:
         times = " | ".join(f"{row['network_p50_ms']:.2f} ({row['network_p90_ms']:.2f})" for row in own)
         lines.append(f"| {name} | {own[0]['parameters']:,} | {own[0]['macs'] / 1e6:,.0f} M | {times} |")
     return "\n".join(lines) + "\n"
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

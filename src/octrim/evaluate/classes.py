@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, counted, shown
 
 
 def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -36,14 +36,15 @@ def map_classes(network: Sequence[str], dataset: Sequence[str]) -> tuple[np.ndar
             numbers = {name: number for number, name in enumerate(wanted)}
             mapping = np.asarray([numbers.get(name, -1) for name in known])
             dropped = int((mapping < 0).sum())
-            return mapping, f"classes by name; predictions of the network's {dropped} other classes are dropped" if dropped else None
+            others = counted(dropped, "other class", "other classes")
+            return mapping, f"classes by name; predictions of {others} of the network are dropped" if dropped else None
     if len(network) == len(dataset):
         different = [f"{ours} is {theirs}" for ours, theirs in zip(network, dataset, strict=True) if ours != theirs]
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         return np.arange(len(network)), f"classes by number, because names differ (network, data set): {', '.join(different[:3])}{more}"
     unknown = [name for name in dataset if name not in network]
     raise InputError(
-        f"the network has {len(network)} classes ({_some(network)}) and the data set {len(dataset)} ({_some(dataset)}), "
+        f"the network has {counted(len(network), 'class', 'classes')} ({_some(network)}) and the data set {len(dataset)} ({_some(dataset)}), "
         f"and the network does not know {_some(unknown)}"
     )
 

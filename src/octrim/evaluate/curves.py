@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from octrim.data.marks import COLOURS
+from octrim.errors import counted
 from octrim.evaluate.matching import Matches
 from octrim.evaluate.metrics import CONFIDENCES, RECALLS, Curves, recall_curves
 from octrim.figures import new_figure, save_figure
@@ -26,7 +27,7 @@ def save_precision_recall(matches: Matches, ap50: np.ndarray, names: Sequence[st
     curves = recall_curves(matches)
     labels = [f"{_text(name)} {value:.3f}" for name, value in zip(names, ap50.tolist(), strict=True)]
     held = ~np.isnan(ap50)
-    mean = f"mean of {held.sum()} classes {ap50[held].mean():.3f}" if held.any() else ""
+    mean = f"mean of {counted(held.sum(), 'class', 'classes')} {ap50[held].mean():.3f}" if held.any() else ""
     figure, axes = _lines(RECALLS, curves, labels, mean)
     axes.set(xlabel="recall", ylabel="precision", title="Precision against recall at IoU .5 (legend: AP50)")
     save_figure(figure, path)
@@ -37,7 +38,7 @@ def save_f1(curves: Curves, names: Sequence[str], path: Path) -> None:
     held = ~np.isnan(curves.f1[:, 0])
     best = float(CONFIDENCES[curves.best])
     labels = [f"{_text(name)} {value:.2f}" for name, value in zip(names, curves.f1[:, curves.best].tolist(), strict=True)]
-    mean = f"mean of {held.sum()} classes {curves.f1[held, curves.best].mean():.2f}" if held.any() else ""
+    mean = f"mean of {counted(held.sum(), 'class', 'classes')} {curves.f1[held, curves.best].mean():.2f}" if held.any() else ""
     figure, axes = _lines(CONFIDENCES, curves.f1, labels, mean)
     axes.axvline(best, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="confidence", ylabel="F1", title=f"F1 against confidence at IoU .5 (best mean, smoothed, at {best:.2f})")

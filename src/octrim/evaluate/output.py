@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from octrim.atomic import replacing, write_text
+from octrim.atomic import write_bytes, write_text
 from octrim.data.streams import Frame
 from octrim.data.video import Video
 from octrim.errors import InputError
@@ -40,12 +41,13 @@ class Wanted:
 class Output:
     """Everything that detections in pictures and videos leave in a folder.
 
-    together: whether frames of several videos come in turns, so that none of them has ended when the next begins. count, frames, objects: how many
+    together: whether frames of several videos come in turns, so that none of them has ended when the next begins. report: function that takes a line
+    for people. count, frames, objects: how many
     pictures and frames there were in all; of each video, its frames, and its boxes by class name.
     """
 
-    def __init__(self, wanted: Wanted, folder: Path, together: bool = False) -> None:
-        self.wanted, self.folder, self.together = wanted, folder, together
+    def __init__(self, wanted: Wanted, folder: Path, together: bool = False, report: Callable[[str], None] = print) -> None:
+        self.wanted, self.folder, self.together, self.report = wanted, folder, together, report
         self.count = 0
         self.frames: Counter[str] = Counter()
         self.objects: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -107,11 +109,15 @@ class Output:
     def picture(self, folder: Path, stem: str, suffix: str, image: np.ndarray) -> None:
         # OpenCV cannot write every format that it reads, and writes no file names that it cannot spell: encode, then write bytes.
         suffix = suffix if suffix in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff") else ".jpg"
-        encoded, data = cv2.imencode(suffix, image)
-        if not encoded:
+        data = _encoded(suffix, image)
+        if data is None:  # the format's largest side is less than the picture's: 16,383 px in WebP, 65,500 in JPEG
+            self.report(
+                f"{folder / stem}{suffix}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels in this format; written as {stem}.png"
+            )
+            suffix, data = ".png", _encoded(".png", image)
+        if data is None:
             raise InputError(f"{folder / stem}{suffix}: OpenCV cannot encode this picture")
-        with replacing(folder / f"{stem}{suffix}") as temporary:
-            temporary.write_bytes(data.tobytes())
+        write_bytes(folder / f"{stem}{suffix}", data)
 
     def crop(self, image: np.ndarray, found: Detections, name: str) -> None:
         for box in found:
@@ -135,3 +141,12 @@ class Output:
     def close_videos(self) -> None:
         while self.videos:
             self.videos.popitem()[1].close()
+
+
+def _encoded(suffix: str, image: np.ndarray) -> bytes | None:
+    """The picture in the format of a suffix; None where OpenCV cannot write it."""
+    try:
+        encoded, data = cv2.imencode(suffix, image)
+    except cv2.error:
+        return None
+    return data.tobytes() if encoded else None

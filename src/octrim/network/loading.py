@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 from octrim.network.checkpoint import load_checkpoint
 from octrim.network.foreign import what_it_is
 from octrim.network.layout import VARIANTS
@@ -21,7 +22,7 @@ def load(path: str | Path) -> Model:
 
     Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
     """
-    path = network_file(path)
+    path = network_file(as_path(path))
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path}: is a folder, expected a file, or a folder that octrim export wrote (openvino, c, ncnn, web, paddle)")
@@ -35,6 +36,13 @@ def load(path: str | Path) -> Model:
         return _reader(path)(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def as_path(weights: object) -> Path:
+    """Return the path that `weights` is. Raises InputError for what is none, such as None and empty text."""
+    if not isinstance(weights, str | os.PathLike) or not os.fspath(weights):
+        raise InputError(f"weights is {shown(weights)}, expected a path")
+    return Path(weights)
 
 
 def _reader(path: Path) -> Callable[[Path], Model]:

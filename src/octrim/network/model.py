@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from octrim.atomic import write_bytes
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, counted, shown
 from octrim.network.cost import tensor_shapes
 from octrim.network.foreign import kind_of, placeholder
 from octrim.network.rows import Network
@@ -44,7 +44,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if len(self.names) != self.network.classes:
-            raise InputError(f"{len(self.names)} class names for a network of {self.network.classes} classes")
+            raise InputError(f"{counted(len(self.names), 'class name')} for a network of {counted(self.network.classes, 'class', 'classes')}")
         for name in self.names:
             if not name.isprintable():  # some file formats could not carry such a name
                 raise InputError(f"class name {shown(name)} has unprintable characters")

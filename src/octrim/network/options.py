@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.options import OneNetwork
+from octrim.options import OneNetwork, plain
 
 
 def model_from(config: OneNetwork, anchors_to_fit: bool = False) -> Model:
@@ -28,12 +27,8 @@ def image_size(imgsz: int | Sequence[int] | None, default: int, stride: int) -> 
 
     imgsz: a side, or height and width, of 1 to 16384 pixels; None takes `default`. Raises InputError for anything else.
     """
-    if imgsz is None:
-        sides = [default]
-    elif isinstance(imgsz, int | np.integer):
-        sides = [int(imgsz)]
-    else:
-        sides = [int(side) for side in imgsz]
-    if len(sides) not in (1, 2) or not all(1 <= side <= 16384 for side in sides):
-        raise InputError(f"imgsz is {' '.join(map(str, sides)) or 'empty'}, expected a side, or height and width, of 1 to 16384 pixels")
+    given: Any = plain(default if imgsz is None else imgsz)
+    sides = given if isinstance(given, list) else [given]
+    if len(sides) not in (1, 2) or not all(type(side) is int and 1 <= side <= 16384 for side in sides):
+        raise InputError(f"imgsz is {' '.join(map(shown, sides)) or 'empty'}, expected a side, or height and width, of 1 to 16384 pixels")
     return -(-sides[0] // stride) * stride, -(-sides[-1] // stride) * stride

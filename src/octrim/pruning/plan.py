@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from rich.console import Console
@@ -19,7 +19,7 @@ from octrim.network.cost import Cost, network_cost
 from octrim.network.dropping import rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
-from octrim.options import plain
+from octrim.options import Range, Seed, from_python, plain
 from octrim.pruning.budget import EVEN, Budget, Choice, Latency
 from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name
@@ -134,15 +134,15 @@ def plan(
     keep: float | str | Fraction | None = None,
     align: int | str = 8,
     criterion: str | Criterion = "signal",
-    exclude: Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     keep_map: Mapping[str, float | str] | None = None,
     seed: int = 0,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     budget: str | None = None,
     original: Network | None = None,
     nearest: bool = False,
-    drop: Sequence[str] = (),
-    levels: Sequence[int] = (),
+    drop: str | Sequence[str] = (),
+    levels: int | Sequence[int] = (),
     latency: Latency | None = None,
 ) -> Plan:
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
@@ -151,8 +151,8 @@ def plan(
     the full width, where that is less) as the floor; 1 changes nothing. criterion: a name in `CRITERIA`, or a function like those.
     align "auto" is 8, or what the kernels of the machine that `latency` is of want.
     exclude: patterns of convolutions whose groups stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it).
-    keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: (height, width)
-    for the MACs; what the network was made for by default.
+    keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: a side, or (height,
+    width), for the MACs; what the network was made for by default.
     budget: `channels=F`, `params=F` or `macs=F`, the fraction of the whole network's that may stay, or `latency=2`, milliseconds, or `latency=1/6`,
     a fraction of the whole network's time, as `latency` predicts it. Aligned steps of all groups go, those first that take the least importance
     with them for what they save in the budget's unit, until the cost is at or below the budget; no group's last step back would leave it there. No
@@ -162,17 +162,20 @@ def plan(
     nearest: whether counts are rounded to the nearest multiple of `align` instead of down, of two equally near ones to the lower.
     drop, levels: rows that vanish, whose readers read what came before, and strides of the detection levels that stay, as
     `octrim.network.dropping.rows_to_drop` takes them; scores, groups and the other patterns are those of the network without these rows.
+    Where several patterns or strides are taken, one may be given by itself.
     latency: what predicts milliseconds, such as a latency table (`octrim.latency.table`); the plan then tells them, whatever its budget is.
-    Raises InputError for values out of range, patterns that match nothing, a keep_map that contradicts itself, a budget that cannot
-    be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite numbers.
+    Raises InputError for values out of range or of another type, patterns that match nothing, a keep_map that contradicts itself, a budget that
+    cannot be met, saying what the least is, an original that the model was not cut from, and a criterion that fails or gives anything but finite
+    numbers.
     """
-    align, seed = plain(align), plain(seed)
+    given = {"exclude": exclude, "seed": seed, "image_size": image_size, "budget": budget, "nearest": nearest, "drop": drop, "levels": levels}
+    asked = from_python(_Wishes, given)
+    exclude, seed, budget, nearest, drop, levels = asked.exclude, asked.seed, asked.budget, asked.nearest, asked.drop, asked.levels
+    align = plain(align)
     if align == "auto":
         align = EVEN if latency is None else latency.align
     if type(align) is not int or align < 1:
         raise InputError(f"align is {shown(align)}, expected 1 or more")
-    if seed < 0:
-        raise InputError(f"seed is {seed}, expected 0 or more")
     if criterion == "taylor":
         raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
     fraction = None if keep is None else parse_fraction(keep, "keep")
@@ -180,7 +183,10 @@ def plan(
         fraction = Fraction(1, 8)
     whole, original = model.network, original or model.network
     side = -(-model.image_size // whole.stride) * whole.stride
-    height, width = (side, side) if image_size is None else image_size
+    sides = (side,) if asked.image_size is None else asked.image_size
+    if len(sides) not in (1, 2):
+        raise InputError(f"image_size is {shown(sides)}, expected a side, or height and width")
+    height, width = sides[0], sides[-1]
     model, dropped = _without_rows(model, original, drop, levels)
     network = model.network
     labels = channel_labels(network)
@@ -222,6 +228,21 @@ def plan(
     # The original's time is the one that fractions are of, which a correction by measuring small networks does not move.
     times = None if latency is None else (latency.limit("1/1", original), latency.predict(smaller))
     return Plan(groups, kept, smaller, before, after, removed, settings, dropped, told(whole, dropped) if dropped else "", times)
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What those arguments of `plan` may hold that are not checked where they are read."""
+
+    command: ClassVar[str] = "plan"
+
+    exclude: tuple[str, ...] = ()
+    seed: Seed = 0
+    image_size: Annotated[tuple[int, ...] | None, Range(1)] = None
+    budget: str | None = None
+    nearest: bool = False
+    drop: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
 
 
 def _without_rows(model: Model, original: Network, drop: Sequence[str], levels: Sequence[int]) -> tuple[Model, tuple[str, ...]]:

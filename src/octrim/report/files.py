@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, counted, shown
 from octrim.plain_yaml import parse, read_text
 from octrim.report.contents import (
     TITLES,
@@ -289,7 +289,8 @@ def _bench(content: Any) -> BenchResults:
     header = content["header"]
     batch = header["batch"]
     machine = f"{_text(header['processor'])}, {_whole(header['threads'])} of {_whole(header['cores'])} cores, {_text(header['runtime'])}, "
-    machine += f"{_text(header['precision'])}, {_whole(header['height'])} × {_whole(header['width'])} px, {_whole(header['iterations'])} rounds"
+    machine += f"{_text(header['precision'])}, {_whole(header['height'])} × {_whole(header['width'])} px, "
+    machine += counted(_whole(header["iterations"]), "round")
     if "gpu" in header:
         machine = f"{_text(header['gpu'])}; {machine}"
     timings = []

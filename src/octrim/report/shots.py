@@ -16,7 +16,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.pictures import read_picture
 from octrim.detector import Detector
-from octrim.errors import InputError
+from octrim.errors import InputError, counted
 from octrim.evaluate.classes import map_classes
 from octrim.evaluate.matching import box_iou
 
@@ -128,7 +128,7 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
         number, width, height, base64.b64encode(jpeg).decode("ascii")
     )
     texts = [dataset.names[label] + " (crowd)" * is_crowd for label, is_crowd in zip(labels.tolist(), crowd.tolist(), strict=True)]
-    views = [Drawing("labels", _drawing(picture, width, height, boxes * scale, labels, texts, ["right"] * len(boxes)), _objects(objects))]
+    views = [Drawing("labels", _drawing(picture, width, height, boxes * scale, labels, texts, ["right"] * len(boxes)), counted(objects, "object"))]
     for title, rows in found.items():
         right, ignored, hit = matched(rows, boxes, labels, crowd)
         missed = ~hit & ~crowd
@@ -150,10 +150,6 @@ def _shot(number: int, dataset: Dataset, index: int, image: np.ndarray, found: M
             note += f", {kinds.count('wrong')} without a label"
         views.append(Drawing(title, drawing, note))
     return Shot(Path(dataset.paths[index]).name, tuple(views))
-
-
-def _objects(count: int) -> str:
-    return f"{count} object{'s' * (count != 1)}"
 
 
 def _drawing(

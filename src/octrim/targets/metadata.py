@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, counted, shown
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.targets.session import SessionInfo
@@ -110,7 +110,7 @@ def file_info(
     if names is None:
         names, stride = tuple(f"class{index}" for index in range(last - 5)), 32
     if len(names) != last - 5 or (network is not None and network.classes != last - 5):
-        raise InputError(f"{path}: {len(names)} names for {last - 5} classes")
+        raise InputError(f"{path}: {counted(len(names), 'name')} for {counted(last - 5, 'class', 'classes')}")
     if not all(name.isprintable() for name in names):
         raise InputError(f"{path}: class names have unprintable characters")
     if not 1 <= stride <= 1024 or any(side is not None and not 1 <= side <= 16384 for side in dimensions[2:]):

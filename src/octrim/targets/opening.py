@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 from octrim.errors import InputError, shown
 from octrim.network.foreign import kind_of, placeholder
-from octrim.network.loading import load
+from octrim.network.loading import as_path, load
 from octrim.network.model import Model
+from octrim.options import Range, from_python
 from octrim.targets.reference import NumpySession, PaddleSession
 from octrim.targets.session import Session
 from octrim.targets.table import DEFAULT_RUNTIME, TARGETS, live_targets, runtimes
@@ -27,14 +30,14 @@ def open_session(
     the GPU where the runtime has one.
     Raises InputError for what cannot be read or does not go together.
     """
+    asked = from_python(_Running, {"runtime": runtime, "precision": precision, "threads": threads, "device": device})
+    runtime, precision, threads, device = asked.runtime, asked.precision, asked.threads, asked.device
     of_files = {one.runtime: one for one in TARGETS.values()}
     if runtime is not None and runtime not in runtimes() and runtime not in of_files:
         raise InputError(f"unknown runtime {runtime!r}; expected one of {', '.join(runtimes())}")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise InputError(f"threads is {threads}, expected 1 to 1024")
     if device not in ("auto", "cpu", "gpu"):
         raise InputError(f"device is {shown(device)}, expected auto, cpu or gpu")
-    found = None if isinstance(weights, Model) else _deployable(Path(weights))
+    found = None if isinstance(weights, Model) else _deployable(as_path(weights))
     if found is not None:
         return _file_session(*found, runtime, precision, threads, device)
     if runtime is not None and runtime not in runtimes():
@@ -44,6 +47,18 @@ def open_session(
     if runtime is None:
         runtime = "paddle" if device == "gpu" else DEFAULT_RUNTIME
     return _model_session(model, runtime, precision, threads, device)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What the arguments of `open_session` may hold. Which runtime and precision there is depends on the weights."""
+
+    command: ClassVar[str] = "open_session"
+
+    runtime: str | None = None
+    precision: str = "fp32"
+    threads: Annotated[int | None, Range(1, 1024)] = None
+    device: str = "auto"
 
 
 def _deployable(path: Path) -> tuple[Target, Path] | None:

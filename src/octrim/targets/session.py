@@ -104,6 +104,8 @@ def model_info(model: Model, runtime: str, version: str, precision: str) -> Sess
 
 def check_batch(batch: np.ndarray, info: SessionInfo) -> None:
     """Raise InputError for a batch that the session cannot take."""
+    if not isinstance(batch, np.ndarray):
+        raise InputError(f"a batch is a uint8 array [batch, height, width, 3]; found {type(batch).__name__}")
     if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8:
         raise InputError(f"a batch is uint8 [batch, height, width, 3]; found {batch.dtype} {list(batch.shape)}")
     size = (batch.shape[1], batch.shape[2])

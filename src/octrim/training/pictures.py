@@ -21,7 +21,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.marks import drawable
 from octrim.data.pictures import read_picture
 from octrim.data.sheet import CAPTION, HEIGHT, MARGIN, blank_tile, in_rows, labelled_tile, to_jpeg
-from octrim.errors import InputError
+from octrim.errors import InputError, counted
 from octrim.figures import new_figure, save_figure
 from octrim.network.yolov5 import Anchors
 from octrim.training.anchors import label_sizes
@@ -68,7 +68,7 @@ def save_curves(results_csv: Path, out: Path) -> None:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if best is not None:
-        title = f"{_counted(len(epochs), 'epoch')}; last: {_scores(columns, -1)}"
+        title = f"{counted(len(epochs), 'epoch')}; last: {_scores(columns, -1)}"
         if len(epochs) > 1:
             title += f"; best: epoch {epochs[best]:g} (dotted), {_scores(columns, best)}"
         figure.suptitle(title, fontsize=10)
@@ -254,13 +254,9 @@ def save_predictions(
         except InputError:
             tiles.append(np.hstack([blank_tile(f"{name[-30:]}: cannot be decoded"), blank_tile(" "), gap]))
             continue
-        true = labelled_tile(image, boxes, labels, [names[int(label)] for label in labels], f"{name[-40:]}: {_counted(len(labels), 'label')}")
+        true = labelled_tile(image, boxes, labels, [names[int(label)] for label in labels], f"{name[-40:]}: {counted(len(labels), 'label')}")
         texts = [f"{names[int(label)]} {score:.2f}" for score, label in found[:, 4:6].tolist()]
-        said = f"{_counted(len(found), 'detection')} of confidence {confidence:g} and above"
+        said = f"{counted(len(found), 'detection')} of confidence {confidence:g} and above"
         tiles.append(np.hstack([true, labelled_tile(image, found[:, :4], found[:, 5], texts, said), gap]))
     if tiles:
         write_bytes(out, to_jpeg(in_rows(tiles, 2)))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

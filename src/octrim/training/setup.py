@@ -16,7 +16,7 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.overlap import trained_on
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
-from octrim.errors import InputError, shown
+from octrim.errors import InputError, counted, shown
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.cost import network_cost, tensor_shapes
 from octrim.network.dropping import rows_to_drop, told, without_rows
@@ -240,7 +240,7 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
         report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed, provisional)
         lines += report.lines()
         anchors = report.anchors if report.changed else None
-    if train_set.names != base.names:
+    if train_set.names != base.names and config.cfg is None:  # fresh weights know no class
         known = len(known_classes(base.names, train_set.names))
         lines.append(f"classes: {len(train_set.names)} instead of {len(base.names)}; {known} of them known to the network, the others start fresh")
     return adapted(base, train_set.names, height, anchors, config.seed), lines
@@ -269,7 +269,8 @@ def _activations(model: Model) -> str:
 
 def _about(config: Training, train_set: Dataset, val_set: Dataset | None, hyper: Hyperparameters) -> list[str]:
     """Lines for people about the data, faults of it, and parts of the recipe that cannot be done."""
-    counts = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 0} to validate, {len(train_set.names)} classes"
+    pictures, classes = counted(len(train_set), "picture"), counted(len(train_set.names), "class", "classes")
+    counts = f"{pictures} to train on, {len(val_set) if val_set else 0} to validate, {classes}"
     parts = [part for part in (train_set, val_set) if part is not None]
     told = dict.fromkeys(line for part in parts for line in part.lines())
     return [f"{config.data}: {counts}", *told, *trained_on(train_set, val_set), *hyper.notes]

@@ -26,6 +26,8 @@ from octrim.errors import InputError, shown
 _MOST_YAML = 2**19  # bytes of a data.yaml: the 21,000 names of ImageNet fit; PyYAML takes five seconds for most texts of this length, up to twenty
 _PARENTS = 2  # folders above the file that its paths may be relative to
 
+_KEYS = ("path", *SPLITS, *SPLIT_WORDS, "names", "nc", "kpt_shape")
+
 
 class DataYaml(Format):
     def find(self, place: Place) -> Found | Missed:
@@ -74,7 +76,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if len(data) > _MOST_YAML:
         raise InputError(f"{path}: more than {_MOST_YAML} bytes; no data.yaml needs that")
     try:
-        document = _mapping(decoded(data))
+        document = _in_small_letters(_mapping(decoded(data)))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # PyYAML raises OverflowError for "\\UFFFFFFFF"
         raise InputError(f"{path}: not readable as YAML: {_reason(error)}") from None
     if not isinstance(document, dict):
@@ -88,9 +90,21 @@ def _mapping(text: str) -> Any:
     return yaml.load("".join(lines), yaml.BaseLoader)  # this loader makes nothing but text, lists and mappings
 
 
+def _in_small_letters(document: Any) -> Any:
+    """Return a data.yaml with its own keys in small letters, such as `train` for `Train`, where it does not have them so already.
+
+    Mappings are left alone, but for names: `TRAIN:` with options below is of another tool's configuration.
+    """
+    if not isinstance(document, dict):
+        return document
+    small = {key: key.lower() for key, value in document.items() if isinstance(key, str) and (key.lower() == "names" or not isinstance(value, dict))}
+    own = {key: name for key, name in small.items() if name in _KEYS and name not in document}
+    return {own.get(key, key): value for key, value in document.items()}
+
+
 def _with_backslashes(line: str) -> str:
     """Return a line of YAML with the backslashes doubled that stand in the paths of a split, or in text that begins with a drive."""
-    own = re.match(rf"[ \t]*(?:{'|'.join(('path', *SPLITS, *SPLIT_WORDS))})[ \t]*:", line) is not None
+    own = re.match(rf"[ \t]*(?:{'|'.join(('path', *SPLITS, *SPLIT_WORDS))})[ \t]*:", line, re.IGNORECASE) is not None
     quoted = r'"[^"\n]*"' if own else r'"[A-Za-z]:\\[^"\n]*"'
     return re.sub(quoted, lambda found: re.sub(r"\\+", r"\\\\", found[0]), line)
 
