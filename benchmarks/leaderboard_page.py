@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,9 @@ multiply-adds as 1/8; `-variance` spreads these multiply-adds by the variance of
 multiples of 4; `-ms` is planned for the time that 1/8 takes in C, `-wide` leaves 32 channels in every map that Detect reads; `-50`
 fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16` has a teacher that computes in bfloat16; `-sgd` has SGD in place of
 Muon, as the presets did at first. The rivals are layouts of ours after what papers describe (`benchmarks/rivals/`), not their authors' networks. Rows
-of commit 2019a7a have the published moving average (`--ema published` since then). Rows of commit d6e8f26 cut whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the
-raccoons, 0.403 on the streets), on another machine, where nothing was timed. Commands are as OcTrim takes them today.
+of commit 2019a7a have the published moving average (`--ema published` since then). Rows of commit d6e8f26 cut
+whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the raccoons, 0.403 on the streets), on another machine, where
+nothing was timed. Commands are as OcTrim takes them today.
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
@@ -160,6 +162,7 @@ def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
 
     figure = new_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
+    apart = 0.03 * (max(entry.score for entry in found) - min(entry.score for entry in found))
     for panel, runtime, label in zip(axes, ("openvino", "c"), ("OpenVINO, two threads", "C, one thread"), strict=True):
         timed = [entry for entry in found if runtime in entry.ms]
         front = sorted(best_of(timed, runtime), key=lambda entry: entry.ms[runtime])
@@ -167,8 +170,11 @@ def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
         for entry in timed:
             own = entry.network.startswith("yolov5n")
             panel.scatter([entry.ms[runtime]], [entry.score], color="#0b5394" if own else "#b45f06", marker="o" if own else "s", s=28, zorder=2)
-            text = f"{entry.network}, {entry.recipe}"
-            panel.annotate(text, (entry.ms[runtime], entry.score), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        place = math.inf  # of the label above, so that none lies on another
+        for entry in sorted(timed, key=lambda entry: -entry.score):
+            place = min(entry.score, place - apart)
+            at = (entry.ms[runtime], place)
+            panel.annotate(f"{entry.network}, {entry.recipe}", at, xytext=(6, -2.5), textcoords="offset points", fontsize=7)
         panel.set(xlabel=f"milliseconds, {label}", xscale="log")
         panel.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
