@@ -30,9 +30,6 @@ from octrim.targets.tensorrt.options import EngineOptions
 FORMATS = tuple(name for name, one in TARGETS.items() if one.portable)
 """Names of the targets that every machine can write and run."""
 
-_FILES = (".safetensors", ".pt", ".pth", ".yaml", ".xml", ".bin", ".param", ".c", ".h", ".html", ".json", ".pdmodel")
-"""Endings of files that hold networks or parts of them, besides the targets' own. A folder may have another dot in its name (det-v1.2)."""
-
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -150,7 +147,7 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
             raise InputError(f"{option.name} is for {able} alone; {target.name} has no use for it")
     if target.ending and path.suffix != target.ending:
         raise InputError(f"{path}: expected a file name that ends in {target.ending}")
-    if not target.ending and path.suffix.lower() in (*_FILES, *filter(None, (one.ending for one in TARGETS.values()))):
+    if not target.ending and path.suffix[1:2].isalpha():  # .2 is a part of det-v1.2, .onnx is the ending of a file
         raise InputError(f"{path}: expected a folder name, and {path.suffix} is the ending of a file")
     if not path.parent.is_dir() or (path.exists() and path.is_dir() != (not target.ending)):
         raise InputError(f"{path}: {'exists already' if path.exists() else 'its folder does not exist'}")
