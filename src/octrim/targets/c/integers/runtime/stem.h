@@ -20,7 +20,7 @@ static void laid_out(const uint8_t *line, int width, int next, int words, __m512
 INLINE __m128i bytes_of(const Step *s, __m512i sums, int32_t channel)
 {
     __m512i multiplier = _mm512_set1_epi64(multipliers[channel]);
-    __m512i half = _mm512_set1_epi64(((int64_t)1 << (shifts[channel] - 1)) + ((int64_t)s->zero << shifts[channel]));
+    __m512i half = _mm512_set1_epi64(((int64_t)1 << (shifts[channel] - 1)) + s->zero * ((int64_t)1 << shifts[channel]));
     __m128i shift = _mm_cvtsi32_si128(shifts[channel]);
     __m512i even = _mm512_sra_epi64(_mm512_add_epi64(_mm512_mul_epi32(sums, multiplier), half), shift);
     __m512i odd = _mm512_sra_epi64(_mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sums, 32), multiplier), half), shift);
