@@ -25,6 +25,7 @@ from octrim.pruning.fractions import aligned_count, parse_fraction
 from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
+from octrim.pruning.repair import compensated
 from tests.networks import lively_model, random_networks, variant
 
 
@@ -114,6 +115,28 @@ def test_cut_equals_masked_on_random_networks(network: Network, keep: str, align
         if row.groups > 1 and row.groups != row.channels:
             assert len(made.kept[row.name]) == row.channels
             assert any(row.name in group.convs and group.reason and "groups" in group.reason for group in made.groups)
+
+
+@settings(max_examples=60)
+@given(random_networks(), st.sampled_from([1, 4, 8]), st.sampled_from(["l1", "group-l2", "random"]), st.integers(0, 99), st.floats(0, 1))
+def test_keep_live_cuts_what_is_dead_and_nothing_else(network: Network, align: int, criterion: str, seed: int, share: float) -> None:
+    """Channels are silenced label by label, in every convolution that makes them; what stays computes the same, whatever the criterion says."""
+    model = lively_model(network, seed=4)
+    labels, rng = channel_labels(network), np.random.default_rng(seed)
+    dead = rng.random(labels.count) < share
+    for row in network.convs:
+        for part in ("weight", "bias") if row.norm else ():
+            model.tensors[f"{row.name}.bn.{part}"][dead[labels.labels[row.name]]] = 0
+    made = plan(model, "live", align, criterion, seed=seed, image_size=(64, 64))
+    assert made.settings["keep"] == "live"
+    for group, planned in zip(labels.groups, made.groups, strict=True):
+        normed = all(row.norm for row in network.convs if row.name in group.convs)
+        alive = int((~dead[group.labels]).sum()) if normed and group.reason is None else len(group)
+        assert planned.after == min(max(-(-alive // align), 1) * align, len(group))
+    small = compensated(model, made, prune(model, made))
+    image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    for one, other in zip(walk(network, NumpyOps(model), image), walk(small.network, NumpyOps(small), image), strict=True):
+        assert np.abs(one - other).max() <= 1e-4 * max(1.0, float(np.abs(one).max()))
 
 
 def test_keep_one_changes_nothing() -> None:

@@ -122,6 +122,7 @@ def test_a_training_leaves_the_shape_that_the_variance_of_maps_plans(
         (["--latency-table", "table.json"], "--latency-table is about cutting"),
         (["--keep", "1/2", "--threads", "1"], "--threads is about the network's time: say with --budget latency=.. what it may take"),
         (["--budget", "macs=1/2", "--latency-table", "table.json"], "--latency-table is about the network's time"),
+        (["--keep", "live"], "--keep live is for octrim prune"),
         (["--keep", "1/2", "--cut-epochs", "9"], "cut-epochs is 9, more than all 5 epochs"),
         (["--keep", "1"], "nothing would be cut"),
         (["--keep", "2"], "keep is 2"),

@@ -28,7 +28,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     command: ClassVar[str] = "prune"
 
     keep: Text = None
-    """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none); with --budget the least that any keeps."""
+    """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none), or live: all but those that sparsity training left dead;
+    with --budget the least that any keeps."""
     align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     budget: Budget = None

@@ -18,8 +18,9 @@ from octrim.latency.budget import fitted_plan
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.network.rows import Network, Row
-from octrim.pruning.importance import Criterion
+from octrim.network.rows import Network
+from octrim.pruning.importance import Criterion, live_channels
+from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
 from octrim.pruning.repaired import cut_and_repaired
@@ -104,7 +105,9 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
     """The network cut and repaired, and the names of the repairs. Where all cut channels are dead, no repair with pictures is needed: a dead channel
     is constant, and its constant goes into its consumers."""
     preset, seed = job.start.preset, job.start.config.seed
-    dead = all(_are_dead(model, conv, _gone(made, conv)) for conv in model.network.convs)
+    labels = channel_labels(model.network)
+    live = live_channels(model, labels)
+    dead = all(set(np.flatnonzero(live[labels.labels[conv.name]])) <= set(made.kept.get(conv.name, ())) for conv in model.network.convs)
     fit, move = preset.reconstruct and not dead, preset.recalibrate and not dead
     readable = _training_pictures(job) if fit or move else Readable(())
     fitted, moved = (network_inputs(readable, model.image_size, model.image_size) if wanted else None for wanted in (fit, move))
@@ -112,18 +115,6 @@ def _cut(job: Job, model: Model, made: Plan) -> tuple[Model, list[str]]:
     for line in readable.failures:
         job.run.print(f"left out: {line}")
     return repaired, ["compensate", *["reconstruct"] * fit, *["recalibrate"] * move]
-
-
-def _are_dead(model: Model, conv: Row, channels: np.ndarray) -> bool:
-    """Whether the channels of a convolution in the mask `channels`, bool `[channels]`, all have scales of zero; without batch norm none are dead."""
-    if conv.norm:
-        return not model.tensors[f"{conv.name}.bn.weight"][channels].any()
-    return not channels.any()
-
-
-def _gone(made: Plan, conv: Row) -> np.ndarray:
-    """Mask of the channels of a convolution that the plan cuts, bool `[channels]`; all of one that it drops."""
-    return ~np.isin(np.arange(conv.channels), made.kept.get(conv.name, ()))
 
 
 def _training_pictures(job: Job) -> Readable:

@@ -13,6 +13,9 @@ from octrim.network.rows import Network
 from octrim.options import plain
 from octrim.pruning.labels import Group, channel_labels, group_key
 
+LIVE = "live"
+"""What stands in place of a fraction where every group keeps the channels that sparsity training has left alive."""
+
 
 def parse_fraction(value: object, what: str) -> Fraction:
     """Return a fraction 0 < f <= 1 from a number, or from text such as `1/8` and `0.125`.

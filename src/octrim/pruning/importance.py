@@ -64,6 +64,17 @@ def bn(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     return _relative(labels, np.sqrt(sums.mean()))
 
 
+def live_channels(model: Model, labels: ChannelLabels) -> np.ndarray:
+    """Which channels are alive, bool `[labels.count]`: dead are those whose batch-norm scales are zero in all of their coupled convolutions, as
+    sparsity training leaves them. A convolution without batch norm keeps its channels alive; a label that no convolution produces is dead."""
+    live = np.zeros(labels.count, bool)
+    for row in model.network.convs:
+        if not row.pads or row.groups == 1:
+            own = labels.labels[row.name]
+            live[own[_batch_norm(model, row)["weight"] != 0] if row.norm else own] = True
+    return live
+
+
 def l1(model: Model, labels: ChannelLabels, seed: int) -> np.ndarray:
     """Sum of absolute filter weights (Li et al. 2017), relative to the convolution's mean filter, averaged over coupled convolutions."""
     return _filter_norms(model, labels, lambda weight: np.abs(weight).sum(1))

@@ -21,8 +21,8 @@ from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import Range, Seed, from_python, plain
 from octrim.pruning.budget import EVEN, Budget, Choice, Latency
-from octrim.pruning.fractions import aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
-from octrim.pruning.importance import Criterion, channel_scores, criterion_name
+from octrim.pruning.fractions import LIVE, aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
+from octrim.pruning.importance import Criterion, channel_scores, criterion_name, live_channels
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, group_key, is_depthwise
 
 
@@ -148,7 +148,9 @@ def plan(
     """Choose channels: the same fraction of every convolution, or globally, by importance, down to a budget.
 
     keep: 0 < keep <= 1, also as text ("1/8", which is the default). Counts are rounded down to a multiple of `align`, with one `align` (or
-    the full width, where that is less) as the floor; 1 changes nothing. criterion: a name in `CRITERIA`, or a function like those.
+    the full width, where that is less) as the floor; 1 changes nothing. Or "live": every group keeps the channels that sparsity training has left
+    alive (`octrim.pruning.importance.live_channels`), and dead ones only up to the next multiple of `align`. criterion: a name in `CRITERIA`, or a
+    function like those.
     align "auto" is 8, or what the kernels of the machine that `latency` is of want.
     exclude: patterns of convolutions whose groups stay whole (`model.0`, `model.2.*`; a row's name also stands for what is below it).
     keep_map: pattern to fraction, instead of `keep` for the groups it matches. seed: for the criterion random. image_size: a side, or (height,
@@ -178,7 +180,7 @@ def plan(
         raise InputError(f"align is {shown(align)}, expected 1 or more")
     if criterion == "taylor":
         raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
-    fraction = None if keep is None else parse_fraction(keep, "keep")
+    fraction = None if keep is None or keep == LIVE else parse_fraction(keep, "keep")
     if keep is None and budget is None:
         fraction = Fraction(1, 8)
     whole, original = model.network, original or model.network
@@ -195,7 +197,8 @@ def plan(
     # A depthwise convolution that is cut to one channel is an ordinary one, and begins a group of its own.
     if any(widths.get(group.name, 1) < len(group) for group in labels.groups):
         raise InputError("the original has other channels than a network that this model was cut from")
-    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths, nearest)
+    live = live_channels(model, labels) if keep == LIVE else None
+    candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths, nearest, live)
 
     def cut(counts: Sequence[int]) -> tuple[dict[str, np.ndarray], Network]:
         gone = np.zeros(labels.count, bool)
@@ -217,7 +220,7 @@ def plan(
     total = sum(float(candidate.scores.sum()) for candidate in candidates if candidate.reason is None)
     gone = sum(float(candidate.scores[count:].sum()) for candidate, count in zip(candidates, counts, strict=True))
     settings = {
-        "keep": None if fraction is None else str(fraction),
+        "keep": LIVE if live is not None else None if fraction is None else str(fraction),
         "align": align,
         "criterion": criterion_name(criterion),
     }
@@ -314,8 +317,12 @@ def _candidates(
     align: int,
     widths: Mapping[str, int],
     nearest: bool,
+    live: np.ndarray | None,
 ) -> list[_Candidate]:
-    """Return every group as the plan sees it. widths: group name to the number of channels that the fractions are of. nearest: as in `plan`."""
+    """Return every group as the plan sees it. widths: group name to the number of channels that the fractions are of. nearest: as in `plan`.
+
+    live: bool `[labels]`, the channels that stay where no fraction is wanted, before all others; None where that is left to scores.
+    """
     excluded = {name: pattern for pattern in exclude for name in matching_convs(network, pattern, "exclude")}
     fractions = mapped_fractions(network, keep_map)
     found = []
@@ -323,9 +330,11 @@ def _candidates(
         reason = group.reason or next((f"excluded by {excluded[name]}" for name in group.convs if name in excluded), None)
         wanted = group_fraction(group, fractions, fraction)
         width = widths.get(group.name, 1)
-        least = len(group) if reason else min(align if wanted is None else aligned_count(width, wanted, align, nearest), len(group))
+        alive = np.zeros(len(group), bool) if live is None else live[group.labels]
+        floor = max(math.ceil(alive.sum() / align), 1) * align if wanted is None else aligned_count(width, wanted, align, nearest)
+        least = len(group) if reason else min(floor, len(group))
         own = scores[group.labels]
-        order = np.argsort(-own, kind="stable")  # equal scores: the earlier channel stays
+        order = np.lexsort((-own, ~alive))  # equal scores: the earlier channel stays
         if any(name in fractions for name in (group_key(group.name), *group.convs)):
             most = least
         elif len(group) == width:

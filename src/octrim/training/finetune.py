@@ -16,7 +16,7 @@ from octrim.network.model import Model
 from octrim.network.options import image_size, model_from
 from octrim.network.rows import Network
 from octrim.options import from_python
-from octrim.pruning.fractions import require_matches
+from octrim.pruning.fractions import LIVE, require_matches
 from octrim.pruning.plan_files import read_keep_map
 from octrim.pruning.spectra import PICTURES, fraction_align, measured_by_variance
 from octrim.runs import wide_console
@@ -114,6 +114,8 @@ def gradual_cut(config: Finetuning) -> GradualCut | None:
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} is about cutting: say with --keep, --budget or --keep-map what is to be left")
         return None
+    if config.keep == LIVE:
+        raise InputError(f"--keep {LIVE} is for octrim prune: in fine-tuning dead channels come to life again; cut them first")
     refuse_unused_times(config, config.budget)
     epochs = -(-config.epochs // 3) if config.cut_epochs is None else config.cut_epochs
     if epochs > config.epochs:

@@ -151,7 +151,8 @@ class Record:
             line += f" strength {row['sparsity/strength']:.3g}"
         if "cut/channels" in row:
             line += f"   channels {row['cut/channels']:.1%}"
-        best = " best" if state.best[1] == epoch and not self.config.noval else ""  # without validation that is every epoch
+        latest = self.config.noval or "sparsity/dead" in row  # then every epoch counts as the best so far
+        best = " best" if state.best[1] == epoch and not latest else ""
         self._paces.append(sum(seconds))
         self.print(f"{line}   {seconds[0]:.1f} + {seconds[1]:.1f} s{best}{self._remaining(state.epoch)}")
         self._look(evaluation)

@@ -13,7 +13,7 @@ from octrim.evaluate.val import evaluate
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.options import from_python
-from octrim.pruning.fractions import parse_fraction
+from octrim.pruning.fractions import LIVE
 from octrim.pruning.plan_files import write_plan
 from octrim.targets.opening import open_session
 from octrim.training.checkpoint import BEST, LAST, State, chooses_best
@@ -114,8 +114,7 @@ def _finished(setup: Setup, state: State, record: Record) -> Trained:
 def _next_command(config: Any, weights: Path) -> str:
     match config.command:
         case "sparsify":
-            keep = f" --keep {1 - parse_fraction(config.target, 'target')}" if config.target is not None and config.scope == "group" else ""
-            return f"octrim prune --weights {weights} --criterion bn --compensate{keep} --align {config.align}"
+            return f"octrim prune --weights {weights} --keep {LIVE} --compensate"
         case "finetune":
             precision = " --precision int8" if config.qat else ""
             return f"octrim export --weights {weights}{precision}"
