@@ -152,7 +152,7 @@ def test_a_head_that_is_a_window() -> None:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize("channels", [3, 4, 16])
 def test_activations(activation: str | None, channels: int) -> None:
     """Behind the stem, a window of Winograd's, any window and a sum, for channels that fill a block and those that do not."""
     rows = (
@@ -180,7 +180,7 @@ def test_activations_far_from_zero() -> None:
     assert_close(found_by(model, batch), reference(model, batch))
 
 
-@pytest.mark.parametrize("classes", [1, 3, 11, 80])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 11, 80])
 @pytest.mark.parametrize("cfg", ["yolov5n", "yolov5n6"])
 def test_levels_and_classes(cfg: str, classes: int) -> None:
     model = calm(lively_model(yolov5_network(cfg, classes)))

@@ -307,20 +307,20 @@ class _Builder:
         assert op.weight is not None and op.bias is not None
         anchors, stride = np.asarray(self.network.anchors[op.level]), self.network.strides[op.level]
         values = 5 + self.network.classes
-        padded = -(-values // BLOCK) * BLOCK
-        weight = np.zeros((len(anchors), padded, op.weight.shape[1]))
-        weight[:, :values] = op.weight[:, :, 0, 0].reshape(len(anchors), values, -1)
-        lanes = np.zeros((len(anchors), 5, padded))  # bias; a, b of s (a s + b) + c; what c grows by per column, per row
-        lanes[:, 0, :values] = op.bias.reshape(len(anchors), values)
-        lanes[:, 2] = 1
-        lanes[:, 2, :2] = 2 * stride
-        lanes[:, 1, 2:4], lanes[:, 2, 2:4] = 4 * anchors, 0
-        lanes[:, 3, 0] = lanes[:, 4, 1] = stride
+        lanes = np.zeros((5, len(anchors), values))  # bias; a, b of s (a s + b) + c; what c grows by per column, per row
+        lanes[0] = op.bias.reshape(len(anchors), values)
+        lanes[2] = 1
+        lanes[2, :, :2] = 2 * stride
+        lanes[1, :, 2:4], lanes[2, :, 2:4] = 4 * anchors, 0
+        lanes[3, :, 0] = lanes[4, :, 1] = stride
+        padding = -len(op.bias) % LANES
+        weight = np.pad(op.weight[:, :, 0, 0], ((0, padding), (0, 0)))
+        self.scratch = max(self.scratch, BLOCK * len(weight))
         return {
             "taps": self._offsets([m.pixel(channel) for m, channel in op.x]),
             "count": op.weight.shape[1],
-            "weights": self._numbers(weight.reshape(len(anchors), padded // BLOCK, BLOCK, -1).swapaxes(2, 3)),
-            "bias": self._numbers(lanes),
+            "weights": self._numbers(weight.reshape(-1, LANES, op.weight.shape[1]).swapaxes(1, 2)),
+            "bias": self._numbers(np.pad(lanes.reshape(5, -1), ((0, 0), (0, padding)))),
             "stride": stride,
             "box": op.box,
             "anchors": len(anchors),

@@ -101,6 +101,12 @@ INLINE void stem_out(const int activation, const float *m, int width, int left, 
         }
 }
 
+#if MOST == 8
+#define FEW 4
+#else
+#define FEW 2
+#endif
+
 /* Product k of 4 of F(2, 3) over the columns of one line. even, odd: halves 0 and 1. */
 INLINE V column_in(int k, const float *even, const float *odd) {
     if (k == 0) return load(odd - 1) - load(odd);
@@ -109,12 +115,13 @@ INLINE V column_in(int k, const float *even, const float *odd) {
     return load(even) - load(even + 1);
 }
 
-/* For 1 or 2 channels, transformed pixels are multiplied where they are made: to store them would take longer than to make them again.
-   from: the six lines of each parity. m: [4][6][8][VL]. */
+/* For few channels, transformed pixels are multiplied where they are made: to store them would take longer than to make them again. The sums of 4
+   channels need 24 registers. from: the six lines of each parity. m: [4][6][8][VL]. */
 INLINE void stem_few(const int channels, const float *const (*from)[6], int length, int t, const float *u, float *m) {
     UNROLL for (int k = 0; k < 4; k++) {
-        V sum[6][2];
-        UNROLL for (int j = 0; j < 6; j++) sum[j][0] = sum[j][1] = splat(0);
+        V sum[6][FEW];
+        UNROLL for (int j = 0; j < 6; j++)
+            UNROLL for (int c = 0; c < channels; c++) sum[j][c] = splat(0);
         for (int i = 0; i < 12; i++) {
             const float *const *lines = from[i / 6];
             int place = i % 6 * 2 * length + t;
@@ -130,6 +137,12 @@ INLINE void stem_few(const int channels, const float *const (*from)[6], int leng
 }
 KERNEL void stem_1(const float *const (*from)[6], int length, int t, const float *u, float *m) { stem_few(1, from, length, t, u, m); }
 KERNEL void stem_2(const float *const (*from)[6], int length, int t, const float *u, float *m) { stem_few(2, from, length, t, u, m); }
+#if FEW == 4
+KERNEL void stem_4(const float *const (*from)[6], int length, int t, const float *u, float *m) { stem_few(4, from, length, t, u, m); }
+#define STEM_FEW(channels) ((channels) == 1 ? stem_1 : (channels) == 2 ? stem_2 : stem_4)
+#else
+#define STEM_FEW(channels) ((channels) == 1 ? stem_1 : stem_2)
+#endif
 
 /* Scratch, in lines of `length` floats that begin 16 floats in: 2 x 6 x 12 lines of pixels (parity of the row, row mod 6, line), 4 x 6 x 12 lines
    transformed over columns and lines. */
@@ -153,11 +166,11 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
             }
             for (int k = 0; k < 6; k++) lines[q][k] = ring + (y + 5 + k) % 6 * 12 * length;
         }
-        if (channels <= 2) {
+        if (channels <= FEW) {
             float *out = w->arena + at + (split ? y / 2 * pitch : y * pitch);
             for (int t = 0; t < columns; t += VL) {
                 int from = t + VL <= columns ? t : columns - VL;
-                (channels == 1 ? stem_1 : stem_2)((const float *const (*)[6])lines, length, from, w->weights + s->weights, products);
+                STEM_FEW(channels)((const float *const (*)[6])lines, length, from, w->weights + s->weights, products);
                 stem_out(activation, products, VL, channels, w->weights + s->bias, slope, out + (split ? from : 2 * from), plane, pitch, split);
             }
             continue;

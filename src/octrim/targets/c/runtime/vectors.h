@@ -59,51 +59,27 @@ INLINE V min_(V a, V b) { VI m = a < b; return (V)(((VI)a & m) | ((VI)b & ~m)); 
 #endif
 #endif
 
-/* 2^f by a polynomial of degree 5 for f in an interval of length 1, relative error 8e-8 and rounding: around 0, and from 0 on. */
-#define EXP2_AROUND_0(fma, splat, f) \
-    fma(fma(fma(fma(fma(splat(0.00132765f), f, splat(0.00967554f)), f, splat(0.05550713f)), f, splat(0.2402212f)), f, splat(0.69314697f)), f, splat(1.00000007f))
-#define EXP2_FROM_0(fma, splat, f) \
-    fma(fma(fma(fma(fma(splat(0.00187757669f), f, splat(0.00898933969f)), f, splat(0.0558263175f)), f, splat(0.240153611f)), f, splat(0.693153083f)), f, splat(0.99999994f))
-
-/* 2^-z. Feature maps carry their values times log2(e), so this is exp(-x). */
+/* 2^-z. Feature maps carry their values times log2(e), so this is exp(-x). A polynomial of degree 5 gives 2^f for f in an interval of length 1, from 0 on
+   or around 0, with a relative error of 8e-8 and rounding. */
 #if VL == 16
 INLINE V exp2_minus(V z) {
     V t = splat(0) - z;
     V f = (V)_mm512_reduce_ps((__m512)t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* t - floor(t) */
-    return (V)_mm512_scalef_ps((__m512)EXP2_FROM_0(fma_, splat, f), (__m512)t);      /* times 2^floor(t) */
+    V p = fma_(fma_(fma_(splat(0.00187757669f), f, splat(0.00898933969f)), f, splat(0.0558263175f)), f, splat(0.240153611f));
+    p = fma_(fma_(p, f, splat(0.693153083f)), f, splat(0.99999994f));
+    return (V)_mm512_scalef_ps((__m512)p, (__m512)t); /* times 2^floor(t) */
 }
 #else
 INLINE V exp2_minus(V z) {
     V c = min_(max_(z, splat(-126.0f)), splat(126.0f));
     V t = splat(12582912.0f) - c; /* 1.5 * 2^23: the sum's low bits are the integer nearest to -c */
     V f = (splat(12582912.0f) - t) - c;
-    return (V)((VI)EXP2_AROUND_0(fma_, splat, f) + ((VI)t << 23));
+    V p = fma_(fma_(fma_(splat(0.00132765f), f, splat(0.00967554f)), f, splat(0.05550713f)), f, splat(0.2402212f));
+    p = fma_(fma_(p, f, splat(0.69314697f)), f, splat(1.00000007f));
+    return (V)((VI)p + ((VI)t << 23));
 }
 #endif
 INLINE V silu(V z) { return z / (splat(1.0f) + exp2_minus(z)); }
-
-/* Half-width vectors for the heads, whose lanes are the few numbers of one box: 8 lanes where there are 16, else as above. */
-#if VL == 16
-#define HL 8
-typedef float H __attribute__((vector_size(32)));
-typedef float UnalignedH __attribute__((vector_size(32), aligned(4), may_alias));
-INLINE H splat_h(float x) { return (H)_mm256_set1_ps(x); }
-INLINE H fma_h(H a, H b, H c) { return (H)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-INLINE H sigmoid_h(H z) {
-    H t = splat_h(0) - z;
-    H f = (H)_mm256_reduce_ps((__m256)t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    return splat_h(1.0f) / (splat_h(1.0f) + (H)_mm256_scalef_ps((__m256)EXP2_FROM_0(fma_h, splat_h, f), (__m256)t));
-}
-#else
-#define HL VL
-typedef V H;
-typedef Unaligned UnalignedH;
-INLINE H splat_h(float x) { return splat(x); }
-INLINE H fma_h(H a, H b, H c) { return fma_(a, b, c); }
-INLINE H sigmoid_h(H z) { return splat(1.0f) / (splat(1.0f) + exp2_minus(z)); }
-#endif
-INLINE H load_h(const float *p) { return *(const UnalignedH *)p; }
-INLINE void store_h(float *p, H x) { *(UnalignedH *)p = x; }
 
 /* Parts 2 VL floats into even and odd ones, and joins them again. */
 #if VL == 16
