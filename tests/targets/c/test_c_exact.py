@@ -76,6 +76,13 @@ UNUSUAL = {
         Kind.CONVOLUTION,
     ),
     "pool of stride 4": (after_stem(Row("a", "maxpool", ("stem",), kernel=5, stride=4, padding=2), cell=8), Kind.POOL),
+    **{
+        f"pool of stride 2, {kernel}x{kernel}": (
+            after_stem(Row("a", "maxpool", ("stem",), kernel=kernel, stride=2, padding=(kernel - 1) // 2), cell=4),
+            Kind.POOL,
+        )
+        for kernel in (2, 3, 5)
+    },
     "pool without padding": (
         after_stem(Row("a", "maxpool", ("stem",), kernel=3), Row("b", "conv", ("a",), 4, 3, 1, 2, norm=True), cell=2),
         Kind.POOL,

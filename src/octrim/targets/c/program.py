@@ -298,10 +298,12 @@ class _Builder:
         return {"taps": self._offsets([m.pixel(channel) for m, channel in op.x]), "count": len(op.x) // 2}
 
     def _pool(self, op: Op) -> dict[str, int]:
+        assert op.out is not None
         m, row = op.reads[0], op.row
         padded = (m.height + 2 * row.padding) * (m.width + max(row.padding, 1))
-        self.scratch = max(self.scratch, 2 * padded + row.kernel + row.padding + 6 * LANES)
-        return {"kernel": row.kernel, "stride": row.stride, "padding": row.padding}
+        line = rounded(2 * op.out.width * row.stride + 2 * row.kernel + m.width + row.padding)
+        self.scratch = max(self.scratch, 2 * padded + row.kernel + row.padding + 6 * LANES, 3 * line)
+        return {"count": line, "kernel": row.kernel, "stride": row.stride, "padding": row.padding}
 
     def _head(self, op: Op) -> dict[str, int]:
         assert op.weight is not None and op.bias is not None

@@ -102,18 +102,41 @@ static void upsample_step(const Work *w, const Step *s, int y0, int y1) {
 /* Number of rows of the band that begins with row y of a map. */
 static int rows_of_band(const Map *m, int y) { return m->height - y < m->rows ? m->height - y : m->rows; }
 
-/* Pools one plane at any stride, by the definition; there is one band then. */
-static void pool_plane(const float *p, const Map *a, float *d, const Map *m, const Step *s) {
-    for (int y = 0; y < m->height; y++)
-        for (int x = 0; x < m->width; x++) {
-            float best = LOWEST;
-            for (int i = 0; i < s->kernel; i++)
-                for (int j = 0; j < s->kernel; j++) {
-                    int v = y * s->stride - s->padding + i, u = x * s->stride - s->padding + j;
-                    if (v >= 0 && v < a->height && u >= 0 && u < a->width && p[v * a->pitch + u] > best) best = p[v * a->pitch + u];
-                }
-            d[y * m->pitch + x] = best;
+/* The largest of n floats `step` apart. */
+INLINE float largest(const float *p, int n, int step) {
+    float best = LOWEST;
+    for (int i = 0; i < n; i++)
+        if (p[i * step] > best) best = p[i * step];
+    return best;
+}
+
+/* Pools one plane at any stride; there is one band then. Scratch: `length` floats each of a line of maxima along columns, which begins at column -padding
+   with LOWEST beyond the map, and of its even and odd elements, over which maxima along rows are those of stride 1 where the stride is 2. */
+static void pool_plane(const float *p, const Map *a, float *d, const Map *m, const Step *s, float *line, int length) {
+    float *even = line + length, *odd = even + length, *inner = line + s->padding;
+    for (int i = 0; i < length; i++) line[i] = LOWEST;
+    for (int y = 0; y < m->height; y++, d += m->pitch) {
+        int top = y * s->stride - s->padding, first = top > 0 ? top : 0, last = top + s->kernel < a->height ? top + s->kernel : a->height;
+        const float *from = p + first * a->pitch;
+        int x = 0, rows = last - first;
+        for (; x + VL <= a->width; x += VL) {
+            V best = splat(LOWEST);
+            for (int i = 0; i < rows; i++) best = max_(best, load(from + i * a->pitch + x));
+            store(inner + x, best);
         }
+        for (; x < a->width; x++) inner[x] = largest(from + x, rows, a->pitch);
+        x = 0;
+        if (s->stride == 2 && m->width >= VL) {
+            part_row(line, m->width + s->kernel / 2, even, odd);
+            for (; x < m->width; x += VL) {
+                if (x + VL > m->width) x = m->width - VL; /* the last vector is moved back to end with the row */
+                V best = load(even + x);
+                for (int j = 1; j < s->kernel; j++) best = max_(best, load((j & 1 ? odd : even) + x + j / 2));
+                store(d + x, best);
+            }
+        }
+        for (; x < m->width; x++) d[x] = largest(line + x * s->stride, s->kernel, 1);
+    }
 }
 
 /* Copies rows from one pitch to another. A vector may reach beyond its row, which the next row repairs, but not beyond the last one. */
@@ -158,6 +181,6 @@ static void pool_step(const Work *w, const Step *s, int c0, int c1) {
         const float *p = w->arena + a->at + c * a->plane;
         float *d = w->arena + m->at + c * m->plane;
         if (s->stride == 1 && m->width <= a->width) pool_plane_1(w->net, p, a, d, m, s, w->scratch);
-        else pool_plane(p, a, d, m, s);
+        else pool_plane(p, a, d, m, s, w->scratch, s->count);
     }
 }
