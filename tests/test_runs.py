@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,13 +18,19 @@ from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
 from octrim.errors import InputError
 from octrim.report.files import read_run
-from octrim.runs import new_run, open_run, require_space, stored_config
+from octrim.runs import new_run, open_run, require_space, stored_config, typed
 
 LEAVING_FILES = {
     name: command
     for name, command in {**COMMANDS, **{f"pong {name}": command for name, command in PONG.items()}}.items()
     if "project" in command.__dataclass_fields__
 }
+
+
+def test_a_command_is_told_as_a_shell_takes_it() -> None:
+    words = ["prune", "--weights", "my runs/ünï/last.safetensors", "--align", 8]
+    assert shlex.split(typed(*words)) == ["octrim", *map(str, words)]
+    assert typed("val", "--weights", "runs/a-1/best.pt") == "octrim val --weights runs/a-1/best.pt"
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import itertools
 import os
+import shlex
 import shutil
 import sys
 import typing
@@ -35,6 +36,11 @@ _LOG = "log.txt"
 
 _PATIENCE = 3.0
 """Seconds to wait for a killed process to let go of its run."""
+
+
+def typed(*words: object) -> str:
+    """A command of octrim as it is typed into a shell, where words with spaces stand in quotes."""
+    return shlex.join(["octrim", *map(str, words)])
 
 
 def wide_console() -> Console:

@@ -40,6 +40,7 @@ from tests.data.tools import photo
         (["--keep", "2"], "keep is 2, expected more than 0 and at most 1"),
         (["--keep", "1"], "keep is 1: nothing would be cut"),
         (["--keep", "0.99"], "nothing would be cut"),
+        (["--keep", "live", "--budget", "macs=0.9"], "--keep live is for octrim prune"),
         (["--budget", "macs=1"], "nothing would be cut"),
         (["--exclude", "model", "--cut-epochs", "0"], "nothing would be cut"),
         (["--budget", "macs=0.0001"], "budget macs=0.0001 cannot be met"),

@@ -292,6 +292,7 @@ def test_keep_map_and_exclude() -> None:
         ({"keep": "nan"}, "keep is 'nan'"),
         ({"keep": "1e-99999999"}, "keep is '1e-99999999'"),
         ({"keep": [["x"] * 9] * 9}, "keep is"),
+        ({"keep": np.ones(2)}, "keep is"),
         ({"seed": -1}, "seed is -1"),
         ({"align": 0}, "align is 0"),
         ({"align": -8}, "align is -8"),

@@ -226,6 +226,8 @@ def test_rows_are_chosen_in_the_multiples_that_the_plan_is_made_in(camera: list[
 def test_variance_needs_pictures(camera: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(camera[:-2]) == 2
     assert "--widths variance needs --data: pictures on which the variance of feature maps is measured" in capsys.readouterr().err
+    assert main([*camera, "--keep", "live"]) == 2
+    assert "--keep live says by itself how many channels each group keeps" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main([*camera[:-1], "empty", "--budget", "macs=0.2"]) == 2
     (tmp_path / "empty/no.png").write_text("no picture")

@@ -52,7 +52,7 @@ class Bench(BenchOptions):
         from octrim.network.initialize import fresh_model
         from octrim.network.loading import load
         from octrim.network.options import image_size
-        from octrim.runs import wide_console
+        from octrim.runs import typed, wide_console
         from octrim.targets.table import DEFAULT_RUNTIME
 
         if len(self.weights) + (self.cfg is not None) > 1:
@@ -75,9 +75,9 @@ class Bench(BenchOptions):
         if table.check.disturbed:
             print("this is far more than on a quiet machine: something else was computing, so measure again before you plan by it")
         print(f"latency table: {path}")
-        sides = " ".join(map(str, dict.fromkeys(size)))
-        asked = " --precision int8" if self.precision == "int8" else ""
-        print(f"next: octrim prune --weights {name} --budget latency=1/4 --latency-table {path}{asked} --imgsz {sides}")
+        asked = ("--precision", "int8") if self.precision == "int8" else ()
+        words = ("--weights", name, "--budget", "latency=1/4", "--latency-table", path, *asked, "--imgsz", *dict.fromkeys(size))
+        print(f"next: {typed('prune', *words)}")
 
     def _share(self, image: np.ndarray) -> None:
         from octrim.atomic import write_text

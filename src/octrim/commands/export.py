@@ -148,6 +148,7 @@ def _pictures(source: str | None) -> tuple[list[np.ndarray] | None, list[str]]:
 def _print(run: Run, report: ExportReport, verify: bool) -> None:
     """Say what was written and how it compares."""
     from octrim.deploy.compare import Comparison
+    from octrim.runs import typed
 
     few_and_many = report.batch if isinstance(report.batch, tuple) else None
     count = f"{few_and_many[0]} to {few_and_many[2]}" if few_and_many else report.batch or "any"
@@ -168,5 +169,5 @@ def _print(run: Run, report: ExportReport, verify: bool) -> None:
     if report.map is not None:
         run.print(f"mAP50-95 {report.map[1]:.4f}, {report.reference} {report.map[0]:.4f}")
     elif report.precision == "int8":
-        run.print(f"what int8 costs in accuracy: octrim val --weights {report.path} --data D")
-    run.print(f"next: octrim predict --weights {report.path} --source PICTURE")
+        run.print(f"what int8 costs in accuracy: {typed('val', '--weights', report.path, '--data', 'D')}")
+    run.print(f"next: {typed('predict', '--weights', report.path, '--source', 'PICTURE')}")

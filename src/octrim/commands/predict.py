@@ -115,7 +115,8 @@ class Predict(Execution, Folder):
         if lost:
             raise InputError(f"{'; '.join([*lost, *failures][:5])}; the {output.count} frames before are in {run.path}")
         if failures:
-            raise InputError(f"{_failed(failures, len(failures) + output.count)}; the other {output.count} are in {run.path}")
+            others = "the other one is" if output.count == 1 else f"the other {output.count} are"
+            raise InputError(f"{_failed(failures, len(failures) + output.count)}; {others} in {run.path}")
 
 
 class _Log:

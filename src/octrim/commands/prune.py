@@ -72,12 +72,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
         from octrim.pruning.budget import UnmetBudgetError
-        from octrim.pruning.fractions import require_matches
+        from octrim.pruning.fractions import LIVE, require_matches
         from octrim.pruning.plan import plan
         from octrim.pruning.plan_files import read_keep_map, write_keep_map, write_plan
         from octrim.pruning.repaired import cut_and_repaired
         from octrim.pruning.spectra import fraction_align, measured_by_variance
-        from octrim.runs import new_run, wide_console
+        from octrim.runs import new_run, typed, wide_console
 
         model = model_from(self)
         keep_map = read_keep_map(self.keep_map) if self.keep_map else None
@@ -86,6 +86,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         refuse_unused_times(self, self.budget, predicts=True)
         if self.widths == "variance" and self.data is None:
             raise InputError("--widths variance needs --data: pictures on which the variance of feature maps is measured")
+        if self.widths == "variance" and self.keep == LIVE and self.budget is None:
+            raise InputError(f"--keep {LIVE} says by itself how many channels each group keeps: leave out --widths variance, or give a --budget")
 
         def check() -> None:
             left = without_rows(model, rows_to_drop(model.network, self.patterns, self.strides))
@@ -140,6 +142,8 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         if chosen is not None:
             chosen.tell(run)
         run.print(made.table())
+        if self.keep == LIVE and made.network == model.network:
+            run.print("no channel is dead, or too few for a multiple of --align: nothing is cut (octrim sparsify lets channels die)")
         for line in timed.told:
             run.print(line)
         write_plan(made, run.path)
@@ -160,8 +164,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         path = run.path / "model.safetensors"
         smaller.save(path)
         run.print(f"pruned model: {path} ({path.stat().st_size / 1e6:.2f} MB)")
-        before = f"{self.weights} " if self.weights else ""
-        run.print(f"next: octrim bench --weights {before}{path}")
+        run.print(f"next: {typed('bench', '--weights', *([self.weights] if self.weights else []), path)}")
 
     def _compressing(
         self, keep_map: Path, align: int, size: tuple[int, int], names: Sequence[str], drop: Sequence[str], levels: Sequence[int]
@@ -170,10 +173,9 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
 
         names: the network's classes. Pictures that are no labelled data set, with which nothing can be trained, are DATA in it.
         """
-        from shlex import join
-
         from octrim.data.open import open_labelled
         from octrim.errors import InputError
+        from octrim.runs import typed
 
         data = str(self.data)
         try:
@@ -182,11 +184,11 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         except InputError:
             data = "DATA"
         source = ["--weights", str(self.weights), "--train-epochs", "0"] if self.weights else ["--cfg", str(self.cfg)]
-        words = ["octrim", "compress", "--data", data, *source, "--keep", "1", "--keep-map", str(keep_map), "--align", str(align)]
+        words = ["compress", "--data", data, *source, "--keep", "1", "--keep-map", str(keep_map), "--align", str(align)]
         words += ["--drop", *drop] if drop else []
         words += ["--levels", *map(str, levels)] if levels else []
         words += ["--imgsz", str(size[0])] if size[0] == size[1] else []  # trainings take square pictures
-        return join(words)
+        return typed(*words)
 
     def _chosen(
         self, model: Model, keep_map: dict[str, Any] | None, size: tuple[int, int], table: LatencyTable | None, align: int

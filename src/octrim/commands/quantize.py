@@ -57,7 +57,7 @@ class Quantize(OneNetwork, Reading, Folder):
         from octrim.quantization.errors import layer_errors, layers, logit_error
         from octrim.quantization.histogram import check_method
         from octrim.quantization.placement import placement
-        from octrim.runs import new_run
+        from octrim.runs import new_run, typed
 
         model = model_from(self)
         check_method(self.method, self.percentile)
@@ -91,7 +91,7 @@ class Quantize(OneNetwork, Reading, Folder):
             write_text(run.path / "sensitivity.json", json.dumps(content, indent=1))
             run.print(_sensitivity_table(found))
         run.print(f"quantized model: {path} ({path.stat().st_size / 1e6:.2f} MB: float32 weights and {len(quantized.scales)} tensors of scales)")
-        run.print(f"next: octrim export --weights {path} --precision int8 --format openvino")
+        run.print(f"next: {typed('export', '--weights', path, '--precision', 'int8', '--format', 'openvino')}")
 
 
 def _content(

@@ -52,7 +52,7 @@ class Sensitivity(OneNetwork, Reading, Folder):
         """Measure, or go on measuring; write sensitivity.json after every group, and at the end the picture and the keep-map."""
         from octrim.network.options import image_size, model_from
         from octrim.resuming import absolute, run_to_resume
-        from octrim.runs import new_run, open_run
+        from octrim.runs import new_run, open_run, typed
         from octrim.training.gradients import taylor_on, taylor_pictures
         from octrim.training.labelled import drawn, open_in_classes
         from octrim.training.sensitivity import check_inputs
@@ -88,7 +88,7 @@ class Sensitivity(OneNetwork, Reading, Folder):
         try:
             curves = _measured(config, run, model, dataset, criterion, size, known, ranked_on)
         except KeyboardInterrupt:
-            run.print(f"stopped; go on with: octrim sensitivity --resume {run.path}")
+            run.print(f"stopped; go on with: {typed('sensitivity', '--resume', run.path)}")
             raise
         _finish(config, run, curves)
 
@@ -126,6 +126,7 @@ def _measured(
 def _finish(config: Sensitivity, run: Run, curves: SensitivityCurves) -> None:
     """Write the keep-map and the picture, and print the table."""
     from octrim.atomic import write_text
+    from octrim.runs import typed
     from octrim.training.sensitivity_chart import save_sensitivity_chart
 
     keep_map = curves.keep_map(config.tolerance, config.align)
@@ -137,5 +138,6 @@ def _finish(config: Sensitivity, run: Run, curves: SensitivityCurves) -> None:
     kept = sum(int(curve.channels * Fraction(keep_map[curve.convs[0]])) for curve in curves.groups)
     total = sum(curve.channels for curve in curves.groups)
     run.print(f"keep-map for a tolerance of {config.tolerance:g} in every group by itself: {kept} of {total} channels; all at once cost more")
-    weights = f"--weights {config.weights}" if config.weights is not None else f"--cfg {config.cfg}"
-    run.print(f"next: octrim prune {weights} --keep-map {run.path / 'keep-map.json'} --align {config.align} --criterion {config.criterion}")
+    network = ("--weights", config.weights) if config.weights is not None else ("--cfg", config.cfg)
+    cut = ("--keep-map", run.path / "keep-map.json", "--align", config.align, "--criterion", config.criterion)
+    run.print(f"next: {typed('prune', *network, *cut)}")

@@ -50,7 +50,7 @@ from octrim.options import from_python
 from octrim.progress import remaining, work_ahead
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
-from octrim.runs import Run, check_name, new_run, open_run, require_space
+from octrim.runs import Run, check_name, new_run, open_run, require_space, typed
 from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
 
 _WORK: dict[Stage, StageWork] = {
@@ -209,7 +209,7 @@ def _announced(job: Job, stage: Stage, number: str, began: float) -> None:
         with told_once(), work_ahead(lambda pace: _effort(job, stage) * pace / stage.effort if stage.effort else 0.0):
             result = once(job, folder, _WORK[stage], stage.results)
     except KeyboardInterrupt:
-        job.run.print(f"stopped in {stage.title}; go on with: octrim compress --resume {job.run.path}")
+        job.run.print(f"stopped in {stage.title}; go on with: {typed('compress', '--resume', job.run.path)}")
         raise
     if "row" in result:
         row = result["row"]
@@ -252,7 +252,7 @@ def _finished(run: Run, config: Compression, preset: Preset) -> Compressed:
     run.print(f"report: {write_report(run.path)}")
     if preset.match_games:
         run.print(builtin.invitation(weights))
-    run.print(f"next: octrim predict --weights {run.path / EXPORT.folder / 'openvino'} --source PICTURE")
+    run.print(f"next: {typed('predict', '--weights', run.path / EXPORT.folder / 'openvino', '--source', 'PICTURE')}")
     return Compressed(run.path, model, summary)
 
 

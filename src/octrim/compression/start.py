@@ -25,7 +25,7 @@ from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
 from octrim.options import TeacherPrecision
 from octrim.pruning.cut import prune
-from octrim.pruning.fractions import parse_fraction, require_matches
+from octrim.pruning.fractions import LIVE, parse_fraction, require_matches
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run, wide_console
 from octrim.training.checkpoint import data_digest, same_data, training_bytes
@@ -79,6 +79,8 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     choose_device(config.device)
     _require_precision(config.teacher_precision)
     read_hyperparameters(config.hyp)
+    if config.keep == LIVE:
+        raise InputError(f"--keep {LIVE} is for octrim prune; compress cuts while it trains, or what its own --sparsify-epochs left dead")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
     if uniform and not (keep_map or config.drop or config.levels):

@@ -180,7 +180,8 @@ def plan(
         raise InputError(f"align is {shown(align)}, expected 1 or more")
     if criterion == "taylor":
         raise InputError("criterion 'taylor' needs gradients of the loss: criterion=taylor(gradients), or octrim prune --criterion taylor --data D")
-    fraction = None if keep is None or keep == LIVE else parse_fraction(keep, "keep")
+    wants_live = isinstance(keep, str) and keep == LIVE
+    fraction = None if keep is None or wants_live else parse_fraction(keep, "keep")
     if keep is None and budget is None:
         fraction = Fraction(1, 8)
     whole, original = model.network, original or model.network
@@ -197,7 +198,7 @@ def plan(
     # A depthwise convolution that is cut to one channel is an ordinary one, and begins a group of its own.
     if any(widths.get(group.name, 1) < len(group) for group in labels.groups):
         raise InputError("the original has other channels than a network that this model was cut from")
-    live = live_channels(model, labels) if keep == LIVE else None
+    live = live_channels(model, labels) if wants_live else None
     candidates = _candidates(network, labels, scores, exclude, keep_map or {}, fraction, align, widths, nearest, live)
 
     def cut(counts: Sequence[int]) -> tuple[dict[str, np.ndarray], Network]:

@@ -21,7 +21,7 @@ from octrim.data.pictures import read_picture
 from octrim.errors import InputError
 from octrim.evaluate.evaluation import Evaluation
 from octrim.progress import WORK_AHEAD, Bar, progress_bar, remaining
-from octrim.runs import Run
+from octrim.runs import Run, typed
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST, State, save_state
 from octrim.training.options import Training
 from octrim.training.pictures import save_batch, save_curves, save_predictions, save_scales
@@ -130,7 +130,7 @@ class Record:
     def interrupt(self, state: State) -> None:
         self.save(state)
         if self.run is not None:
-            self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: octrim {self.action} --resume {self.run.path}")
+            self.print(f"stopped in epoch {state.epoch + 1}, batch {state.batch}; go on with: {typed(self.action, '--resume', self.run.path)}")
 
     def end_epoch(self, state: State, evaluation: Evaluation | None, labels: int, pictures: int, seconds: tuple[float, float]) -> None:
         """Write the files and lines of an epoch: the checkpoint first, because everything else can be made from it."""

@@ -15,6 +15,7 @@ from octrim.network.model import Model
 from octrim.options import from_python
 from octrim.pruning.fractions import LIVE
 from octrim.pruning.plan_files import write_plan
+from octrim.runs import typed
 from octrim.targets.opening import open_session
 from octrim.training.checkpoint import BEST, LAST, State, chooses_best
 from octrim.training.options import Training
@@ -114,8 +115,7 @@ def _finished(setup: Setup, state: State, record: Record) -> Trained:
 def _next_command(config: Any, weights: Path) -> str:
     match config.command:
         case "sparsify":
-            return f"octrim prune --weights {weights} --keep {LIVE} --compensate"
+            return typed("prune", "--weights", weights, "--keep", LIVE, "--compensate")
         case "finetune":
-            precision = " --precision int8" if config.qat else ""
-            return f"octrim export --weights {weights}{precision}"
-    return f"octrim prune --weights {weights}"
+            return typed("export", "--weights", weights, *(("--precision", "int8") if config.qat else ()))
+    return typed("prune", "--weights", weights)
