@@ -121,20 +121,30 @@ def draw(options: argparse.Namespace) -> None:
     rows = [row(target) | {"ms": times.get(target.name, {}).get("measured")} for target in finished(options.out)]
     figure = new_figure(7.5, 4.5)
     axes = figure.add_subplot()
+    several = len({one["data"] for one in rows}) > 1
     for data, kind in sorted({(one["data"], one["kind"]) for one in rows}):
         own = [one for one in rows if (one["data"], one["kind"]) == (data, kind)]
         at = [one["budget"] if one["ms"] is None else one["ms"] for one in own]
         accuracy = [one["mAP50-95"] for one in own]
         bars = [[value - one["interval"][0] for value, one in zip(accuracy, own, strict=True)]]
         bars.append([one["interval"][1] - value for value, one in zip(accuracy, own, strict=True)])
-        axes.errorbar(at, accuracy, yerr=bars, marker="o", capsize=2, label=f"{data}, {kind}", color=_COLOURS.get(kind))
+        axes.errorbar(at, accuracy, yerr=bars, marker="o", capsize=2, label=f"{data}, {kind}" if several else kind, color=_COLOURS.get(kind))
     for label, folder in options.also:
         found = json.loads((folder / "metrics.json").read_text("utf-8"))
         low, high = found["interval"]["mAP50-95"]
         if label not in times:
             raise InputError(f"{label}: its time was not measured; give --also {label}=.. to time, too")
         score = found["mAP50-95"]
-        axes.errorbar([times[label]["measured"]], [score], yerr=[[score - low], [high - score]], marker="D", capsize=2, linestyle="", label=label)
+        axes.errorbar(
+            [times[label]["measured"]],
+            [score],
+            yerr=[[score - low], [high - score]],
+            marker="D",
+            capsize=2,
+            linestyle="",
+            label=label,
+            color="#333333",
+        )
     axes.set_xscale("log")
     axes.set_xticks(BUDGETS, [f"{one:g}" for one in BUDGETS])
     axes.minorticks_off()
