@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from octrim.errors import InputError
 from octrim.latency import budget as module
-from octrim.latency.budget import chosen_table, fitted_plan, stopwatch_of, wants_times
+from octrim.latency.budget import Timed, advice, chosen_table, fitted_plan, stopwatch_of, wants_times
 from octrim.latency.options import TimeOptions
 from octrim.latency.stopwatch import this_machine
 from octrim.latency.table import LatencyTable, write_table
@@ -97,11 +98,27 @@ def test_the_least_possible_plan_may_take_the_whole_budget(monkeypatch: pytest.M
         fitted_plan(table, budget, variant("yolov5n").network, lambda table: planned(table, budget))
 
 
+def test_dropping_blocks_is_advised_where_rows_cost_their_start() -> None:
+    whole, table = variant("yolov5n"), table_of_yolov5n()
+
+    def dropped(table: LatencyTable) -> Plan:
+        return plan(whole, budget="latency=1/3", image_size=SIZE, latency=table, drop="model.8.m.0")
+
+    def advised(table: LatencyTable, make: Callable[[LatencyTable], Plan], budget: str | None = "latency=1/3") -> list[str]:
+        return advice(fitted_plan(table, budget, whole.network, make), budget, whole.network)
+
+    (line,) = advised(table, planned)
+    assert "--drop auto" in line and "in openvino every row costs its start" in line
+    assert advised(table, dropped) == advised(table, planned, None) == []
+    assert advised(replace(table, machine=replace(table.machine, runtime="c")), planned) == []
+    assert advice(Timed(planned(table)), "latency=1/3", whole.network) == []
+
+
 def test_another_machine_is_predicted_and_not_measured() -> None:
     found = fitted_plan(table_of_yolov5n(), "latency=1/3", variant("yolov5n").network, planned)
     assert found.measured is None and "another machine" in found.told[0]
     found = fitted_plan(table_of_yolov5n(), None, variant("yolov5n").network, lambda table: plan(variant("yolov5n"), image_size=SIZE, latency=table))
-    assert found.told[0].startswith("predicted for a processor, openvino 1.0, fp32, 2 threads: ")
+    assert len(found.told) == 1 and found.told[0].startswith("predicted for a processor, openvino 1.0, fp32, 2 threads: ")
 
 
 def test_a_runtime_of_another_version_is_refused() -> None:

@@ -67,7 +67,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.data.picture_paths import picture_paths
         from octrim.data.pictures import Readable, network_inputs
         from octrim.errors import InputError
-        from octrim.latency.budget import Timed, aligned_by, chosen_table, fitted_plan, refuse_unused_times
+        from octrim.latency.budget import Timed, advice, aligned_by, chosen_table, fitted_plan, refuse_unused_times
         from octrim.latency.table import write_table
         from octrim.network.dropping import rows_to_drop, without_rows
         from octrim.network.options import image_size, model_from
@@ -144,7 +144,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(made.table())
         if self.keep == LIVE and made.network == model.network:
             run.print("no channel is dead, or too few for a multiple of --align: nothing is cut (octrim sparsify lets channels die)")
-        for line in timed.told:
+        for line in (*timed.told, *advice(timed, self.budget, model.network)):
             run.print(line)
         write_plan(made, run.path)
         if self.widths == "variance":

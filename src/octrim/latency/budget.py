@@ -30,6 +30,9 @@ _ENOUGH = 0.97  # share of the budget from which on a measured plan is good enou
 
 _SESSIONS = 3  # times that a network is opened and measured anew; where its memory lies makes a difference of a few percent
 
+_BY_ROWS = ("openvino", "onnxruntime")
+"""Runtimes in which starting a row takes most of a small network's time."""
+
 _DRIFT = 1.15  # factor between the reference's time now and in the table from which on it is told
 
 
@@ -176,6 +179,17 @@ def fitted_plan(table: LatencyTable, budget: str | None, whole: Network, make: C
         way = "slower" if now > 1 else "faster"
         lines.append(f"this machine is {100 * abs(now - 1):.0f} % {way} now than when the table was made: times are those of then")
     return Timed(made, table, measured, tuple(lines))
+
+
+def advice(timed: Timed, budget: str | None, whole: Network) -> list[str]:
+    """A line about dropping blocks where a plan for milliseconds drops nothing of the network `whole`, and that would pay; else none.
+    docs/latency.md has numbers."""
+    if timed.table is None or not wants_times(budget) or len(timed.plan.network.rows) < len(whole.rows):
+        return []
+    runtime = timed.table.machine.runtime
+    if runtime not in _BY_ROWS:
+        return []
+    return [f"--drop auto lets whole blocks go, too, which makes room for channels: in {runtime} every row costs its start"]
 
 
 def _corrected(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from octrim.errors import InputError
-from octrim.latency.budget import Timed, aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
+from octrim.latency.budget import Timed, advice, aligned_by, chosen_table, fitted_plan, refuse_unused_times, wants_times
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.loading import load
 from octrim.network.model import Model
@@ -170,7 +170,7 @@ def _settled(cut: GradualCut, setup: Setup) -> GradualCut:
         timed = Timed(made, cut.latency, None, (told,))
     else:
         timed = fitted_plan(cut.latency, cut.budget, _whole(setup), make)
-    _tell(setup, timed.told)
+    _tell(setup, [*timed.told, *advice(timed, cut.budget, _whole(setup))])
     if not by_variance:
         return dataclasses.replace(cut, latency=timed.table)
     before, after = timed.plan.before, timed.plan.after
