@@ -45,6 +45,7 @@ BOX4: list[Any] = ["--box-weight", 4]
 BF16: list[Any] = ["--teacher-precision", "bf16"]
 WIDE: list[Any] = ["--keep-map", "benchmarks/wide-detect.json"]
 VARIANCE: list[Any] = ["--widths", "variance"]
+DROP: list[Any] = ["--budget", "latency=0.926", "--latency-table", "openvino.json", "--drop", "auto"]
 MILLISECONDS: list[Any] = ["--budget", "latency=0.88", "--latency-table", "c.json"]
 
 RECIPES: dict[str, list[Any]] = {
@@ -70,6 +71,7 @@ RECIPES: dict[str, list[Any]] = {
     "default-relu-variance-bf16": ["--preset", "default", "--activation", "relu", *VARIANCE, *BF16],
     "fast-variance-bf16": ["--preset", "fast", *VARIANCE, *BF16],
     "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
+    "default-drop-bf16": ["--preset", "default", "--widths", "importance", *DROP, *BF16],
     "best": ["--preset", "best"],
     "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
@@ -82,6 +84,7 @@ CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
 end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
 time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`).
+`default-drop` is planned for the time of the 1/8 network in OpenVINO by such a table (`--runtime openvino --threads 2`), and may drop blocks.
 Those with -variance spread the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 
