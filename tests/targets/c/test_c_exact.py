@@ -66,7 +66,35 @@ UNUSUAL = {
     "window of 17": (after_stem(Row("a", "conv", ("stem",), 3, 17, 1, 8, norm=True, activation="mish"), cell=2), Kind.PLAIN),
     "large stride 2": (after_stem(Row("a", "conv", ("stem",), 6, 7, 2, 3, norm=True, activation="silu"), cell=4), Kind.CONVOLUTION),
     "groups and stride": (after_stem(Row("a", "conv", ("stem",), 12, 3, 2, 1, 4, norm=True, activation="silu"), cell=4), Kind.CONVOLUTION),
-    "depthwise 5x5": (after_stem(Row("a", "conv", ("stem",), 8, 5, 1, 2, 8, norm=True, activation="hardswish"), cell=2), Kind.CONVOLUTION),
+    **{
+        f"depthwise {kernel}x{kernel}, stride {stride}": (
+            after_stem(Row("a", "conv", ("stem",), 8, kernel, stride, kernel // 2, 8, norm=True, activation="hardswish"), cell=2 * stride),
+            Kind.CONVOLUTION if kernel == 13 else Kind.DEPTHWISE,
+        )
+        for kernel in (1, 3, 5, 11, 13)
+        for stride in (1, 2)
+    },
+    "depthwise of several maps, and a sum": (
+        after_stem(
+            Row("a", "conv", ("stem",), 8, 3, 1, 1, norm=True, activation="silu"),
+            Row("b", "concat", ("stem", "a")),
+            Row("c", "conv", ("b",), 16, 3, 1, 1, 16, norm=True, activation="silu"),
+            Row("d", "conv", ("c",), 16, 5, 1, 2, 16, bias=True, activation="relu6"),
+            Row("e", "add", ("c", "d")),
+            cell=2,
+        ),
+        Kind.DEPTHWISE,
+    ),
+    "depthwise without padding, behind a narrow map": (
+        after_stem(
+            Row("a", "maxpool", ("stem",), kernel=4, stride=4),
+            Row("b", "conv", ("a",), 8, 3, 1, 2, 8, norm=True, activation="mish"),
+            Row("c", "conv", ("b",), 8, 3, 1, 0, 8, bias=True),
+            cell=8,
+        ),
+        Kind.DEPTHWISE,
+    ),
+    "two channels of every plane": (after_stem(Row("a", "conv", ("stem",), 16, 3, 1, 1, 8, norm=True, activation="silu"), cell=2), Kind.CONVOLUTION),
     "more padding than the window": (
         after_stem(
             Row("a", "conv", ("stem",), 4, 1, 1, 1, bias=True),
@@ -169,11 +197,29 @@ def test_activations(activation: str | None, channels: int) -> None:
         Row("c", "conv", ("b",), channels, 3, 2, 1, norm=True, activation=activation),
     )
     model = calm(lively_model(one_level(*rows, last="c", cell=4)))
-    named = (activation or "").partition(":")[0]
-    expected = {Kind.STEM, Kind.CONVOLUTION} if named in ("", "silu", "relu", "leaky_relu") else {Kind.IMAGE, Kind.CONVOLUTION}
-    assert expected <= kinds_of(model, 64, 128)
+    assert kinds_of(model, 64, 128) == {Kind.STEM, Kind.WINOGRAD, Kind.CONVOLUTION, Kind.PARITY, Kind.HEAD}
     batch = picture(64, 128)
     assert_close(found_by(model, batch, 2), reference(model, batch))
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9, 15])
+@pytest.mark.parametrize("size", [(64, 1536), (192, 512), (160, 96)])
+def test_windows_that_reach_over_a_chunk(kernel: int, size: tuple[int, int]) -> None:
+    """Rows of the other band are there for every chunk whose windows read them, however few rows a chunk has."""
+    network = one_level(
+        Row("a", "conv", ("images",), 4, 2, 2, 0, bias=True),
+        Row("b", "conv", ("a",), 4, 2, 2, 0, bias=True),
+        Row("c", "conv", ("b",), 4, 2, 2, 0, bias=True),
+        Row("d", "conv", ("c",), 4, kernel, 1, kernel // 2, bias=True),
+        Row("e", "conv", ("d",), 4, kernel, 1, kernel // 2, 4, bias=True),
+        last="e",
+        cell=8,
+    )
+    model = calm(lively_model(network))
+    batch = picture(*size)
+    found = found_by(model, batch)
+    assert_close(found, reference(model, batch))
+    assert np.array_equal(found_by(model, batch, 2), found)
 
 
 def test_activations_far_from_zero() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octrim.targets.c.lowering import Kind, Op
+from octrim.targets.c.lowering import SHIFTED, Kind, Op
 
 _TILE = 4  # number of rows that the stem and Winograd's transform make at once
 _MOST_UNEVEN = 1.5  # largest ratio of the upper band's rows to the lower band's
@@ -59,7 +59,7 @@ def _keeps_place(op: Op) -> bool:
     if op.kind == Kind.POOL:
         assert op.out is not None
         return op.row.stride == 1 and op.out.size == op.reads[0].size
-    if op.kind in (Kind.CONVOLUTION, Kind.WINOGRAD):
+    if op.kind in SHIFTED:
         assert op.out is not None
         return all(m.height == op.out.height for m in op.reads)
     return op.kind != Kind.PLAIN
@@ -67,7 +67,7 @@ def _keeps_place(op: Op) -> bool:
 
 def halo(op: Op) -> tuple[int, list[int], list[int]]:
     """Number of rows of the other band that a window reads at most, and offsets in the arena of the planes of which it reads them above and below."""
-    if op.kind not in (Kind.CONVOLUTION, Kind.WINOGRAD):
+    if op.kind not in SHIFTED:
         return 0, [], []
     row = op.row
     reach, above, below = 0, list[int](), list[int]()

@@ -22,6 +22,9 @@ LOG2E = 1 / np.log(2)
 # Largest kernel and margin of a convolution over shifted planes; others go through the plain loop.
 _MOST_KERNEL, _MOST_MARGIN = 15, 8
 
+# Largest kernel of a depthwise convolution with a loop of its own, whose sums are not made of shorter ones.
+_MOST_DEPTHWISE = 11
+
 
 class Kind(IntEnum):
     """Kind of a step, numbered as `enum Kind` of runtime/network.h."""
@@ -36,6 +39,11 @@ class Kind(IntEnum):
     POOL = 7
     UPSAMPLE = 8
     HEAD = 9
+    DEPTHWISE = 10
+
+
+SHIFTED = (Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.WINOGRAD)
+"""Kinds of convolutions over shifted planes, whose windows read the margins of maps."""
 
 
 class Activation(IntEnum):
@@ -120,10 +128,10 @@ class CompilerOps:
         out = Map(row.name, row.channels, height, width)
         op = Op(Kind.PLAIN, row, maps, out, height, row.kernel == row.stride == 1 and row.padding == 0, x, weight, bias)
         if row.stride == 1 and self._takes_margin(row, maps[0].size, (height, width), 1):
-            op.kind = Kind.CONVOLUTION
+            op.kind = Kind.DEPTHWISE if _is_depthwise(row, len(x)) else Kind.CONVOLUTION
             self._pad(maps, row.padding)
         elif row.stride == 2 and maps[0].height % 2 == maps[0].width % 2 == 0 and self._takes_margin(row, maps[0].size, (height, width), 2):
-            op.kind = Kind.CONVOLUTION
+            op.kind = Kind.DEPTHWISE if _is_depthwise(row, len(x)) else Kind.CONVOLUTION
             op.parity = {m: self._parity(m, row) for m in maps}
             op.reads = list(op.parity.values())
             self._pad(op.reads, self._reach(row, maps[0].size, (height, width), 2))
@@ -193,8 +201,7 @@ class CompilerOps:
 
     def _is_stem(self, row: Row) -> bool:
         window = (row.kernel, row.stride, row.padding, row.groups) == (6, 2, 2, 1)
-        named = (row.activation or "silu").partition(":")[0] in ("silu", "relu", "leaky_relu")
-        return window and named and self.height % 8 == 0 and self.width % 4 == 0 and self.width >= 4 * LANES
+        return window and self.height % 8 == 0 and self.width % 4 == 0 and self.width >= 4 * LANES
 
     def _stem(self, row: Row, weight: np.ndarray, bias: np.ndarray) -> Value:
         out = Map(row.name, row.channels, self.height // 2, self.width // 2)
@@ -245,7 +252,7 @@ class CompilerOps:
         op = self.producer[x[0][0]]
         before = self.producer[other[0][0]]
         whole = [(op.out, channel) for channel in range(len(x))] == x and [(other[0][0], channel) for channel in range(len(other))] == other
-        fits = op.kind in (Kind.CONVOLUTION, Kind.PLAIN) and op.add is None and op.row.name == name and self.readers.count(name) == 1
+        fits = op.kind in (Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.PLAIN) and op.add is None and op.row.name == name and self.readers.count(name) == 1
         same = op.out is not None and op.out.channels == len(x) == other[0][0].channels
         return fits and whole and same and self.ops.index(before) < self.ops.index(op)
 
@@ -274,10 +281,15 @@ def _split_by_the_stem(ops: CompilerOps) -> None:
             stem.out = readers[0].out
 
 
+def _is_depthwise(row: Row, inputs: int) -> bool:
+    """Whether every channel of a convolution is a convolution of one of the `inputs` planes with itself."""
+    return row.groups == row.channels == inputs > 1 and row.kernel <= _MOST_DEPTHWISE
+
+
 def _for_winograd(op: Op) -> bool:
-    """Whether Winograd's transform can do a convolution: 3 x 3 at stride 1, with an activation that the transform back has."""
+    """Whether Winograd's transform can do a convolution: 3 x 3 at stride 1."""
     row = op.row
-    return (row.kernel, row.stride, row.padding, row.groups) == (3, 1, 1, 1) and op.activation in (Activation.LINEAR, Activation.SILU)
+    return (row.kernel, row.stride, row.padding, row.groups) == (3, 1, 1, 1)
 
 
 def _fills_vectors(m: Map) -> bool:

@@ -193,6 +193,7 @@ class _Builder:
         make = {
             Kind.STEM: self._stem,
             Kind.CONVOLUTION: self._convolution,
+            Kind.DEPTHWISE: self._depthwise,
             Kind.WINOGRAD: self._winograd,
             Kind.PLAIN: self._plain,
             Kind.ADD: self._add,
@@ -242,16 +243,24 @@ class _Builder:
 
     def _convolution(self, op: Op) -> dict[str, int]:
         assert op.weight is not None and op.bias is not None
+        groups = op.weight.reshape(op.row.groups, op.weight.shape[0] // op.row.groups, -1)
+        weights = self._numbers(np.stack([_blocks(weight.T[None])[0] for weight in groups]))
+        return {**self._shifted(op), "weights": weights, "bias": self._bias(op.bias, op.row.groups)}
+
+    def _depthwise(self, op: Op) -> dict[str, int]:
+        assert op.weight is not None and op.bias is not None
+        return {**self._shifted(op), "weights": self._numbers(op.weight), "bias": self._numbers(op.bias)}
+
+    def _shifted(self, op: Op) -> dict[str, int]:
+        """What a sum over taps needs besides weights and bias."""
+        assert op.weight is not None
         row, inputs = op.row, op.weight.shape[1]
         window = [(i, y, x) for i in range(inputs) for y in range(row.kernel) for x in range(row.kernel)]
         offsets = [_tap(op, group * inputs + i, y, x) for group in range(row.groups) for i, y, x in window]
-        groups = op.weight.reshape(row.groups, -1, len(window))
         return {
             **self._activation(op),
             "taps": self._offsets(offsets),
             "count": len(window),
-            "weights": self._numbers(np.stack([_blocks(weight.T[None])[0] for weight in groups])),
-            "bias": self._bias(op.bias, row.groups),
             "groups": row.groups,
             "kernel": row.kernel,
             "stride": row.stride,
@@ -355,9 +364,14 @@ def _described(op: Op) -> str:
         return f"{row.name}: level {op.level}"
     if op.weight is None:
         return f"{row.name}: {op.kind.name.lower()}"
-    kind = {Kind.STEM: "stem", Kind.WINOGRAD: "convolution by Winograd", Kind.PLAIN: "plain convolution"}.get(op.kind, "convolution")
+    kind = {
+        Kind.STEM: "stem",
+        Kind.DEPTHWISE: "depthwise convolution",
+        Kind.WINOGRAD: "convolution by Winograd",
+        Kind.PLAIN: "plain convolution",
+    }.get(op.kind, "convolution")
     outputs, inputs = op.weight.shape[0], op.weight.shape[1] * row.groups
-    groups = f", {row.groups} groups" if row.groups > 1 else ""
+    groups = f", {row.groups} groups" if row.groups > 1 and op.kind != Kind.DEPTHWISE else ""
     return f"{row.name}: {kind} {row.kernel}x{row.kernel}, {inputs} -> {outputs}, stride {row.stride}{groups}, {row.activation or 'no activation'}"
 
 

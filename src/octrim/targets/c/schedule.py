@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octrim.targets.c.bands import Bands
+from octrim.targets.c.bands import Bands, halo
 from octrim.targets.c.lowering import Kind, Op
 from octrim.targets.c.maps import Map
 
@@ -94,7 +94,11 @@ def _rows_per_chunk(group: Sequence[Op], base: int, split: int) -> int:
     even = [chunks for chunks in range(1, split // align + 1) if split % (chunks * align) == 0 and count <= 2 * chunks <= 4 * count]
     if even:
         count = min(even, key=lambda chunks: abs(math.log(chunks / count)))
-    return min(-(-split // (count * align)) * align, split)
+    size = min(-(-split // (count * align)) * align, split)
+    reach = max(-(-halo(op)[0] * base // op.rows) for op in group)
+    while size < split and not all(size >= reach and (rows % size == 0 or rows % size >= reach) for rows in (split, base - split)):
+        size = min(size + align, split)  # only the first and the last chunk of a band fetch rows of the other one
+    return size
 
 
 def _width(op: Op) -> int:

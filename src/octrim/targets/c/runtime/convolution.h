@@ -10,6 +10,45 @@
 #define PV 2
 #endif
 
+/* An activation: LINEAR is max(z, slope z). z and the result carry log2(e). */
+INLINE V activated(int activation, V slope, V z) {
+    const float log2e = 1.442695041f;
+    if (activation == SILU) return silu(z);
+    if (activation == RELU6) return min_(max_(z, splat(0)), splat(6 * log2e));
+    if (activation == HARDSWISH) return z * min_(max_(z + splat(3 * log2e), splat(0)), splat(6 * log2e)) * splat(1 / (6 * log2e));
+    if (activation == SIGMOID) return splat(log2e) / (splat(1.0f) + exp2_minus(z));
+    if (activation == MISH) { /* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2); above 40 it is 1 */
+        V e = exp2_minus(max_(splat(0) - z, splat(-40.0f))), n = e * (e + splat(2.0f));
+        return z * n / (n + splat(2.0f));
+    }
+    return max_(z, slope * z);
+}
+
+/* Applies activation and sum to so many vectors that lie in a row. */
+INLINE void activate_each(const int activation, V slope, float *p, const float *add, int vectors) {
+    for (int i = 0; i < vectors * VL; i += VL) {
+        V y = activated(activation, slope, load(p + i));
+        store(p + i, add ? y + load(add + i) : y);
+    }
+}
+static void activate_vectors(int activation, V slope, float *p, const float *add, int vectors) {
+    if (activation == HARDSWISH) activate_each(HARDSWISH, slope, p, add, vectors);
+    else if (activation == RELU6) activate_each(RELU6, slope, p, add, vectors);
+    else activate_each(activation, slope, p, add, vectors);
+}
+
+/* Applies activation and sum to n floats that lie in a row; n may be any number. */
+static void activate(int activation, float slope, float *p, const float *add, int n) {
+    float few[VL] __attribute__((aligned(64))) = {0};
+    int vectors = n / VL, rest = n - vectors * VL;
+    activate_vectors(activation, splat(slope), p, add, vectors);
+    if (!rest) return;
+    p += vectors * VL;
+    memcpy(few, p, (size_t)rest * sizeof(float));
+    activate_vectors(activation, splat(slope), few, NULL, 1);
+    for (int i = 0; i < rest; i++) p[i] = few[i] + (add ? add[vectors * VL + i] : 0.0f);
+}
+
 enum { RAW = -1 }; /* no activation and no sum, for the products of Winograd's transform */
 
 /* A sum of more taps than this is made of sums over as many: its rounding error grows with the number of terms. */
@@ -44,8 +83,7 @@ INLINE void block(const int channels, const int vectors, const int activation, c
     }
     UNROLL for (int c = 0; c < channels; c++) {
         UNROLL for (int j = 0; j < vectors; j++) {
-            if (activation == SILU) sum[c][j] = silu(sum[c][j]);
-            if (activation == LINEAR) sum[c][j] = max_(sum[c][j], slope * sum[c][j]);
+            if (activation != RAW) sum[c][j] = activated(activation, slope, sum[c][j]);
         }
         if (activation != RAW && add)
             UNROLL for (int j = 0; j < vectors; j++) sum[c][j] += load(add + c * add_plane + j * VL);
@@ -89,7 +127,6 @@ static int next_vectors(int left, int all, int most) {
     return vectors;
 }
 
-/* Computes all of `channels` for the pixels p0 .. p1, which lie in a row. The last block is moved back to end at p1, and what two blocks share is computed twice. */
 #if PV == 3
 #define ALL_BLOCKS(name, activation) BLOCKS(name, activation, 1) BLOCKS(name, activation, 2) BLOCKS(name, activation, 3)
 #define PICK(name, vectors) ((vectors) == 3 ? name##_3 : (vectors) == 2 ? name##_2 : name##_1)
@@ -97,81 +134,51 @@ static int next_vectors(int left, int all, int most) {
 #define ALL_BLOCKS(name, activation) BLOCKS(name, activation, 1) BLOCKS(name, activation, 2)
 #define PICK(name, vectors) ((vectors) == 2 ? name##_2 : name##_1)
 #endif
-#define CONVOLUTION_OVER(name)                                                                                                                \
-    static void name(const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, int channels, float *out, \
-                     int plane, const float *add, int add_plane, int p0, int p1) {                                                            \
-        for (int c = 0; c < channels; c += 8, w += count * 8, bias += 8) {                                                                    \
-            float *o = out + c * plane;                                                                                                       \
-            const float *more = add ? add + c * add_plane : NULL;                                                                             \
-            int left = channels - c < 8 ? channels - c : 8;                                                                                   \
-            for (int p = p0; p < p1;) {                                                                                                       \
-                int vectors = next_vectors(p1 - p, p1 - p0, PV), at = p + vectors * VL <= p1 ? p : p1 - vectors * VL;                              \
-                PICK(name, vectors)(x + at, taps, count, w, bias, slope, o + at, plane, more ? more + at : NULL, add_plane, left);             \
-                p = at + vectors * VL;                                                                                                        \
-            }                                                                                                                                 \
-        }                                                                                                                                     \
-    }
-
 ALL_BLOCKS(with_silu, SILU)
 ALL_BLOCKS(linear, LINEAR)
 ALL_BLOCKS(raw, RAW)
-CONVOLUTION_OVER(with_silu)
-CONVOLUTION_OVER(linear)
 
-/* Activations that blocks do not compute themselves. z and the result carry log2(e). */
-INLINE V activated(int activation, V z) {
-    const float log2e = 1.442695041f;
-    if (activation == SILU) return silu(z);
-    if (activation == RELU6) return min_(max_(z, splat(0)), splat(6 * log2e));
-    if (activation == HARDSWISH) return z * min_(max_(z + splat(3 * log2e), splat(0)), splat(6 * log2e)) * splat(1 / (6 * log2e));
-    if (activation == SIGMOID) return splat(log2e) / (splat(1.0f) + exp2_minus(z));
-    if (activation == MISH) { /* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2); above 40 it is 1 */
-        V e = exp2_minus(max_(splat(0) - z, splat(-40.0f))), n = e * (e + splat(2.0f));
-        return z * n / (n + splat(2.0f));
+/* Computes all of `channels` for the pixels p0 .. p1, which lie in a row. The last block is moved back to end at p1, and what two blocks share is computed twice.
+   An activation that blocks do not compute is applied to what a block has just written, while the first cache has it. */
+#define CONVOLUTION_OVER(name, blocks, apart)                                                                                                   \
+    static void name(int activation, const float *x, const int32_t *taps, int count, const float *w, const float *bias, float slope, int channels, \
+                     float *out, int plane, const float *add, int add_plane, int p0, int p1) {                                                  \
+        for (int c = 0; c < channels; c += 8, w += count * 8, bias += 8) {                                                                      \
+            float *o = out + c * plane;                                                                                                         \
+            const float *more = add ? add + c * add_plane : NULL;                                                                               \
+            int left = channels - c < 8 ? channels - c : 8;                                                                                     \
+            for (int p = p0; p < p1;) {                                                                                                         \
+                int vectors = next_vectors(p1 - p, p1 - p0, PV), at = p + vectors * VL <= p1 ? p : p1 - vectors * VL;                               \
+                PICK(blocks, vectors)(x + at, taps, count, w, bias, slope, o + at, plane, more && !apart ? more + at : NULL, add_plane, left);  \
+                for (int k = 0; apart && k < left; k++)                                                                                         \
+                    activate_vectors(activation, splat(slope), o + k * plane + at, more ? more + k * add_plane + at : NULL, vectors);           \
+                p = at + vectors * VL;                                                                                                          \
+            }                                                                                                                                   \
+        }                                                                                                                                       \
     }
-    return z;
-}
-
-/* Applies activation and sum to n floats that lie in a row; `few` may be any number. */
-static void activate(int activation, float slope, float *p, const float *add, int n) {
-    float few[VL] __attribute__((aligned(64))) = {0}, more[VL] __attribute__((aligned(64))) = {0};
-    for (int i = 0; i < n; i += VL) {
-        int whole = i + VL <= n;
-        if (!whole) {
-            memcpy(few, p + i, (size_t)(n - i) * sizeof(float));
-            if (add) memcpy(more, add + i, (size_t)(n - i) * sizeof(float));
-        }
-        V z = load(whole ? p + i : few);
-        z = activation == LINEAR ? max_(z, splat(slope) * z) : activated(activation, z);
-        if (add) z += load(whole ? add + i : more);
-        store(whole ? p + i : few, z);
-        if (!whole) memcpy(p + i, few, (size_t)(n - i) * sizeof(float));
-    }
-}
+CONVOLUTION_OVER(convolve_silu, with_silu, 0)
+CONVOLUTION_OVER(convolve_linear, linear, 0)
+CONVOLUTION_OVER(convolve_other, linear, 1)
 
 /* Computes the pixels p0 .. p1 of all channels of a group, whatever the activation and however few they are. */
 static void convolve(const Step *s, const float *x, const int32_t *taps, const float *w, const float *bias, float slope, int channels, float *out,
                      int plane, const float *add, int add_plane, int p0, int p1) {
-    int fused = s->activation == SILU || s->activation == LINEAR;
     if (p1 - p0 < VL) { /* less than a vector, by way of a buffer; what is read beyond p1 is thrown away */
         float few[8 * VL] __attribute__((aligned(64)));
         for (int c = 0; c < channels; c += 8, w += s->count * 8, bias += 8) {
             int left = channels - c < 8 ? channels - c : 8;
             linear_1(x + p0, taps, s->count, w, bias, 1.0f, few, VL, NULL, 0, left);
             for (int k = 0; k < left; k++) {
-                activate(s->activation, slope, few + k * VL, NULL, VL);
+                activate_vectors(s->activation, splat(slope), few + k * VL, NULL, 1);
                 float *o = out + (c + k) * plane;
                 for (int p = p0; p < p1; p++) o[p] = few[k * VL + p - p0] + (add ? add[(c + k) * add_plane + p] : 0.0f);
             }
         }
         return;
     }
-    if (s->activation == SILU) with_silu(x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
-    else if (fused) linear(x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
-    else {
-        linear(x, taps, s->count, w, bias, 1.0f, channels, out, plane, NULL, 0, p0, p1);
-        for (int c = 0; c < channels; c++) activate(s->activation, slope, out + c * plane + p0, add ? add + c * add_plane + p0 : NULL, p1 - p0);
-    }
+    if (s->activation == SILU) convolve_silu(SILU, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (s->activation == LINEAR) convolve_linear(LINEAR, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else convolve_other(s->activation, x, taps, s->count, w, bias, 1.0f, channels, out, plane, add, add_plane, p0, p1);
 }
 
 /* Computes a convolution group by group. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written between

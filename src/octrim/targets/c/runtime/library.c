@@ -4,6 +4,7 @@
 #include "network.h"
 #include "maps.h"
 #include "convolution.h"
+#include "depthwise.h"
 #include "winograd.h"
 #include "stem.h"
 #include "head.h"

@@ -15,7 +15,7 @@ typedef struct {
     int32_t rows;   /* of the first band */
 } Map;
 
-enum Kind { IMAGE, STEM, PARITY, CONVOLUTION, WINOGRAD, PLAIN, ADD, POOL, UPSAMPLE, HEAD };
+enum Kind { IMAGE, STEM, PARITY, CONVOLUTION, WINOGRAD, PLAIN, ADD, POOL, UPSAMPLE, HEAD, DEPTHWISE };
 enum Activation { LINEAR, SILU, RELU6, HARDSWISH, MISH, SIGMOID }; /* LINEAR: max(z, slope z); a slope of 1 is none, 0 is ReLU */
 
 typedef struct {

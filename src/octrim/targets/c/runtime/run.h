@@ -62,6 +62,7 @@ static void run_chunk(Work *w, float *arena, const Stage *stage, int chunk) {
         case STEM: stem_step(w, s, y0, y1); break;
         case PARITY: parity_step(w, s, y0, y1); break;
         case CONVOLUTION: convolution_step(w, s, y0, y1); break;
+        case DEPTHWISE: depthwise_step(w, s, y0, y1); break;
         case WINOGRAD: winograd_step(w, s, y0, y1); break;
         case PLAIN: plain_step(w, s, y0, y1); break;
         case ADD: add_step(w, s, y0, y1); break;

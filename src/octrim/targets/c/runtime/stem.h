@@ -69,7 +69,7 @@ static void unpack(const uint8_t *from, int n, float *to, int length) {
 
 /* Transforms the products of up to 8 channels, m: [4][6][8][width], back to 4 x 2 results per tile. Where `split`, columns and rows of the result go
    to planes by parity. out: the first channel's place for tile 0. */
-INLINE void stem_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch, int split) {
+INLINE void stem_out(int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch, int split) {
     for (int c = 0; c < left; c++)
         for (int j = 0; j < width; j += VL) {
             V even[6], odd[6], first[4], second[4];
@@ -82,8 +82,8 @@ INLINE void stem_out(const int activation, const float *m, int width, int left, 
             lines_out(even, splat(bias[c]), first);
             lines_out(odd, splat(bias[c]), second);
             UNROLL for (int i = 0; i < 4; i++) {
-                first[i] = fused(activation, slope, first[i]);
-                second[i] = fused(activation, slope, second[i]);
+                first[i] = activated(activation, slope, first[i]);
+                second[i] = activated(activation, slope, second[i]);
             }
             if (split) {
                 float *o = out + 4 * c * plane + j;
@@ -146,7 +146,7 @@ KERNEL void stem_4(const float *const (*from)[6], int length, int t, const float
 
 /* Scratch, in lines of `length` floats that begin 16 floats in: 2 x 6 x 12 lines of pixels (parity of the row, row mod 6, line), 4 x 6 x 12 lines
    transformed over columns and lines. */
-INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int y1) {
+INLINE void stem(int activation, const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out];
     int split = s->stride == 2, channels = split ? m->channels / 4 : m->channels, at = m->at, plane = m->plane, pitch = m->pitch;
     int picture = w->net->width, columns = picture / 4, length = (columns + 15) / 16 * 16 + 32, rows = w->net->height / 2;
@@ -202,7 +202,9 @@ INLINE void stem(const int activation, const Work *w, const Step *s, int y0, int
 }
 KERNEL void stem_silu(const Work *w, const Step *s, int y0, int y1) { stem(SILU, w, s, y0, y1); }
 KERNEL void stem_linear(const Work *w, const Step *s, int y0, int y1) { stem(LINEAR, w, s, y0, y1); }
+KERNEL void stem_other(const Work *w, const Step *s, int y0, int y1) { stem(s->activation, w, s, y0, y1); }
 static void stem_step(const Work *w, const Step *s, int y0, int y1) {
     if (s->activation == SILU) stem_silu(w, s, y0, y1);
-    else stem_linear(w, s, y0, y1);
+    else if (s->activation == LINEAR) stem_linear(w, s, y0, y1);
+    else stem_other(w, s, y0, y1);
 }

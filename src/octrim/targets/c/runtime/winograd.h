@@ -20,10 +20,9 @@ INLINE void lines_out(const V *m, V bias, V *y) {
     y[2] = fma_(splat(4.0f), s2, sum);
     y[3] = fma_(splat(8.0f), d2, m[5] + difference);
 }
-INLINE V fused(int activation, V slope, V z) { return activation == SILU ? silu(z) : max_(z, slope * z); }
 
 /* Transforms the products of `left` channels, m: [6][8][width], back to four lines of results. */
-INLINE void winograd_out(const int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch,
+INLINE void winograd_out(int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch,
                          const float *add, int add_plane) {
     for (int c = 0; c < left; c++)
         for (int j = 0; j < width; j += VL) {
@@ -31,7 +30,7 @@ INLINE void winograd_out(const int activation, const float *m, int width, int le
             UNROLL for (int k = 0; k < 6; k++) products[k] = load(m + (k * 8 + c) * width + j);
             lines_out(products, splat(bias[c]), y);
             UNROLL for (int i = 0; i < 4; i++) {
-                y[i] = fused(activation, slope, y[i]);
+                y[i] = activated(activation, slope, y[i]);
                 if (add) y[i] += load(add + c * add_plane + i * pitch + j);
                 store(out + c * plane + i * pitch + j, y[i]);
             }
@@ -52,7 +51,7 @@ static void store_row(float *to, const float *from, const float *add, int n) {
 /* 3 x 3, stride 1. `tiles` times four lines are one line behind the other, so that narrow maps fill vectors, too; their results go through a buffer.
    Lines below y1 are zero, and their results thrown away. d: [6][inputs][line], the transformed pixels; taps point into it, and behind them stand the
    planes of the inputs. */
-INLINE void winograd(const int activation, const Work *w, const Step *s, int y0, int y1) {
+INLINE void winograd(int activation, const Work *w, const Step *s, int y0, int y1) {
     const Map *m = &w->net->maps[s->out], *r = s->add < 0 ? NULL : &w->net->maps[s->add];
     const int32_t *taps = w->net->taps + s->taps, *planes = taps + s->count;
     int inputs = s->count / 3, width = m->width, pitch = m->pitch, line = ((s->tiles - 1) * pitch + width + 2 + 31) / 16 * 16;
@@ -91,7 +90,9 @@ INLINE void winograd(const int activation, const Work *w, const Step *s, int y0,
 }
 KERNEL void winograd_silu(const Work *w, const Step *s, int y0, int y1) { winograd(SILU, w, s, y0, y1); }
 KERNEL void winograd_linear(const Work *w, const Step *s, int y0, int y1) { winograd(LINEAR, w, s, y0, y1); }
+KERNEL void winograd_other(const Work *w, const Step *s, int y0, int y1) { winograd(s->activation, w, s, y0, y1); }
 static void winograd_step(const Work *w, const Step *s, int y0, int y1) {
     if (s->activation == SILU) winograd_silu(w, s, y0, y1);
-    else winograd_linear(w, s, y0, y1);
+    else if (s->activation == LINEAR) winograd_linear(w, s, y0, y1);
+    else winograd_other(w, s, y0, y1);
 }
