@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from octrim.cli import main
 from octrim.compression import pipeline
 from octrim.compression.options import Compression
 from octrim.compression.presets import resolved
+from octrim.compression.start import with_times
+from octrim.errors import InputError
+from octrim.latency.table import write_table
 from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.report.files import read_run
 from octrim.stages import EXPORT
+from tests.latency.analytic import exact_table
 from tests.training.known_losses import LOSSES, KnownLosses
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
@@ -43,6 +48,41 @@ def test_the_stage_is_there_where_it_is_asked_for() -> None:
     assert [stage.title for stage in resolved(Compression(budget="macs=1/2")).stages(False)] == titles
     assert [stage.title for stage in resolved(Compression(budget="macs=1/2", levels=("auto",))).stages(False)] == ["train", "choose", *titles[1:]]
     assert resolved(Compression(budget="macs=1/2", drop=("model.8", "auto"))).choose
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "drop"),
+    [
+        ("openvino", {}, ("auto",)),
+        ("onnxruntime", {"levels": (8, 16)}, ("auto",)),
+        ("c", {}, ()),
+        ("openvino", {"drop": ("none",)}, ("none",)),
+        ("openvino", {"drop": ("model.8",)}, ("model.8",)),
+        ("openvino", {"search": 4}, ()),
+    ],
+)
+def test_blocks_are_chosen_by_themselves_where_every_row_costs_its_start(
+    runtime: str, options: dict[str, Any], drop: tuple[str, ...], shapes: Path, weights: Path, tmp_path: Path
+) -> None:
+    table = exact_table(load(weights).network)
+    write_table(replace(table, machine=replace(table.machine, runtime=runtime)), tmp_path / "table.json")
+    asked = Compression(
+        weights=str(weights), data=str(shapes), imgsz=(64,), budget="latency=1/2", latency_table=str(tmp_path / "table.json"), **options
+    )
+    found = with_times(asked, resolved(asked))
+    assert found.drop == drop
+    assert resolved(found).choose == (drop == ("auto",))
+
+
+def test_a_budget_of_something_else_drops_nothing_by_itself(weights: Path, shapes: Path) -> None:
+    asked = Compression(weights=str(weights), data=str(shapes), imgsz=(64,), budget="macs=1/2")
+    assert with_times(asked, resolved(asked)).drop == ()
+
+
+def test_none_stands_alone() -> None:
+    assert Compression(drop=("none",)).patterns == ()
+    with pytest.raises(InputError, match=r"drop is \('none', 'model.8'\): give none alone, or leave it out"):
+        assert Compression(drop=("none", "model.8")).patterns
 
 
 @pytest.fixture

@@ -105,13 +105,15 @@ def test_dropping_blocks_is_advised_where_rows_cost_their_start() -> None:
         return plan(whole, budget="latency=1/3", image_size=SIZE, latency=table, drop="model.8.m.0")
 
     def advised(table: LatencyTable, make: Callable[[LatencyTable], Plan], budget: str | None = "latency=1/3") -> list[str]:
-        return advice(fitted_plan(table, budget, whole.network, make), budget, whole.network)
+        return advice(fitted_plan(table, budget, whole.network, make), budget, (), whole.network)
 
     (line,) = advised(table, planned)
     assert "--drop auto" in line and "in openvino every row costs its start" in line
     assert advised(table, dropped) == advised(table, planned, None) == []
     assert advised(replace(table, machine=replace(table.machine, runtime="c")), planned) == []
-    assert advice(Timed(planned(table)), "latency=1/3", whole.network) == []
+    assert advice(Timed(planned(table)), "latency=1/3", (), whole.network) == []
+    timed = fitted_plan(table, "latency=1/3", whole.network, planned)
+    assert advice(timed, "latency=1/3", ("auto",), whole.network) == advice(timed, "latency=1/3", ("none",), whole.network) == []
 
 
 def test_another_machine_is_predicted_and_not_measured() -> None:

@@ -144,7 +144,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         run.print(made.table())
         if self.keep == LIVE and made.network == model.network:
             run.print("no channel is dead, or too few for a multiple of --align: nothing is cut (octrim sparsify lets channels die)")
-        for line in (*timed.told, *advice(timed, self.budget, model.network)):
+        for line in (*timed.told, *advice(timed, self.budget, self.drop, model.network)):
             run.print(line)
         write_plan(made, run.path)
         if self.widths == "variance":

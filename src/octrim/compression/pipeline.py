@@ -121,12 +121,14 @@ def _begun(config: Compression) -> Job:
         config = builtin.with_data(config)
         preset = resolved(config)
         config = with_times(config, preset, made=False)
+        preset = resolved(config)
         model, keep_map = checked_network(config, preset)
         checked_plan(config, preset, model, builtin.CLASSES, keep_map)
         builtin.make_pictures(config)
     config = absolute(config)  # paths become absolute only now, because the built-in data have just been made
     preset = resolved(config)
     config = with_times(config, preset)
+    preset = resolved(config)  # with a stage of its own where blocks are chosen
     start = _checked(config, preset)
     require_measured(start)
     require_space(config.project or ".", space_needed(start))

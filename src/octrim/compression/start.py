@@ -18,12 +18,12 @@ from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
 from octrim.errors import InputError, shown
-from octrim.latency.budget import aligned_by, refuse_unused_times, table_file, wants_times
+from octrim.latency.budget import aligned_by, costs_by_rows, refuse_unused_times, table_file, wants_times
 from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
-from octrim.options import TeacherPrecision
+from octrim.options import AUTO, TeacherPrecision
 from octrim.pruning.cut import prune
 from octrim.pruning.fractions import LIVE, parse_fraction, require_matches
 from octrim.pruning.plan_files import read_keep_map
@@ -83,7 +83,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
         raise InputError(f"--keep {LIVE} is for octrim prune; compress cuts while it trains, or what its own --sparsify-epochs left dead")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
     uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
-    if uniform and not (keep_map or config.drop or config.levels):
+    if uniform and not (keep_map or config.patterns or config.levels):
         raise InputError("keep is 1: nothing would be cut")
     if uniform and preset.sparsify_epochs:
         raise InputError("keep is 1 where the keep-map says nothing else: sparsity training has nothing to do; give --sparsify-epochs 0")
@@ -141,8 +141,10 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
 
 
 def with_times(config: Compression, preset: Preset, made: bool = True) -> Compression:
-    """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none, and with a number to
-    align to. made: whether the data set exists already. Raises InputError as `table_file` does, and for options about times that are of no use.
+    """The options with the file of a latency table where a budget of milliseconds needs one, measured now if there is none; with a number to align
+    to; and with `auto` for the blocks to drop where that pays and nothing is said of blocks.
+
+    made: whether the data set exists already. Raises InputError as `table_file` does, and for options about times that are of no use.
     """
     refuse_unused_times(config, config.budget)
     if not wants_times(config.budget):
@@ -157,7 +159,11 @@ def with_times(config: Compression, preset: Preset, made: bool = True) -> Compre
 
     path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console(), check)
     config = replace(config, latency_table=path)
-    return replace(config, align=aligned_by(times_of(config))) if config.align == "auto" else config
+    table = times_of(config)
+    assert table is not None  # its file was just named
+    align = aligned_by(table) if config.align == "auto" else config.align
+    drop = (AUTO,) if not config.drop and not preset.search and costs_by_rows(table) else config.drop
+    return replace(config, align=align, drop=drop)
 
 
 def space_needed(start: Start) -> int:

@@ -12,6 +12,7 @@ from octrim.compression.planning import cuts_channels, keep_of, sparsity, table_
 from octrim.compression.start import HYPER
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
+from octrim.options import NONE
 from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, TRAIN, Stage
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
 from octrim.training.finetune import finetune
@@ -58,7 +59,7 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
         return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
     whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     criterion = config.criterion or preset.gradual_criterion
-    options |= {"drop": config.patterns, "levels": config.strides}
+    options |= {"drop": config.patterns or (NONE,), "levels": config.strides}
     if cuts_channels(config):
         options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
         options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map, "widths": preset.widths}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +46,11 @@ def aligned_by(table: LatencyTable | None, widths: str = "importance") -> int:
     if table is not None:
         return table.align
     return FINE if widths == "variance" else EVEN
+
+
+def costs_by_rows(table: LatencyTable) -> bool:
+    """Whether a table is of a runtime in which starting a row takes most of a small network's time, so that dropping whole blocks pays."""
+    return table.machine.runtime in _BY_ROWS
 
 
 def refuse_unused_times(options: TimeOptions, budget: str | None, predicts: bool = False) -> None:
@@ -181,15 +186,16 @@ def fitted_plan(table: LatencyTable, budget: str | None, whole: Network, make: C
     return Timed(made, table, measured, tuple(lines))
 
 
-def advice(timed: Timed, budget: str | None, whole: Network) -> list[str]:
+def advice(timed: Timed, budget: str | None, drop: Sequence[str], whole: Network) -> list[str]:
     """A line about dropping blocks where a plan for milliseconds drops nothing of the network `whole`, and that would pay; else none.
-    docs/latency.md has numbers."""
-    if timed.table is None or not wants_times(budget) or len(timed.plan.network.rows) < len(whole.rows):
+
+    drop: what the options say of blocks; where they say something, nobody needs the advice. docs/latency.md has numbers.
+    """
+    if timed.table is None or drop or not wants_times(budget) or len(timed.plan.network.rows) < len(whole.rows):
         return []
-    runtime = timed.table.machine.runtime
-    if runtime not in _BY_ROWS:
+    if not costs_by_rows(timed.table):
         return []
-    return [f"--drop auto lets whole blocks go, too, which makes room for channels: in {runtime} every row costs its start"]
+    return [f"--drop auto lets whole blocks go, too, which makes room for channels: in {timed.table.machine.runtime} every row costs its start"]
 
 
 def _corrected(

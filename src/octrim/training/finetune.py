@@ -170,7 +170,7 @@ def _settled(cut: GradualCut, setup: Setup) -> GradualCut:
         timed = Timed(made, cut.latency, None, (told,))
     else:
         timed = fitted_plan(cut.latency, cut.budget, _whole(setup), make)
-    _tell(setup, [*timed.told, *advice(timed, cut.budget, _whole(setup))])
+    _tell(setup, [*timed.told, *advice(timed, cut.budget, setup.config.drop, _whole(setup))])
     if not by_variance:
         return dataclasses.replace(cut, latency=timed.table)
     before, after = timed.plan.before, timed.plan.after
