@@ -35,6 +35,8 @@ from octrim.pruning.plan import plan
 
 RESULTS = Path(__file__).with_suffix(".json")
 RIVALS = Path(__file__).parent / "rivals"
+SHIPPED = ("picodet", "picodet-p3")
+"""Rivals that come with OcTrim as layouts of their own."""
 
 DATA = {"bccd": 320, "carla": 320, "raccoon": 320, "pong": 256}
 """Data sets, and the side of the pictures that networks are trained and timed with."""
@@ -72,6 +74,7 @@ RECIPES: dict[str, list[Any]] = {
     "fast-variance-bf16": ["--preset", "fast", *VARIANCE, *BF16],
     "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
     "default-drop-bf16": ["--preset", "default", "--widths", "importance", *DROP, *BF16],
+    "default-student-bf16": ["--preset", "default", *BF16],
     "best": ["--preset", "best"],
     "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
@@ -79,7 +82,10 @@ RECIPES: dict[str, list[Any]] = {
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
-CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch"))
+STUDENTS = ("default-student-bf16",)
+"""Recipes in which the network of the row `whole` teaches a rival."""
+
+CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch", *STUDENTS))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
 end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
@@ -88,11 +94,21 @@ time of the 1/8 network, by a latency table of the machine at hand (`octrim benc
 Those with -variance spread the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 
+def rivals() -> list[str]:
+    """Names of the rivals' layouts."""
+    return sorted([*SHIPPED, *(path.stem for path in RIVALS.glob("*.yaml"))])
+
+
+def layout_of(rival: str) -> str:
+    """A rival's layout as --cfg and --student take it in the folder of the repository, where all commands run."""
+    return rival if rival in SHIPPED else f"benchmarks/rivals/{rival}.yaml"
+
+
 def rows() -> list[str]:
     """The names of all rows of seed 0, in the order in which they are made."""
     found = []
     for data in ("raccoon", "bccd", "pong", "carla"):
-        found += [f"{data}/yolov5n/whole/0", *(f"{data}/{path.stem}/scratch/0" for path in sorted(RIVALS.glob("*.yaml")))]
+        found += [f"{data}/yolov5n/whole/0", *(f"{data}/{rival}/scratch/0" for rival in rivals())]
         found += [
             f"{data}/yolov5n {keep}/{recipe}/0"
             for keep in ("1/8", "1/4", "1/2")
@@ -106,8 +122,8 @@ def parts(name: str) -> tuple[str, str, str, int]:
     """Data set, network, recipe and seed of a row's name. Raises ValueError for a name that is none."""
     data, network, recipe, seed = name.split("/")
     kept = network.partition(" ")[2]
-    known = network in ("yolov5n", "yolov5n 1:8", "yolov5n 1:4", "yolov5n 1:2") or (RIVALS / f"{network}.yaml").is_file()
-    if data not in DATA or recipe not in RECIPES or not known or (recipe in CUTS and not kept):
+    known = network in ("yolov5n", "yolov5n 1:8", "yolov5n 1:4", "yolov5n 1:2") or network in rivals()
+    if data not in DATA or recipe not in RECIPES or not known or (recipe in CUTS and not kept) or (recipe in STUDENTS and network not in rivals()):
         raise ValueError(f"{name}: expected DATA/NETWORK/RECIPE/SEED, such as bccd/yolov5n 1:8/scratch/0")
     return data, network, recipe, int(seed)
 
@@ -116,11 +132,12 @@ def command(name: str, data: str, source: str) -> list[str]:
     """Arguments of octrim that make a row. data: path of the data set. source: file of the weights that the row starts from, or its layout."""
     _, network, recipe, seed = parts(name)
     common = ["--data", data, "--imgsz", DATA[parts(name)[0]], "--seed", seed, *RECIPES[recipe]]
-    if recipe in CUTS:
+    if recipe in (*CUTS, *STUDENTS):
         keep = [] if "--budget" in RECIPES[recipe] else ["--keep", network.partition(" ")[2].replace(":", "/")]
-        arguments = ["compress", "--weights", source, *keep, "--train-epochs", 0, *common]
+        small = ["--student", layout_of(network)] if recipe in STUDENTS else keep
+        arguments = ["compress", "--weights", source, *small, "--train-epochs", 0, *common]
     else:
-        arguments = ["train", "--cfg" if source.endswith(".yaml") else "--weights", source, *common, "--noval"]
+        arguments = ["train", "--cfg" if not source.endswith((".safetensors", ".pt")) else "--weights", source, *common, "--noval"]
     return list(map(str, arguments))
 
 
@@ -129,12 +146,12 @@ def shown(name: str) -> str:
     data, network, recipe, _ = parts(name)
     if recipe == "whole":
         source = "yolov5n.pt"
-    elif recipe in CUTS:
+    elif recipe in (*CUTS, *STUDENTS):
         source = "WHOLE/last.safetensors"
     elif network.startswith("yolov5n"):
         source = "fresh.safetensors"
     else:
-        source = f"benchmarks/rivals/{network}.yaml"
+        source = layout_of(network)
     return " ".join(["octrim", *command(name, data, source)])
 
 
@@ -142,14 +159,14 @@ def source_of(name: str, options: argparse.Namespace, folder: Path) -> str:
     """The file or layout that a row starts from. Fresh weights of a cut table are made here. Raises ValueError where the row `whole` is missing."""
     data, network, recipe, seed = parts(name)
     if recipe == "whole":
-        return options.weights
-    if recipe in CUTS:
+        return str(options.weights)
+    if recipe in (*CUTS, *STUDENTS):
         whole = folder.parent / folder_name(f"{data}/yolov5n/whole/{seed}") / "train" / "last.safetensors"
         if not whole.is_file():
             raise ValueError(f"{name} compresses the network of {data}/yolov5n/whole/{seed}, which is not there yet")
         return str(whole)
     if not network.startswith("yolov5n"):
-        return str(RIVALS / f"{network}.yaml")
+        return layout_of(network)
     path = folder / "fresh.safetensors"
     if not path.is_file():
         base = fresh_model("yolov5n", seed=seed)
@@ -165,7 +182,8 @@ def folder_name(name: str) -> str:
 
 def octrim(arguments: list[Any], threads: int = 1) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run([sys.executable, "-m", "octrim", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, env=environment)
+    command = [sys.executable, "-m", "octrim", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[1])
 
 
 def run(options: argparse.Namespace) -> None:
@@ -182,7 +200,7 @@ def run(options: argparse.Namespace) -> None:
             if name in read_results(options.results):
                 continue
             place = pong_pictures(options.out) if data == "pong" else options.data_root / data
-            target = folder / ("compress" if recipe in CUTS else "train")
+            target = folder / ("compress" if recipe in (*CUTS, *STUDENTS) else "train")
             kind = target.name
             if (target / "checkpoint" / "state.safetensors").is_file() or (target / "start.json").is_file():
                 octrim([kind, "--resume", target, "--data", place])
@@ -285,14 +303,14 @@ def main() -> None:
             kind.add_argument(
                 "--data-root", type=Path, default=Path(os.environ.get("OCTRIM_REAL_DATA", "../shared/data")), help="folder of the data sets"
             )
-            kind.add_argument("--weights", default="yolov5n.pt", help="official weights that the rows `whole` start from")
+            kind.add_argument("--weights", type=Path, default="yolov5n.pt", help="official weights that the rows `whole` start from")
             kind.add_argument("--only", nargs="+", metavar="ROW", help="rows to make (default: all of seed 0)")
         if function is adopt:
             kind.add_argument("run", type=Path, help="folder of the finished training or compression")
             kind.add_argument("--row", required=True, help="name of the row")
             kind.add_argument("--commit", required=True, help="commit that trained")
     options = parser.parse_args()
-    for name in ("out", "data_root", "results"):
+    for name in ("out", "data_root", "results", "weights"):
         if hasattr(options, name):
             setattr(options, name, getattr(options, name).resolve())
     options.function(options)

@@ -16,10 +16,10 @@ from octrim.shipped import is_shipped
 
 T = TypeVar("T")
 
-_PATHS = ("weights", "cfg", "data", "unlabelled", "hyp", "teacher", "keep_map", "latency_table", "project")
+_PATHS = ("weights", "cfg", "student", "data", "unlabelled", "hyp", "teacher", "keep_map", "latency_table", "project")
 """Options that may name a file or a folder, or several."""
 
-_NAMES = ("cfg", "hyp")
+_NAMES = ("cfg", "student", "hyp")
 """Options that may be a name instead of a path: a published layout, a recipe."""
 
 

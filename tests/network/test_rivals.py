@@ -18,29 +18,31 @@ from octrim.pruning.plan import plan
 from tests.network.published import taps
 
 RIVALS = Path(__file__).parents[2] / "benchmarks" / "rivals"
+SHIPPED = ("picodet", "picodet-p3")  # which come with OcTrim
 PARAMETERS = {
     "fastestdet": 234_690,
     "fastestdet-half": 48_562,
     "picodet": 180_748,
     "picodet-narrow": 68_244,
+    "picodet-p3": 219_646,
     "yolo-fastestv2": 209_700,
     "yolo-fastestv2-half": 44_636,
 }
 
 
 def rival(name: str, seed: int = 0) -> Model:
-    return fresh_model(RIVALS / f"{name}.yaml", names=("thing",), classes=1, seed=seed, anchors_to_fit=True)
+    return fresh_model(name if name in SHIPPED else RIVALS / f"{name}.yaml", names=("thing",), classes=1, seed=seed, anchors_to_fit=True)
 
 
 def test_every_layout_is_known_here() -> None:
-    assert {path.stem for path in RIVALS.glob("*.yaml")} == set(PARAMETERS)
+    assert {*SHIPPED, *(path.stem for path in RIVALS.glob("*.yaml"))} == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_sizes(name: str) -> None:
     model = rival(name)
     assert network_cost(model.network, 320).parameters == PARAMETERS[name]
-    assert model.network.strides == ((16,) if name.startswith("fastestdet") else (16, 32))
+    assert model.network.strides == ((16,) if name.startswith("fastestdet") else (8, 16, 32) if name == "picodet-p3" else (16, 32))
 
 
 @pytest.mark.parametrize("name", ["fastestdet-half", "picodet-narrow", "yolo-fastestv2-half"])

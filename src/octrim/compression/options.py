@@ -38,6 +38,9 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     keep: Text = None
     """Fraction of its channels that every convolution keeps (1 cuts none); with --budget the least that any keeps. Without both the network costs the
     MACs of 1/8, and --widths says what each layer keeps."""
+    student: Text = None
+    """Layout of the small network (a YAML file; picodet or picodet-p3), which starts from fresh weights and learns from the whole network's outputs,
+    instead of being cut from it."""
     align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     budget: Budget = None

@@ -40,6 +40,7 @@ from octrim.compression.start import (
     space_needed,
     with_times,
 )
+from octrim.compression.student import refuse_cuts
 from octrim.compression.summary import summarised, table, text
 from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
 from octrim.data.overlap import told_once, trained_on
@@ -67,7 +68,7 @@ _WORK: dict[Stage, StageWork] = {
     CONTROL: control,
 }
 
-_INPUTS = ("data", "unlabelled", "weights", "cfg", "hyp", "keep_map", "latency_table")
+_INPUTS = ("data", "unlabelled", "weights", "cfg", "student", "hyp", "keep_map", "latency_table")
 """Options that name the inputs of a run. A resumed run may be given new places of them; digests tell whether they are the same inputs."""
 
 _FREE = ("device", "workers", "cache", *_INPUTS)
@@ -116,6 +117,7 @@ def run_compression(config: Compression) -> Compressed:
 def _begun(config: Compression) -> Job:
     """Start a new run. Raises InputError for whatever does not fit together, before anything is written."""
     check_name(config.name)
+    refuse_cuts(config)
     config = absolute(config)
     if config.data is None:
         config = builtin.with_data(config)

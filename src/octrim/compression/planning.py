@@ -24,8 +24,8 @@ from octrim.pruning.spectra import fraction_align
 
 
 def keep_of(config: Compression) -> str | None:
-    """Fraction of its channels that every convolution keeps, by default 1/8."""
-    return "1/8" if config.keep is None and config.budget is None else config.keep
+    """Fraction of its channels that every convolution keeps, by default 1/8; None where a budget alone, or no cut at all, says what is left."""
+    return "1/8" if config.keep is None and config.budget is None and config.student is None else config.keep
 
 
 def cuts_channels(config: Compression) -> bool:

@@ -25,7 +25,8 @@ class Preset:
     the plan gives the number. match_games: games of Pong that original and cut network each play at the end. search: number of shapes to try; 0 tries
     none. search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are chosen by measuring. int8: whether
     the fine-tuned network is made int8. qat: when it is trained with int8's roundings, auto, always or never. qat_epochs, qat_lr0: epochs and first
-    learning rate of that training, whose batch, optimizer and loss are those of fine-tuning.
+    learning rate of that training, whose batch, optimizer and loss are those of fine-tuning. own_layout: whether the small network has a layout of
+    its own and fresh weights, and is not cut.
     """
 
     train_epochs: int
@@ -59,12 +60,13 @@ class Preset:
     qat: str = "auto"
     qat_epochs: int = 0
     qat_lr0: float = 0.001
+    own_layout: bool = False
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
         left_out = {
             SPARSIFY: not self.sparsify_epochs,
-            PRUNE: self.cut_epochs > 0,
+            PRUNE: self.cut_epochs > 0 or self.own_layout,
             INT8: not self.int8,
             MATCH: not self.match_games,
             CONTROL: not control,
@@ -108,11 +110,14 @@ class Preset:
         return self.train_epochs + self.sparsify_epochs + (self.cut_steps - 1) * self.step_epochs
 
 
+FRESH_LR0 = 0.1
+"""Learning rate at the start of a training with Muon that begins with fresh weights."""
+
 PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4, widths="variance"),
     "default": Preset(50, 0, 100, cut_share=0.4, widths="variance"),
     "best": Preset(50, 0, 150, cut_share=0.4, widths="variance"),
-    "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=0.1, train_optimizer="Muon", cut_share=0.4, widths="variance", match_games=2),
+    "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=FRESH_LR0, train_optimizer="Muon", cut_share=0.4, widths="variance", match_games=2),
 }
 
 
@@ -126,13 +131,17 @@ def resolved(config: Compression) -> Preset:
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
     preset = dataclasses.replace(preset, choose=any(config.chooses))
-    if config.widths is None and (preset.sparsify_epochs or config.keep_map is not None or (config.keep is not None and config.budget is None)):
+    if config.student is not None:
+        # Fresh weights want three times the rate of trained ones, where steps go along an orthogonal momentum.
+        rate = FRESH_LR0 if config.finetune_lr0 is None and preset.finetune_optimizer == "Muon" else preset.finetune_lr0
+        preset = dataclasses.replace(preset, own_layout=True, finetune_lr0=rate, widths="importance")
+    elif config.widths is None and (preset.sparsify_epochs or config.keep_map is not None or (config.keep is not None and config.budget is None)):
         # Sparsity training, a keep-map and a fraction say by themselves how many channels a layer keeps.
         preset = dataclasses.replace(preset, widths="importance")
     if preset.search and not preset.search_epochs:
         preset = dataclasses.replace(preset, search_epochs=max(preset.finetune_epochs // 20, 2))
     if preset.int8 and preset.qat != "never" and not preset.qat_epochs:
         preset = dataclasses.replace(preset, qat_epochs=max(preset.finetune_epochs // 10, 1))
-    if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs:
+    if config.cut_epochs is None and config.cut_steps is None and not preset.sparsify_epochs and not preset.own_layout:
         return dataclasses.replace(preset, cut_epochs=round(preset.cut_share * preset.finetune_epochs))
     return preset

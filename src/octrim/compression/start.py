@@ -14,6 +14,7 @@ from octrim.compression.planning import checking_criterion, keep_of, planned, sp
 from octrim.compression.presets import Preset, resolved
 from octrim.compression.rehearsal import rehearse
 from octrim.compression.shapes import equal_shapes
+from octrim.compression.student import student_of
 from octrim.data.dataset import Dataset
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
@@ -82,7 +83,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     if config.keep == LIVE:
         raise InputError(f"--keep {LIVE} is for octrim prune; compress cuts while it trains, or what its own --sparsify-epochs left dead")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
-    uniform = config.budget is None and parse_fraction(keep_of(config), "keep") == 1
+    uniform = config.budget is None and config.student is None and parse_fraction(keep_of(config), "keep") == 1
     if uniform and not (keep_map or config.patterns or config.levels):
         raise InputError("keep is 1: nothing would be cut")
     if uniform and preset.sparsify_epochs:
@@ -101,7 +102,7 @@ def _require_precision(precision: TeacherPrecision) -> None:
 
 
 def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model]:
-    """The network with the classes `names`, and the network that is left of it when it is cut as the options say, with weights that mean nothing.
+    """The network with the classes `names`, and the small network, cut from it or of a layout of its own, with weights that mean nothing.
 
     Raises InputError where no such cut can be planned, and where there are not as many shapes of the same cost as are to be tried.
     """
@@ -115,6 +116,8 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
     base = adapted(model, names, model.image_size, seed=config.seed)
+    if config.student is not None:
+        return base, student_of(config, base)
     criterion = checking_criterion(config, preset)
     if preset.cut_epochs > preset.finetune_epochs:
         raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
@@ -183,7 +186,8 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
     train_set, val_set = _opened(config, model.names)
     check_names(train_set.names)
     base, small = checked_plan(config, preset, model, train_set.names, keep_map)
-    files = {"weights": config.weights, "cfg": config.cfg, "hyp": config.hyp, "keep-map": config.keep_map, "latency-table": config.latency_table}
+    files = {"weights": config.weights, "cfg": config.cfg, "student": config.student, "hyp": config.hyp}
+    files |= {"keep-map": config.keep_map, "latency-table": config.latency_table}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
     inputs["data"] = data_digest(train_set, val_set)
     unlabelled = _unlabelled(config, preset, train_set, val_set)

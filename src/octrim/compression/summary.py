@@ -50,7 +50,7 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
         "epochs": epochs,
         "seed": config.seed,
         "settings": settings,
-        "cuts": results[FINETUNE if preset.cut_epochs else PRUNE]["cuts"],
+        "cuts": [] if preset.own_layout else results[FINETUNE if preset.cut_epochs else PRUNE]["cuts"],
         "times": times,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from octrim.compression.job import Job, emptied, evaluated, row
 from octrim.compression.planning import cuts_channels, keep_of, sparsity, table_of
 from octrim.compression.start import HYPER
+from octrim.compression.student import student_of
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.options import NONE
@@ -50,10 +51,14 @@ def finetuning_between_cuts(job: Job, folder: Path, cut: Path) -> dict[str, Any]
 
 
 def finetuning(job: Job, folder: Path) -> dict[str, Any]:
-    """Fine-tune with the original as the teacher: the cut network, or the whole one, whose channels then go on the way."""
+    """Fine-tune with the original as the teacher: the cut network, a student, or the whole network, whose channels then go on the way."""
     config, preset = job.start.config, job.start.preset
     options = _tuned(job)
     noted: dict[str, Any] = {} if job.start.unlabelled is None else {"unlabelled": job.start.unlabelled.facts()}
+    if preset.own_layout:
+        student = student_of(config, job.network(TRAIN))
+        done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, student, **options)
+        return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
     if not preset.cut_epochs:
         done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
         return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}

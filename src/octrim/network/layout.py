@@ -29,8 +29,11 @@ MORE = {
     "yolov3": ("yolov3", {}),
     "yolov3-spp": ("yolov3-spp", {}),
     "yolov3-tiny": ("yolov3-tiny", {}),
+    "picodet": ("picodet", {}),
+    "picodet-p3": ("picodet-p3", {}),
 }
-"""Further layouts, which YOLOv5 publishes in its folder `hub`: the layout file here, and the values that differ from it."""
+"""Further layouts, those that YOLOv5 publishes in its folder `hub` and small ones after PP-PicoDet: the layout file here, and the values that differ
+from it."""
 
 _KEYS = {"nc", "depth_multiple", "width_multiple", "anchors", "activation", "ch", "backbone", "head"}
 
