@@ -118,6 +118,8 @@ HUB = {  # parameters with 80 classes, and strides; those of YOLOv3's three are 
     "yolov3": (61_949_149, (8, 16, 32)),
     "yolov3-spp": (62_998_749, (8, 16, 32)),
     "yolov3-tiny": (8_852_366, (16, 32)),
+    "picodet": (226_726, (16, 32)),
+    "picodet-p3": (277_237, (8, 16, 32)),
     "yolov5-p2": (47_493_372, (4, 8, 16, 32)),
     "yolov5-p34": (5_331_518, (8, 16)),
     "yolov5-p6": (SIZES["yolov5l6"][0], (8, 16, 32, 64)),
