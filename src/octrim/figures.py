@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from octrim.atomic import replacing
 
 
-def new_figure(width: float, height: float, arranged: bool = True) -> Figure:
-    """An empty figure. width, height: size in inches. arranged: whether Matplotlib makes room for titles and labels by itself."""
-    figure = Figure(figsize=(width, height), layout="constrained" if arranged else None)
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in which Matplotlib makes room for titles and labels by itself. width, height: size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -111,11 +111,6 @@ class Loader:
         """Number of pictures in batch `number` of an epoch, of all ranks together, without those that fill it up to a multiple of the ranks."""
         return self._shuffle.pictures(number)
 
-    @property
-    def pictures_per_epoch(self) -> int:
-        """Number of pictures in all batches of an epoch, of all ranks together."""
-        return self._shuffle.pictures_per_epoch
-
     def __enter__(self) -> Loader:
         return self
 

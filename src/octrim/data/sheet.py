@@ -15,16 +15,17 @@ from octrim.errors import InputError
 
 WIDTH, HEIGHT, CAPTION = 480, 360, 22  # pixels of a picture on the sheet, and of the line below it
 MARGIN = 2  # white pixels around a picture
+_MOST = 16  # pictures on a contact sheet
 
 
-def contact_sheet(dataset: Dataset, seed: int, most: int = 16) -> bytes:
-    """Return a JPEG of up to `most` pictures that the seed chooses among those with boxes (among all, where none has any), in rows of four.
+def contact_sheet(dataset: Dataset, seed: int) -> bytes:
+    """Return a JPEG of up to 16 pictures that the seed chooses among those with boxes (among all, where none has any), in rows of four.
 
     Pictures that cannot be decoded are added to the data set's report.
     """
     labelled = np.flatnonzero(np.diff(dataset.starts))
     among = labelled if len(labelled) else np.arange(len(dataset))
-    chosen = np.sort(np.random.default_rng(seed).permutation(among)[:most]).tolist()
+    chosen = np.sort(np.random.default_rng(seed).permutation(among)[:_MOST]).tolist()
     return to_jpeg(in_rows([_tile(dataset, index) for index in chosen], 4))
 
 

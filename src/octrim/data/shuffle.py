@@ -32,10 +32,6 @@ class Shuffle:
         """Return the number of pictures of batch `number` of an epoch, of all ranks together; an epoch's last batch may have fewer."""
         return min(self._own, self._labelled - number * self._own) + self._places
 
-    @property
-    def pictures_per_epoch(self) -> int:
-        return self._labelled + self._places * len(self)
-
     def share(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this rank's part of batch `number` of `epoch`: picture numbers and turns, int64 `[n]` each, the labelled pictures first.
 

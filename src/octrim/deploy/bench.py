@@ -24,6 +24,8 @@ from octrim.shipped import network_file
 
 STAGES = ("pre", "network", "post", "total")
 
+_BURST = 5  # timed runs of one candidate in a row
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -73,17 +75,17 @@ class Contestant:
         return session.execution(batch)
 
 
-def turns(count: int, iterations: int, burst: int = 5) -> Iterator[tuple[int, bool]]:
+def turns(count: int, iterations: int) -> Iterator[tuple[int, bool]]:
     """The order in which `count` candidates take turns: (which one, whether its run is timed), `iterations` timed runs each.
 
     Candidates alternate in short bursts, so that a busy moment of the machine affects all of them. The first run of a burst is not timed, because
     caches are still filled by the candidate before it, whose threads may still be spinning.
     """
-    for number, start in enumerate(range(0, iterations, burst)):
+    for number, start in enumerate(range(0, iterations, _BURST)):
         for offset in range(count):
             which = (number + offset) % count
             yield which, False
-            yield from [(which, True)] * min(burst, iterations - start)
+            yield from [(which, True)] * min(_BURST, iterations - start)
 
 
 def take_turns(

@@ -119,13 +119,13 @@ def confidence_curves(matches: Matches) -> Curves:
     return Curves(precision, recall, f1, int(np.convolve(padded, np.full(101, 1 / 101), "valid").argmax()))
 
 
-def recall_curves(matches: Matches, iou: int = 0) -> np.ndarray:
-    """Return the precision envelope at each of RECALLS, `[classes, 101]`, at IOUS[iou]; nan for classes without objects."""
+def recall_curves(matches: Matches) -> np.ndarray:
+    """Return the precision envelope at each of RECALLS, `[classes, 101]`, at IoU .5; nan for classes without objects."""
     result = np.full((matches.classes, len(RECALLS)), np.nan)
     for label in np.unique(matches.object_label).tolist():
-        rows = np.flatnonzero((matches.label == label) & ~matches.ignored[:, iou])
+        rows = np.flatnonzero((matches.label == label) & ~matches.ignored[:, 0])
         rows = rows[np.argsort(-matches.confidence[rows], kind="stable")]
-        true = np.cumsum(matches.matched[rows, iou])
+        true = np.cumsum(matches.matched[rows, 0])
         envelope = np.maximum.accumulate((true / np.arange(1, len(rows) + 1))[::-1])[::-1]
         first = np.searchsorted(true / (matches.object_label == label).sum(), RECALLS)
         result[label] = np.concatenate([envelope, [0.0]])[first]

@@ -42,7 +42,7 @@ def rows_to_drop(network: Network, drop: Sequence[str] = (), levels: Sequence[in
     alive = {network.rows[-1].name, *heads}
     for row in reversed(network.rows):
         if row.name in alive and row.op != "detect":
-            _check_readable(network, row, sources)
+            _check_readable(row, sources)
             alive.update(name for source in row.inputs for name in sources.get(source, (source,)))
     maps = shapes(network, _PROBE_SIDE, _PROBE_SIDE) if bypassed else {}
     for row in network.rows:
@@ -159,7 +159,7 @@ def _sources(network: Network, bypassed: Collection[str]) -> Sources:
     return sources
 
 
-def _check_readable(network: Network, row: Row, sources: Sources) -> None:
+def _check_readable(row: Row, sources: Sources) -> None:
     """Raise InputError where a row would have to read two maps in place of one."""
     for name in row.inputs:
         if len(sources.get(name, ())) > 1:

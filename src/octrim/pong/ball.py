@@ -217,21 +217,24 @@ def _root(gap: float, approach: float, bend: float) -> float:
     return (sqrt(square) - approach) / bend if bend > 0 else inf
 
 
-def arrival(ball: Ball, rules: Rules, within: float = 10.0) -> tuple[float, int, Ball] | None:
+_AHEAD = 10.0  # seconds that `arrival` looks ahead
+
+
+def arrival(ball: Ball, rules: Rules) -> tuple[float, int, Ball] | None:
     """The ball's next arrival at the line along a paddle's face, through bounces off the walls and as if no paddle was in its way.
 
-    Returns the seconds until the arrival, the side, and the ball at that time; None where it takes more than `within` seconds. A ball that is
+    Returns the seconds until the arrival, the side, and the ball at that time; None where it takes more than ten seconds. A ball that is
     past a line and still leaves the field arrives at once, after 0 seconds.
     """
     line = rules.paddle_inset + rules.paddle_width + rules.ball_radius
     ends = (line, rules.width - line)
     motion, total = (ball.x, ball.y, ball.vx, ball.vy, ball.spin), 0.0
     for _ in range(1000):
-        chunk = 0.25 if rules.spin and motion[4] else within  # short pieces bound the turning of the acceleration well
-        t, motion, contact = next_contact(motion, rules, min(chunk, within - total), ends)
+        chunk = 0.25 if rules.spin and motion[4] else _AHEAD  # short pieces bound the turning of the acceleration well
+        t, motion, contact = next_contact(motion, rules, min(chunk, _AHEAD - total), ends)
         total += t
         if contact is None:
-            if total >= within:
+            if total >= _AHEAD:
                 break
         elif contact[0] <= BOTTOM:
             motion = bounce(motion, rules, contact[2])

@@ -79,7 +79,7 @@ def fit(
             if world.agree(world.first and 0 < config.patience <= epoch - 1 - max(state.best[1], shrinking.shaped)):
                 record.print(f"no better epoch in {config.patience}: stopped (patience)")
                 break
-            record.start_epoch(epoch, len(loader), state)
+            record.start_epoch(len(loader), state)
             started, pictures, last = perf_counter(), 0, epoch == config.epochs - 1
             for batch in loader.epoch(epoch, mosaic=epoch < config.epochs - config.close_mosaic, first=state.batch):
                 settings = schedule.at(epoch, state.batch)

@@ -105,7 +105,7 @@ class Record:
                 (self.run.path / name).unlink(missing_ok=True)
         self.save(state)
 
-    def start_epoch(self, epoch: int, batches: int, state: State) -> None:
+    def start_epoch(self, batches: int, state: State) -> None:
         if not self._headed:
             self._headed = True
             names = ("box_loss", "obj_loss", "cls_loss", "output", "feature")[: len(state.losses)]
