@@ -24,17 +24,6 @@ _ROUNDS, _A, _B, _C = 5, 3.4445, -4.7750, 2.0315
 _TINY = 1e-7  # added to norms: a matrix of zeros stays zero
 
 
-def orthogonalised(matrices: Any) -> Any:
-    """Matrices with the same singular vectors, and singular values of about 1 (0.68 to 1.14) where they were more than 0.003 of the matrix's norm.
-
-    matrices: float32 `[count, rows, columns]`; so is the result.
-    """
-    upright = matrices.shape[1] > matrices.shape[2]
-    x = _scaled(matrices.transpose([0, 2, 1]) if upright else matrices)
-    x = paddle.matmul(_product(paddle.matmul(x, x, transpose_y=True)), x)
-    return x.transpose([0, 2, 1]) if upright else x
-
-
 def _scaled(matrices: Any) -> Any:
     """Matrices divided by their norms."""
     return matrices / (paddle.sqrt((matrices * matrices).sum([1, 2], keepdim=True)) + _TINY)
