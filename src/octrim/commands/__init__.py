@@ -1,4 +1,4 @@
-"""The commands, a file each: a frozen dataclass whose fields are the options, and the `config.yaml` in the run's folder; `run()` does the work.
+"""The commands, one per file: a frozen dataclass whose fields are its options, which `config.yaml` in the run's folder keeps; `run()` does the work.
 
 Nothing heavy is imported outside `run()`, so that `--help` answers at once.
 """

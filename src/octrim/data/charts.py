@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from octrim.data.dataset import Dataset
-from octrim.data.sheet import drawable
+from octrim.data.marks import drawable
 from octrim.errors import counted
 from octrim.figures import new_figure, save_figure
 

@@ -42,8 +42,8 @@ class Output:
     """Everything that detections in pictures and videos leave in a folder.
 
     together: whether frames of several videos come in turns, so that none of them has ended when the next begins. report: function that takes a line
-    for people. count, frames, objects: how many
-    pictures and frames there were in all; of each video, its frames, and its boxes by class name.
+    for people. count: number of pictures and frames so far. frames: number of frames of each video. objects: number of boxes of each video, by class
+    name.
     """
 
     def __init__(self, wanted: Wanted, folder: Path, together: bool = False, report: Callable[[str], None] = print) -> None:

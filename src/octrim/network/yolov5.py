@@ -120,7 +120,7 @@ def _known(module: str, place: str, pruned: bool) -> str:
         return module
     if module in PRUNED:
         raise InputError(f"{place}: {module} comes from a pruned fork, whose channel counts only its checkpoint has: give --weights")
-    why = f"{REFUSED[module]}" if module in REFUSED else "not supported"
+    why = REFUSED.get(module, "not supported")
     raise InputError(f"{place}: module {shown(module)} is {why}; supported are {', '.join([*MODULES, 'Detect'])}")
 
 

@@ -33,23 +33,23 @@ def places(
         for memory in (memory.root for memory in step.memories):
             last[id(memory)] = max(index, last.get(id(memory), 0))
     free: list[tuple[int, int]] = [(0, 1 << 60)]  # (offset, bytes), by offset
-    places: dict[int, tuple[Memory, int, int]] = {}
+    placed: dict[int, tuple[Memory, int, int]] = {}
     total = 0
     for index, step in enumerate(steps):
         for memory in (memory.root for memory in step.memories):
-            if id(memory) in places or id(memory) in outside:
+            if id(memory) in placed or id(memory) in outside:
                 continue
             size = -(-memory.description.bytes // 4096) * 4096
             slot = next(number for number, (_, room) in enumerate(free) if room >= size)
             offset, room = free[slot]
             free[slot] = (offset + size, room - size)
-            places[id(memory)] = memory, offset, size
+            placed[id(memory)] = memory, offset, size
             total = max(total, offset + size)
         for memory in {id(memory.root): memory.root for memory in step.memories}.values():
-            if last[id(memory)] == index and id(memory) in places:
-                _, offset, size = places[id(memory)]
+            if last[id(memory)] == index and id(memory) in placed:
+                _, offset, size = placed[id(memory)]
                 free = _joined(sorted([*free, (offset, size)]))
-    return total, [(memory, offset) for memory, offset, _ in places.values()]
+    return total, [(memory, offset) for memory, offset, _ in placed.values()]
 
 
 def _joined(free: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from octrim.errors import InputError
 from octrim.targets.target import Order, Target
 
 if TYPE_CHECKING:
@@ -62,13 +61,9 @@ class CTarget(Target):
         return version()
 
     def obstacle(self) -> str | None:
-        from octrim.targets.c.compiler import compiler
+        from octrim.targets.c.compiler import has_compiler
 
-        try:
-            compiler()
-        except InputError:
-            return "there is no C compiler here"
-        return None
+        return None if has_compiler() else "there is no C compiler here"
 
 
 TARGET = CTarget()

@@ -3,7 +3,8 @@
     engine = build_engine(model, 640, 640, precision="fp16")
 
 An engine runs on the kind of GPU, and with the version of TensorRT, that it was built with. Input `images` uint8 `[batch, height, width, 3]` RGB;
-output `output0` float32 `[batch, boxes, 5 + classes]` as in the ONNX contract (`octrim.targets.onnx.graph`). The layers are in `tensorrt_layers`.
+output `output0` float32 `[batch, boxes, 5 + classes]` as in the ONNX contract (`octrim.targets.onnx.graph`). The layers are those of
+`octrim.targets.tensorrt.layers`.
 """
 
 from __future__ import annotations
