@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 def activate(row: Row, x: np.ndarray) -> np.ndarray:
     if row.activation is None:
         return x
-    return ACTIVATIONS[row.activation.partition(":")[0]](x, row.slope if row.activation.startswith("leaky_relu") else 0.0)
+    return ACTIVATIONS[row.activation_name](x, row.slope if row.activation_name == "leaky_relu" else 0.0)
 
 
 class NumpyOps:

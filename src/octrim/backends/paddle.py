@@ -102,8 +102,7 @@ ACTIVATIONS: Mapping[str, Any] = {
 def activate(row: Row, x: Any) -> Any:
     if row.activation is None:
         return x
-    name = row.activation.partition(":")[0]
-    return F.leaky_relu(x, row.slope) if name == "leaky_relu" else ACTIVATIONS[name](x)
+    return F.leaky_relu(x, row.slope) if row.activation_name == "leaky_relu" else ACTIVATIONS[row.activation_name](x)
 
 
 class PaddleNetwork(nn.Layer):

@@ -54,8 +54,7 @@ def tensor_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     result: dict[str, tuple[int, ...]] = {}
     for row in network.convs:
         result[row.weight_name] = (row.channels, channels[row.inputs[0]] // row.groups, row.kernel, row.kernel)
-        if row.norm:
-            result |= {f"{row.name}.bn.{part}": (row.channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+        result |= dict.fromkeys(row.norm_names, (row.channels,))
         if row.bias:
             result[f"{row.name}.bias"] = (row.channels,)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,9 +31,13 @@ def folded_conv(model: Model, row: Row) -> tuple[np.ndarray, np.ndarray]:
     weight = model.tensors[row.weight_name].astype(np.float64)
     if not row.norm:
         return weight, model.tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(row.channels)
-    gamma, beta, mean, variance = (
-        model.tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-    )
+    scale, shift = scale_and_shift(row, model.tensors)
+    return weight * scale[:, None, None, None], shift
+
+
+def scale_and_shift(row: Row, tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a row's batch norm multiplies channels by, and what it then adds to them, float64 `[channels]` each."""
+    gamma, beta, mean, variance = (tensors[name].astype(np.float64) for name in row.norm_names)
     with np.errstate(all="ignore"):  # damaged statistics give NaN, with which nothing is detected, instead of warnings
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
-    return weight * scale[:, None, None, None], beta - mean * scale
+        return scale, beta - mean * scale

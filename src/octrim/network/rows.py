@@ -64,6 +64,16 @@ class Row:
         return self.op == "conv" and self.groups == self.channels and self.padding > 0 and not (self.norm or self.bias or self.activation)
 
     @property
+    def norm_names(self) -> tuple[str, ...]:
+        """Names of its batch norm's tensors: gamma, beta, running mean and running variance, each `[channels]`; none without batch norm."""
+        return tuple(f"{self.name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")) if self.norm else ()
+
+    @property
+    def activation_name(self) -> str:
+        """The activation without its slope, one of ACTIVATIONS; empty where there is none."""
+        return (self.activation or "").partition(":")[0]
+
+    @property
     def slope(self) -> float:
         """Slope below zero of a `leaky_relu` activation."""
         return float((self.activation or "").partition(":")[2])

@@ -57,7 +57,6 @@ def cut_tensors(network: Network, labels: ChannelLabels, cut: np.ndarray, tensor
             inputs = np.flatnonzero(~cut[labels.labels[row.inputs[0]]])
             weight = np.ascontiguousarray(weight[:, inputs])
         smaller[row.weight_name] = weight
-        vectors = [f"{row.name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")] if row.norm else []
-        for name in vectors + [f"{row.name}.bias"] * row.bias:
+        for name in (*row.norm_names, *[f"{row.name}.bias"] * row.bias):
             smaller[name] = tensors[name][outputs]
     return smaller

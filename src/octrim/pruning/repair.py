@@ -19,6 +19,7 @@ import numpy as np
 from octrim.backends.numpy import activate
 from octrim.errors import InputError
 from octrim.network.dropping import without_rows
+from octrim.network.folding import scale_and_shift
 from octrim.network.model import Model
 from octrim.network.rows import BATCH_NORM_EPS, Row, walk
 from octrim.pruning.labels import is_depthwise
@@ -218,11 +219,7 @@ class _PairedOps:
     def finished(self, row: Row, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return a convolution's output after bias or batch norm, and activation."""
         if row.norm:
-            gamma, beta, mean, variance = (
-                tensors[f"{row.name}.bn.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-            )
-            scale = gamma / np.sqrt(variance + BATCH_NORM_EPS)
-            shift = beta - mean * scale
+            scale, shift = scale_and_shift(row, tensors)
         else:
             shift = tensors[f"{row.name}.bias"].astype(np.float64) if row.bias else np.zeros(1)
             scale = np.ones(1)

@@ -81,7 +81,7 @@ class Integers:
         return Quantization.of(step, int(np.clip(np.rint(-128 - low / step), -128, 127)))
 
     def _range_before(self, row: Row) -> tuple[float, float]:
-        name = (row.activation or "").partition(":")[0]
+        name = row.activation_name
         if name == "sigmoid":
             return -8.0, 8.0
         step = self.map(row).step

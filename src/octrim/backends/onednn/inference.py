@@ -209,6 +209,5 @@ def _activation(row: Row) -> Attributes | None:
     """What a convolution does with its result before it is written; None for a convolution without an activation."""
     if row.activation is None:
         return None
-    name = row.activation.partition(":")[0]
-    algorithm, alpha, beta = ACTIVATIONS[name]
-    return Attributes.activation(algorithm, row.slope if name == "leaky_relu" else alpha, beta)
+    algorithm, alpha, beta = ACTIVATIONS[row.activation_name]
+    return Attributes.activation(algorithm, row.slope if row.activation_name == "leaky_relu" else alpha, beta)

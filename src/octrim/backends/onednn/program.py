@@ -236,9 +236,8 @@ class TrainingProgram:
         self._steps.append(NumpyStep(join, (means, variances, mean, variance)))
 
     def _activation(self, row: Row, z: Memory) -> tuple[Memory, Callable[[Memory], Memory]]:
-        name = (row.activation or "").partition(":")[0]
-        algorithm, alpha, beta = ACTIVATIONS[name]
-        parameters = (dnn.real(row.slope if name == "leaky_relu" else alpha), dnn.real(beta))
+        algorithm, alpha, beta = ACTIVATIONS[row.activation_name]
+        parameters = (dnn.real(row.slope if row.activation_name == "leaky_relu" else alpha), dnn.real(beta))
         same = z.description
         forward = Operation("eltwise_forward", dnn.FORWARD, algorithm, same, same, *parameters)
         o = Memory(same)

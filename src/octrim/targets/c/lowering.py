@@ -89,15 +89,15 @@ class Op:
 
     @property
     def activation(self) -> Activation:
-        name = (self.row.activation or "").partition(":")[0]
-        return Activation[name.upper()] if name.upper() in Activation.__members__ else Activation.LINEAR
+        name = self.row.activation_name.upper()
+        return Activation[name] if name in Activation.__members__ else Activation.LINEAR
 
     @property
     def slope(self) -> float:
         """Factor of values below zero in the activation LINEAR."""
         if self.row.activation == "relu":
             return 0.0
-        return self.row.slope if (self.row.activation or "").startswith("leaky_relu") else 1.0
+        return self.row.slope if self.row.activation_name == "leaky_relu" else 1.0
 
 
 class CompilerOps:

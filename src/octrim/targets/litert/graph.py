@@ -147,7 +147,7 @@ class LitertOps:
 
     def activate(self, row: Row, x: int) -> int:
         """What follows a convolution and is no part of its operator."""
-        name = (row.activation or "").partition(":")[0]
+        name = row.activation_name
         shape, gate = self.size(row), f"{row.name}/{name}"
         if name == "silu":
             return self.made("MUL", [x, self.made("LOGISTIC", [x], gate, shape, None)], row.name, shape, None)

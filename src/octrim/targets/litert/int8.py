@@ -70,7 +70,7 @@ class Int8LitertOps(LitertOps):
         return kept, self.builder.constant(f"{name}.bias", found.bias, found.units)
 
     def activate(self, row: Row, x: int) -> int:
-        name = (row.activation or "").partition(":")[0]
+        name = row.activation_name
         shape, given = self.size(row), self.quantization(row)
         if name == "silu":
             gate = self.made("LOGISTIC", [x], f"{row.name}/silu", shape, _SIGMOID)

@@ -84,7 +84,6 @@ class NcnnOps:
         return _FLOAT16 + values + bytes(-len(values) % 4)
 
     def activate(self, row: Row, name: str, x: str) -> str:
-        activation = (row.activation or "").partition(":")[0]
         kind, options = {
             "silu": ("Swish", ""),
             "relu": ("ReLU", ""),
@@ -93,8 +92,8 @@ class NcnnOps:
             "hardswish": ("HardSwish", f"0={_number(1 / 6)} 1=0.5"),
             "mish": ("Mish", ""),
             "sigmoid": ("Sigmoid", ""),
-        }[activation]
-        if activation == "leaky_relu":
+        }[row.activation_name]
+        if row.activation_name == "leaky_relu":
             options = f"0={_number(row.slope)}"
         return self.layer(kind, name, [x], options)
 

@@ -102,7 +102,7 @@ class OnnxOps:
         return self.activate(row, y)
 
     def activate(self, row: Row, x: str) -> str:
-        name = (row.activation or "").partition(":")[0]
+        name = row.activation_name
         gate = f"{row.name}/{name}"
         if name == "silu":
             return self.node("Mul", [x, self.node("Sigmoid", [x], gate)], row.name)

@@ -45,7 +45,7 @@ class OpenvinoOps:
         return y
 
     def activate(self, row: Row, x: Output) -> Output:
-        name = (row.activation or "").partition(":")[0]
+        name = row.activation_name
         if name == "leaky_relu":
             return op.prelu(x, op.constant(np.float32(row.slope)))
         if name == "relu6":

@@ -30,7 +30,7 @@ class _Recorded(PaddleNetwork):
 
     def conv(self, row: Row, x: Any) -> Any:
         x = self._sub_layers[row.name](x)
-        if (row.activation or "").startswith("leaky_relu"):
+        if row.activation_name == "leaky_relu":
             # maximum replaces leaky_relu: where Paddle 3.3 fuses that into a convolution of oneDNN, the process dies of a segmentation fault.
             return paddle.maximum(x, x * row.slope)
         return activate(row, x)

@@ -200,7 +200,7 @@ class TensorrtOps:
         return LayerOutput(row.name, self.activate(row, y), np.arange(row.channels), channels)
 
     def activate(self, row: Row, x: Any) -> Any:
-        kind = (row.activation or "").partition(":")[0]
+        kind = row.activation_name
         gate = f"{row.name}/{kind}"
         if kind == "silu":
             return self.product(row.name, x, self.activation(gate, x, "SIGMOID"))
