@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.model import Model
 from octrim.targets.c.program import Program, program
@@ -16,6 +17,8 @@ from octrim.targets.c.source import WEIGHTS_IN_C, assembled, comment, filled, ta
 from octrim.targets.metadata import export_metadata
 
 HEADER = "detector.json"
+
+_MOST_BYTES = 64_000_000  # most bytes of a C file that is read
 
 
 def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
@@ -70,3 +73,15 @@ def weights_checksum(weights: np.ndarray) -> int:
 def weights_file(made: Program, checksum: int) -> bytes:
     """Contents of weights.bin: magic, checksum, count, little-endian floats."""
     return struct.pack("<8sQQ", b"OCTRIMW1", checksum, made.weights.size) + made.weights.astype("<f4").tobytes()
+
+
+def read_source(path: Path) -> str:
+    """The text of a C file of an exported folder. Raises InputError where it is missing, too large or no text."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes, larger than any export ({_MOST_BYTES:,})")
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a folder of C has detector.c, detector.h and {HEADER}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: it is not text") from None

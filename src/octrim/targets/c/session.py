@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from octrim.errors import InputError, shown
+from octrim.errors import InputError
 from octrim.machine import usable_cores
 from octrim.network.model import Model
 from octrim.targets.c.compiler import built, compiler
 from octrim.targets.c.engine import Engine, Library
-from octrim.targets.c.folder import HEADER
+from octrim.targets.c.folder import HEADER, read_source
 from octrim.targets.c.program import program
 from octrim.targets.c.source import assembled
-from octrim.targets.metadata import file_info
+from octrim.targets.metadata import file_info, read_header
 from octrim.targets.session import PerShape, Session, model_info
 
 MOST_THREADS = 64  # as in runtime/run.h
-
-_MOST_BYTES = 64_000_000  # most bytes of a C file that is read
 
 
 class CSession(Session):
@@ -52,8 +48,8 @@ class CFolderSession(Session):
     def __init__(self, path: Path, precision: str, threads: int | None) -> None:
         if precision != "fp32":
             raise InputError(f"{path}: it was exported in fp32; {precision} was asked for")
-        source, header = _text(path / "detector.c"), _text(path / "detector.h")
-        described = _described(path, {"detector.c": source, "detector.h": header})
+        source, header = (read_source(path / name) for name in ("detector.c", "detector.h"))
+        described = read_header(path / HEADER, {"detector.c": source.encode(), "detector.h": header.encode()})
         self.library = _Functions(ctypes.CDLL(str(built(source, (("detector.h", header),)))), path)
         width, height, *self.result = self.library.sizes
         super().__init__(file_info(path, described, (None, 3, height, width), (None, *self.result), "c", _version(0), "fp32"))
@@ -113,33 +109,6 @@ class _Functions:
         if error:
             raise InputError(f"{self.path}: {self.calls.detector_message(error).decode()}")
         return handle
-
-
-def _described(path: Path, sources: dict[str, str]) -> dict[str, str]:
-    """The metadata in detector.json. Raises InputError for one that is missing, damaged, or not of these sources."""
-    try:
-        header = json.loads(_text(path / HEADER))
-        digests = {name: header["sha256"][name] for name in sources}
-        metadata = {name: str(header[name]) for name in ("names", "stride", "octrim")}
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path / HEADER}: it is damaged: {shown(str(error))}") from None
-    for name, text in sources.items():
-        if sha256(text.encode()).hexdigest() != digests[name]:
-            raise InputError(f"{path / name}: it is not what its {HEADER} describes: changed, cut off, or of another export")
-    return metadata
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes, larger than any export ({_MOST_BYTES:,})")
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a folder of C has detector.c, detector.h and {HEADER}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: it is not text") from None
 
 
 @lru_cache

@@ -15,7 +15,7 @@ from octrim.network.cost import shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.targets.c.compiler import built, compiler
-from octrim.targets.c.folder import HEADER
+from octrim.targets.c.folder import HEADER, read_source
 from octrim.targets.c.integers.folder import integer_files
 from octrim.targets.metadata import file_info, read_header, values_per_box
 from octrim.targets.session import PerShape, Session, model_info
@@ -62,7 +62,7 @@ class IntegerFolderSession(Session):
     """Session that compiles the detector.c of an exported folder and runs it. This executes code that stands in the folder."""
 
     def __init__(self, path: Path) -> None:
-        source, header = (_text(path / name) for name in ("detector.c", "detector.h"))
+        source, header = (read_source(path / name) for name in ("detector.c", "detector.h"))
         described = read_header(path / HEADER, {"detector.c": source.encode(), "detector.h": header.encode()})
         size = [number(header, name) for name in ("detector_height", "detector_width")]
         super().__init__(file_info(path, described, (None, 3, *size), (None, None, values_per_box(described)), "c", _version(), "int8"))
@@ -128,15 +128,6 @@ def number(header: str, name: str, before: int | None = None) -> int:
     if found is None:
         raise InputError(f"detector.h has no {name}: it is not as octrim export wrote it")
     return int(found[1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a folder of C has detector.c, detector.h and {HEADER}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: it is not text") from None
 
 
 def _version() -> str:
