@@ -18,14 +18,12 @@ import numpy as np
 
 from octrim.backends.onednn import library as dnn
 from octrim.backends.onednn.library import Attributes, Description, Memory, Operation, PrimitiveCall, RefusedError
-from octrim.backends.onednn.memory_plan import places
+from octrim.backends.onednn.memory_plan import PROGRAMS_KEPT, aligned_block, places
 from octrim.backends.onednn.program import ACTIVATIONS, window_of_maxpool
 from octrim.network.model import Model
 from octrim.network.rows import Row, walk
 
 Precision = Literal["float32", "bfloat16"]
-
-_PROGRAMS_KEPT = 48  # as for training
 
 
 class Inference:
@@ -43,7 +41,7 @@ class Inference:
         self.model = model
         self._weights = _Weights(model, dnn.BFLOAT16 if precision == "bfloat16" else dnn.FLOAT32)
         self._programs: OrderedDict[Any, _Program] = OrderedDict()
-        self._block = _aligned(0)
+        self._block = aligned_block(0)
 
     def __call__(self, images: np.ndarray, features: bool = False) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Logits per level, float32 `[batch, anchors x (5 + classes), height, width]`, and with `features` per level the map, float32
@@ -65,23 +63,17 @@ class Inference:
         """Write logits and maps for images into arrays of the shapes that `outputs` gives. All are float32 and contiguous."""
         program = self._program(images.shape, features)
         if self._block.nbytes < program.bytes:
-            self._block = _aligned(program.bytes)
+            self._block = aligned_block(program.bytes)
         program.run(self._block.ctypes.data, images, outputs)
 
     def _program(self, shape: tuple[int, ...], features: bool) -> _Program:
         key = shape, features
         if key not in self._programs:
             self._programs[key] = _Program(self.model, self._weights, shape, features)
-            if len(self._programs) > _PROGRAMS_KEPT:
+            if len(self._programs) > PROGRAMS_KEPT:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
         return self._programs[key]
-
-
-def _aligned(size: int) -> np.ndarray:
-    """A block of memory that begins at a page."""
-    block = np.empty(size + 4096, np.uint8)
-    return block[-block.ctypes.data % 4096 :][:size]
 
 
 class _Weights:
@@ -97,7 +89,7 @@ class _Weights:
         for memory, _ in kept:
             if memory.description == wanted:
                 return memory
-        target = self._keep(row.weight_name, wanted, _aligned(wanted.bytes))
+        target = self._keep(row.weight_name, wanted, aligned_block(wanted.bytes))
         values = np.ascontiguousarray(self._model.tensors[row.weight_name], np.float32)
         source = Memory(plain)
         source.at(values.ctypes.data)

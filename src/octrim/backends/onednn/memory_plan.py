@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from octrim.backends.onednn.library import Memory, PrimitiveCall
+
+PROGRAMS_KEPT = 48
+"""Compiled programs that one network keeps: multi-scale training at 640 px has 21 sizes, each with full and last batches."""
+
+_PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def places(
         for memory in (memory.root for memory in step.memories):
             if id(memory) in placed or id(memory) in outside:
                 continue
-            size = -(-memory.description.bytes // 4096) * 4096
+            size = -(-memory.description.bytes // _PAGE) * _PAGE
             slot = next(number for number, (_, room) in enumerate(free) if room >= size)
             offset, room = free[slot]
             free[slot] = (offset + size, room - size)
@@ -60,3 +67,9 @@ def _joined(free: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         elif size:
             joined.append((offset, size))
     return joined
+
+
+def aligned_block(size: int) -> np.ndarray:
+    """Memory of `size` bytes that begins at a page."""
+    block = np.empty(size + _PAGE, np.uint8)
+    return block[-block.ctypes.data % _PAGE :][:size]

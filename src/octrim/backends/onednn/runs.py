@@ -10,11 +10,9 @@ import numpy as np
 
 from octrim.backends.onednn import library as dnn
 from octrim.backends.onednn.library import RefusedError
+from octrim.backends.onednn.memory_plan import PROGRAMS_KEPT, aligned_block
 from octrim.backends.onednn.program import TrainingProgram
 from octrim.network.rows import Network
-
-# Number of programs kept: multi-scale training at 640 px has 21 sizes, each with full and last batches.
-_PROGRAMS_KEPT = 48
 
 
 class Programs:
@@ -41,7 +39,7 @@ class Programs:
                 self._programs[key] = TrainingProgram(self.network, shape, frozen, features)
             except RefusedError:
                 self._programs[key] = None
-            if len(self._programs) > _PROGRAMS_KEPT:
+            if len(self._programs) > PROGRAMS_KEPT:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
         return self._programs[key]
@@ -52,8 +50,7 @@ class Programs:
             block = self._blocks.pop()
             if block.nbytes >= size:
                 return block
-        block = np.empty(size + 4096, np.uint8)
-        return block[-block.ctypes.data % 4096 :][:size]
+        return aligned_block(size)
 
     def give_back(self, block: np.ndarray) -> None:
         self._blocks.append(block)
