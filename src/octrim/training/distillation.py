@@ -22,7 +22,7 @@ from octrim.network.dropping import only_levels, without_rows
 from octrim.network.model import Model
 from octrim.options import TeacherPrecision
 from octrim.training.hyper import Hyperparameters
-from octrim.training.loss import Cells, by_anchor, by_level, chosen, ciou, decoded, level_balance
+from octrim.training.loss import Cells, anchors_in_cells, by_anchor, by_level, chosen, ciou, decoded, level_balance, loss_gains
 from octrim.training.teacher import Teacher
 
 # Cells where the teacher is less sure than this of an object say nothing about boxes and classes.
@@ -63,11 +63,10 @@ class Distillation:
         self.order = [sorted(places).index(place) for place in places]
         self.teacher = Teacher(taught, precision)
         network = student.network
-        self.hyper, self.classes = hyper, network.classes
-        self.anchors = [np.asarray(level, np.float32) / stride for level, stride in zip(network.anchors, network.strides, strict=True)]
-        levels = len(self.anchors)
-        self.balance = level_balance(levels)
-        self.gains = (hyper.box * 3 / levels, hyper.obj * (side / 640) ** 2 * 3 / levels, hyper.cls * self.classes / 80 * 3 / levels)
+        self.classes = network.classes
+        self.anchors = anchors_in_cells(network)
+        self.balance = level_balance(len(self.anchors))
+        self.gains = loss_gains(network, hyper, side)
         self.output_weight, self.feature_weight = output_weight, feature_weight
 
     def __call__(self, images: Any, heads: Sequence[Any], features: Sequence[Any]) -> tuple[Any, Any]:

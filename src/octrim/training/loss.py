@@ -25,6 +25,17 @@ def level_balance(levels: int) -> tuple[float, ...]:
     return _BALANCE.get(levels, (4.0, 1.0, 0.25, 0.06, 0.02)[:levels] if levels < 6 else (1.0,) * levels)
 
 
+def loss_gains(network: Network, hyper: Hyperparameters, side: int) -> tuple[float, float, float]:
+    """The gains of the box, objectness and class loss: the recipe's, scaled to the network's levels and classes and to pictures of `side` pixels."""
+    levels = len(network.strides)
+    return hyper.box * 3 / levels, hyper.obj * (side / 640) ** 2 * 3 / levels, hyper.cls * network.classes / 80 * 3 / levels
+
+
+def anchors_in_cells(network: Network) -> list[np.ndarray]:
+    """Width and height of the anchors in cells of their level, float32 `[anchors, 2]` per level."""
+    return [np.asarray(level, np.float32) / stride for level, stride in zip(network.anchors, network.strides, strict=True)]
+
+
 Boxes = tuple[Any, Any, Any, Any]
 """Boxes by columns: cx, cy, w and h, each a tensor `[n]`. Columns by themselves are cheaper than slices of a table."""
 
@@ -50,12 +61,9 @@ class DetectionLoss:
     def __init__(self, network: Network, hyper: Hyperparameters, side: int) -> None:
         self.hyper = hyper
         self.classes = network.classes
-        levels = len(network.strides)
-        self.anchors = [np.asarray(level, np.float32) / stride for level, stride in zip(network.anchors, network.strides, strict=True)]
-        self.balance = level_balance(levels)
-        self.box = hyper.box * 3 / levels
-        self.cls = hyper.cls * self.classes / 80 * 3 / levels
-        self.obj = hyper.obj * (side / 640) ** 2 * 3 / levels
+        self.anchors = anchors_in_cells(network)
+        self.balance = level_balance(len(network.strides))
+        self.box, self.obj, self.cls = loss_gains(network, hyper, side)
 
     def __call__(self, heads: Sequence[Any], targets: np.ndarray) -> Loss:
         """Loss of a batch. heads: per level logits `[batch, anchors x (5 + classes), height, width]`. targets: float32 `[n, 6]`: image, class,
