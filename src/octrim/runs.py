@@ -48,6 +48,13 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, markup=False, highlight=False)
 
 
+def plain_text(*items: Any, wrap: bool = True) -> str:
+    """What a console of 150 columns shows for texts and tables, as text. wrap: whether longer lines are broken."""
+    text = io.StringIO()
+    Console(file=text, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
+    return text.getvalue()
+
+
 class _Claim:
     """A lock on a run's log, which the operating system gives back when the process ends, however it ends."""
 
@@ -100,9 +107,7 @@ class Run:
         # Text is never wrapped: programs read paths from it.
         wrap = not isinstance(items[0], str)
         self.console.print(*items, soft_wrap=not wrap)
-        text = io.StringIO()
-        Console(file=text, width=150, markup=False, highlight=False).print(*items, soft_wrap=not wrap)
-        append_text(self.path / _LOG, text.getvalue())
+        append_text(self.path / _LOG, plain_text(*items, wrap=wrap))
 
 
 def keep_config(folder: Path, config: Any) -> None:

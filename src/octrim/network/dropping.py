@@ -77,6 +77,12 @@ def without_rows(model: Model, gone: Collection[str]) -> Model:
     return replace(model, network=network, tensors={name: model.tensors[name] for name in tensor_shapes(network)}, scales={})
 
 
+def missing_rows(original: Network, network: Network) -> tuple[str, ...]:
+    """Return the names of the rows of the original that a network made from it lacks, in the table's order."""
+    there = {row.name for row in network.rows}
+    return tuple(row.name for row in original.rows if row.name not in there)
+
+
 def only_levels(network: Network, places: Sequence[int]) -> tuple[str, ...]:
     """Return the names of the rows that vanish when only the detection levels at these places, counted from 0, stay."""
     heads = {network.rows[-1].inputs[place] for place in places}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,11 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from octrim.errors import InputError, shown
 from octrim.network.cost import Cost, network_cost
-from octrim.network.dropping import rows_to_drop, told, without, without_rows
+from octrim.network.dropping import missing_rows, rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.options import Range, Seed, from_python, plain
@@ -24,6 +22,7 @@ from octrim.pruning.budget import EVEN, Budget, Choice, Latency
 from octrim.pruning.fractions import LIVE, aligned_count, group_fraction, mapped_fractions, matching_convs, parse_fraction
 from octrim.pruning.importance import Criterion, channel_scores, criterion_name, live_channels
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels, group_key, is_depthwise
+from octrim.runs import plain_text
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,7 @@ class Plan:
 
     def text(self) -> str:
         """Return the table for people as plain text."""
-        buffer = io.StringIO()
-        Console(file=buffer, width=150, markup=False, highlight=False).print(self.table())
-        return buffer.getvalue()
+        return plain_text(self.table())
 
 
 def plan(
@@ -205,7 +202,7 @@ def plan(
         gone = np.zeros(labels.count, bool)
         for candidate, count in zip(candidates, counts, strict=True):
             gone[candidate.order[count:]] = True
-        kept = {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in network.convs}
+        kept = kept_channels(network, labels, gone)
         return kept, cut_network(network, labels, kept)
 
     if latency is not None:
@@ -258,8 +255,7 @@ def _without_rows(model: Model, original: Network, drop: Sequence[str], levels: 
 
 def _widths(network: Network, original: Network) -> dict[str, int]:
     """Channels that each group of a network had in the original, which may have rows that the network lacks."""
-    there = {row.name for row in network.rows}
-    missing = [row.name for row in original.rows if row.name not in there]
+    missing = missing_rows(original, network)
     if missing:
         original = without(original, missing)
     return {group.name: len(group) for group in channel_labels(original).groups}
@@ -344,6 +340,11 @@ def _candidates(
             most = max(len(group) // align * align, least)
         found.append(_Candidate(group, group.labels[order], own[order], most, least, reason))
     return found
+
+
+def kept_channels(network: Network, labels: ChannelLabels, gone: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the channels of every convolution that stay, ascending. gone: bool `[labels.count]`, mask of the labels that go."""
+    return {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in network.convs}
 
 
 def cut_network(network: Network, labels: ChannelLabels, kept: Mapping[str, np.ndarray]) -> Network:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from octrim.atomic import write_text
-from octrim.runs import Run
+from octrim.runs import Run, plain_text
 
 FILE = "dropping"
 """Name, without its ending, of the files that `ChosenRows.write` leaves."""
@@ -127,9 +125,7 @@ class ChosenRows:
     def write(self, folder: Path) -> None:
         """Write `dropping.json` and `dropping.txt` into a folder."""
         write_text(folder / f"{FILE}.json", json.dumps(self.to_json(), indent=1))
-        buffer = io.StringIO()
-        Console(file=buffer, width=150, markup=False, highlight=False).print(self.table())
-        write_text(folder / f"{FILE}.txt", f"{self.line()}\n{buffer.getvalue()}")
+        write_text(folder / f"{FILE}.txt", f"{self.line()}\n{plain_text(self.table())}")
 
 
 def _finite(value: float) -> float | None:

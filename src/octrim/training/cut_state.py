@@ -13,7 +13,7 @@ from octrim.network.rows import Network
 from octrim.pruning.cut import cut_tensors
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import MapMoments, merged
-from octrim.pruning.plan import cut_network
+from octrim.pruning.plan import cut_network, kept_channels
 from octrim.pruning.repair import constants
 from octrim.training.checkpoint import State, flattened, kind_of, unflattened
 
@@ -26,7 +26,7 @@ def cut_state(state: State, gone: np.ndarray, maps: Mapping[str, MapMoments] | N
     for the average by the average's.
     """
     network, labels = state.network, channel_labels(state.network)
-    kept = kept_channels(network, gone)
+    kept = kept_channels(network, labels, gone)
     smaller = cut_network(network, labels, kept)
     places = np.arange(len(state.arrays["values"]))
     places = flattened(smaller, cut_tensors(network, labels, gone, unflattened(network, places)))
@@ -45,12 +45,6 @@ def cut_state(state: State, gone: np.ndarray, maps: Mapping[str, MapMoments] | N
         for part, change in constants(model, kept).items():
             tensors[part][:] = tensors[part].astype(np.float64) + change
     state.network, state.arrays = smaller, arrays
-
-
-def kept_channels(network: Network, gone: np.ndarray) -> dict[str, np.ndarray]:
-    """Channels that stay, per convolution, ascending."""
-    labels = channel_labels(network)
-    return {row.name: np.flatnonzero(~gone[labels.labels[row.name]]) for row in network.convs}
 
 
 def _extent(network: Network, name: str) -> tuple[int, int]:

@@ -19,16 +19,16 @@ from octrim.errors import InputError
 from octrim.latency.budget import fitted_plan
 from octrim.latency.table import LatencyTable
 from octrim.network.cost import network_cost, tensor_shapes
-from octrim.network.dropping import told, without
+from octrim.network.dropping import missing_rows, told, without
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.fractions import matching_convs
 from octrim.pruning.importance import Criterion, channel_scores
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import read_maps
-from octrim.pruning.plan import Plan, PlannedGroup, plan
+from octrim.pruning.plan import Plan, PlannedGroup, kept_channels, plan
 from octrim.training.checkpoint import State, kind_of, unflattened
-from octrim.training.cut_state import cut_state, kept_channels
+from octrim.training.cut_state import cut_state
 from octrim.training.freezing import frozen
 from octrim.training.learner import Learner
 from octrim.training.maps import map_moments
@@ -172,7 +172,8 @@ class Cutting:
         noted |= {"share": goal.after.channels / _channels(self.first), "step": learner.optimizer.steps, "done": share == 1}
         noted["level"] = _level(share, noted["share"])
         if gone.any():
-            noted["kept"] = {name: np.asarray(noted["kept"][name])[stays].tolist() for name, stays in kept_channels(state.network, gone).items()}
+            stays = kept_channels(state.network, channel_labels(state.network), gone)
+            noted["kept"] = {name: np.asarray(noted["kept"][name])[own].tolist() for name, own in stays.items()}
             noted["removed"] = {name: 1 - (1 - noted["removed"].get(name, 0.0)) * (1 - part) for name, part in removed.items()}
             state.best = (-1.0, state.epoch)  # earlier epochs are of other networks
             steps = learner.optimizer.steps
@@ -260,7 +261,7 @@ def whole_cut(state: State) -> Plan:
     )
     # A checkpoint sorts its keys: the table's order makes the plan of a resumed run that of an undisturbed one, byte for byte.
     kept = {row.name: np.asarray(noted["kept"][row.name]) for row in first.convs}
-    dropped = _dropped(original, first)
+    dropped = missing_rows(original, first)
     return Plan(
         groups, kept, state.network, before, after, noted["removed"][""], wanted.settings, dropped, told(original, dropped) if dropped else ""
     )
@@ -293,14 +294,8 @@ def _original(state: State) -> Network:
 def _first(state: State) -> Network:
     """The network that the training in `state` began with, after rows were dropped."""
     original = _original(state)
-    dropped = _dropped(original, state.network)
+    dropped = missing_rows(original, state.network)
     return without(original, dropped) if dropped else original
-
-
-def _dropped(original: Network, network: Network) -> tuple[str, ...]:
-    """Names of the rows of the original that a network made from it lacks."""
-    there = {row.name for row in network.rows}
-    return tuple(row.name for row in original.rows if row.name not in there)
 
 
 def _part(scores: np.ndarray, labels: np.ndarray, gone: np.ndarray) -> float:
