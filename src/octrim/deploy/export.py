@@ -20,6 +20,7 @@ from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
 from octrim.network.model import Model
 from octrim.network.options import image_size
+from octrim.network.scales import require_scales
 from octrim.targets.opening import open_session
 from octrim.targets.session import Session
 from octrim.targets.table import TARGETS, program
@@ -120,8 +121,8 @@ def _check(model: Model, path: Path, target: Target, order: Order) -> None:
     precision, batch = order.precision, order.batch
     if precision not in target.precisions:
         raise InputError(f"precision {precision!r} is unknown to {target.name}; known are {', '.join(target.precisions)}")
-    if precision == "int8" and not model.scales:
-        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+    if precision == "int8":
+        require_scales(model.scales)
     counts: tuple[int, ...] = ()
     if isinstance(batch, tuple):
         counts = batch

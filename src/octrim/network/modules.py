@@ -106,10 +106,16 @@ def _focus(table: Table, call: Call) -> str:
     return call.chain(table, build)
 
 
-def _bottleneck(table: Table, call: Call, name: str, x: str, channels: int, shortcut: bool, groups: int, expansion: float) -> str:
+def _hidden(call: Call, channels: int, expansion: float) -> int:
+    """Return the channels inside a block. Raises InputError where none are left."""
     hidden = int(channels * expansion)
     if hidden < 1:
         raise InputError(f"{call.place}: no channels left at expansion {expansion}")
+    return hidden
+
+
+def _bottleneck(table: Table, call: Call, name: str, x: str, channels: int, shortcut: bool, groups: int, expansion: float) -> str:
+    hidden = _hidden(call, channels, expansion)
     _grouped(call, groups, hidden, channels)
     y = table.conv(f"{name}.cv2", table.conv(f"{name}.cv1", x, hidden), channels, 3, groups=groups)
     return table.shortcut(name, shortcut, x, y)
@@ -127,13 +133,6 @@ def _block_arguments(table: Table, call: Call) -> tuple[int, bool, int, float]:
 def _bottlenecks(table: Table, call: Call) -> str:
     channels, shortcut, groups, expansion = _block_arguments(table, call)
     return call.chain(table, lambda name, x: _bottleneck(table, call, name, x, channels, shortcut, groups, expansion))
-
-
-def _hidden(call: Call, channels: int, expansion: float) -> int:
-    hidden = int(channels * expansion)
-    if hidden < 1:
-        raise InputError(f"{call.place}: no channels left at expansion {expansion}")
-    return hidden
 
 
 def _c3_of(table: Table, call: Call, inner: Callable[[str, str, int, bool, int], str]) -> str:

@@ -119,6 +119,12 @@ class Scales:
         return row.op in ("add", "concat", "maxpool", "upsample") and all(self.map(x) is not None for x in row.inputs)
 
 
+def require_scales(scales: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError for the scales of a model that has none: nothing can run it in int8."""
+    if not scales:
+        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+
+
 def scales_of(clips: np.ndarray | float) -> np.ndarray:
     """Return float32 scales for values clipped at `clips`, LEAST_SCALE for dead maps and channels.
 

@@ -10,6 +10,7 @@ from octrim.errors import InputError, shown
 from octrim.network.foreign import kind_of, placeholder
 from octrim.network.loading import as_path, load
 from octrim.network.model import Model
+from octrim.network.scales import require_scales
 from octrim.options import Range, from_python
 from octrim.targets.reference import NumpySession, PaddleSession
 from octrim.targets.session import Session
@@ -102,8 +103,8 @@ def _model_session(model: Model, runtime: str, precision: str, threads: int | No
     offered = ("fp32",) if target is None else target.live
     if precision not in offered:
         raise InputError(f"{runtime} runs in {', '.join(offered)}; {precision} was asked for")
-    if precision == "int8" and not model.scales:
-        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+    if precision == "int8":
+        require_scales(model.scales)
     if target is not None:
         return target.session(model, precision, threads)
     if runtime == "paddle":

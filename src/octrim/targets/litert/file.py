@@ -8,6 +8,7 @@ from typing import Any
 from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.rows import walk
+from octrim.network.scales import require_scales
 from octrim.targets.integers import Quantization
 from octrim.targets.litert.builder import metadata_of
 from octrim.targets.litert.graph import LitertOps
@@ -27,8 +28,8 @@ def litert_file(model: Model, height: int, width: int, precision: str = "fp32", 
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} for LiteRT; expected one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and not model.scales:
-        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+    if precision == "int8":
+        require_scales(model.scales)
     decode = decode and precision != "int8"
     ops = Int8LitertOps(model, height, width) if precision == "int8" else LitertOps(model, height, width, precision == "fp16", decode)
     image = ops.image()

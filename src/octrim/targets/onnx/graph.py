@@ -21,7 +21,7 @@ from octrim.network.cost import shapes
 from octrim.network.folding import folded_conv
 from octrim.network.model import Model
 from octrim.network.rows import Row, walk
-from octrim.network.scales import Scales, quantized
+from octrim.network.scales import Scales, quantized, require_scales
 from octrim.targets.decoding import level_constants
 from octrim.targets.metadata import export_metadata
 from octrim.targets.rounding import rounded
@@ -180,8 +180,8 @@ def onnx_model(
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} for ONNX; expected one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and not model.scales:
-        raise InputError("int8 needs a model with scales, and this one has none: octrim quantize makes them")
+    if precision == "int8":
+        require_scales(model.scales)
     network = model.network
     size = "batch" if batch is None else batch
     ops = OnnxOps(model, height, width, precision, decode, only)
