@@ -12,7 +12,7 @@ import numpy as np
 
 from octrim.data.dataset import Dataset, printable
 from octrim.data.formats.coco import coco_part
-from octrim.data.formats.place import SPLIT_WORDS, Found, Part, Request, choose, head, train_with_val
+from octrim.data.formats.place import SPLIT_WORDS, SPLITS, Found, Part, Request, choose, head, train_with_val
 from octrim.data.formats.table import FORMATS, recognise
 from octrim.data.formats.yaml import yaml_parts
 from octrim.data.index import Index
@@ -187,7 +187,7 @@ def _part(path: Path, found: Found, split: str, val_share: float | None) -> tupl
     matching = choose(names, split)
     if len(matching) > 1:
         raise InputError(f"{path}: {_several(found)} fit the split {split}; there are {', '.join(names)}")
-    single = len(names) == 1 and (found.serves_all or not any(_is_of(names[0], one) for one in ("train", "val", "test")))
+    single = len(names) == 1 and (found.serves_all or not any(_is_of(names[0], one) for one in SPLITS))
     if single and split in ("train", "val") and not (found.serves_all and val_share is None) and val_share != 0:
         return parts[names[0]], True
     if single and (found.serves_all or val_share == 0 or matching):

@@ -19,7 +19,7 @@ from octrim.data.texts import respelled
 _SKIPPED = {"__macosx", "@eadir", "$recycle.bin"}  # folders that systems make: macOS's zips, Synology, Windows
 _MOST_FILES = 2_000_000
 _MOST_PARTS = 20  # most leading folders of a path that are tried without
-_SPLIT_WORDS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")
 
 
 def hidden(name: str) -> bool:
@@ -97,7 +97,7 @@ def tails(spelled: str) -> Iterator[str]:
 
 
 def _split_word(part: str) -> str | None:
-    return next((word for word in _SPLIT_WORDS if part.casefold().startswith(word)), None)
+    return next((word for word in _SPLITS if part.casefold().startswith(word)), None)
 
 
 def exists(path: str) -> bool:

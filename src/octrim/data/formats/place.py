@@ -197,9 +197,7 @@ def children(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
-    except NotADirectoryError:
-        return
-    except FileNotFoundError:
+    except (NotADirectoryError, FileNotFoundError):
         return
     for name in names:
         yield folder / name
