@@ -185,8 +185,8 @@ class Cutting:
             state.updates = state.updates if most is None else min(state.updates, most)
             learner.go_on_with(state)
             # The same sums may differ in the last bits on other machines.
-            learner.world.share(learner.weights.vector)
-            learner.world.share(learner.average.values)
+            learner.world.average_in_place(learner.weights.vector)
+            learner.world.average_in_place(learner.average.values)
 
     def _goal(self, model: Model, scores: np.ndarray, latency: LatencyTable | None = None) -> Plan:
         """The plan of what is left in the end, by today's scores. latency: a corrected table for a budget of milliseconds."""

@@ -129,8 +129,8 @@ class DyingChannels:
         vectors[1][self._dead_places()] = 0
         learner.weights.assign(paddle.to_tensor(vectors[0]))
         learner.average.values = paddle.to_tensor(vectors[1])
-        learner.world.share(learner.weights.vector)  # the same sums may differ in the last bits on other machines
-        learner.world.share(learner.average.values)
+        learner.world.average_in_place(learner.weights.vector)  # the same sums may differ in the last bits on other machines
+        learner.world.average_in_place(learner.average.values)
 
     def silence(self, values: np.ndarray) -> np.ndarray:
         """A moving average (a flat vector, parameters first) with zeros where channels are dead."""

@@ -98,7 +98,7 @@ class Learner:
             self.taylor.observe(self.weights, gradient)
         if not self.optimizer.step(gradient, settings):
             return False
-        self.world.share(self.weights.statistics.vector)
+        self.world.average_in_place(self.weights.statistics.vector)
         self.gradient = paddle.zeros([self.weights.parameters.size])
         return True
 
@@ -108,7 +108,7 @@ class Learner:
 
     def synchronise(self) -> None:
         """Make batch-norm statistics and waiting gradient the same in all processes, as a checkpoint needs them."""
-        self.world.share(self.weights.statistics.vector)
+        self.world.average_in_place(self.weights.statistics.vector)
         self.gradient = self.world.mean(self.gradient)
 
     def finite(self) -> bool:

@@ -49,7 +49,7 @@ class World:
     def mean(self, tensor: Any) -> Any:
         return tensor if self.size == 1 else self.sum(tensor) / self.size
 
-    def share(self, tensor: Any) -> None:
+    def average_in_place(self, tensor: Any) -> None:
         """Replace a tensor's values by their mean over the processes."""
         if self.size > 1:
             tensor.copy_(self.mean(tensor), True)
