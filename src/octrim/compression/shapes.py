@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from octrim.compression.options import Compression
+from octrim.compression.planning import keep_of
 from octrim.errors import InputError
 from octrim.network.cost import shapes as map_shapes
 from octrim.network.dropping import LEVEL, droppable
@@ -72,7 +73,7 @@ def equal_shapes(
         if made is None or (shape.widths, made.network) in networks:
             continue
         networks.append((shape.widths, made.network))
-        found.append(Shape(**{**vars(shape), "macs": made.after.macs, "parameters": made.after.parameters}))
+        found.append(replace(shape, macs=made.after.macs, parameters=made.after.parameters))
         if len(found) == count:
             return found
     raise InputError(f"search is {count}; only {len(found)} shapes of this network differ and cost the same")
@@ -85,8 +86,7 @@ class _Maker:
         self.config, self.keep_map, self.base, self.latency = config, dict(keep_map), base, latency
         table_align = EVEN if latency is None else latency.align
         self.align = table_align if config.align == "auto" else config.align
-        keep = "1/8" if config.keep is None and config.budget is None else config.keep
-        self.asked = Shape("as asked", config.patterns, config.strides, keep, config.budget, self.keep_map, widths)
+        self.asked = Shape("as asked", config.patterns, config.strides, keep_of(config), config.budget, self.keep_map, widths)
         counted = fraction_align(self.align, self.keep_map) if widths == "variance" else self.align
         self.budget = config.budget or self._planned(self.asked, counted).macs_budget(base.network)
         if widths == "variance":
@@ -111,9 +111,9 @@ class _Maker:
         low, high = 0, _STEPS  # the budget can be met with low / _STEPS at least, and not with high / _STEPS
         while high - low > 1:
             middle = (low + high) // 2
-            fits = self.plan(Shape(**{**vars(shape), "keep": str(Fraction(middle, _STEPS))})) is not None
+            fits = self.plan(replace(shape, keep=str(Fraction(middle, _STEPS)))) is not None
             low, high = (middle, high) if fits else (low, middle)
-        return Shape(**{**vars(shape), "keep": str(Fraction(low, _STEPS))}) if low else shape
+        return replace(shape, keep=str(Fraction(low, _STEPS))) if low else shape
 
     def candidates(self) -> Iterator[Shape]:
         """Shapes in the order in which they are tried; some may be impossible, or the same as an earlier one."""
@@ -142,7 +142,7 @@ class _Maker:
             some = fewer if fewer and generator.random() < 0.5 else ()
             shape = self.filled(f"drawn {number + 1}", chosen, some)
             if shape.keep is not None and generator.random() < 0.5:
-                shape = Shape(**{**vars(shape), "keep": None})
+                shape = replace(shape, keep=None)
             yield shape
 
     def _thin_start(self) -> dict[str, str]:

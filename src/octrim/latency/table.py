@@ -77,7 +77,7 @@ class LatencyTable:
 
     height, width: picture size in pixels. name: name of the network. fit: coefficients. widths: for each kind of row the most channels read and
     written. reference: a network that was measured beside every other one, and its milliseconds.
-    correction: what predictions are multiplied by, because a network like the one asked for was measured (see `octrim.latency.correction`).
+    correction: what predictions are multiplied by, because a network like the one asked for was measured (see `octrim.latency.budget`).
     """
 
     machine: Machine
