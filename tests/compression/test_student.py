@@ -151,7 +151,8 @@ def test_a_run_with_a_student(
     assert found["stages"]["finetuned"]["epochs"] == 3
     assert load(run / "4-finetune/last.safetensors").tensors.keys() == student.tensors.keys()
     report = (run / "report.html").read_text()
-    assert "moved.yaml" in report and "fine-tuned" in report
+    assert f"The small network, moved.yaml, has {found['stages']['finetuned']['channels']} channels, needs " in report
+    assert "student moved.yaml" in report and "fine-tuned" in report and ">align " not in report
 
 
 @pytest.mark.slow

@@ -114,7 +114,8 @@ def _about(run: Contents) -> list[str]:
     given = ", ".join(_file(one) for one in (given[:4] if isinstance(given, list) else [given]))
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
-    facts += [f"{name} {config[name]}" for name in ("preset", "keep", "align", "budget") if run.command in ("compress", "prune") and config.get(name)]
+    cuts = ("preset", "student") if config.get("student") else ("preset", "keep", "align", "budget")
+    facts += [f"{name} {_file(config[name])}" for name in cuts if run.command in ("compress", "prune") and config.get(name)]
     if config.get("widths") == "variance":
         facts.append("widths by the variance of feature maps")
     if run.command in ("compress", "finetune", "prune"):
@@ -137,8 +138,10 @@ def _lead(run: Contents) -> str:
     if before is None or after is None:
         return ""
     faster = f" and is {numerals.times(after.speedup)} as fast" if after.speedup else ""
+    student = run.config.get("student")
+    what = f", {_file(student)}, has {after.channels:,} channels" if student else f" keeps {after.channels:,} of {before.channels:,} channels"
     text = (
-        f"The small network keeps {after.channels:,} of {before.channels:,} channels, needs {numerals.times(before.macs / max(after.macs, 1))} fewer "
+        f"The small network{what}, needs {numerals.times(before.macs / max(after.macs, 1))} fewer "
         f"multiply-accumulates{faster}. Its mAP50-95 on the validation pictures is {after.map:.3f}; the original has {before.map:.3f}."
     ).replace("×", " times")
     int8 = run.row("int8")
