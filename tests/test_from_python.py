@@ -12,6 +12,7 @@ from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.plan import Plan
+from octrim.runs import check_name
 from octrim.targets.opening import open_session
 from tests.networks import lively_model
 
@@ -65,6 +66,26 @@ def test_a_batch_that_is_no_array(model: Model) -> None:
 def test_load_refuses(path: Any) -> None:
     with pytest.raises(InputError, match="^weights is .*, expected a path"):
         octrim.load(path)
+
+
+def test_names_that_no_file_can_have(model: Model) -> None:
+    for name in ("a" * 300, "a\0b.pt"):
+        with pytest.raises(InputError, match="no such file"):
+            octrim.load(name)
+        with pytest.raises(InputError, match="no such file or folder"):
+            octrim.Detector(model, runtime="numpy").predict(name)
+    for name in ("..", ".", "", "a/b", "a\0b"):
+        with pytest.raises(InputError, match="expected the name of a folder"):
+            check_name(name)
+
+
+def test_prune_refuses_what_is_no_plan(model: Model) -> None:
+    with pytest.raises(InputError, match="plan is 'x', expected what octrim.plan returns"):
+        octrim.prune(model, "x")  # type: ignore[arg-type]
+
+
+def test_all_names_are_listed() -> None:
+    assert set(octrim.__all__) <= set(dir(octrim))
 
 
 @pytest.mark.parametrize("imgsz", [64.0, "64", (64.5, 64), (True, 64), {"height": 64}])

@@ -139,7 +139,7 @@ def new_run(config: Any) -> Run:
 
 def check_name(name: str) -> None:
     """Raise InputError for a name that a run's folder cannot have."""
-    if not name or Path(name).name != name:
+    if not name or Path(name).name != name or name == ".." or "\0" in name:
         raise InputError(f"name is {name!r}, expected the name of a folder")
 
 

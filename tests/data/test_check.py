@@ -79,6 +79,44 @@ def test_a_data_set_without_boxes(tmp_path: Path) -> None:
     assert (facts["boxes"], facts["backgrounds"], facts["coco_sizes"]) == (0, 3, {"small": 0, "medium": 0, "large": 0})
 
 
+def parts(root: Path, val: str, test: str = "") -> Path:
+    """A data set with a training part of three pictures, and one of two to validate, the labels of whose first picture are `val`."""
+    make(root)
+    for number in range(2):
+        (root / "images" / "val").mkdir(exist_ok=True)
+        (root / "labels" / "val").mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "images" / "val" / f"{number}.png"), np.full((100, 200, 3), 90 + number, np.uint8))
+    (root / "labels" / "val" / "0.txt").write_text(val)
+    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\n{test}names: [a, b, c]\n")
+    return root / "data.yaml"
+
+
+@pytest.mark.slow
+def test_every_part_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The part that validates has a box of an unknown class, and the folder of the test part does not exist."""
+    path = parts(tmp_path / "data", "0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n", "test: nowhere\n")
+    assert main(["data", "--check", str(path), "--project", str(tmp_path / "runs")]) == 0
+    printed = capsys.readouterr().out
+    assert "3 pictures, 1 of them without boxes; 5 boxes" in printed
+    assert "val: 2 pictures, 1 of them without boxes; 1 boxes; problems: 1" in printed
+    assert "no problems found" in printed and "test: " in printed and "nowhere" in printed
+    others = json.loads((tmp_path / "runs" / "exp" / "check.json").read_text())["other_parts"]
+    assert others["val"]["boxes"] == 1 and "nowhere" in others["test"]["error"]
+    assert main(["data", "--check", str(path), "--split", "train", "--project", str(tmp_path / "runs")]) == 0
+    assert "val: " not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_part_to_validate_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = parts(tmp_path / "data", "")
+    for picture in (tmp_path / "data" / "images" / "val").iterdir():
+        picture.write_bytes(b"")
+    assert main(["data", "--check", str(path), "--project", str(tmp_path / "runs")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("octrim data: error: the part that validates cannot be read: ") and captured.err.count("\n") == 1
+    assert "3 pictures, 1 of them without boxes; 5 boxes" in captured.out
+
+
 def test_errors_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for arguments, told in ((["data"], "--check is missing"), (["data", "--check", str(tmp_path)], "no data set found")):

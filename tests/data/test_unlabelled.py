@@ -173,6 +173,7 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "set"
     shutil.copytree(tmp_path / "new", data / "images" / "train")
     (data / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
+    assert opened(data / "images").digest == whole.digest  # in a folder below
     assert opened(data).digest == opened(data / "data.yaml").digest == whole.digest
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "film.mp4").write_bytes(b"film")

@@ -50,6 +50,17 @@ def test_pictures_of_one_stem_have_ids_of_their_own(tmp_path: Path) -> None:
     assert [Path(str(name)).parts[-2:] for name in ids[:2]] == [("a", "1.png"), ("b", "1.png")]
 
 
+def test_names_with_question_marks_stay_whole(tmp_path: Path) -> None:
+    """Of an address what follows a question mark is a query, and no part of the name."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ("thing",), "x", 32, 32)
+    output = Output(Wanted(media=False, labels=True), tmp_path)
+    for source in ("what?1.jpg", "what?2.jpg", "http://camera/shot.jpg?time=7"):
+        output.write(Frame(source, image), nothing)
+    output.close()
+    assert {path.name for path in (tmp_path / "labels").iterdir()} == {"what?1.txt", "what?2.txt", "shot.txt"}
+
+
 def test_frames_and_pictures_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
     """The fourth frame of clip.mp4 is called as the picture clip_3.png, and a file system may take A.png for a.png."""
     image = np.zeros((32, 32, 3), np.uint8)

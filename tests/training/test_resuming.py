@@ -101,6 +101,28 @@ def test_a_run_goes_on_from_any_folder(home: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+def test_a_run_that_is_killed_at_once_is_not_taken_for_the_one_before(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed between its config.yaml and its first checkpoint, in the folder of another training, whose network must not go on under the new options."""
+    monkeypatch.chdir(home)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("octrim.training.setup.save_labels", killed)
+        command = ["finetune", "--cfg", "yolov5n", "--data", "ds/data.yaml", *COMMON, "--epochs", "3", "--seed", "7", "--name", "run", "--exist-ok"]
+        assert main(command) == 130
+    run = home / "runs" / "finetune" / "run"
+    assert "cfg: yolov5n" in (run / "config.yaml").read_text()
+    capsys.readouterr()
+    assert main(["finetune", "--resume", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert "state.safetensors: no such" in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_moved_data_and_teacher_are_named_anew(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = home / "runs" / "finetune" / "run"
     (home / "ds").rename(tmp_path / "moved")

@@ -14,6 +14,8 @@ from octrim.options import Folder, Reading, Text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from octrim.data.dataset import Dataset
+
 
 @dataclass(frozen=True)
 class Data(Reading, Folder):
@@ -33,7 +35,7 @@ class Data(Reading, Folder):
 
         from octrim.atomic import write_bytes, write_text
         from octrim.data.charts import save_box_chart, save_class_chart
-        from octrim.data.check import opened, summary
+        from octrim.data.check import opened, other_parts, summary
         from octrim.data.formats.table import NoDataSetError
         from octrim.data.sheet import contact_sheet
         from octrim.runs import new_run
@@ -46,9 +48,12 @@ class Data(Reading, Folder):
             for name, reason in error.missed:
                 print(f"  {name}: {reason}")
             raise
+        others = {} if self.split is not None else other_parts(self.check, dataset, self.names, **self.reading())
         run = new_run(self)
         write_bytes(run.path / "contact.jpg", contact_sheet(dataset, seed=0))
         facts = summary(dataset)
+        if others:
+            facts["other_parts"] = {name: {"error": part} if isinstance(part, str) else summary(part) for name, part in others.items()}
         write_text(run.path / "check.json", json.dumps(facts, indent=1, ensure_ascii=False))
         save_class_chart(facts["classes"], run.path / "classes.png")
         save_box_chart(dataset, run.path / "boxes.png")
@@ -57,18 +62,37 @@ class Data(Reading, Folder):
         run.print(_size_table(facts))
         for note in dataset.notes:
             run.print(Text(note))
-        run.print(f"problems: {dataset.report.problems:,}" if dataset.report.problems else "no problems found")
+        run.print(_problems(dataset))
         for line in dataset.report.lines():
             run.print(Text(f"  {line}"))  # `Text`, because paths may hold what Rich takes for markup
+        for name, part in others.items():
+            if isinstance(part, str):
+                run.print(Text(f"{name}: {part}"))
+                continue
+            run.print(f"{name}: {_pictures(facts['other_parts'][name])}; {_problems(part)}")
+            for line in part.report.lines():
+                run.print(Text(f"  {line}"))
         run.print(Text(f"counts, charts and a sheet of labelled pictures: {run.path}"))
+        if isinstance(others.get("val"), str):
+            raise InputError(f"the part that validates cannot be read: {others['val']}")
 
 
 def _counted(facts: dict[str, Any]) -> str:
     """How many pictures and boxes there are, and the most frequent sizes of pictures."""
-    crowd = f", {facts['crowd_regions']:,} crowd regions or difficult objects" if facts["crowd_regions"] else ""
     sizes = ", ".join(f"{size} ({count:,})" for size, count in facts["picture_sizes"].items())
-    pictures = f"{facts['pictures']:,} pictures, {facts['backgrounds']:,} of them without boxes"
-    return f"{pictures}; {facts['boxes']:,} boxes{crowd}\nmost frequent sizes: {sizes}"
+    return f"{_pictures(facts)}\nmost frequent sizes: {sizes}"
+
+
+def _pictures(facts: dict[str, Any]) -> str:
+    """How many pictures and boxes there are."""
+    crowd = f", {facts['crowd_regions']:,} crowd regions or difficult objects" if facts["crowd_regions"] else ""
+    pictures = "1 picture" if facts["pictures"] == 1 else f"{facts['pictures']:,} pictures"
+    return f"{pictures}, {facts['backgrounds']:,} of them without boxes; {facts['boxes']:,} boxes{crowd}"
+
+
+def _problems(dataset: Dataset) -> str:
+    """How many problems a part of a data set has."""
+    return f"problems: {dataset.report.problems:,}" if dataset.report.problems else "no problems found"
 
 
 _CLASSES_SHOWN = 1000  # LVIS has 1,203, of which those that occur are shown

@@ -142,8 +142,9 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         if chosen is not None:
             chosen.tell(run)
         run.print(made.table())
-        if self.keep == LIVE and made.network == model.network:
-            run.print("no channel is dead, or too few for a multiple of --align: nothing is cut (octrim sparsify lets channels die)")
+        if made.network == model.network:
+            none_dead = "no channel is dead, or too few for a multiple of --align: nothing is cut (octrim sparsify lets channels die)"
+            run.print(none_dead if self.keep == LIVE else "nothing is cut: the network keeps all of its channels and rows")
         for line in (*timed.told, *advice(timed, self.budget, self.drop, model.network)):
             run.print(line)
         write_plan(made, run.path)

@@ -34,6 +34,27 @@ def opened(data: str, split: str | None, names: Sequence[str], val_share: float 
     return replace(part if len(part) == len(whole) else whole, notes=(*part.notes, *shared))
 
 
+def other_parts(
+    data: str, shown: Dataset, names: Sequence[str], val_share: float | None = None, keep_difficult: bool = False
+) -> dict[str, Dataset | str]:
+    """What the parts for validation and test hold, by their names, besides what is shown already: the data set, or why it cannot be read.
+
+    shown: the training part, or all of a data set of one part, which has no others. names, val_share, keep_difficult: as `opened` takes them.
+    """
+    found: dict[str, Dataset | str] = {}
+    known = set(shown.paths)
+    for split in ("val", "test"):
+        try:
+            if split == "test" and not has_part(data, split):
+                continue
+            part = open_dataset(data, split, names, val_share=val_share, keep_difficult=keep_difficult)
+            if not known.issuperset(part.paths):
+                found[split] = part
+        except InputError as error:
+            found[split] = str(error)
+    return found
+
+
 def _shared(data: str, parts: dict[str, Dataset], names: Sequence[str], reading: dict[str, Any]) -> list[str]:
     """Return lines on validation and test pictures that are also trained on; a part that cannot be read has none. parts: those already open."""
     for split in ("train", "val", "test"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,12 +125,12 @@ def _parts(text: str, folder: Path | None = None) -> tuple[str | int, ...]:
             raise InputError(f"{text}: a page of YouTube, not a video; give what `yt-dlp -g {text}` prints")
         return (text,)
     path = _place(text, folder)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 (raises nothing, whatever the name)
         found = _readable(path.iterdir())
         if not found:
             raise InputError(f"{path}: no pictures in this folder, and no videos (looked for {', '.join((*SUFFIXES, *VIDEO_SUFFIXES))})")
         return found
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return (str(path),)
     if folder is None and glob.has_magic(text):
         found = _readable(map(Path, glob.glob(text, recursive=True)))

@@ -15,7 +15,9 @@ from octrim.data.assemble import Annotations, add_rows, assemble
 from octrim.data.dataset import DataReport, Dataset
 from octrim.data.index import Index
 from octrim.data.open import open_dataset
-from octrim.data.sources import open_source
+from octrim.data.paths import walk_files
+from octrim.data.pictures import SUFFIXES, is_picture
+from octrim.data.sources import VIDEO_SUFFIXES, open_source
 from octrim.errors import InputError
 
 MOST_BY_DEFAULT = 0.75
@@ -109,8 +111,13 @@ def places_of(share: float | None, labelled: int, unlabelled: int, batch: int, r
 
 
 def _pictures_of(source: str, reading: dict[str, Any]) -> list[str]:
+    """Paths of the pictures that a source names; of a folder that has none itself, those in the folders below it."""
     if Path(source).suffix.lower() in (".yaml", ".yml", ".json") or Path(source, "data.yaml").is_file():
         return list(open_dataset(source, "train", **reading).paths)
+    if Path(source).is_dir() and not any(path.name.lower().endswith((*SUFFIXES, *VIDEO_SUFFIXES)) for path in Path(source).iterdir()):
+        below = walk_files(source, is_picture)
+        if below:
+            return below
     opened = open_source(source)
     pictures = [str(path) for path in opened.pictures]
     if len(pictures) != len(opened.parts):

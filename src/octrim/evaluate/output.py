@@ -89,7 +89,10 @@ class Output:
 
     def stem(self, frame: Frame) -> str:
         """Return the source's name, numbered where pictures or videos of one name come from different folders or formats."""
-        name = Path(frame.source.partition("?")[0]).stem or "video"
+        place = (
+            frame.source.partition("?")[0] if "://" in frame.source else frame.source
+        )  # an address may have a query, and a file's name a question mark
+        name = Path(place).stem or "video"
         if frame.index is None:
             return self.free("", name)
         if frame.source not in self.stems:

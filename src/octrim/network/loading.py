@@ -23,11 +23,11 @@ def load(path: str | Path) -> Model:
     Nothing in either is executed. Raises InputError, naming the file and what is wrong with it.
     """
     path = network_file(as_path(path))
-    if not path.is_file():
-        if path.is_dir():
+    if not os.path.isfile(path):  # noqa: PTH113 (raises nothing, whatever the name)
+        if os.path.isdir(path):  # noqa: PTH112
             raise InputError(f"{path}: is a folder, expected a file, or a folder that octrim export wrote (openvino, c, ncnn, web, paddle)")
         trained = path.parent.parent / f"{path.stem}.safetensors"  # OcTrim's file, where YOLOv5 would have RUN/weights/best.pt
-        if path.parent.name == "weights" and trained.is_file():
+        if path.parent.name == "weights" and os.path.isfile(trained):  # noqa: PTH113
             raise InputError(f"{path}: no such file; OcTrim's own is {trained}")
         published = path.suffix == ".pt" and path.stem in VARIANTS
         hint = f"; OcTrim downloads nothing: {_RELEASES}{path.name} (AGPL-3.0), or --cfg {path.stem} for fresh weights" if published else ""

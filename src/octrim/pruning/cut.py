@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from octrim.errors import InputError
+from octrim.errors import InputError, shown
 from octrim.network.dropping import without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network
@@ -21,6 +21,8 @@ def prune(model: Model, plan: Plan) -> Model:
     Output channels to keep are those of the row itself, input channels those of what it reads. Raises InputError when the plan was
     made for another network, or would part coupled channels.
     """
+    if not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"plan is {shown(plan)}, expected what octrim.plan returns")
     if not {row.name for row in model.network.rows}.issuperset(plan.dropped):
         raise InputError("the plan was made for a network with other rows")
     model = without_rows(model, plan.dropped)

@@ -99,11 +99,24 @@ def begun(config: Training, examine: Callable[[Model, Any, Network | None], obje
     if examine is not None:
         examine(model, config, whole)
     require_space(config.project or ".", training_bytes(model.network))
+    if here.first and config.exist_ok:
+        _forget(config)
     run = new_run(config) if here.first else None
     if run is not None:
         save_labels(train_set, run.path / "labels.png", model.image_size, model.network.anchors, hyper.anchor_t)
     _tell(run, [*_about(config, train_set, val_set, hyper), *_about_unlabelled(unlabelled, train_set), *lines], model)
     return Setup(config, hyper, model, train_set, val_set, state, run, here, unlabelled, whole, taught)
+
+
+def _forget(config: Training) -> None:
+    """Remove the checkpoint of an earlier training in the folder of a new one, which would be taken for the new one's after an early kill.
+
+    Raises InputError where another process works in the folder.
+    """
+    folder = Path(config.project or f"runs/{config.command}") / config.name
+    if (folder / CHECKPOINT).is_file():
+        open_run(folder)
+        (folder / CHECKPOINT).unlink()
 
 
 def resumed(config: Training) -> Setup:
