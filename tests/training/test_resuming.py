@@ -104,7 +104,7 @@ def test_a_run_goes_on_from_any_folder(home: Path, tmp_path: Path, monkeypatch: 
 def test_a_run_that_is_killed_at_once_is_not_taken_for_the_one_before(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed between its config.yaml and its first checkpoint, in the folder of another training, whose network must not go on under the new options."""
+    """Killed between config.yaml and its first checkpoint, in the folder of another training, whose network must not go on under the new options."""
     monkeypatch.chdir(home)
 
     def killed(*_: object) -> None:
