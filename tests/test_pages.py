@@ -12,6 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = prune(full, plan(full, "1/2", 8, "random"))
     save_checkpoint(folder / "yolov5n.pt", whole, "yolov5n")
     slow_device = exact_table(fresh_model("yolov5n").network, 64, 0.001, 2e-6)
+    slow_device = replace(slow_device, machine=replace(slow_device.machine, runtime="c", threads=1))  # as the page's command measures it
     assert slow_device.predict(whole.network) > 2  # the milliseconds that the page asks for
     write_table(slow_device, folder / "table.json")
     data = draw_shapes(folder / "bccd", {"train": 8, "val": 4}).parent

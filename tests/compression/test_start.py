@@ -58,7 +58,7 @@ from tests.data.tools import photo
         (["--iterations-bench", "0"], "--iterations-bench is 0, expected 1"),
         (["--sparsify-epochs", "2", "--exclude", "model"], "no group of channels can be made sparse"),
         (["--device", "gpu"], "device is gpu; this Paddle has none"),
-        (["--unlabelled", "."], "no pictures in this folder"),
+        (["--unlabelled", str(Path(__file__).parent)], "no pictures in this folder"),
         (["--unlabelled", "nowhere/*.jpg"], "nowhere/*.jpg: no pictures match"),
         (["--unlabelled", ".", "--distill", "none"], "--unlabelled needs a teacher"),
         (["--unlabelled-share", "0.5"], "--unlabelled-share needs --unlabelled"),
