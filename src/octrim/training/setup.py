@@ -248,7 +248,10 @@ def _fitted(config: Training, base: Model, train_set: Dataset, hyper: Hyperparam
     lines, anchors = [], None
     provisional = config.cfg is not None and anchors_to_fit(config.cfg)
     if provisional and config.no_autoanchor:
-        raise InputError(f"{config.cfg}: gives only the number of anchors; with --no-autoanchor or a teacher it needs a list of them per level")
+        raise InputError(
+            f"{config.cfg}: gives only the number of anchors; with --no-autoanchor or a teacher it needs a list of them per level, "
+            "and octrim compress --student takes the teacher's"
+        )
     if not config.no_autoanchor:
         report = auto_anchors(train_set, height, base.network.anchors, base.network.strides, hyper.anchor_t, config.seed, provisional)
         lines += report.lines()
