@@ -25,8 +25,8 @@ ABOUT = {
 _HEAD = """# Leaderboard
 
 **A rival beats the cut to 1/8 in OpenVINO**: `picodet` takes two thirds of the time of the uniform 1/8 ([times of all
-rivals](../benchmarks/rivals/README.md)), and from random weights, without a teacher, has 0.569 on the cells and 0.510 on the raccoons (100 epochs, one
-training each; 1/8: 0.554, 0.498). So OcTrim trains it, too: [`compress --student`](compression.md#another-layout-instead-of-a-cut---student) lets the
+rivals](../benchmarks/rivals/README.md)), and from random weights, without a teacher, has 0.569 on the cells and 0.510 on the raccoons (100 epochs,
+one training each; 1/8: 0.554, 0.498). So OcTrim trains it, too: [`compress --student`](compression.md#another-layout-instead-of-a-cut---student) lets the
 whole YOLOv5n teach it (`-student` below). In OcTrim's C the cut YOLOv5n takes half of its time.
 
 What each network reaches on each data set, and what it costs.
@@ -38,7 +38,8 @@ with two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's 
 counted: a rough guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `fast`, `default` and
 `best` cut the row `whole` while they fine-tune, with it as the teacher; `-relu` has ReLU in place of SiLU, `-levels-8-16` no stride 32 and as many
 multiply-adds as 1/8; `-variance` spreads these multiply-adds by the variance of feature maps, in
-multiples of 4; `-student` has a layout of its own, which the row `whole` teaches; `-ms` is planned for the time that 1/8 takes in C, `-drop` for that in OpenVINO, where whole blocks may go, `-wide`
+multiples of 4; `-student` has a layout of its own, which the row `whole` teaches; `-ms` is planned for the time that 1/8 takes in C,
+`-drop` for that in OpenVINO, where whole blocks may go, `-wide`
 leaves 32 channels in every map that Detect reads; `-50`
 fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16` has a teacher that computes in bfloat16; `-sgd` has SGD in place of
 Muon, as the presets did at first. The rivals are layouts of ours after what papers describe (`benchmarks/rivals/`), not their authors' networks. Rows
