@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+SMALL = ["--imgsz", "64", "--batch", "4", "--finetune-batch", "4", "--nominal-batch", "4", "--workers", "0"]
 EPOCHS = ["--train-epochs", "2", "--sparsify-epochs", "1", "--iterations", "2", "--step-epochs", "1", "--finetune-epochs", "2"]
 COMMON = [
     "--imgsz",

@@ -20,25 +20,13 @@ from octrim.network.cost import network_cost
 from octrim.network.loading import load
 from octrim.report.files import read_run
 from octrim.stages import EXPORT
+from tests.compression.running import SMALL
 from tests.latency.analytic import exact_table
 from tests.training.known_losses import LOSSES, KnownLosses
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")
 
-OPTIONS = [
-    "--imgsz",
-    "64",
-    "--batch",
-    "4",
-    "--finetune-batch",
-    "4",
-    "--nominal-batch",
-    "4",
-    "--workers",
-    "0",
-    "--align",
-    "1",
-]
+OPTIONS = [*SMALL, "--align", "1"]
 BUDGET = ["--budget", "macs=0.15"]
 EPOCHS = ["--train-epochs", "0", "--finetune-epochs", "1"]
 

@@ -21,7 +21,7 @@ from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
 from octrim.network.yolov5 import yolov5_network
 from octrim.stages import EXPORT
-from tests.compression.running import summary
+from tests.compression.running import SMALL, summary
 from tests.networks import tiny_model
 
 LAYOUT = """\
@@ -36,22 +36,7 @@ backbone:
 head:
   - [[2, 3], 1, Detect, [nc, anchors]]
 """
-OPTIONS = [
-    "--imgsz",
-    "64",
-    "--batch",
-    "4",
-    "--finetune-batch",
-    "4",
-    "--nominal-batch",
-    "4",
-    "--workers",
-    "0",
-    "--finetune-epochs",
-    "2",
-    "--iterations-bench",
-    "3",
-]
+OPTIONS = [*SMALL, "--finetune-epochs", "2", "--iterations-bench", "3"]
 
 
 @pytest.fixture

@@ -11,23 +11,10 @@ from octrim.network.layout import read_layout
 from octrim.network.model import Model
 from octrim.network.yolov5 import expand
 
-_ABOUT_CUTTING = (
-    *(
-        "keep",
-        "align",
-        "budget",
-        "criterion",
-        "exclude",
-        "keep_map",
-        "widths",
-        "search",
-        "search_epochs",
-        "sparsify_epochs",
-        "cut_steps",
-        "cut_epochs",
-    ),
-    *("step_epochs", "drop", "levels", "activation", "latency_table", "runtime", "threads", "precision"),
-)
+_CUT = ("keep", "align", "budget", "criterion", "exclude", "keep_map", "widths", "drop", "levels", "activation")
+_WHEN = ("search", "search_epochs", "sparsify_epochs", "cut_steps", "cut_epochs", "step_epochs")
+_TIMES = ("latency_table", "runtime", "threads", "precision")
+_ABOUT_CUTTING = (*_CUT, *_WHEN, *_TIMES)
 """Options that say how a network is cut, or how what is left of it differs from it."""
 
 
