@@ -46,6 +46,7 @@ def test_numbers_are_those_of_the_summary(whole: tuple[Path, Path]) -> None:
             assert [float(text.removesuffix("×")) for text in found] == pytest.approx(list(expected.values()), rel=5e-3, abs=6e-4)
         assert [row[0] for row in page.tables["latency"][1:]] == ["original", "fine-tuned", "original in C", "fine-tuned in C"]
     assert f"keeps {rows['finetuned']['channels']:,} of {rows['original']['channels']:,} channels" in page.text
+    assert "keep 1/4" in page.text and "align 2" in page.text
     for name, errors in summary["export"].items():
         row = next(row for row in page.tables["export"] if row[1] == name)
         digits, _, power = row[4].partition(" × 10")

@@ -114,8 +114,10 @@ def _about(run: Contents) -> list[str]:
     given = ", ".join(_file(one) for one in (given[:4] if isinstance(given, list) else [given]))
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
-    cuts = ("preset", "student") if config.get("student") else ("preset", "keep", "align", "budget")
-    facts += [f"{name} {_file(config[name])}" for name in cuts if run.command in ("compress", "prune") and config.get(name)]
+    student = config.get("student")
+    cuts = ("preset",) if student else ("preset", "keep", "align", "budget")
+    facts += [f"{name} {config[name]}" for name in cuts if run.command in ("compress", "prune") and config.get(name)]
+    facts += [f"student {_file(student)}"] if student else []
     if config.get("widths") == "variance":
         facts.append("widths by the variance of feature maps")
     if run.command in ("compress", "finetune", "prune"):
