@@ -41,6 +41,7 @@ class Stage:
 
 
 TRAIN = Stage("train", "1-train", "original", "original", timed_as="original", effort=1)
+STUDENT = Stage("student", "student", "student", "student", timed_as="student", tuned=True, effort=0.5)
 SPARSIFY = Stage("sparsify", "2-sparsify", "sparse", "sparse", timed_as="original", effort=1.5)
 SEARCH = Stage("search", "search", tuned=True, effort=0.5, leaves="search")
 CHOOSE = Stage("choose", "choose", effort=5, leaves="dropping")
@@ -52,5 +53,5 @@ BENCH = Stage("bench", "6-bench", leaves="bench")
 MATCH = Stage("match", "7-match", effort=1.2, leaves="match")
 CONTROL = Stage("control", "control", "control", "control", timed_as="finetuned", tuned=True, effort=0.3)
 
-STAGES = (TRAIN, SPARSIFY, CHOOSE, SEARCH, PRUNE, FINETUNE, INT8, EXPORT, BENCH, MATCH, CONTROL)
+STAGES = (TRAIN, STUDENT, SPARSIFY, CHOOSE, SEARCH, PRUNE, FINETUNE, INT8, EXPORT, BENCH, MATCH, CONTROL)
 """All stages that there can be, in the order in which they are done."""

@@ -79,28 +79,64 @@ def test_its_training_begins_with_fresh_weights() -> None:
     assert resolved(Compression(student="picodet", finetune_optimizer="SGD")).finetune_lr0 == PRESETS["default"].finetune_lr0
 
 
+def test_a_student_that_is_cut_is_trained_before() -> None:
+    """Fresh weights at their rate first, then a cut within fine-tuning as of any trained network."""
+    default = PRESETS["default"]
+    preset = resolved(Compression(student="picodet", keep="1/2"))
+    assert (preset.student_epochs, preset.student_lr0, preset.finetune_lr0) == (default.finetune_epochs, 0.1, default.finetune_lr0)
+    assert (preset.cut_epochs, preset.widths, preset.own_layout) == (40, "importance", False)
+    assert [stage.title for stage in preset.stages(False)] == ["train", "student", "finetune", "export", "bench"]
+    assert (preset.uncut.title, preset.before_finetune, preset.whole) == ("student", 150, 250)
+    preset = resolved(Compression(student="picodet", budget="macs=0.4", student_epochs=7, finetune_optimizer="SGD"))
+    assert (preset.student_epochs, preset.student_lr0, preset.widths) == (7, default.finetune_lr0, "variance")
+
+
+_NO_STUDENTS = "{} is about the network of --weights, and --student names another: leave one of them out"
+_NOT_CUT = "{} is about cutting, and a --student is not cut unless --keep or --budget says how far"
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "error"),
     [
-        ["--keep", "1/4"],
-        ["--budget", "macs=0.1"],
-        ["--drop", "model.8"],
-        ["--levels", "8"],
-        ["--search", "4"],
-        ["--sparsify-epochs", "3"],
-        ["--cut-epochs", "3"],
-        ["--widths", "variance"],
-        ["--activation", "relu"],
-        ["--latency-table", "t.json"],
+        (["--search", "4"], _NO_STUDENTS),
+        (["--search", "4", "--keep", "1/2"], _NO_STUDENTS),
+        (["--sparsify-epochs", "3", "--keep", "1/2"], _NO_STUDENTS),
+        (["--cut-steps", "2", "--keep", "1/2"], _NO_STUDENTS),
+        (["--activation", "relu"], _NO_STUDENTS),
+        (["--drop", "model.8"], _NOT_CUT),
+        (["--levels", "8"], _NOT_CUT),
+        (["--cut-epochs", "3"], _NOT_CUT),
+        (["--widths", "variance"], _NOT_CUT),
+        (["--keep-map", "map.json"], _NOT_CUT),
+        (["--latency-table", "t.json"], _NOT_CUT),
+        (["--student-epochs", "3"], _NOT_CUT),
     ],
 )
-def test_options_about_cutting_are_refused(
-    options: list[str], shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_options_that_do_not_go_with_a_student(
+    options: list[str], error: str, shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compress", "--weights", str(weights), "--data", str(shapes), "--student", "picodet", "--project", str(tmp_path / "runs"), *options]
     assert main(command) == 2
-    error = f"octrim compress: error: {options[0]} is about cutting, and --student names a network of its own: leave one of them out\n"
-    assert capsys.readouterr().err == error
+    assert capsys.readouterr().err == f"octrim compress: error: {error.format(options[0])}\n"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--student-epochs", "3"], "--student-epochs is about a --student that is trained and then cut"),
+        (["--student", "LAYOUT", "--keep", "1"], "keep is 1: nothing would be cut"),
+        (["--student", "LAYOUT", "--keep", "1/2", "--drop", "model.8"], "--drop: 'model.8' matches no row"),
+        (["--student", "LAYOUT", "--keep", "1/2", "--exclude", "model.8"], "exclude: "),
+    ],
+)
+def test_cuts_of_a_student_that_cannot_be(
+    options: list[str], error: str, layout: Path, shapes: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The patterns are those of the student's rows: the whole network has other ones."""
+    options = [str(layout) if option == "LAYOUT" else option for option in options]
+    assert main(["compress", "--weights", str(weights), "--data", str(shapes), "--project", str(tmp_path / "runs"), *options]) == 2
+    assert error in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -169,3 +205,44 @@ def test_a_killed_student_goes_on_to_the_same_weights(
     assert main(["compress", "--resume", str(tmp_path / "elsewhere"), "--workers", "0"]) == 130
     first, second = (load(tmp_path / name / "4-finetune/last.safetensors") for name in ("whole", "elsewhere"))
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+
+
+@pytest.mark.slow
+def test_a_student_that_is_cut(layout: Path, shapes: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while the student is trained, and resumed: it is cut from what that training leaves, the whole network teaches throughout."""
+    killed = 0
+
+    def kill(*_: Any) -> None:
+        nonlocal killed
+        killed += 1
+        if killed == 2:  # the first training has one epoch, and the student's its first one
+            raise KeyboardInterrupt
+
+    command = ["compress", "--weights", str(weights), "--data", str(shapes), "--student", str(layout), *OPTIONS, "--train-epochs", "1"]
+    command += ["--keep", "1/2", "--exclude", "model.0", "--student-epochs", "2", "--cut-epochs", "1", "--control"]
+    with monkeypatch.context() as patch:
+        patch.setattr("octrim.training.record.save_curves", kill)
+        assert main([*command, "--project", str(tmp_path), "--name", "run"]) == 130
+    run = tmp_path / "run"
+    assert not (run / "4-finetune").exists()
+    assert main(["compress", "--resume", str(run), "--workers", "0"]) == 0
+    whole, student, small = (load(run / folder / "last.safetensors") for folder in ("1-train", "student", "4-finetune"))
+    assert student.network.strides == (4, 8) and student.network.anchors == whole.network.anchors
+    channels = {row.name: row.channels for row in student.network.convs}
+    left = {row.name: row.channels for row in small.network.convs}
+    assert channels["model.2"] == 16 and left == channels | {"model.2": 8, "model.3": 8}
+    for folder, start in (("student", "initial"), ("4-finetune", "last")):
+        config = (run / folder / "config.yaml").read_text()
+        assert f"teacher: {run / '1-train/last.safetensors'}" in config
+        assert f"weights: {run / 'student' / start}.safetensors" in config
+    found = summary(run)
+    assert list(found["stages"]) == ["original", "student", "finetuned", "control"]
+    assert [found["stages"][name]["epochs"] for name in found["stages"]] == [1, 3, 5, 5]
+    assert found["stages"]["student"]["macs"] > found["stages"]["finetuned"]["macs"] == found["stages"]["control"]["macs"]
+    assert found["cuts"] == [{"criterion": "taylor", "repairs": ["merge"], "channels": found["stages"]["finetuned"]["channels"]}]
+    times = found["times"]["latency_ms"]
+    assert times["student"] > 0 and times["control"] == times["finetuned"]
+    report = (run / "report.html").read_text()
+    channels_of = [found["stages"][name]["channels"] for name in ("finetuned", "student")]
+    assert "The small network, student.yaml, has {} of {} channels, needs ".format(*channels_of) in report
+    assert "The student had " in report and "student in C" in report and "fine-tuned in C" in report

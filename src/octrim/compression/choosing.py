@@ -11,7 +11,7 @@ from octrim.compression.job import Job, finished, sweep
 from octrim.compression.planning import planned, times_of
 from octrim.errors import InputError
 from octrim.pruning.plan import Plan
-from octrim.stages import CHOOSE, SPARSIFY, TRAIN
+from octrim.stages import CHOOSE
 from octrim.training.dropping import Budgeted, choose_rows, cost_in, ranking
 
 
@@ -21,7 +21,7 @@ def choosing(job: Job, folder: Path) -> dict[str, Any]:
     config, preset = start.config, start.preset
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    model = job.network(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    model = job.network(preset.uncut)
     size = (model.image_size, model.image_size)
     table = times_of(config)
 

@@ -25,7 +25,7 @@ from octrim.pruning.plan import Plan, composed
 from octrim.pruning.plan_files import write_plan
 from octrim.pruning.repaired import cut_and_repaired
 from octrim.pruning.spectra import PICTURES, measured_by_variance
-from octrim.stages import PRUNE, SPARSIFY, TRAIN
+from octrim.stages import PRUNE
 from octrim.training.gradients import taylor_on
 from octrim.training.labelled import drawn
 
@@ -38,7 +38,7 @@ def cutting(job: Job, folder: Path) -> dict[str, Any]:
     preset = job.start.preset
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    model = job.network(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    model = job.network(preset.uncut)
     original, whole = model.network, None
     cuts: list[dict[str, Any]] = []
     for step in range(1, preset.cut_steps + 1):
@@ -91,7 +91,7 @@ def _planned(job: Job, model: Model, original: Network, step: int) -> Plan:
 def _by_variance(job: Job, model: Model, original: Network, criterion: str | Criterion) -> tuple[Compression, Criterion]:
     """The options and the criterion for a cut of `model` by the variance of its feature maps without the rows that the cut drops; the options have a
     budget, where `--keep` alone says what is to be left that of the MACs that it leaves. original: the network before the first cut."""
-    config = with_macs(job.start.config, job.start.preset, job.start.keep_map, job.network(TRAIN))
+    config = with_macs(job.start.config, job.start.preset, job.start.keep_map, job.start.uncut)
     there = {row.name for row in model.network.rows}
     gone = [name for name in rows_to_drop(original, config.patterns, config.strides) if name in there]
     paths = drawn(job.start.train_set, PICTURES, config.seed).paths

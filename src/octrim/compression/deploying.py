@@ -20,7 +20,7 @@ from octrim.deploy.options import BenchOptions
 from octrim.deploy.share import able_runtimes
 from octrim.errors import InputError
 from octrim.runs import new_run
-from octrim.stages import EXPORT, FINETUNE, INT8, TRAIN, Stage
+from octrim.stages import EXPORT, FINETUNE, INT8, STUDENT, TRAIN, Stage
 from octrim.targets.c.profile import layer_times
 from octrim.targets.table import program
 
@@ -69,13 +69,14 @@ def in_int8(format: str) -> str:
 
 
 def timing(job: Job, folder: Path) -> dict[str, Any]:
-    """Time the first and the last network, taking turns, in OpenVINO; then the last in every runtime that works here; then both in C beside the first
-    in OpenVINO and the last one's layers in C, where C can be compiled. The int8 form of the last, where there is one, runs beside it in both."""
-    weights = (str(job.weights(TRAIN)), str(job.weights(FINETUNE)))
+    """Time the first and the last network, and a student that was cut, taking turns, in OpenVINO; then the last in every runtime that works here;
+    then all in C beside the first in OpenVINO and the last one's layers in C, where C can be compiled. The int8 form of the last, where there is one,
+    runs beside it in both."""
+    timed = tuple(stage for stage in (TRAIN, STUDENT, FINETUNE, INT8) if stage in job.stages)
+    weights = [str(job.weights(stage)) for stage in timed if stage is not INT8]
     size, rounds = job.start.base.image_size, job.start.config.bench_rounds
-    options = BenchOptions(weights=weights, imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
+    options = BenchOptions(weights=tuple(weights), imgsz=(size,), rounds=rounds, project=str(folder.parent), name=folder.name, exist_ok=True)
     run = new_run(options)
-    timed: tuple[Stage, ...] = (TRAIN, FINETUNE, INT8) if INT8 in job.stages else (TRAIN, FINETUNE)
     networks = [(name, name) for name in (*weights, *_int8_exports(job, "openvino"))]
     found = compared(networks, options, drawn_scene(0), run.console)
     write_bench(found, run.path)
@@ -83,14 +84,14 @@ def timing(job: Job, folder: Path) -> dict[str, Any]:
     result = {"bench": _times(found.rows, timed)}
     small = job.network(FINETUNE)
     runtimes = able_runtimes(small, options)[0]
-    more = {"runtimes": compared([(program(runtime), weights[1]) for runtime in runtimes], options, drawn_scene(0), run.console, runtimes)}
+    more = {"runtimes": compared([(program(runtime), weights[-1]) for runtime in runtimes], options, drawn_scene(0), run.console, runtimes)}
     write_bench(found, run.path, more)
     why_not_c = export_formats(small)[1]
     if why_not_c is not None:
         run.print(f"not timed in C: {why_not_c}")
         return result
-    networks = [(f"{name} in {shown}", name) for name, shown in zip((weights[0], *weights), ("OpenVINO", "C", "C"), strict=True)]
-    networks += [(f"{name} in C", name) for name in _int8_exports(job, "c")]
+    networks = [(f"{weights[0]} in OpenVINO", weights[0])]
+    networks += [(f"{name} in C", name) for name in (*weights, *_int8_exports(job, "c"))]
     in_c = compared(networks, options, drawn_scene(0), run.console, ("openvino", *["c"] * (len(networks) - 1)))
     write_bench(found, run.path, {"c": in_c, **more})
     show_bench(in_c, run)

@@ -16,17 +16,17 @@ def require_measured(start: Start) -> None:
 
     Raises InputError where measuring shows that the least possible network takes longer than the budget allows.
     """
-    config, preset, base = start.config, start.preset, start.base
+    config, preset, uncut = start.config, start.preset, start.uncut
     table = times_of(config)
     if table is None:
         return
     criterion = checking_criterion(config, preset)
 
     def make(table: LatencyTable) -> Plan:
-        asked = with_what_must_go(config, preset, start.keep_map, base, criterion, table)
-        return planned(asked, preset, start.keep_map, base, base.network, preset.cut_steps, criterion, table)
+        asked = with_what_must_go(config, preset, start.keep_map, uncut, criterion, table)
+        return planned(asked, preset, start.keep_map, uncut, uncut.network, preset.cut_steps, criterion, table)
 
     try:
-        fitted_plan(table, config.budget, base.network, make)
+        fitted_plan(table, config.budget, uncut.network, make)
     except UnmetBudgetError as error:
         raise InputError(f"{error}, as measured on this machine") from None

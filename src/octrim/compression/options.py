@@ -40,7 +40,7 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     MACs of 1/8, and --widths says what each layer keeps."""
     student: Text = None
     """Layout of the small network (a YAML file; picodet or picodet-p3), which starts from fresh weights and learns from the whole network's outputs,
-    instead of being cut from it."""
+    instead of being cut from it; with --keep or --budget it is cut then, too, and their fractions are of it."""
     align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     budget: Budget = None
@@ -86,6 +86,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Epochs of the first training (default: the preset's); 0: the weights are trained on this data already."""
     sparsify_epochs: Annotated[Number, Range(0, 100_000)] = None
     """Epochs of sparsity training; 0 leaves it out (default: 0; docs/compression.md says what it gives)."""
+    student_epochs: Annotated[Number, Range(1, 100_000)] = None
+    """Epochs for which a student that is cut afterwards is trained before (default: those of fine-tuning)."""
     finetune_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of the last fine-tuning (default: the preset's)."""
     cut_steps: Annotated[Number, arg(aliases=["--iterations"]), Range(1, 100)] = None
@@ -127,3 +129,8 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     """Games of Pong that original and cut network each play at the end; for data with the classes ball and paddle (default: the preset's)."""
     resume: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Folder of a run to go on with; only --device, --workers, --cache and where data, weights, .. lie now may be given with it."""
+
+    @property
+    def cuts_student(self) -> bool:
+        """Whether a student is trained and then cut."""
+        return self.student is not None and (self.keep is not None or self.budget is not None)

@@ -42,7 +42,7 @@ from octrim.compression.start import (
 )
 from octrim.compression.student import refuse_cuts
 from octrim.compression.summary import summarised, table, text
-from octrim.compression.trainings import control, finetuning, first_training, sparsity_training
+from octrim.compression.trainings import control, finetuning, first_training, sparsity_training, student_training
 from octrim.data.overlap import told_once, trained_on
 from octrim.errors import InputError
 from octrim.network.loading import load
@@ -52,10 +52,11 @@ from octrim.progress import remaining, work_ahead
 from octrim.report.page import write_report
 from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, check_name, new_run, open_run, require_space, typed
-from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import BENCH, CHOOSE, CONTROL, EXPORT, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, STUDENT, TRAIN, Stage
 
 _WORK: dict[Stage, StageWork] = {
     TRAIN: first_training,
+    STUDENT: student_training,
     SPARSIFY: sparsity_training,
     CHOOSE: choosing,
     SEARCH: searching,

@@ -6,7 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from octrim.compression.options import Compression
-from octrim.stages import CHOOSE, CONTROL, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, TRAIN, Stage
+from octrim.stages import CHOOSE, CONTROL, FINETUNE, INT8, MATCH, PRUNE, SEARCH, SPARSIFY, STAGES, STUDENT, TRAIN, Stage
+
+FRESH_LR0 = 0.1
+"""Learning rate at the start of a training with Muon that begins with fresh weights."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Preset:
     none. search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are chosen by measuring. int8: whether
     the fine-tuned network is made int8. qat: when it is trained with int8's roundings, auto, always or never. qat_epochs, qat_lr0: epochs and first
     learning rate of that training, whose batch, optimizer and loss are those of fine-tuning. own_layout: whether the small network has a layout of
-    its own and fresh weights, and is not cut.
+    its own and fresh weights, and is not cut. student_epochs, student_lr0: epochs and first learning rate of the training of a network with a layout
+    of its own that is cut afterwards; 0 epochs: the network of the first training is cut.
     """
 
     train_epochs: int
@@ -61,11 +65,14 @@ class Preset:
     qat_epochs: int = 0
     qat_lr0: float = 0.001
     own_layout: bool = False
+    student_epochs: int = 0
+    student_lr0: float = FRESH_LR0
 
     def stages(self, control: bool) -> list[Stage]:
         """The stages that a run goes through, in order."""
         left_out = {
             SPARSIFY: not self.sparsify_epochs,
+            STUDENT: not self.student_epochs,
             PRUNE: self.cut_epochs > 0 or self.own_layout,
             INT8: not self.int8,
             MATCH: not self.match_games,
@@ -79,7 +86,7 @@ class Preset:
         """Epochs that a stage trains for; None for a stage that has none."""
         between_cuts = (self.cut_steps - 1) * self.step_epochs
         epochs = {TRAIN: self.train_epochs, SPARSIFY: self.sparsify_epochs, PRUNE: between_cuts, FINETUNE: self.finetune_epochs, CONTROL: self.whole}
-        epochs[INT8] = self.qat_epochs
+        epochs[INT8], epochs[STUDENT] = self.qat_epochs, self.student_epochs
         epochs[SEARCH] = sum(left * turn for left, turn in self.rounds())
         return epochs.get(stage)
 
@@ -100,6 +107,13 @@ class Preset:
         return found
 
     @property
+    def uncut(self) -> Stage:
+        """The stage that leaves the network that is cut."""
+        if self.student_epochs:
+            return STUDENT
+        return SPARSIFY if self.sparsify_epochs else TRAIN
+
+    @property
     def whole(self) -> int:
         """Epochs of all stages together, for which the control trains."""
         return self.before_finetune + self.finetune_epochs
@@ -107,11 +121,8 @@ class Preset:
     @property
     def before_finetune(self) -> int:
         """Epochs of all stages before the last fine-tuning."""
-        return self.train_epochs + self.sparsify_epochs + (self.cut_steps - 1) * self.step_epochs
+        return self.train_epochs + self.student_epochs + self.sparsify_epochs + (self.cut_steps - 1) * self.step_epochs
 
-
-FRESH_LR0 = 0.1
-"""Learning rate at the start of a training with Muon that begins with fresh weights."""
 
 PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4, widths="variance"),
@@ -131,9 +142,12 @@ def resolved(config: Compression) -> Preset:
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
     preset = dataclasses.replace(preset, choose=any(config.chooses))
-    if config.student is not None:
-        # Fresh weights want three times the rate of trained ones, where steps go along an orthogonal momentum.
-        rate = FRESH_LR0 if config.finetune_lr0 is None and preset.finetune_optimizer == "Muon" else preset.finetune_lr0
+    # Fresh weights want three times the rate of trained ones, where steps go along an orthogonal momentum.
+    fresh_lr0 = FRESH_LR0 if preset.finetune_optimizer == "Muon" else preset.finetune_lr0
+    if config.cuts_student:
+        preset = dataclasses.replace(preset, student_epochs=preset.student_epochs or preset.finetune_epochs, student_lr0=fresh_lr0)
+    if config.student is not None and not config.cuts_student:
+        rate = fresh_lr0 if config.finetune_lr0 is None else preset.finetune_lr0
         preset = dataclasses.replace(preset, own_layout=True, finetune_lr0=rate, widths="importance")
     elif config.widths is None and (preset.sparsify_epochs or config.keep_map is not None or (config.keep is not None and config.budget is None)):
         # Sparsity training, a keep-map and a fraction say by themselves how many channels a layer keeps.

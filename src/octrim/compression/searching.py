@@ -30,7 +30,7 @@ def searching(job: Job, folder: Path) -> dict[str, Any]:
     start = job.start
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    shapes = equal_shapes(start.config, start.keep_map, start.base, start.preset.search, times_of(start.config), start.preset.widths)
+    shapes = equal_shapes(start.config, start.keep_map, start.uncut, start.preset.search, times_of(start.config), start.preset.widths)
     for number, shape in enumerate(shapes, 1):
         if shape.keep_map:
             write_text(_keep_map_file(folder, number), json.dumps(dict(shape.keep_map), indent=1))

@@ -48,7 +48,8 @@ HYPER = "hyp.yaml"
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Checked options, data and network of a run. base: the network with the data's classes, made for the pictures' size.
+    """Checked options, data and network of a run. base: the network with the data's classes, made for the pictures' size. uncut: the network that is
+    cut, base or a student with fresh weights.
 
     inputs: digests of the inputs that the run reads from outside its folder, by the input's name. unlabelled: pictures without labels that join the
     fine-tuning, or None.
@@ -57,6 +58,7 @@ class Start:
     config: Compression
     preset: Preset
     base: Model
+    uncut: Model
     train_set: Dataset
     val_set: Dataset
     keep_map: dict[str, Any]
@@ -83,7 +85,7 @@ def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[st
     if config.keep == LIVE:
         raise InputError(f"--keep {LIVE} is for octrim prune; compress cuts while it trains, or what its own --sparsify-epochs left dead")
     keep_map = read_keep_map(config.keep_map) if config.keep_map else {}
-    uniform = config.budget is None and config.student is None and parse_fraction(keep_of(config), "keep") == 1
+    uniform = config.budget is None and (config.student is None or config.cuts_student) and parse_fraction(keep_of(config), "keep") == 1
     if uniform and not (keep_map or config.patterns or config.levels):
         raise InputError("keep is 1: nothing would be cut")
     if uniform and preset.sparsify_epochs:
@@ -101,8 +103,9 @@ def _require_precision(precision: TeacherPrecision) -> None:
     require_precision(precision)
 
 
-def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model]:
-    """The network with the classes `names`, and the small network, cut from it or of a layout of its own, with weights that mean nothing.
+def checked_plan(config: Compression, preset: Preset, model: Model, names: Sequence[str], keep_map: dict[str, Any]) -> tuple[Model, Model, Model]:
+    """The network with the classes `names`; the network that is cut, which is the same or a student; and the small network, with weights that mean
+    nothing, which for a student that is not cut is the student.
 
     Raises InputError where no such cut can be planned, and where there are not as many shapes of the same cost as are to be tried.
     """
@@ -116,8 +119,12 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
                 f"({shown(unknown[0])}; it knows {shown(model.names)}): train it on this data first"
             )
     base = adapted(model, names, model.image_size, seed=config.seed)
-    if config.student is not None:
-        return base, student_of(config, base)
+    uncut = base if config.student is None else student_of(config, base)
+    return base, uncut, uncut if preset.own_layout else _cut_as_planned(config, preset, uncut, keep_map)
+
+
+def _cut_as_planned(config: Compression, preset: Preset, uncut: Model, keep_map: dict[str, Any]) -> Model:
+    """The network cut as the options say, by channels that mean nothing. Raises InputError as `checked_plan` does."""
     criterion = checking_criterion(config, preset)
     if preset.cut_epochs > preset.finetune_epochs:
         raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
@@ -125,22 +132,22 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
         raise InputError(
             f"cut_epochs is {preset.cut_epochs} and cut_steps is {preset.cut_steps}: cut either within fine-tuning or in steps before it"
         )
-    config = with_what_must_go(config, preset, keep_map, base, criterion)
-    planned(config, preset, keep_map, base, base.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
-    small, counted = base, with_macs(config, preset, keep_map, base)
+    config = with_what_must_go(config, preset, keep_map, uncut, criterion)
+    planned(config, preset, keep_map, uncut, uncut.network, preset.cut_steps, criterion)  # one whole cut first: its errors name the given values
+    small, counted = uncut, with_macs(config, preset, keep_map, uncut)
     for step in range(1, preset.cut_steps + 1):
-        small = prune(small, planned(counted, preset, keep_map, small, base.network, step, criterion))
+        small = prune(small, planned(counted, preset, keep_map, small, uncut.network, step, criterion))
     if preset.sparsify_epochs:
         aim = sparsity(config, preset, keep_map)
         exclude = aim.pop("exclude")
         aim["target"] = parse_fraction(aim["target"], "target")
-        PenalisedChannels(base.network, exclude).dead_counts(Penalty(None, **aim))
-    if small.network == base.network:
+        PenalisedChannels(uncut.network, exclude).dead_counts(Penalty(None, **aim))
+    if small.network == uncut.network:
         multiples = "" if counted == config else "; --widths variance counts the MACs of a fraction in multiples of 8: give a --budget"
         raise InputError(f"nothing would be cut: every convolution keeps all of its channels{multiples}")
     if preset.search:
-        equal_shapes(config, keep_map, base, preset.search, times_of(config), preset.widths)
-    return base, small
+        equal_shapes(config, keep_map, uncut, preset.search, times_of(config), preset.widths)
+    return small
 
 
 def with_times(config: Compression, preset: Preset, made: bool = True) -> Compression:
@@ -153,12 +160,15 @@ def with_times(config: Compression, preset: Preset, made: bool = True) -> Compre
     if not wants_times(config.budget):
         return replace(config, align=aligned_by(None, preset.widths)) if config.align == "auto" else config
     model, keep_map = checked_network(config, preset)
+    names = model.names
+    if config.student is not None:
+        model = student_of(config, model)
 
     def check() -> None:
         left = without_rows(model, rows_to_drop(model.network, config.patterns, config.strides))
         require_matches(left.network, config.exclude, keep_map)
         if made:
-            _opened(config, model.names)
+            _opened(config, names)
 
     path = table_file(config, config.budget, model.network, (model.image_size, model.image_size), wide_console(), check)
     config = replace(config, latency_table=path)
@@ -185,7 +195,7 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
     model, keep_map = checked_network(config, preset)
     train_set, val_set = _opened(config, model.names)
     check_names(train_set.names)
-    base, small = checked_plan(config, preset, model, train_set.names, keep_map)
+    base, uncut, small = checked_plan(config, preset, model, train_set.names, keep_map)
     files = {"weights": config.weights, "cfg": config.cfg, "student": config.student, "hyp": config.hyp}
     files |= {"keep-map": config.keep_map, "latency-table": config.latency_table}
     inputs = {what: sha256(Path(path)) for what, path in files.items() if path is not None and Path(path).is_file()}
@@ -194,7 +204,7 @@ def checked(config: Compression, preset: Preset, check_names: Callable[[Sequence
     if unlabelled is not None:
         inputs["unlabelled"] = unlabelled.digest
     rehearse(small if config.activation is None else with_activation(small, config.activation), preset.int8)  # last, because it takes seconds
-    return Start(config, preset, base, train_set, val_set, keep_map, inputs, unlabelled)
+    return Start(config, preset, base, uncut, train_set, val_set, keep_map, inputs, unlabelled)
 
 
 def _opened(config: Compression, names: Sequence[str]) -> tuple[Dataset, Dataset]:
@@ -266,8 +276,8 @@ def refuse_changes(folder: Path, start: Start, before: dict[str, str], data: str
 
 def resolved_config(config: Compression, preset: Preset) -> Compression:
     """The options with the preset's numbers filled in, for config.yaml. A criterion that was not given stays open: it depends on the stage. So does
-    what a search or int8 would need where there is none: these options hold no 0."""
+    what a search, int8 or a student would need where there is none: these options hold no 0."""
     own = {name: value for name, value in asdict(preset).items() if hasattr(config, name) and name != "criterion"}
-    own |= {name: own[name] or None for name in ("search", "search_epochs", "qat_epochs")}
+    own |= {name: own[name] or None for name in ("search", "search_epochs", "qat_epochs", "student_epochs")}
     own["qat"] = own["qat"] if preset.int8 else None
     return replace(config, **own, keep=keep_of(config))

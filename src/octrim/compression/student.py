@@ -1,4 +1,4 @@
-"""The small network of `octrim compress --student`: a layout of its own with fresh weights, which the whole network teaches instead of being cut."""
+"""The network of `octrim compress --student`: a layout of its own with fresh weights, which the whole network teaches, and which may be cut then."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from octrim.network.layout import read_layout
 from octrim.network.model import Model
 from octrim.network.yolov5 import expand
 
-_CUT = ("keep", "align", "budget", "criterion", "exclude", "keep_map", "widths", "drop", "levels", "activation")
-_WHEN = ("search", "search_epochs", "sparsify_epochs", "cut_steps", "cut_epochs", "step_epochs")
+_NEVER = ("search", "search_epochs", "sparsify_epochs", "cut_steps", "step_epochs", "activation")
+"""Options about networks that are not a student's: it is cut within fine-tuning alone, and its layout says its activation."""
+
+_HOW = ("align", "criterion", "exclude", "keep_map", "widths", "drop", "levels", "cut_epochs", "student_epochs")
 _TIMES = ("latency_table", "runtime", "threads", "precision")
-_ABOUT_CUTTING = (*_CUT, *_WHEN, *_TIMES)
-"""Options that say how a network is cut, or how what is left of it differs from it."""
+_ABOUT_CUTTING = (*_HOW, *_TIMES)
+"""Options that say how a network is cut, which need one that says that it is, and how far."""
 
 
 def refuse_cuts(config: Compression) -> None:
-    """Raise InputError where options of a new run say how a network is to be cut, and `--student` names another in its place."""
+    """Raise InputError where options of a new run do not go with `--student`, or say how to cut a student that nothing says to cut."""
     if config.student is None:
+        if config.student_epochs is not None:
+            raise InputError("--student-epochs is about a --student that is trained and then cut")
         return
     usual = {field.name: (field.default, 0, 1) for field in fields(config)}  # cuts of no epochs, in one step
-    given = [name for name in _ABOUT_CUTTING if getattr(config, name) not in usual[name]]
-    if given:
-        raise InputError(f"--{given[0].replace('_', '-')} is about cutting, and --student names a network of its own: leave one of them out")
+    given = [name for name in (*_NEVER, *_ABOUT_CUTTING) if getattr(config, name) not in usual[name]]
+    refused = [name for name in given if name in _NEVER or not config.cuts_student]
+    if refused:
+        option = f"--{refused[0].replace('_', '-')}"
+        if refused[0] in _NEVER:
+            raise InputError(f"{option} is about the network of --weights, and --student names another: leave one of them out")
+        raise InputError(f"{option} is about cutting, and a --student is not cut unless --keep or --budget says how far")
 
 
 def student_of(config: Compression, whole: Model) -> Model:

@@ -24,8 +24,8 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     """The content of summary.json. results: contents of the stages' stage.json.
 
     All times stand under `times`: latencies in milliseconds per picture, the stages' durations in seconds.
-    The first and the fine-tuned network are timed; the others have the latency of the one with the same table. Where there was a C compiler,
-    `times` has `c` with the same numbers in C, and speed-ups over the first network in OpenVINO.
+    The first and the fine-tuned network are timed, and a student that was cut; the others have the latency of the one with the same table. Where
+    there was a C compiler, `times` has `c` with the same numbers in C, and speed-ups over the first network in OpenVINO.
     """
     networks = [stage for stage in results if stage.network]
     times: dict[str, Any] = {"seconds": {stage.title: result["seconds"] for stage, result in results.items()}}
@@ -39,6 +39,7 @@ def summarised(config: Compression, preset: Preset, results: Mapping[Stage, dict
     settings["criterion"] = config.criterion  # the option as given; the criterion of each cut stands with the cut
     epochs = {"train": preset.train_epochs, "sparsify": preset.sparsify_epochs, "between_cuts": preset.epochs_of(PRUNE)}
     epochs |= {"cutting": preset.cut_epochs, "finetune": preset.finetune_epochs, "all": preset.whole}
+    epochs |= {"student": preset.student_epochs} if preset.student_epochs else {}
     found: dict[str, Any] = {"unlabelled": results[FINETUNE]["unlabelled"]} if "unlabelled" in results[FINETUNE] else {}
     if SEARCH in results:
         found["search"] = results[SEARCH]["search"]

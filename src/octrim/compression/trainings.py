@@ -1,4 +1,4 @@
-"""The stages that train: the first training, sparsity training, fine-tuning, and the control."""
+"""The stages that train: the first training, a student's, sparsity training, fine-tuning, and the control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from octrim.compression.student import student_of
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.options import NONE
-from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, TRAIN, Stage
+from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, STUDENT, TRAIN, Stage
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
 from octrim.training.finetune import finetune
 from octrim.training.sparsify import sparsify
@@ -34,6 +34,14 @@ def first_training(job: Job, folder: Path) -> dict[str, Any]:
     for name in (LAST, BEST):  # a training leaves both files
         model.save(folder / name)
     return row(job, model, path, evaluated(job, model, path), 0)
+
+
+def student_training(job: Job, folder: Path) -> dict[str, Any]:
+    """Train the student that is cut afterwards, from fresh weights, with the original as the teacher."""
+    preset = job.start.preset
+    student = student_of(job.start.config, job.network(TRAIN))
+    done = _trained(job, STUDENT, folder, finetune, preset.student_epochs, student, **_tuned(job))
+    return row(job, done.model, folder / done.weights.name, done.evaluation, preset.train_epochs + preset.student_epochs)
 
 
 def sparsity_training(job: Job, folder: Path) -> dict[str, Any]:
@@ -62,14 +70,14 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
     if not preset.cut_epochs:
         done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(job.weights(PRUNE)), **options)
         return {**row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole), **noted}
-    whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
+    uncut = job.weights(preset.uncut)
     criterion = config.criterion or preset.gradual_criterion
     options |= {"drop": config.patterns or (NONE,), "levels": config.strides}
     if cuts_channels(config):
         options |= {"cut_epochs": preset.cut_epochs, "criterion": criterion, "align": config.align, "exclude": config.exclude}
         options |= {"keep": keep_of(config), "budget": config.budget, "keep_map": config.keep_map, "widths": preset.widths}
         options |= {"latency_table": table_of(config), "precision": config.precision}
-    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(whole), **options)
+    done = _trained(job, FINETUNE, folder, finetune, preset.finetune_epochs, weights=str(uncut), **options)
     found = row(job, done.model, folder / done.weights.name, done.evaluation, preset.whole)
     return {**found, **noted, "cuts": [{"criterion": criterion, "repairs": ["merge"], "channels": found["row"]["channels"]}]}
 
@@ -77,10 +85,9 @@ def finetuning(job: Job, folder: Path) -> dict[str, Any]:
 def short_finetuning(job: Job, folder: Path, epochs: int, cut_epochs: int, shape: dict[str, Any]) -> Trained:
     """Fine-tune the whole network for a while, and cut it to a shape on the way. shape: the options that say what is left."""
     config, preset = job.start.config, job.start.preset
-    whole = job.weights(SPARSIFY if preset.sparsify_epochs else TRAIN)
     cut = {"cut_epochs": cut_epochs, "criterion": config.criterion or preset.gradual_criterion, "align": config.align, "exclude": config.exclude}
     cut |= {"latency_table": table_of(config), "precision": config.precision}
-    return _trained(job, FINETUNE, folder, finetune, epochs, weights=str(whole), **_tuned(job), **cut, **shape)
+    return _trained(job, FINETUNE, folder, finetune, epochs, weights=str(job.weights(preset.uncut)), **_tuned(job), **cut, **shape)
 
 
 def int8_training(job: Job, folder: Path, calibrated: Path) -> dict[str, Any]:
@@ -120,8 +127,8 @@ def _trained(
     steps: dict[str, Any]
     if stage.tuned:
         steps = {"batch": preset.finetune_batch, "nominal_batch": preset.finetune_batch}
-        rate = preset.qat_lr0 if stage is INT8 else preset.finetune_lr0
-        steps |= {"lr0": rate, "optimizer": preset.finetune_optimizer, "box_weight": preset.box_weight}
+        rates = {INT8: preset.qat_lr0, STUDENT: preset.student_lr0}
+        steps |= {"lr0": rates.get(stage, preset.finetune_lr0), "optimizer": preset.finetune_optimizer, "box_weight": preset.box_weight}
     else:
         steps = {"batch": preset.batch, "nominal_batch": preset.nominal_batch}
         if stage is TRAIN:

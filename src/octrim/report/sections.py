@@ -30,7 +30,7 @@ from octrim.stages import STAGES
 
 CLASSES = 11  # most classes with a chart of their own
 _KEYS = ("original", "finetuned", "control", "sparse", "cut")  # keys of colours, in turn, of networks that a bench compares
-_TIMED = ("original", "finetuned", "int8")  # networks that a compression times, in that order; the last only where it made one
+_TIMED = ("original", "student", "finetuned", "int8")  # networks that a compression times, in that order, where it has them
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _about(run: Contents) -> list[str]:
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
     student = config.get("student")
-    cuts = ("preset",) if student else ("preset", "keep", "align", "budget")
+    cuts = ("preset",) if student and not run.config.get("student_epochs") else ("preset", "keep", "align", "budget")
     facts += [f"{name} {config[name]}" for name in cuts if run.command in ("compress", "prune") and config.get(name)]
     facts += [f"student {_file(student)}"] if student else []
     if config.get("widths") == "variance":
@@ -140,12 +140,15 @@ def _lead(run: Contents) -> str:
     if before is None or after is None:
         return ""
     faster = f" and is {numerals.times(after.speedup)} as fast" if after.speedup else ""
-    student = run.config.get("student")
-    what = f", {_file(student)}, has {after.channels:,} channels" if student else f" keeps {after.channels:,} of {before.channels:,} channels"
+    student, uncut = run.config.get("student"), run.row("student")
+    of = "" if uncut is None else f" of {uncut.channels:,}"
+    what = f", {_file(student)}, has {after.channels:,}{of} channels" if student else f" keeps {after.channels:,} of {before.channels:,} channels"
     text = (
         f"The small network{what}, needs {numerals.times(before.macs / max(after.macs, 1))} fewer "
         f"multiply-accumulates{faster}. Its mAP50-95 on the validation pictures is {after.map:.3f}; the original has {before.map:.3f}."
     ).replace("×", " times")
+    if uncut is not None:
+        text += f" The student had {uncut.map:.3f} before it was cut."
     int8 = run.row("int8")
     if int8 is not None:
         text += f" In int8 the small network has {int8.map:.3f}."
@@ -276,14 +279,15 @@ def _latency(run: Contents) -> dict[int, list[Any]] | None:
     batches: dict[int, list[Any]] = {}
     for timing in bench.timings:
         batches.setdefault(timing.batch, []).append(timing)
-    compressed = run.command == "compress" and len(bench.timings) in (2, 3)
-    keys = _TIMED if compressed else _KEYS
+    timed = [key for key in _TIMED if run.row(key) is not None]
+    compressed = run.command == "compress" and len(bench.timings) == len(timed)
+    keys = timed if compressed else _KEYS
     bars = {
         batch: [(keys[place % len(keys)], TITLES[keys[place]] if compressed else one.name, one) for place, one in enumerate(timings)]
         for batch, timings in batches.items()
     }
-    if bench.c is not None and len(bench.c.timings) in (3, 4):  # the first timing repeats the original in OpenVINO
-        for key, one in zip(_TIMED, bench.c.timings[1:], strict=False):
+    if bench.c is not None and len(bench.c.timings) == 1 + len(bench.timings):  # the first timing repeats the original in OpenVINO
+        for key, one in zip(keys, bench.c.timings[1:], strict=False):
             bars.setdefault(one.batch, []).append((key, f"{TITLES[key]} in C" if compressed else one.name, one))
     return {batch: latency_bars(ones) for batch, ones in bars.items()}
 
