@@ -5,7 +5,8 @@
     python -m benchmarks.latency_prediction budgets --table c.json --classes 3
 
 `make` measures a table, as `octrim bench --latency-table` does. `plans` measures 30 random plans, with blocks and levels left out, that no table was
-fitted to. `budgets` plans ten budgets between the least and the whole network's time, and measures what was planned three times anew.
+fitted to, each opened three times. `budgets` plans ten budgets between the least and the whole network's time, and measures what was planned three
+times anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from octrim.errors import InputError
 from octrim.latency.budget import fitted_plan, stopwatch_of
 from octrim.latency.measure import measured_table
 from octrim.latency.samples import random_networks
-from octrim.latency.stopwatch import Place
+from octrim.latency.stopwatch import OPENINGS, Place
 from octrim.latency.table import LatencyTable, read_table, write_table
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
@@ -46,7 +47,7 @@ def plans(arguments: argparse.Namespace) -> None:
         except InputError as error:
             print(f"not predicted: {error}")
             continue
-        measured = table.reference[1] * watch.relative(network)
+        measured = table.reference[1] * watch.settled(network)
         errors.append(predicted / measured - 1)
         print(
             f"{len(network.rows):3} rows, {network.classes:2} classes: predicted {predicted:.3f}, measured {measured:.3f}, {100 * errors[-1]:+.1f} %"
@@ -68,7 +69,7 @@ def budgets(arguments: argparse.Namespace) -> None:
         watch = stopwatch_of(table)
         if watch is None:
             raise InputError("the table is of another machine")
-        again = [table.reference[1] * watch.relative(timed.plan.network) for _ in range(3)]
+        again = [table.reference[1] * watch.relative(timed.plan.network) for _ in range(OPENINGS)]
         limit = table.limit(budget.partition("=")[2], model.network)
         over.append(float(np.median(again)) / limit - 1)
         found = ", ".join(f"{one:.3f}" for one in again)

@@ -75,6 +75,7 @@ RECIPES: dict[str, list[Any]] = {
     "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
     "default-drop-bf16": ["--preset", "default", "--widths", "importance", *DROP, *BF16],
     "default-student-bf16": ["--preset", "default", *BF16],
+    "default-student-half-bf16": ["--preset", "default", "--keep", "1/2", *VARIANCE, *BF16],
     "best": ["--preset", "best"],
     "best-bf16": ["--preset", "best", *BF16],
     "best-box4": ["--preset", "best", *BOX4],
@@ -82,8 +83,8 @@ RECIPES: dict[str, list[Any]] = {
 }
 """Options of each recipe. `whole` trains from --weights; `scratch` trains fresh weights; the others compress the network of the row `whole`."""
 
-STUDENTS = ("default-student-bf16",)
-"""Recipes in which the network of the row `whole` teaches a rival."""
+STUDENTS = ("default-student-bf16", "default-student-half-bf16")
+"""Recipes in which the network of the row `whole` teaches a rival; `-half` then cuts it to the multiply-adds that half of its channels have."""
 
 CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch", *STUDENTS))
 """Recipes that cut. `default-levels-8-16` drops the coarsest level, and keeps by importance as many multiply-adds as the 1/8 network has. Those that
@@ -231,7 +232,8 @@ def result(name: str, run: Path, made_by: str) -> dict[str, Any]:
         if last.lineage[-1].get("epoch") != model.lineage[-1].get("epoch") or last.lineage[-1].get("epoch") != epochs:
             raise ValueError(f"{run}: its metrics are not of the last epoch")
     cost = network_cost(model.network, DATA[parts(name)[0]])
-    times = [line.split(",") for line in (stage / "times.csv").read_text().splitlines()[1:]]
+    trained = [folder / "times.csv" for folder in (run / "student", stage) if folder.is_dir()]
+    times = [line.split(",") for file in trained for line in file.read_text().splitlines()[1:]]
     content = {"mAP50-95": found["mAP50-95"], "mAP50": found["mAP50"], "mAP50 interval": found["interval"]["mAP50"]}
     content |= {"parameters": cost.parameters, "macs": cost.macs, "hours": round(sum(float(row[1]) + float(row[2]) for row in times) / 3600, 3)}
     return {**content, "epochs": len(times), "commit": made_by, "command": shown(name)}

@@ -39,7 +39,8 @@ with two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's 
 counted: a rough guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `fast`, `default` and
 `best` cut the row `whole` while they fine-tune, with it as the teacher; `-relu` has ReLU in place of SiLU, `-levels-8-16` no stride 32 and as many
 multiply-adds as 1/8; `-variance` spreads these multiply-adds by the variance of feature maps, in
-multiples of 4; `-student` has a layout of its own, which the row `whole` teaches; `-ms` is planned for the time that 1/8 takes in C,
+multiples of 4; `-student` has a layout of its own, which the row `whole` teaches, `-student-half` is cut after that; `-ms` is planned for the time
+that 1/8 takes in C,
 `-drop` for that in OpenVINO, where whole blocks may go, `-wide`
 leaves 32 channels in every map that Detect reads; `-50`
 fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16` has a teacher that computes in bfloat16; `-sgd` has SGD in place of

@@ -13,7 +13,7 @@ from octrim.errors import InputError
 from octrim.latency import budget as module
 from octrim.latency.budget import Timed, advice, chosen_table, fitted_plan, stopwatch_of, wants_times
 from octrim.latency.options import TimeOptions
-from octrim.latency.stopwatch import this_machine
+from octrim.latency.stopwatch import Stopwatch, this_machine
 from octrim.latency.table import LatencyTable, write_table
 from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
@@ -31,7 +31,9 @@ class FakeWatch:
     def __init__(self, factor: float, drift: float = 1.0) -> None:
         self.factor, self.drift, self.asked = factor, drift, 0
 
-    def relative(self, network: Network) -> float:
+    settled = Stopwatch.settled
+
+    def relative(self, network: Network, bursts: int = 0) -> float:
         self.asked += 1
         return self.factor * exact_time(network, 64, 0.001)
 
@@ -75,7 +77,7 @@ def test_a_budget_that_only_the_prediction_met_is_refused(monkeypatch: pytest.Mo
 
 def test_one_disturbed_measurement_of_three_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Disturbed(FakeWatch):
-        def relative(self, network: Network) -> float:
+        def relative(self, network: Network, bursts: int = 0) -> float:
             return super().relative(network) * (20 if self.asked % 3 == 1 else 1)
 
     found = []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import median
 
 from rich.console import Console
 
@@ -27,8 +26,6 @@ _ROUNDS = 5  # plans that are measured at most
 _AIM = 0.985  # share of the budget that a measured plan may take: what is measured again differs by a percent or two
 
 _ENOUGH = 0.97  # share of the budget from which on a measured plan is good enough
-
-_SESSIONS = 3  # times that a network is opened and measured anew; where its memory lies makes a difference of a few percent
 
 _BY_ROWS = ("openvino", "onnxruntime")
 """Runtimes in which starting a row takes most of a small network's time."""
@@ -206,7 +203,7 @@ def _corrected(
     best: tuple[float, Plan, LatencyTable] | None = None
     last = (0.0, made, table)
     for _ in range(_ROUNDS):
-        measured = table.reference[1] * median(watch.relative(made.network) for _ in range(_SESSIONS))
+        measured = table.reference[1] * watch.settled(made.network)
         last = (measured, made, table)
         if measured <= _AIM * limit and (best is None or measured > best[0]):
             best = last
