@@ -214,7 +214,7 @@ def test_rows_are_chosen_in_the_multiples_that_the_plan_is_made_in(camera: list[
     asked: list[Any] = []
 
     def stop(*arguments: Any) -> None:
-        asked.append(arguments[3].plan((), ()).settings["align"])
+        asked.append(arguments[5]((), (), "signal").settings["align"])
         raise InputError("enough")
 
     monkeypatch.setattr("octrim.training.labelled.open_in_classes", lambda *_, **__: (None, []))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import Align, Budget, CriterionName, Dropping, Folder, ImageSize, OneNetwork, Range, Reading, Text, Widths
+from octrim.options import Align, CriterionName, Folder, ImageSize, Range, Reading, Text, Widths
+from octrim.pruning.options import Cutting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
+class Prune(Cutting, TimeOptions, Reading, Folder):
     """Cut channels, and drop blocks and levels: plan, show the plan, cut, and write one model file."""
 
     command: ClassVar[str] = "prune"
@@ -35,9 +36,6 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
     with --budget the least that any keeps."""
     align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
-    budget: Budget = None
-    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
-    time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     criterion: CriterionName = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
@@ -126,7 +124,7 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
         from octrim.errors import InputError
         from octrim.pruning.budget import UnmetBudgetError
         from octrim.runs import wide_console
-        from octrim.training.dropping import PICTURES, Budgeted, choose_rows, cost_in, ranking, require_choosable
+        from octrim.training.dropping import PICTURES, choose_rows, require_choosable
         from octrim.training.labelled import open_in_classes
 
         require_choosable(self, self.budget)
@@ -137,14 +135,12 @@ class Prune(OneNetwork, Dropping, TimeOptions, Reading, Folder):
                 raise InputError(f"{error}; --drop auto and --levels auto need --data, on which blocks and levels are measured") from None
             return asked, None, ["--drop auto and --levels auto need --data, on which blocks and levels are measured: only channels are cut"]
 
-        def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
-            return replace(asked, drop=tuple(drop), levels=tuple(levels)).plan(ranking(asked.model))
+        def planned(drop: Sequence[str], levels: Sequence[int], criterion: str) -> Plan:
+            return replace(asked, drop=tuple(drop), levels=tuple(levels)).plan(criterion)
 
         dataset, notes = open_in_classes(self.data, "train", asked.model.names, **self.reading())
-        budgeted = Budgeted(planned, *cost_in(self.budget or "", asked.size, asked.table))
-        console = wide_console()
-        given = (*self.chooses, self.patterns, self.strides)
-        chosen = choose_rows(asked.model, dataset, asked.size, budgeted, *given, min(self.pictures, PICTURES), self.seed, console, notes.append)
+        pictures = min(self.pictures, PICTURES)
+        chosen = choose_rows(asked.model, dataset, asked.size, self, asked.table, planned, pictures, wide_console(), notes.append)
         return replace(asked, drop=chosen.drop, levels=chosen.levels), chosen, notes
 
     def _planned(self, asked: _Asked) -> tuple[Timed, list[str]]:

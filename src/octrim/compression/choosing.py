@@ -12,7 +12,7 @@ from octrim.compression.planning import planned, times_of
 from octrim.errors import InputError
 from octrim.pruning.plan import Plan
 from octrim.stages import CHOOSE
-from octrim.training.dropping import Budgeted, choose_rows, cost_in, ranking
+from octrim.training.dropping import choose_rows
 
 
 def choosing(job: Job, folder: Path) -> dict[str, Any]:
@@ -25,13 +25,11 @@ def choosing(job: Job, folder: Path) -> dict[str, Any]:
     size = (model.image_size, model.image_size)
     table = times_of(config)
 
-    def plan(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+    def plan(drop: Sequence[str], levels: Sequence[int], criterion: str) -> Plan:
         asked = replace(config, drop=tuple(drop), levels=tuple(levels))
-        return planned(asked, preset, start.keep_map, model, model.network, preset.cut_steps, ranking(model), table)
+        return planned(asked, preset, start.keep_map, model, model.network, preset.cut_steps, criterion, table)
 
-    budgeted = Budgeted(plan, *cost_in(config.budget or "", size, table))
-    given = (*config.chooses, config.patterns, config.strides)
-    chosen = choose_rows(model, start.train_set, size, budgeted, *given, seed=config.seed, console=job.run.console, report=job.run.print)
+    chosen = choose_rows(model, start.train_set, size, config, table, plan, console=job.run.console, report=job.run.print)
     chosen.tell(job.run, folder)
     return {"dropping": chosen.to_json()}
 

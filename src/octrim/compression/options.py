@@ -11,13 +11,10 @@ from octrim.latency.options import TimeOptions
 from octrim.options import (
     ActivationName,
     Align,
-    Budget,
     CriterionName,
-    Dropping,
     Folder,
     ImageSize,
     Number,
-    OneNetwork,
     OptimizerName,
     Range,
     Reading,
@@ -25,10 +22,11 @@ from octrim.options import (
     Text,
     Widths,
 )
+from octrim.pruning.options import Cutting
 
 
 @dataclass(frozen=True)
-class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
+class Compression(Cutting, Reading, TimeOptions, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"
@@ -43,9 +41,6 @@ class Compression(OneNetwork, Dropping, Reading, TimeOptions, Folder):
     instead of being cut from it; with --keep or --budget it is cut then, too, and their fractions are of it."""
     align: Align = "auto"
     """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
-    budget: Budget = None
-    """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
-    time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: the preset's)."""
     exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()

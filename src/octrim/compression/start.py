@@ -24,9 +24,10 @@ from octrim.network.adapt import adapted, known_classes, with_activation
 from octrim.network.dropping import rows_to_drop, without_rows
 from octrim.network.model import Model, sha256
 from octrim.network.options import image_size, model_from
-from octrim.options import AUTO, TeacherPrecision
+from octrim.options import TeacherPrecision
 from octrim.pruning.cut import prune
 from octrim.pruning.fractions import LIVE, parse_fraction, require_matches
+from octrim.pruning.options import AUTO
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run, wide_console
 from octrim.training.checkpoint import data_digest, same_data, training_bytes

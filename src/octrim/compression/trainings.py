@@ -13,7 +13,7 @@ from octrim.compression.start import HYPER
 from octrim.compression.student import student_of
 from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
-from octrim.options import NONE
+from octrim.pruning.options import NONE
 from octrim.stages import CONTROL, FINETUNE, INT8, PRUNE, SPARSIFY, STUDENT, TRAIN, Stage
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST
 from octrim.training.finetune import finetune

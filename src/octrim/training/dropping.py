@@ -28,11 +28,11 @@ from octrim.network.cost import network_cost
 from octrim.network.dropping import LEVEL, rows_to_drop, told, without, without_rows
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.options import AUTO, Dropping
 from octrim.progress import progress_bar
 from octrim.pruning.budget import LATENCY, MEASURES, Latency, UnmetBudgetError, parsed_budget
 from octrim.pruning.dropped_for_budget import PlanWithout, dropped_for_budget, names_that_may_go
 from octrim.pruning.labels import channel_labels
+from octrim.pruning.options import AUTO, Cutting, Dropping
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.repaired import cut_and_repaired
 from octrim.training.chosen_rows import Candidate, ChosenRows
@@ -77,36 +77,39 @@ def choose_rows(
     model: Model,
     dataset: Dataset,
     size: tuple[int, int],
-    budgeted: Budgeted,
-    blocks: bool,
-    levels: bool,
-    drop: Sequence[str] = (),
-    keep_levels: Sequence[int] = (),
+    options: Cutting,
+    latency: Latency | None,
+    make: Callable[[Sequence[str], Sequence[int], str], Plan],
     pictures: int = PICTURES,
-    seed: int = 0,
     console: Console | None = None,
     report: Callable[[str], None] | None = None,
 ) -> ChosenRows:
     """Choose what a plan within a budget drops.
 
-    model: the whole network, trained. dataset: training pictures in the network's classes, of which at most `pictures` are used, drawn by `seed`.
-    size: height and width of pictures. blocks, levels: whether blocks and levels may go. drop, keep_levels: what is dropped and which levels stay in
-    any case, as `rows_to_drop` takes them; "the whole network" is then the one without these rows. report: called with a line for each unreadable
-    picture.
+    model: the whole network, trained. dataset: training pictures in the network's classes, of which at most `pictures` are used, drawn by the
+    options' seed. size: height and width of pictures. options: their budget, whether blocks and levels may go, and the rows that go in any case;
+    "the whole network" is then the one without these rows. latency: what predicts times, for a budget of milliseconds.
+    make: function from patterns of rows that are dropped, strides of the levels that stay and the criterion by which channels are ranked to the plan
+    that meets the budget then. report: called with a line for each unreadable picture.
     Where the network finds nothing on the pictures, nothing is chosen but what the budget cannot be met with. Raises UnmetBudgetError where it
-    cannot be met whatever is dropped, and InputError as `Budgeted.plan` does, and where no picture can be read.
+    cannot be met whatever is dropped, and InputError as `make` does, and where no picture can be read.
     """
-    left = without_rows(model, rows_to_drop(model.network, drop, keep_levels))
-    asked = replace(budgeted, plan=lambda more, strides: budgeted.plan((*drop, *more), strides or keep_levels))
-    names = names_that_may_go(left.network, blocks, levels)
-    dropped_for_budget(left.network, names, asked.plan)  # a budget out of reach is told before anything is measured
-    used = drawn(dataset, pictures, seed)
+    drop, levels, criterion = options.patterns, options.strides, ranking(model)
+    left = without_rows(model, rows_to_drop(model.network, drop, levels))
+
+    def plan_without(more: Sequence[str], strides: Sequence[int]) -> Plan:
+        return make((*drop, *more), strides or levels, criterion)
+
+    budgeted = Budgeted(plan_without, *cost_in(options.budget or "", size, latency))
+    names = names_that_may_go(left.network, *options.chooses)
+    dropped_for_budget(left.network, names, budgeted.plan)  # a budget out of reach is told before anything is measured
+    used = drawn(dataset, pictures, options.seed)
     with progress_bar("blocks and levels", 1 + len(_SHARES) + len(names), console) as bar:
         quiet = report or (lambda _: None)
         measuring = Measuring(left, channel_labels(left.network), used, "map", size, _BATCH, RECIPES["low"], lambda _: None, quiet)
-        search = _Search(left, measuring, size, asked, names, bar.advance)
+        search = _Search(left, measuring, size, budgeted, names, bar.advance)
         search.run()
-    all_dropped, strides = (*drop, *search.drop), search.levels or tuple(keep_levels)
+    all_dropped, strides = (*drop, *search.drop), search.levels or levels
     gone = rows_to_drop(model.network, all_dropped, strides)
     others = sorted(search.tried.values(), key=lambda candidate: (candidate.strain, candidate.name))
     dropping = told(model.network, gone) if gone else ""

@@ -72,7 +72,7 @@ def with_chosen_rows(config: Finetuning, cut: GradualCut | None) -> tuple[Finetu
     """
     if not any(config.chooses) or config.qat:  # a training with --qat drops nothing, and says so
         return config, None
-    from octrim.training.dropping import Budgeted, choose_rows, cost_in, ranking, require_choosable
+    from octrim.training.dropping import choose_rows, require_choosable
     from octrim.training.labelled import open_in_classes
 
     require_choosable(config, config.budget)
@@ -83,14 +83,12 @@ def with_chosen_rows(config: Finetuning, cut: GradualCut | None) -> tuple[Finetu
     size = image_size(config.imgsz, model.image_size, model.network.stride)
     model = dataclasses.replace(model, image_size=max(size))
 
-    def planned(drop: Sequence[str], levels: Sequence[int]) -> Plan:
+    def planned(drop: Sequence[str], levels: Sequence[int], criterion: str) -> Plan:
         left = without_rows(model, rows_to_drop(model.network, drop, levels))
-        return cut.sparing(left.network, config.freeze).goal(left, model.network, ranking(model))
+        return cut.sparing(left.network, config.freeze).goal(left, model.network, criterion)
 
     dataset, _ = open_in_classes(config.data, "train", model.names, **config.reading())
-    budgeted = Budgeted(planned, *cost_in(config.budget or "", size, cut.latency))
-    given = (*config.chooses, config.patterns, config.strides)
-    chosen = choose_rows(model, dataset, size, budgeted, *given, seed=config.seed, console=wide_console())
+    chosen = choose_rows(model, dataset, size, config, cut.latency, planned, console=wide_console())
     return dataclasses.replace(config, drop=chosen.drop, levels=chosen.levels), chosen
 
 

@@ -14,7 +14,6 @@ from octrim.options import (
     BatchSize,
     Budget,
     CriterionName,
-    Dropping,
     Folder,
     ImageSize,
     Number,
@@ -26,6 +25,7 @@ from octrim.options import (
     Text,
     Widths,
 )
+from octrim.pruning.options import Cutting
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Distilled(Training):
 
 
 @dataclass(frozen=True)
-class Finetuning(Distilled, Dropping, TimeOptions):
+class Finetuning(Distilled, Cutting, TimeOptions):
     """Options of fine-tuning, which may drop blocks and levels, give the network another activation, and cut channels on its way."""
 
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
