@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from octrim.cli import main
+from octrim.data.digests import digest_with_places
 from octrim.data.open import open_dataset
 from octrim.network.initialize import fresh_tensors
 from octrim.network.loading import load
 from octrim.network.model import Model
-from octrim.training.checkpoint import digest_with_places
 from tests.compression.running import arguments, summary
 from tests.networks import tiny_model
 from tests.training.conftest import draw_shapes

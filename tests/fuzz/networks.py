@@ -108,7 +108,8 @@ class TrainingState(ModelFile):
     key = "octrim-training"
 
     def whole(self) -> Sequence[bytes]:
-        from octrim.training.checkpoint import State, kind_of, save_state, tensor_shapes
+        from octrim.training.checkpoint import State, save_state, tensor_shapes
+        from octrim.training.vectors import kind_of
 
         network = tiny_model(self.folder).network
         sizes = {name: int(np.prod(shape)) for name, shape in tensor_shapes(network).items()}

@@ -11,8 +11,9 @@ import pytest
 from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
-from octrim.training.checkpoint import State, flattened, kind_of
+from octrim.training.checkpoint import State
 from octrim.training.schedule import averaging
+from octrim.training.vectors import flattened, kind_of
 from tests.networks import lively_tensors
 
 pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")

@@ -8,12 +8,12 @@ import numpy as np
 
 from octrim.backends.paddle import paddle
 from octrim.network.initialize import fresh_model
-from octrim.training.checkpoint import unflattened
 from octrim.training.hyper import read_hyperparameters
 from octrim.training.learner import Learner
 from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.schedule import Settings
+from octrim.training.vectors import unflattened
 
 LAYOUT = """nc: 2
 depth_multiple: 1.0

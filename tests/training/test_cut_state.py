@@ -20,8 +20,8 @@ from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import MapMoments, merged, read_maps
 from octrim.pruning.plan import Plan, plan
 from octrim.pruning.repair import compensated
-from octrim.training.checkpoint import kind_of, unflattened
 from octrim.training.hyper import RECIPES
+from octrim.training.vectors import kind_of, unflattened
 from tests.networks import lively_model, random_networks
 from tests.training.conftest import COUNTS, draw_shapes
 from tests.training.cut_states import simple_network, state_of

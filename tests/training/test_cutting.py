@@ -15,9 +15,9 @@ from octrim.network.cost import network_cost
 from octrim.network.rows import Network
 from octrim.pruning.importance import CRITERIA, taylor
 from octrim.pruning.labels import channel_labels
-from octrim.training.checkpoint import unflattened
 from octrim.training.hyper import RECIPES
 from octrim.training.schedule import PUBLISHED, Averaging, Schedule, averaging
+from octrim.training.vectors import unflattened
 from tests.networks import lively_model, random_networks
 from tests.training.cut_states import learner_of, simple_network, state_of
 

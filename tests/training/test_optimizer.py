@@ -9,9 +9,9 @@ import pytest
 
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.initialize import fresh_model
-from octrim.training.checkpoint import kind_of, unflattened
 from octrim.training.optimizer import CLIP, MovingAverage, Optimizer, Weights
 from octrim.training.schedule import PUBLISHED, Settings, averaging
+from octrim.training.vectors import kind_of, unflattened
 from tests.networks import tiny_model
 
 

@@ -15,11 +15,11 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.loading import load
 from octrim.network.model import Model
 from octrim.training.assign import assign
-from octrim.training.checkpoint import unflattened
 from octrim.training.hyper import Hyperparameters
 from octrim.training.loss import DetectionLoss
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
 from octrim.training.schedule import Settings
+from octrim.training.vectors import unflattened
 
 
 class Step:

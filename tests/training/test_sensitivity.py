@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from octrim.backends.numpy import NumpyOps
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.cli import main
+from octrim.data.digests import digest_with_places
 from octrim.data.open import open_dataset
 from octrim.errors import InputError
 from octrim.evaluate.val import evaluate
@@ -34,7 +35,6 @@ from octrim.pruning.importance import CRITERIA
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.plan import Plan, plan
 from octrim.targets.opening import open_session
-from octrim.training.checkpoint import digest_with_places
 from octrim.training.hyper import Hyperparameters
 from octrim.training.labelled import drawn
 from octrim.training.loss import DetectionLoss

@@ -28,8 +28,9 @@ from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import read_maps
 from octrim.pruning.plan import plan
 from octrim.pruning.repair import compensated
-from octrim.training.checkpoint import CHECKPOINT, State, load_state, unflattened
+from octrim.training.checkpoint import CHECKPOINT, State, load_state
 from octrim.training.cut_state import cut_state
+from octrim.training.vectors import unflattened
 from tests.networks import lively_model, random_networks, tiny_model, variant
 
 paddle = pytest.importorskip("paddle", reason="PaddlePaddle is not installed (extra octrim[cpu])")

@@ -21,11 +21,12 @@ from octrim.network.initialize import fresh_tensors
 from octrim.network.model import Model
 from octrim.runs import new_run
 from octrim.stages import STAGES, Stage
-from octrim.training.checkpoint import CHECKPOINT, State, kind_of, load_state, save_state, stored_averaging
+from octrim.training.checkpoint import CHECKPOINT, State, load_state, save_state, stored_averaging
 from octrim.training.cutting import GradualCut
 from octrim.training.hyper import Hyperparameters, stored_hyperparameters
 from octrim.training.schedule import PUBLISHED, Averaging
 from octrim.training.setup import resumed
+from octrim.training.vectors import kind_of
 from tests.networks import three_levels
 
 NETWORK = three_levels(classes=1)

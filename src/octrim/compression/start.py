@@ -16,6 +16,7 @@ from octrim.compression.rehearsal import rehearse
 from octrim.compression.shapes import equal_shapes
 from octrim.compression.student import student_of
 from octrim.data.dataset import Dataset
+from octrim.data.digests import data_digest, same_data
 from octrim.data.open import open_labelled
 from octrim.data.unlabelled import Unlabelled, open_unlabelled, places_of
 from octrim.errors import InputError, shown
@@ -30,7 +31,7 @@ from octrim.pruning.fractions import LIVE, parse_fraction, require_matches
 from octrim.pruning.options import AUTO
 from octrim.pruning.plan_files import read_keep_map
 from octrim.runs import Run, wide_console
-from octrim.training.checkpoint import data_digest, same_data, training_bytes
+from octrim.training.checkpoint import training_bytes
 from octrim.training.dropping import require_choosable
 from octrim.training.hyper import read_hyperparameters
 from octrim.training.setup import choose_device

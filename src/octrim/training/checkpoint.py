@@ -5,11 +5,9 @@ States of random generators are not stored, because every stream of random numbe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from octrim.atomic import write_bytes
-from octrim.data.dataset import Dataset
 from octrim.errors import InputError, shown
 from octrim.latency.table import LatencyTable
 from octrim.network.cost import tensor_shapes
@@ -25,6 +22,7 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
 from octrim.training.schedule import PUBLISHED, Averaging
+from octrim.training.vectors import kind_of, unflattened
 
 FORMAT = 1
 
@@ -112,30 +110,6 @@ def stored_averaging(state: State) -> Averaging:
 def chooses_best(state: State) -> bool:
     """Whether the result of a run is its best epoch instead of its last one, as it was when the run began: in runs of OcTrim 0.1."""
     return "average" not in state.extra
-
-
-def kind_of(name: str) -> int:
-    """Kind of a tensor by its name: 0 convolution weights, 1 batch-norm weights, 2 biases, 3 batch-norm statistics."""
-    if name.endswith((".running_mean", ".running_var")):
-        return 3
-    if name.endswith(".bias"):
-        return 2
-    return 1 if name.endswith(".bn.weight") else 0
-
-
-def unflattened(network: Network, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """Tensors by name out of one flat vector, which holds them by kind (`kind_of`) and, within a kind, in the table's order."""
-    tensors, start = {}, 0
-    for name, shape in sorted(tensor_shapes(network).items(), key=lambda item: kind_of(item[0])):
-        size = math.prod(shape)
-        tensors[name] = flat[start : start + size].reshape(shape)
-        start += size
-    return tensors
-
-
-def flattened(network: Network, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One flat vector of the tensors, in the order that `unflattened` reads."""
-    return np.concatenate([tensors[name].reshape(-1) for name in sorted(tensor_shapes(network), key=kind_of)])
 
 
 _COUNTS = ("image_size", "epoch", "batch", "waiting", "waiting_pictures", "steps", "updates", "labels")
@@ -296,48 +270,3 @@ def _check_arrays(state: State) -> None:
     for name, array in state.arrays.items():
         if array.shape != (wanted.get(name),) or array.dtype != np.float32:
             raise InputError(f"a damaged checkpoint: {shown(name)} is {array.dtype} {list(array.shape)}, expected float32 [{wanted.get(name)}]")
-
-
-_DIGEST = "2:"  # prefix of digests that do not depend on where the data lie; digests of OcTrim 0.1 have no prefix
-
-
-def data_digest(*datasets: Dataset | None) -> str:
-    """Digest of data sets: picture sizes, boxes, labels, class names, and the pictures' paths relative to the folder that holds them all."""
-    there = [dataset for dataset in datasets if dataset is not None]
-    try:
-        root = os.path.commonpath([os.path.dirname(path) for dataset in there for path in dataset.paths])  # noqa: PTH120 (100,000 paths)
-    except ValueError:  # several drives, or no pictures
-        root = ""
-    return _DIGEST + _digest(there, lambda path: path[len(root) :].lstrip(os.sep).replace(os.sep, "/"))
-
-
-def same_data(digest: str, datasets: Sequence[Dataset | None], began: str | None = None, now: str | None = None) -> bool:
-    """Whether the digest is that of these data sets. began, now: where the data lay then and lie now, because digests of OcTrim 0.1 depend on it."""
-    there = [dataset for dataset in datasets if dataset is not None]
-    if digest.startswith(_DIGEST):
-        return digest == data_digest(*there)
-    if digest == digest_with_places(*there):
-        return True
-    before, after = (_root(data) for data in (began, now))
-    return digest == _digest(there, lambda path: before + path[len(after) :] if path.startswith(after + os.sep) else path)
-
-
-def digest_with_places(*datasets: Dataset) -> str:
-    """The digest as OcTrim 0.1 made it, which changes when the data are moved."""
-    return _digest(datasets, lambda path: path)
-
-
-def _root(data: str | None) -> str:
-    """The folder that a data set lies in: `data` itself or, where `data` names a file, that file's folder."""
-    path = os.path.abspath(os.path.expanduser(data or ""))  # noqa: PTH100, PTH111
-    return os.path.dirname(path) if Path(path).suffix else path  # noqa: PTH120 (the file may be gone)
-
-
-def _digest(datasets: Sequence[Dataset], named: Callable[[str], str]) -> str:
-    """Digest of data sets. named: function from a picture's path to the text that enters the digest for it."""
-    digest = hashlib.sha256()
-    for dataset in datasets:
-        digest.update("\0".join((*dataset.names, "", *map(named, dataset.paths))).encode("utf-8", "surrogateescape"))
-        for array in (dataset.sizes, dataset.boxes, dataset.labels, dataset.crowd, dataset.starts):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

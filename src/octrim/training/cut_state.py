@@ -15,7 +15,8 @@ from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import MapMoments, merged
 from octrim.pruning.plan import cut_network, kept_channels
 from octrim.pruning.repair import constants
-from octrim.training.checkpoint import State, flattened, kind_of, unflattened
+from octrim.training.checkpoint import State
+from octrim.training.vectors import flattened, kind_of, unflattened
 
 
 def cut_state(state: State, gone: np.ndarray, maps: Mapping[str, MapMoments] | None = None) -> None:

@@ -27,12 +27,13 @@ from octrim.pruning.importance import Criterion, channel_scores
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import read_maps
 from octrim.pruning.plan import Plan, PlannedGroup, kept_channels, plan
-from octrim.training.checkpoint import State, kind_of, unflattened
+from octrim.training.checkpoint import State
 from octrim.training.cut_state import cut_state
 from octrim.training.freezing import frozen
 from octrim.training.learner import Learner
 from octrim.training.maps import map_moments
 from octrim.training.schedule import Schedule
+from octrim.training.vectors import kind_of, unflattened
 
 AT_ONCE = 0.02
 """Share of the channels there are that goes in one cut; every cut builds a new network, which takes as long as a few steps."""

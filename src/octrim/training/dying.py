@@ -18,11 +18,11 @@ from octrim.errors import InputError
 from octrim.network.model import Model
 from octrim.pruning.labels import channel_labels
 from octrim.pruning.merging import merged, read_maps
-from octrim.training.checkpoint import unflattened
 from octrim.training.cutting import AT_ONCE, count_at
 from octrim.training.learner import Learner
 from octrim.training.maps import map_moments
 from octrim.training.sparsity import PenalisedChannels, Penalty
+from octrim.training.vectors import unflattened
 
 CHOSEN = 0.6
 """Share of the training after which all channels that are to die are dead; the rest is for the network to recover."""

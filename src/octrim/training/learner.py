@@ -11,7 +11,7 @@ from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.backends.quantized import trainable
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.training.checkpoint import State, stored_averaging, unflattened
+from octrim.training.checkpoint import State, stored_averaging
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters
 from octrim.training.optimizer import MovingAverage, Optimizer, Weights
@@ -19,6 +19,7 @@ from octrim.training.options import Training
 from octrim.training.parallel import World
 from octrim.training.schedule import Averaging, Settings
 from octrim.training.taylor import TaylorScores
+from octrim.training.vectors import unflattened
 
 
 class Learner:

@@ -14,9 +14,9 @@ import numpy as np
 
 from octrim.backends.paddle import PaddleNetwork, paddle
 from octrim.network.cost import tensor_shapes
-from octrim.training.checkpoint import kind_of
 from octrim.training.orthogonal import Orthogonal
 from octrim.training.schedule import PUBLISHED, Averaging, Settings
+from octrim.training.vectors import kind_of
 
 CLIP = 10.0  # largest norm of the gradient; longer gradients are scaled down to it
 

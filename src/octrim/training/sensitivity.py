@@ -14,6 +14,7 @@ import numpy as np
 
 from octrim.backends.paddle import PaddleNetwork, decode, paddle
 from octrim.data.dataset import Dataset
+from octrim.data.digests import data_digest, digest_with_places
 from octrim.errors import InputError, shown
 from octrim.evaluate.batches import Batch, Planned, fixed_plan, rectangular_plan
 from octrim.evaluate.metrics import coco_metrics, mean_ap
@@ -26,7 +27,6 @@ from octrim.network.rows import Network
 from octrim.pruning.importance import Criterion, channel_scores
 from octrim.pruning.labels import ChannelLabels, Group, channel_labels
 from octrim.targets.session import float_batch
-from octrim.training.checkpoint import data_digest, digest_with_places
 from octrim.training.gradients import loss_side
 from octrim.training.hyper import RECIPES, Hyperparameters
 from octrim.training.labelled import drawn, in_network_classes, readable_batches

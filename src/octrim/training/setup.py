@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from octrim.data.dataset import Dataset
+from octrim.data.digests import data_digest, same_data
 from octrim.data.open import open_labelled
 from octrim.data.overlap import trained_on
 from octrim.data.unlabelled import Unlabelled, open_unlabelled
@@ -29,12 +30,13 @@ from octrim.resuming import Resumed, absolute, run_to_resume
 from octrim.runs import Run, new_run, open_run, require_space
 from octrim.shipped import network_file
 from octrim.training.anchors import auto_anchors
-from octrim.training.checkpoint import CHECKPOINT, QUANTIZATION, State, data_digest, kind_of, load_state, same_data, training_bytes, unflattened
+from octrim.training.checkpoint import CHECKPOINT, QUANTIZATION, State, load_state, training_bytes
 from octrim.training.freezing import frozen
 from octrim.training.hyper import Hyperparameters, read_hyperparameters, stored_hyperparameters
 from octrim.training.options import Distilled, Finetuning, Training
 from octrim.training.parallel import World, world
 from octrim.training.pictures import save_labels
+from octrim.training.vectors import kind_of, unflattened
 
 
 @dataclass(eq=False)

@@ -22,9 +22,9 @@ from octrim.network.cost import tensor_shapes
 from octrim.network.rows import Network
 from octrim.pruning.fractions import aligned_count, matching_convs
 from octrim.pruning.labels import channel_labels
-from octrim.training.checkpoint import kind_of
 from octrim.training.freezing import frozen
 from octrim.training.optimizer import Flat, Weights
+from octrim.training.vectors import kind_of
 
 GROWN = 0.5  # share of the training over which a linear or cosine strength grows
 

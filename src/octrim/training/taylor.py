@@ -10,8 +10,8 @@ from octrim.network.cost import tensor_shapes
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.pruning.labels import ChannelLabels, channel_labels
-from octrim.training.checkpoint import kind_of
 from octrim.training.optimizer import Weights
+from octrim.training.vectors import kind_of
 
 _DECAY = 0.98
 """Factor of what earlier steps told: one step's gradient is noise, and what is older than some 50 steps is about another network."""

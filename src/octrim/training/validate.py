@@ -19,9 +19,9 @@ from octrim.network.folding import folded
 from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.targets.session import Session, float_batch, model_info
-from octrim.training.checkpoint import unflattened
 from octrim.training.loss import DetectionLoss
 from octrim.training.parallel import World
+from octrim.training.vectors import unflattened
 
 
 class Validator(Session):
