@@ -10,7 +10,7 @@ from octrim.training.options import Finetuning
 
 @dataclass(frozen=True)
 class Finetune(Finetuning):
-    """Train a cut network, with the network before the cut as its teacher; or, with --keep or --budget, a whole one that is cut on the way."""
+    """Train a cut network with the network before the cut as teacher; or, with --keep, --budget or --keep-map, a whole one that is cut on the way."""
 
     def run(self) -> None:
         from octrim.training.finetune import run_finetuning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from tyro.conf import arg
 
 from octrim.latency.options import TimeOptions
-from octrim.options import Align, CriterionName, Folder, ImageSize, Range, Reading, Text, Widths
+from octrim.options import CriterionName, Folder, ImageSize, Range, Reading, Text, Widths
 from octrim.pruning.options import Cutting
 
 if TYPE_CHECKING:
@@ -34,20 +34,15 @@ class Prune(Cutting, TimeOptions, Reading, Folder):
     keep: Text = None
     """Fraction of its channels that every convolution keeps (default: 1/8; 1 cuts none), or live: all but those that sparsity training left dead;
     with --budget the least that any keeps."""
-    align: Align = "auto"
-    """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     criterion: CriterionName = "signal"
     """Criterion by which channels are ranked."""
     data: Text = None
     """Labelled data for the criterion taylor, and for --drop auto and --levels auto: data.yaml, a folder (YOLO, COCO, VOC, labelme), or a COCO
     annotation file. For --widths variance pictures are enough (folder, glob, data set)."""
-    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
-    """Convolutions to keep whole: model.0, 'model.2.*', ..."""
-    keep_map: Text = None
-    """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     widths: Widths = "importance"
-    """What says how many channels each group keeps under --budget: importance, or the variance of its feature maps on the pictures of --data; without
-    a budget for the MACs that --keep leaves in multiples of 8. Which stay is the criterion's. keep-map.json in the run's folder has the counts."""
+    """What says how many channels each group keeps: importance within --budget, and --keep alike everywhere without one; or the variance of its
+    feature maps on the pictures of --data, within --budget, or for the MACs that --keep leaves in multiples of 8; keep-map.json in the run's folder
+    then has the counts. Which channels stay is the criterion's."""
     imgsz: ImageSize = None
     """Side, or height and width, that the plan counts MACs for."""
     compensate: bool = False

@@ -10,23 +10,21 @@ from tyro.conf import arg
 from octrim.latency.options import TimeOptions
 from octrim.options import (
     ActivationName,
-    Align,
     CriterionName,
     Folder,
-    ImageSize,
     Number,
     OptimizerName,
     Range,
     Reading,
-    TeacherPrecision,
     Text,
     Widths,
 )
 from octrim.pruning.options import Cutting
+from octrim.training.options import AnyTraining, Taught
 
 
 @dataclass(frozen=True)
-class Compression(Cutting, Reading, TimeOptions, Folder):
+class Compression(Cutting, AnyTraining, Taught, Reading, TimeOptions, Folder):
     """Options of a compression."""
 
     command: ClassVar[str] = "compress"
@@ -39,14 +37,8 @@ class Compression(Cutting, Reading, TimeOptions, Folder):
     student: Text = None
     """Layout of the small network (a YAML file; picodet or picodet-p3), which starts from fresh weights and learns from the whole network's outputs,
     instead of being cut from it; with --keep or --budget it is cut then, too, and their fractions are of it."""
-    align: Align = "auto"
-    """Number that all channel counts are multiples of, and at least; auto: as --latency-table's runtime wants it, else 8, by variance 4."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: the preset's)."""
-    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
-    """Convolutions to keep whole: model.0, 'model.2.*', ..."""
-    keep_map: Text = None
-    """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
     widths: Annotated[Widths | None, arg(metavar="{importance,variance}", help_behavior_hint="")] = None
     """What says how many channels each group keeps: importance within --budget, and --keep alike everywhere without one; or the variance of the
     trained network's feature maps, within --budget, or for the MACs that --keep leaves in multiples of 8 (default: importance with --keep, a
@@ -59,8 +51,6 @@ class Compression(Cutting, Reading, TimeOptions, Folder):
     """Set of numbers that say how much is trained, each of which can be given by itself (default: default; demo where no data are given)."""
     control: bool = False
     """Also train the same small network from scratch, for as many epochs as all stages of this run together."""
-    imgsz: ImageSize = None
-    """Side of the pictures in pixels (default: what the network was made for)."""
     batch: Annotated[int | None, arg(aliases=["--batch-size"], metavar="N", help_behavior_hint=""), Range(1, 65536)] = None
     """Pictures per batch of the first training and of sparsity training (default: the preset's)."""
     nominal_batch: Annotated[Number, Range(1, 65536)] = None
@@ -92,9 +82,8 @@ class Compression(Cutting, Reading, TimeOptions, Folder):
     step_epochs: Annotated[Number, Range(1, 100_000)] = None
     """Epochs of each short fine-tuning between two cuts (default: the preset's)."""
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"
-    """What the fine-tuning learns from its teacher, the network of the first stage: output, feature, both or none."""
-    teacher_precision: TeacherPrecision = "fp32"
-    """Precision that the teacher computes in: fp32, or bf16, which takes about half of its time on processors that have it (AVX-512 BF16, AMX)."""
+    """What the fine-tuning learns from its teacher, the network of the first stage: its boxes and scores (output), its feature maps in front of
+    Detect (feature), both or none."""
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
     """Activation of the small network in place of the original's, which teaches it: int8 and small processors are faster with ReLU."""
     int8: bool = False
@@ -106,18 +95,6 @@ class Compression(Cutting, Reading, TimeOptions, Folder):
     """Epochs of that training with the roundings of int8 (default: 1/10 of fine-tuning's)."""
     ema: Annotated[Literal["auto", "published"] | None, arg(metavar="{auto,published}", help_behavior_hint="")] = None
     """Moving average of the weights in every training: over a share of the training (auto, the default), or as long as YOLOv5's (published)."""
-    unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()
-    """Pictures without labels that join what is trained with a teacher: folders, lists (.txt), globs or data sets."""
-    unlabelled_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.99, above=True)] = None
-    """Share of every batch that is unlabelled pictures (default: their share of all pictures, at most 3/4)."""
-    hyp: str = "low"
-    """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
-    workers: Annotated[Number, Range(0, 256)] = None
-    """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
-    cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Device that trains (auto: a GPU where Paddle has one)."""
     bench_rounds: Annotated[int, arg(aliases=["--iterations-bench"]), Range(1, 1_000_000)] = 50
     """Number of timed rounds in the stage that measures latency."""
     match_games: Annotated[Number, Range(0, 10_000)] = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from octrim.errors import InputError, shown
-from octrim.options import Budget, OneNetwork, Range
+from octrim.options import Align, Budget, OneNetwork, Range, Text
 
 AUTO = "auto"
 """Word in place of what a command is to choose by itself."""
@@ -54,3 +54,9 @@ class Cutting(OneNetwork, Dropping):
     budget: Budget = None
     """Fraction of the whole network's channels, parameters or MACs to reach by cutting the least important channels, wherever they are; or its
     time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
+    keep_map: Text = None
+    """JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    align: Align = "auto"
+    """Number that all channel counts are multiples of, and at least; auto: what --latency-table's runtime wants, else 8, 4 with --widths variance."""
+    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
+    """Convolutions to keep whole: model.0, 'model.2.*', ..."""

@@ -10,9 +10,7 @@ from tyro.conf import arg
 from octrim.latency.options import TimeOptions
 from octrim.options import (
     ActivationName,
-    Align,
     BatchSize,
-    Budget,
     CriterionName,
     Folder,
     ImageSize,
@@ -29,8 +27,36 @@ from octrim.pruning.options import Cutting
 
 
 @dataclass(frozen=True)
-class Training(OneNetwork, Reading, Folder):
-    """Options of every command that trains."""
+class AnyTraining:
+    """Options of every command that trains, once or in several stages."""
+
+    imgsz: ImageSize = None
+    """Side of the pictures in pixels (default: what the network was made for)."""
+    hyp: str = "low"
+    """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
+    workers: Annotated[Number, Range(0, 256)] = None
+    """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Device that trains (auto: a GPU where Paddle has one)."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Options of every command that may train against a teacher, one that is named or one of its own."""
+
+    teacher_precision: TeacherPrecision = "fp32"
+    """Precision that the teacher computes in: fp32, or bf16, which takes about half of its time on processors that have it (AVX-512 BF16, AMX)."""
+    unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()
+    """Pictures without labels that join what is trained with a teacher, which says what is on them: folders, lists (.txt), globs or data sets."""
+    unlabelled_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.99, above=True)] = None
+    """Share of every batch that is unlabelled pictures (default: their share of all pictures, at most 3/4)."""
+
+
+@dataclass(frozen=True)
+class Training(OneNetwork, AnyTraining, Reading, Folder):
+    """Options of every command that is one training."""
 
     command: ClassVar[str] = "train"
 
@@ -42,10 +68,6 @@ class Training(OneNetwork, Reading, Folder):
     """Pictures per batch, counted over all processes."""
     nominal_batch: Annotated[int, Range(1, 65536)] = 64
     """Pictures per optimizer step: the gradients of several batches are added up to it. Small data sets want fewer."""
-    imgsz: ImageSize = None
-    """Side of the pictures in pixels (default: what the network was made for)."""
-    hyp: str = "low"
-    """Hyper-parameters: low, med or high (how much is augmented), or a YAML file with YOLOv5's names."""
     lr0: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 10, above=True)] = None
     """Learning rate at the start (default: the recipe's)."""
     box_weight: Annotated[float, Range(0, 1000)] = 1.0
@@ -70,14 +92,8 @@ class Training(OneNetwork, Reading, Folder):
     """Number of epochs without a better one after which training stops; 0: it never stops early."""
     noval: bool = False
     """Evaluate the network after the last epoch only."""
-    workers: Annotated[Number, Range(0, 256)] = None
-    """Processes that load pictures (default: one per processor; 0 loads between the steps)."""
-    cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded pictures are kept between epochs (auto: in memory where they fit)."""
     amp: bool = False
     """Train in bfloat16 on devices that have it (mixed precision)."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Device that trains (auto: a GPU where Paddle has one)."""
     devices: Annotated[Number, Range(1, 64)] = None
     """Processes on this machine, each with a part of every batch (default: 1)."""
     sync_bn: bool = False
@@ -89,25 +105,19 @@ class Training(OneNetwork, Reading, Folder):
 
 
 @dataclass(frozen=True)
-class Distilled(Training):
-    """Options of every command that may train against a teacher."""
+class Distilled(Training, Taught):
+    """Options of every command that may train against a teacher that is named."""
 
     command: ClassVar[str] = "finetune"
 
     teacher: Text = None
     """Model file or checkpoint to learn from besides the labels: usually the network before it was cut."""
     distill: Literal["both", "output", "feature", "none"] = "output"
-    """What is learnt from the teacher: its boxes and scores (output), its feature maps in front of Detect (feature), or both."""
+    """What is learnt from the teacher: its boxes and scores (output), its feature maps in front of Detect (feature), both or none."""
     output_weight: Annotated[float, Range(0, 1000)] = 2.0
     """Weight of the loss against the teacher's boxes and scores, relative to the loss against labels."""
     feature_weight: Annotated[float, Range(0, 1000)] = 0.1
     """Weight of the loss against the teacher's feature maps."""
-    teacher_precision: TeacherPrecision = "fp32"
-    """Precision that the teacher computes in: fp32, or bf16, which takes about half of its time on processors that have it (AVX-512 BF16, AMX)."""
-    unlabelled: Annotated[tuple[str, ...], arg(metavar="DIR [DIR ...]", help_behavior_hint="")] = ()
-    """Pictures without labels that join the training, on which the teacher says what there is: folders, lists (.txt), globs or data sets."""
-    unlabelled_share: Annotated[float | None, arg(metavar="F", help_behavior_hint=""), Range(0, 0.99, above=True)] = None
-    """Share of every batch that is unlabelled pictures (default: their share of all pictures, at most 3/4)."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +126,10 @@ class Finetuning(Distilled, Cutting, TimeOptions):
 
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
     """Activation that takes the place of the network's own (SiLU in YOLOv5 v5 and later): int8 and small processors are faster with ReLU."""
-
     qat: bool = False
     """Train a quantized network (octrim quantize) with the roundings of int8, so that its weights get used to them; its scales stay."""
     keep: Text = None
-    """Cut the network while it trains: fraction of its channels that every convolution keeps; with --budget the least that any keeps."""
-    budget: Budget = None
-    """Cut the network while it trains: fraction of its channels, parameters or MACs to reach by cutting the least important channels; or its time,
-    latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency-table or as measured here."""
-    keep_map: Text = None
-    """Cut the network while it trains: JSON or YAML file that maps patterns of convolutions to fractions, where these differ from --keep."""
+    """Fraction of its channels that every convolution keeps, cut while the network trains; with --budget the least that any keeps."""
     widths: Widths = "importance"
     """What says how many channels each group keeps: importance within --budget, as the training sees it then, and --keep alike everywhere without
     one; or the variance of its feature maps before the first cut, within --budget, or for the MACs that --keep leaves in multiples of 8."""
@@ -133,13 +137,8 @@ class Finetuning(Distilled, Cutting, TimeOptions):
     """Number of epochs over which channels go, little by little (default: a third of all); with what is left the training goes on."""
     cut_interval: Annotated[int, Range(1, 1_000_000)] = 1
     """Least number of optimizer steps between two cuts."""
-    align: Align = "auto"
-    """Number that all channel counts are multiples of in the end, and at least; auto: 8, with --widths variance 4, or what the kernels of
-    --latency-table's runtime want."""
     criterion: Annotated[CriterionName | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Criterion by which channels are ranked (default: taylor, by the gradients that the training computes anyway)."""
-    exclude: Annotated[tuple[str, ...], arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")] = ()
-    """Convolutions to keep whole: model.0, 'model.2.*', ..."""
 
 
 @dataclass(frozen=True)
