@@ -21,7 +21,7 @@ from octrim.errors import InputError
 from octrim.latency.budget import fitted_plan, stopwatch_of
 from octrim.latency.measure import measured_table
 from octrim.latency.samples import random_networks
-from octrim.latency.stopwatch import OPENINGS, Place
+from octrim.latency.stopwatch import OPENINGS, Conditions
 from octrim.latency.table import LatencyTable, read_table, write_table
 from octrim.network.initialize import fresh_model
 from octrim.network.model import Model
@@ -29,8 +29,8 @@ from octrim.pruning.plan import Plan, plan
 
 
 def make(arguments: argparse.Namespace) -> None:
-    place = Place(arguments.runtime, "fp32", arguments.threads, arguments.imgsz, arguments.imgsz)
-    table = measured_table(fresh_model(arguments.cfg).network, arguments.cfg, place, seconds=arguments.seconds)
+    conditions = Conditions(arguments.runtime, "fp32", arguments.threads, arguments.imgsz, arguments.imgsz)
+    table = measured_table(fresh_model(arguments.cfg).network, arguments.cfg, conditions, seconds=arguments.seconds)
     write_table(table, arguments.table)
     print(f"{table.machine}, {table.seconds:.0f} s, blocks {table.fit.blocks}, check {table.check}")
 

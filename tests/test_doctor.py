@@ -16,7 +16,7 @@ from octrim.cli import main
 from octrim.doctor import checks as doctor
 from octrim.doctor import trials
 from octrim.doctor.checks import verdict
-from octrim.doctor.trials import Check, _target, deviation, package_for, pictures, small_model
+from octrim.doctor.trials import Finding, _target, deviation, package_for, pictures, small_model
 from octrim.errors import InputError
 from octrim.network.rows import INPUTS, walk
 from octrim.targets.session import float_batch
@@ -25,8 +25,8 @@ from octrim.targets.table import TARGETS
 ESSENTIAL = ("Python", "libraries", "this folder", "OpenVINO", "ONNX Runtime")
 
 
-def states(**changed: str) -> list[Check]:
-    return [Check(what, changed.get(what.replace(" ", "_"), "works"), "found", "advice") for what in ESSENTIAL]
+def states(**changed: str) -> list[Finding]:
+    return [Finding(what, changed.get(what.replace(" ", "_"), "works"), "found", "advice") for what in ESSENTIAL]
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_a_runtime_that_computes_something_else(monkeypatch: pytest.MonkeyPatch)
 )
 def test_what_is_essential(changed: dict[str, str], told: str | None) -> None:
     if told is None:
-        verdict([*states(**changed), Check("PaddlePaddle", "missing", ""), Check("training", "fails", "")])
+        verdict([*states(**changed), Finding("PaddlePaddle", "missing", ""), Finding("training", "fails", "")])
     else:
         with pytest.raises(InputError, match=told):
             verdict(states(**changed))
@@ -120,7 +120,7 @@ def test_missing_and_broken_libraries(tmp_path: Path) -> None:
 def test_a_library_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_TIMEOUT", 0.01)
     with doctor._started("libraries") as wait:
-        assert wait() == [Check("libraries", "fails", "does not answer within 0.01 seconds")]
+        assert wait() == [Finding("libraries", "fails", "does not answer within 0.01 seconds")]
 
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from yaml.composer import ComposerError
 from octrim.errors import InputError, shown
 
 # Largest size of a text: a hundred times the longest published layout; PyYAML needs half a minute for some texts of a megabyte.
-_MAX_BYTES = 100_000
+_MOST_BYTES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,11 +28,11 @@ def read_text(path: str | Path) -> str:
     """The text of a short UTF-8 file. Raises InputError where it is missing, too long or no text."""
     try:
         with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path}: more than {_MAX_BYTES} bytes; no layout or map needs that")
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{path}: more than {_MOST_BYTES} bytes; no layout or map needs that")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -345,14 +345,14 @@ class Pictures(BytesReader):
         return _png_sums(data) if data[:4] == b"\x89PNG" and dice.random() < 0.7 else data
 
     def open(self, path: Path) -> None:
-        from octrim.data.pictures import MAX_PIXELS, read_picture
+        from octrim.data.pictures import MOST_PIXELS, read_picture
         from octrim.data.probe import picture_facts
 
         facts = picture_facts([str(path)])
         assert (facts["size"] > 0).all() or facts["problem"].all()
         image = read_picture(path)
         assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
-        assert image.shape[0] * image.shape[1] <= MAX_PIXELS
+        assert image.shape[0] * image.shape[1] <= MOST_PIXELS
 
 
 def _png_sums(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from octrim.cli import main
 from octrim.errors import InputError
 from octrim.latency.measure import measured_table
 from octrim.latency.samples import random_networks, reference_network
-from octrim.latency.stopwatch import Place, _with_some_scales
+from octrim.latency.stopwatch import Conditions, _with_some_scales
 from octrim.latency.table import Check, LatencyTable, read_table, write_table
 from octrim.network.rows import Network
 from octrim.network.scales import Scales
@@ -29,7 +29,7 @@ from tests.networks import random_networks as random_tables
 
 @pytest.fixture(scope="module")
 def tiny_table() -> LatencyTable:
-    return measured_table(CHAIN, "a chain", Place("openvino", "fp32", 1, 32, 32), networks=16, checked=4, seconds=60)
+    return measured_table(CHAIN, "a chain", Conditions("openvino", "fp32", 1, 32, 32), networks=16, checked=4, seconds=60)
 
 
 def test_a_measured_table_predicts_what_it_measured(tiny_table: LatencyTable) -> None:
@@ -42,10 +42,10 @@ def test_a_measured_table_predicts_what_it_measured(tiny_table: LatencyTable) ->
 
 def test_a_table_of_int8_is_of_networks_of_int8() -> None:
     """Made for int8, the table's networks have scales, and compute other logits than in float32."""
-    place = Place("openvino", "int8", 1, 32, 32)
-    table = measured_table(CHAIN, "a chain", place, networks=8, checked=2, seconds=60)
+    conditions = Conditions("openvino", "int8", 1, 32, 32)
+    table = measured_table(CHAIN, "a chain", conditions, networks=8, checked=2, seconds=60)
     assert (table.machine.precision, str(table.machine).count("int8")) == ("int8", 1)
-    integers, floats = place.detector(CHAIN), replace(place, precision="fp32").detector(CHAIN)
+    integers, floats = conditions.detector(CHAIN), replace(conditions, precision="fp32").detector(CHAIN)
     assert (integers.info.precision, floats.info.precision) == ("int8", "fp32")
     batch, _ = integers.prepare(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
     assert np.abs(integers.session(batch) - floats.session(batch)).max() > 1e-5
@@ -93,7 +93,7 @@ def test_random_networks_are_drawn_by_the_seed_and_of_all_kinds() -> None:
 @pytest.mark.parametrize("runtime", ["numpy", "paddle"])
 def test_runtimes_that_are_no_targets_are_refused(runtime: str) -> None:
     with pytest.raises(InputError, match="a latency table is of openvino"):
-        measured_table(CHAIN, "a chain", Place(runtime, "fp32", 1, 32, 32))
+        measured_table(CHAIN, "a chain", Conditions(runtime, "fp32", 1, 32, 32))
 
 
 def yolov5n_of_80_classes() -> Network:

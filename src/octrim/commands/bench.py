@@ -46,7 +46,7 @@ class Bench(BenchOptions):
 
         from octrim.errors import InputError
         from octrim.latency.measure import measured_table
-        from octrim.latency.stopwatch import Place
+        from octrim.latency.stopwatch import Conditions
         from octrim.latency.table import write_table
         from octrim.machine import usable_cores
         from octrim.network.initialize import fresh_model
@@ -64,8 +64,8 @@ class Bench(BenchOptions):
         name = self.weights[0] if self.weights else self.cfg or "yolov5n"
         model = load(name) if self.weights else fresh_model(name, seed=self.seed)
         size = image_size(self.imgsz, model.image_size, model.network.stride)
-        place = Place(self.runtime or DEFAULT_RUNTIME, self.precision, self.threads or usable_cores(), *size)
-        table = measured_table(model.network, Path(name).name, place, wide_console())
+        conditions = Conditions(self.runtime or DEFAULT_RUNTIME, self.precision, self.threads or usable_cores(), *size)
+        table = measured_table(model.network, Path(name).name, conditions, wide_console())
         write_table(table, path)
         print(
             f"{table.machine}: {Path(name).name} {size[0]}x{size[1]}, whole {table.predict(model.network):.3g} ms, measured in {table.seconds:.0f} s"

@@ -20,7 +20,7 @@ from octrim.machine import quiet_stderr
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".dng", ".mpo", ".jfif", ".jpe")
 
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 """Most pixels of a picture that is decoded: 179 million, from where on Pillow takes a file for an attack."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of pictures of half that size, and of damage that we report
@@ -99,16 +99,16 @@ def _whole_jpeg(data: bytes, name: str) -> bytes:
 
 
 def _check_size(data: bytes, name: str) -> None:
-    """Raise InputError where a header asks for more than MAX_PIXELS. OpenCV's own limit is 2**30 and set when it is imported."""
+    """Raise InputError where a header asks for more than MOST_PIXELS. OpenCV's own limit is 2**30 and set when it is imported."""
     try:
         with Image.open(io.BytesIO(data)) as header:
             pixels = header.width * header.height
     except Image.DecompressionBombError:
-        pixels = MAX_PIXELS + 1
+        pixels = MOST_PIXELS + 1
     except Exception:  # Pillow does not know the format, or the file is damaged, which OpenCV judges
         return
-    if pixels > MAX_PIXELS:
-        raise InputError(f"{name}: a picture of more than {MAX_PIXELS:,} pixels")
+    if pixels > MOST_PIXELS:
+        raise InputError(f"{name}: a picture of more than {MOST_PIXELS:,} pixels")
 
 
 def is_picture(name: str) -> bool:

@@ -45,7 +45,7 @@ _FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx51
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One line of the table of `octrim doctor`.
 
     state: "works", "missing" (not installed) or "fails". advice: what to do about it, or what it is for.
@@ -67,13 +67,13 @@ def attempt(name: str) -> None:
         module = re.search(r"No module named '(\w+)", str(error)) if isinstance(error, ModuleNotFoundError | InputError) else None
         advice = _install(name)
         if module and advice is not None:
-            tell(Check(name, "missing", f"no module {module[1]}", advice))
+            tell(Finding(name, "missing", f"no module {module[1]}", advice))
         else:
-            tell(Check(name, "fails", told(error), package_for(str(error))))
+            tell(Finding(name, "fails", told(error), package_for(str(error))))
 
 
-def tell(check: Check) -> None:
-    print("octrim-check", json.dumps([check.what, check.state, check.found, check.advice]), flush=True)
+def tell(finding: Finding) -> None:
+    print("octrim-check", json.dumps([finding.what, finding.state, finding.found, finding.advice]), flush=True)
 
 
 def told(error: BaseException) -> str:
@@ -85,7 +85,7 @@ def package_for(error: str) -> str:
     return next((f"apt-get install {package}" for library, package in SYSTEM_LIBRARIES.items() if library in error), "")
 
 
-def _machine() -> Iterator[Check]:
+def _machine() -> Iterator[Finding]:
     from octrim.machine import free_memory, usable_cores
 
     text = ""
@@ -97,13 +97,13 @@ def _machine() -> Iterator[Check]:
     features = [label for flag, label in _FEATURES.items() if flag in words]
     slow = platform.machine() in ("x86_64", "AMD64") and words and "avx2" not in words
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
-    yield Check("processor", "works", ", ".join([name[1] if name else platform.machine(), cores, *features]), "no AVX2: slow" if slow else "")
+    yield Finding("processor", "works", ", ".join([name[1] if name else platform.machine(), cores, *features]), "no AVX2: slow" if slow else "")
     free = (free_memory() or 0) / 2**30
     advice = "little for training: --batch 4 --workers 0 --cache none" if 0 < free < 2 else ""
-    yield Check("memory", "works", f"{free:.1f} GiB available" if free else "unknown", advice)
+    yield Finding("memory", "works", f"{free:.1f} GiB available" if free else "unknown", advice)
 
 
-def _libraries() -> Iterator[Check]:
+def _libraries() -> Iterator[Finding]:
     """Check every library that the package requires, and whether its version is allowed."""
     versions, wrong, install = [], [], []
     own_lines = [one.runtime for one in TARGETS.values()]
@@ -123,7 +123,7 @@ def _libraries() -> Iterator[Check]:
         if least and _numbers(version) < _numbers(least[1]):
             wrong.append(f"{name} {version}, expected {least[1]} or newer")
             install.append(f"pip install '{requirement}'")
-    yield Check("libraries", "fails" if wrong else "works", "; ".join(wrong) if wrong else ", ".join(versions), "; ".join(install))
+    yield Finding("libraries", "fails" if wrong else "works", "; ".join(wrong) if wrong else ", ".join(versions), "; ".join(install))
 
 
 def _numbers(version: str) -> list[int]:
@@ -171,7 +171,7 @@ def deviation(values: np.ndarray, reference: np.ndarray) -> float:
     return found if math.isfinite(found) else math.inf
 
 
-def agrees(what: str, session: Session, line: str) -> Check:
+def agrees(what: str, session: Session, line: str) -> Finding:
     """Check that a session over the small network computes the same as NumPy. line: version and features of the runtime, for the table."""
     from octrim.targets.opening import open_session
 
@@ -181,15 +181,15 @@ def agrees(what: str, session: Session, line: str) -> Check:
     difference = max(deviation(found[..., :4], expected[..., :4]), deviation(found[..., 4:], expected[..., 4:]))
     line = f"{line}; differs from NumPy by {difference:.0e}"
     if difference >= TOLERANCE:
-        return Check(what, "fails", f"{line}, more than {TOLERANCE:.0e}", "its results cannot be trusted here; use another --runtime")
-    return Check(what, "works", line)
+        return Finding(what, "fails", f"{line}, more than {TOLERANCE:.0e}", "its results cannot be trusted here; use another --runtime")
+    return Finding(what, "works", line)
 
 
-def _target(target: Target) -> Iterator[Check]:
+def _target(target: Target) -> Iterator[Finding]:
     """Run the small network in a target's runtime, from a file where the runtime needs one."""
     version, obstacle = target.version(), target.obstacle()
     if obstacle is not None:
-        yield Check(target.program, "works", version, f"not tried: {told(InputError(obstacle))}")
+        yield Finding(target.program, "works", version, f"not tried: {told(InputError(obstacle))}")
         return
     model = small_model()
     if target.live:
@@ -203,7 +203,7 @@ def _target(target: Target) -> Iterator[Check]:
         session.close()
 
 
-def _paddle() -> Iterator[Check]:
+def _paddle() -> Iterator[Finding]:
     from octrim.backends.paddle import PaddleNetwork, paddle
     from octrim.targets.opening import open_session
     from octrim.targets.session import float_batch
@@ -223,34 +223,34 @@ def _paddle() -> Iterator[Check]:
     difference = max(deviation(results[0], results[2]), deviation(results[1], results[3]))
     found = f"a training step; oneDNN and Paddle's own kernels differ by {difference:.0e}"
     if difference >= TOLERANCE:
-        yield Check("training", "fails", found, "")
+        yield Finding("training", "fails", found, "")
     elif not used:
-        yield Check("training", "works", "by Paddle's own kernels", "oneDNN is not used here: training takes about twice as long")
+        yield Finding("training", "works", "by Paddle's own kernels", "oneDNN is not used here: training takes about twice as long")
     else:
-        yield Check("training", "works", found)
+        yield Finding("training", "works", found)
 
 
-def _gpu() -> Iterator[Check]:
+def _gpu() -> Iterator[Finding]:
     from octrim.targets.tensorrt.cuda import cuda_runtime, nvidia_smi
 
     device = nvidia_smi()
     try:
         gpu = cuda_runtime().gpu()
-        yield Check("GPU", "works", f"{gpu.name}, compute capability {gpu.capability}, CUDA {gpu.cuda}, driver for {gpu.driver}")
+        yield Finding("GPU", "works", f"{gpu.name}, compute capability {gpu.capability}, CUDA {gpu.cuda}, driver for {gpu.driver}")
     except InputError as error:
         there = f"{device['name']}, driver {device['driver']}, but {told(error)}" if device else "none found"
-        yield Check("GPU", "fails" if device else "missing", there, "only TensorRT engines and training on GPUs need one")
+        yield Finding("GPU", "fails" if device else "missing", there, "only TensorRT engines and training on GPUs need one")
 
 
-def _pygame() -> Iterator[Check]:
+def _pygame() -> Iterator[Finding]:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     import pygame
 
     screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    yield Check("pygame", "works", pygame.version.ver, "" if screen else "no display here: octrim pong play needs one")
+    yield Finding("pygame", "works", pygame.version.ver, "" if screen else "no display here: octrim pong play needs one")
 
 
-def trials() -> dict[str, Callable[[], Iterator[Check]]]:
+def trials() -> dict[str, Callable[[], Iterator[Finding]]]:
     """All trials by name: the machine, the libraries, the runtime of every target, and the parts that training and Pong need."""
     ordered = dict.fromkeys((*live_targets().values(), *TARGETS.values()))  # the default runtime first
     targets = {one.program: functools.partial(_target, one) for one in ordered}

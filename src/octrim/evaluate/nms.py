@@ -10,7 +10,7 @@ import numpy as np
 
 from octrim.evaluate.matching import box_iou
 
-MAX_CANDIDATES = 30_000
+MOST_CANDIDATES = 30_000
 """Boxes that enter suppression at most, the most confident ones."""
 
 # Moving each class's boxes by more than boxes are apart keeps classes apart in one suppression; in float64 hardly anything is rounded.
@@ -56,7 +56,7 @@ def non_max_suppression(
     if classes is not None:
         chosen = np.isin(label, list(classes))
         index, label, score = index[chosen], label[chosen], score[chosen]
-    order = np.argsort(-score, kind="stable")[:MAX_CANDIDATES]
+    order = np.argsort(-score, kind="stable")[:MOST_CANDIDATES]
     index, label, score = index[order], label[order], score[order]
     centre, size = candidates[index, :2].astype(np.float64), candidates[index, 2:4].astype(np.float64)
     corner = centre - size / 2

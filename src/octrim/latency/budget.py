@@ -13,7 +13,7 @@ from rich.console import Console
 from octrim.errors import InputError
 from octrim.latency.measure import measured_table
 from octrim.latency.options import TimeOptions
-from octrim.latency.stopwatch import Place, Stopwatch, this_machine
+from octrim.latency.stopwatch import Conditions, Stopwatch, this_machine
 from octrim.latency.table import FORMAT, LatencyTable, read_table, write_table
 from octrim.machine import cache_folder, usable_cores
 from octrim.network.rows import Network
@@ -86,28 +86,28 @@ def table_file(
         return options.latency_table
     if not wants_times(budget):
         return None
-    place = Place(options.runtime or DEFAULT_RUNTIME, options.precision or "fp32", options.threads or usable_cores(), *size)
-    place.require()
-    path = _kept(network, place)
+    conditions = Conditions(options.runtime or DEFAULT_RUNTIME, options.precision or "fp32", options.threads or usable_cores(), *size)
+    conditions.require()
+    path = _kept(network, conditions)
     if _serves(path, network):
         console.print(f"latency table, measured here before: {path}")
         return str(path)
     if check is not None:
         check()
-    console.print(f"no --latency-table: measuring {place.runtime} with {place.threads} threads at {size[0]}x{size[1]}, up to four minutes")
-    table = measured_table(network, "this network", place, console)
+    console.print(f"no --latency-table: measuring {conditions.runtime} with {conditions.threads} threads at {size[0]}x{size[1]}, up to four minutes")
+    table = measured_table(network, "this network", conditions, console)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, path)
     console.print(f"latency table, kept for the next time: {path}")
     return str(path)
 
 
-def _kept(network: Network, place: Place) -> Path:
+def _kept(network: Network, conditions: Conditions) -> Path:
     """Where a table that is measured on this machine is kept. The file's name depends on all that times depend on."""
     rows = [row.to_json() for row in network.rows if row.name not in network.heads]
-    version = live_targets()[place.runtime].version()
-    about = json.dumps([FORMAT, rows, network.anchors, asdict(place), version, this_machine()])
-    return cache_folder() / "latency" / f"{place.runtime}-{sha256(about.encode()).hexdigest()[:16]}.json"
+    version = live_targets()[conditions.runtime].version()
+    about = json.dumps([FORMAT, rows, network.anchors, asdict(conditions), version, this_machine()])
+    return cache_folder() / "latency" / f"{conditions.runtime}-{sha256(about.encode()).hexdigest()[:16]}.json"
 
 
 def _serves(path: Path, network: Network) -> bool:
@@ -141,7 +141,7 @@ def stopwatch_of(table: LatencyTable) -> Stopwatch | None:
     made = table.machine
     if this_machine() != (made.processor, made.cores):
         return None
-    watch = Stopwatch(Place(made.runtime, made.precision, made.threads, table.height, table.width), table.reference[0])
+    watch = Stopwatch(Conditions(made.runtime, made.precision, made.threads, table.height, table.width), table.reference[0])
     if watch.version != made.version:
         raise InputError(f"the latency table is of {made.runtime} {made.version}, and this machine has {watch.version}: make a new table")
     return watch

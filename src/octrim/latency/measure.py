@@ -10,7 +10,7 @@ from rich.console import Console
 
 from octrim.latency.fit import Fit, fitted
 from octrim.latency.samples import random_networks, reference_network
-from octrim.latency.stopwatch import Place, Stopwatch, this_machine
+from octrim.latency.stopwatch import Conditions, Stopwatch, this_machine
 from octrim.latency.table import Check, LatencyTable, Machine
 from octrim.latency.terms import Rows, rows_of
 from octrim.network.rows import Network
@@ -32,7 +32,7 @@ _WHOLE = 4  # times that the whole network counts: fractions are of its time
 def measured_table(
     whole: Network,
     name: str,
-    place: Place,
+    conditions: Conditions,
     console: Console | None = None,
     networks: int = NETWORKS,
     checked: int = CHECKED,
@@ -45,8 +45,8 @@ def measured_table(
     after which no further network is measured. Raises InputError for a runtime that is not here or cannot run the network.
     """
     began = perf_counter()
-    place.require()
-    watch = Stopwatch(place, reference_network(whole))
+    conditions.require()
+    watch = Stopwatch(conditions, reference_network(whole))
     found: list[tuple[Network, float]] = [(whole, watch.relative(whole, 8))]
     with progress_bar("measuring networks", networks + checked, console) as bar:
         for network in islice(random_networks(whole, seed), networks + checked):
@@ -58,13 +58,13 @@ def measured_table(
         for number in range(len(found) - checked, len(found)):  # an error is of the table alone where the time that it is compared with has settled
             found[number] = (found[number][0], watch.settled(found[number][0]))
     milliseconds = watch.milliseconds()
-    rows = [rows_of(network, place.height, place.width) for network, _ in found]
+    rows = [rows_of(network, conditions.height, conditions.width) for network, _ in found]
     times = [milliseconds * share for _, share in found]
     fit, check = _fitted_and_checked(rows, times, checked)
     processor, cores = this_machine()
-    machine = Machine(processor, cores, place.runtime, watch.version, place.precision, place.threads)
+    machine = Machine(processor, cores, conditions.runtime, watch.version, conditions.precision, conditions.threads)
     reference = (watch.reference, milliseconds)
-    return LatencyTable(machine, place.height, place.width, name, fit, _widths(rows), reference, check, perf_counter() - began)
+    return LatencyTable(machine, conditions.height, conditions.width, name, fit, _widths(rows), reference, check, perf_counter() - began)
 
 
 def _fitted_and_checked(rows: list[Rows], times: list[float], checked: int) -> tuple[Fit, Check]:

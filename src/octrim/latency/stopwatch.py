@@ -32,7 +32,7 @@ _CLIP = 4.0  # value at which maps are clipped in int8; times do not depend on i
 
 
 @dataclass(frozen=True)
-class Place:
+class Conditions:
     """The runtime, and how it runs. threads: number of its threads."""
 
     runtime: str
@@ -77,14 +77,14 @@ def _with_some_scales(model: Model) -> Model:
 class Stopwatch:
     """Measures networks. reference: network that runs beside every other one; its own seconds are kept in `seconds`."""
 
-    place: Place
+    conditions: Conditions
     reference: Network
     seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.place.require()
+        self.conditions.require()
         self.image = drawn_scene(0)
-        self.yardstick = self.place.detector(self.reference)
+        self.yardstick = self.conditions.detector(self.reference)
         self.runs(self.yardstick, 5)
 
     @property
@@ -107,7 +107,7 @@ class Stopwatch:
 
     def relative(self, network: Network, bursts: int = _BURSTS) -> float:
         """Time of a network, opened once, as a multiple of the reference's."""
-        detector = self.place.detector(network)
+        detector = self.conditions.detector(network)
         first = min(self.runs(detector, 2))
         count = min(max(round(_SECONDS / _BURSTS / first), _FEWEST), _MOST)
         own: list[float] = []

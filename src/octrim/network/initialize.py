@@ -14,7 +14,7 @@ from octrim.network.model import Model
 from octrim.network.rows import Network
 from octrim.network.yolov5 import yolov5_network
 
-_MAX_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
+_MOST_PARAMETERS = 500_000_000  # yolov5x6 has 140 million
 
 
 def fresh_model(
@@ -54,8 +54,8 @@ def fresh_tensors(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
     """
     shapes = tensor_shapes(network)
     parameters = sum(math.prod(shape) for shape in shapes.values())
-    if parameters > _MAX_PARAMETERS:
-        raise InputError(f"a network of {parameters:,} parameters; fresh weights are made for up to {_MAX_PARAMETERS:,}")
+    if parameters > _MOST_PARAMETERS:
+        raise InputError(f"a network of {parameters:,} parameters; fresh weights are made for up to {_MOST_PARAMETERS:,}")
     tensors: dict[str, np.ndarray] = {}
     for index, row in enumerate(network.convs):
         generator = np.random.default_rng((seed, index))

@@ -19,8 +19,8 @@ import numpy as np
 from octrim.errors import InputError, shown
 
 # yolov5x6 with its optimizer needs 0.4 MB and 150,000 instructions; far more is an attack or another kind of file.
-_MAX_BYTES = 64 * 2**20
-_MAX_INSTRUCTIONS = 4_000_000
+_MOST_BYTES = 64 * 2**20
+_MOST_INSTRUCTIONS = 4_000_000
 
 STORAGE_TYPES = {
     "DoubleStorage": "f8",
@@ -192,12 +192,12 @@ def read_pickle(data: bytes) -> Any:
 
 
 def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"its pickle has {len(data)} bytes; no detector needs more than {_MAX_BYTES}")
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"its pickle has {len(data)} bytes; no detector needs more than {_MOST_BYTES}")
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-            if count > _MAX_INSTRUCTIONS:
-                raise InputError(f"its pickle has more than {_MAX_INSTRUCTIONS} instructions; no detector needs that many")
+            if count > _MOST_INSTRUCTIONS:
+                raise InputError(f"its pickle has more than {_MOST_INSTRUCTIONS} instructions; no detector needs that many")
             yield opcode.name, argument, position or 0
     except InputError:
         raise
@@ -223,7 +223,7 @@ class _Machine:
     def copy(self, *containers: Any) -> None:
         """Count the elements of containers that an instruction copies, and raise InputError for too many: a pickle may name a long one repeatedly."""
         self.copied += sum(len(container) for container in containers if isinstance(container, list | tuple | dict | set))
-        if self.copied > _MAX_INSTRUCTIONS:
+        if self.copied > _MOST_INSTRUCTIONS:
             raise InputError("its pickle copies the same containers over and over; no checkpoint needs that")
 
     def pop(self) -> Any:

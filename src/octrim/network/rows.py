@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 BATCH_NORM_EPS = 1e-3  # YOLOv5's value, not the 1e-5 that PyTorch and Paddle default to
 
-MAX_ROWS = 10_000
+MOST_ROWS = 10_000
 
 _PROBE_SIDE = 1024
 
@@ -172,8 +172,8 @@ class Network:
         """Return the network of a table and anchors in parsed JSON. Raises InputError for anything that `to_json` would not have written."""
         if not isinstance(table, list) or not isinstance(anchors, list):
             raise InputError("the table and the anchors must be lists")
-        if len(table) > MAX_ROWS:
-            raise InputError(f"a table of {len(table)} rows is longer than any network ({MAX_ROWS})")
+        if len(table) > MOST_ROWS:
+            raise InputError(f"a table of {len(table)} rows is longer than any network ({MOST_ROWS})")
         rows = tuple(_row_from_json(index, entry) for index, entry in enumerate(table))
         try:
             levels = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)

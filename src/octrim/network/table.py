@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octrim.errors import InputError, shown
-from octrim.network.rows import MAX_ROWS, Row
+from octrim.network.rows import MOST_ROWS, Row
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Table:
     def add(self, row: Row) -> str:
         channels = sum(self.channels[name] for name in row.inputs) if row.op == "concat" else row.channels
         self.channels[row.name] = channels or self.channels[row.inputs[0]]
-        if len(self.rows) >= MAX_ROWS:
-            raise InputError(f"{row.name}: more than {MAX_ROWS} rows; no network needs that many")
+        if len(self.rows) >= MOST_ROWS:
+            raise InputError(f"{row.name}: more than {MOST_ROWS} rows; no network needs that many")
         self.rows.append(row)
         return row.name
 

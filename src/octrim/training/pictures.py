@@ -26,7 +26,7 @@ from octrim.figures import new_figure, save_figure
 from octrim.network.yolov5 import Anchors
 from octrim.training.anchors import label_sizes
 
-MAX_PICTURES = 16  # largest number of pictures in a grid
+MOST_PICTURES = 16  # largest number of pictures in a grid
 GAP = 16  # width in pixels of the white gap to the right of a pair of pictures
 SIDE = 480  # longer side in pixels of a training picture in its grid
 _BARS = 25  # largest number of classes with a bar of their own
@@ -218,7 +218,7 @@ def save_batch(images: np.ndarray, targets: np.ndarray, names: Sequence[str], ou
     height, width = images.shape[1:3]
     scale = SIDE / max(height, width)
     tiles = []
-    for place, image in enumerate(images[:MAX_PICTURES]):
+    for place, image in enumerate(images[:MOST_PICTURES]):
         mine = targets[targets[:, 0] == place].astype(np.float64)
         centres, extents = mine[:, 2:4] * (width, height), mine[:, 4:6] * (width, height)
         boxes, labels = np.concatenate([centres - extents / 2, centres + extents / 2], 1), mine[:, 1].astype(int)
@@ -246,7 +246,7 @@ def save_predictions(
     """
     tiles = []
     gap = np.full((HEIGHT + CAPTION, GAP, 3), 255, np.uint8)
-    for place, (picture, found, (boxes, labels)) in enumerate(list(zip(pictures, detections, truths, strict=True))[:MAX_PICTURES]):
+    for place, (picture, found, (boxes, labels)) in enumerate(list(zip(pictures, detections, truths, strict=True))[:MOST_PICTURES]):
         name = f"picture {place + 1}" if isinstance(picture, np.ndarray) else Path(picture).name
         found = found[found[:, 4] >= confidence]
         try:

@@ -24,7 +24,7 @@ from octrim.progress import WORK_AHEAD, Bar, progress_bar, remaining
 from octrim.runs import Run, typed
 from octrim.training.checkpoint import BEST, CHECKPOINT, LAST, State, save_state
 from octrim.training.options import Training
-from octrim.training.pictures import MAX_PICTURES, save_batch, save_curves, save_predictions, save_scales
+from octrim.training.pictures import MOST_PICTURES, save_batch, save_curves, save_predictions, save_scales
 
 COLUMNS = (
     *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
@@ -221,7 +221,7 @@ class Record:
             return
         shown, pictures = [], []
         for index in range(len(self.val_set)):
-            if len(shown) == MAX_PICTURES:
+            if len(shown) == MOST_PICTURES:
                 break
             with contextlib.suppress(InputError):  # the evaluation has told of unreadable pictures
                 pictures.append(read_picture(self.val_set.paths[index]))

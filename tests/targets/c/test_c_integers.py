@@ -25,8 +25,8 @@ from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
 from octrim.targets.c.compiler import built, has_compiler
 from octrim.targets.c.integers.folder import integer_files, write_folder
-from octrim.targets.c.integers.lowering import Map, placed
-from octrim.targets.c.integers.session import Detector, IntegerFolderSession, IntegerSession, number
+from octrim.targets.c.integers.lowering import IntegerMap, placed
+from octrim.targets.c.integers.session import CompiledDetector, IntegerFolderSession, IntegerSession, number
 from octrim.targets.integers import Quantization
 from octrim.targets.opening import open_session
 from tests.networks import lively_model, random_networks, variant
@@ -59,9 +59,9 @@ def unaligned() -> Model:
     return int8(calm(prune(model, plan(model, keep="1/5", align=1))), 64, 96)
 
 
-def detector(model: Model, height: int, width: int) -> Detector:
+def detector(model: Model, height: int, width: int) -> CompiledDetector:
     files = integer_files(model, height, width)
-    return Detector(files["detector.c"], files["detector.h"], model.network)
+    return CompiledDetector(files["detector.c"], files["detector.h"], model.network)
 
 
 def assert_same_bits(model: Model, batch: np.ndarray) -> None:
@@ -100,7 +100,7 @@ def test_an_unaligned_cut_with_silu(unaligned: Model) -> None:
 
 @given(spans=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=12))
 def test_maps_that_live_at_the_same_time_do_not_overlap(spans: list[tuple[int, int, int]]) -> None:
-    maps = [Map("m", size, 1, 1, Quantization(1.0), 0, first, first + length) for size, first, length in spans]
+    maps = [IntegerMap("m", size, 1, 1, Quantization(1.0), 0, first, first + length) for size, first, length in spans]
     total = placed(maps)
     for index, one in enumerate(maps):
         assert one.offset % 4 == 0 and one.offset + one.size <= total

@@ -28,7 +28,7 @@ class NcnnSession(Session):
     def __init__(self, model: Model, precision: str, threads: int | None) -> None:
         super().__init__(model_info(model, "ncnn", version(), precision))
 
-        def build(_batch: int, height: int, width: int) -> _Network:
+        def build(_batch: int, height: int, width: int) -> _LoadedNet:
             text, weights = ncnn_files(model, height, width, half=precision == "fp16")
 
             def load(net: Any) -> int:
@@ -36,7 +36,7 @@ class NcnnSession(Session):
                 net.load_model_mem(weights)
                 return failed
 
-            return _Network("this network", load, precision, threads, output_shape(model.network, height, width), weights)
+            return _LoadedNet("this network", load, precision, threads, output_shape(model.network, height, width), weights)
 
         self.networks = PerShape(build)
 
@@ -68,13 +68,13 @@ class NcnnFolderSession(Session):
         def load(net: Any) -> int:
             return net.load_param(str(folder / PARAM)) or net.load_model(str(folder / BIN))
 
-        self.network = _Network(str(folder), load, actual, threads, output_shape(self.info.network, *size))
+        self.network = _LoadedNet(str(folder), load, actual, threads, output_shape(self.info.network, *size))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         return self.network(float_batch(batch))
 
 
-class _Network:
+class _LoadedNet:
     """A loaded network: `network(pictures) -> boxes`.
 
     load: called with ncnn's Net, gives 0 or an error. output: boxes and values per box. memory: what ncnn keeps pointers into. Raises InputError

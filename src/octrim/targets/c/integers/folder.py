@@ -15,7 +15,7 @@ from octrim.backends.numpy import sigmoid
 from octrim.network.cost import network_cost
 from octrim.network.model import Model
 from octrim.targets.c.folder import HEADER
-from octrim.targets.c.integers.lowering import Map, Step, StepOps, lowered
+from octrim.targets.c.integers.lowering import IntegerMap, Step, StepOps, lowered
 from octrim.targets.c.source import comment, filled, quoted
 from octrim.targets.integers import BOX_LOGITS, LOGITS
 from octrim.targets.metadata import export_metadata
@@ -87,7 +87,7 @@ def _stem(ops: StepOps) -> dict[str, int]:
     return {"most_words": words, "most_fours": fours} if 4 * words + 16 * fours <= _MOST_LINES else {"most_words": 1, "most_fours": 1}
 
 
-def tables(model: Model, ops: StepOps, heads: Sequence[Map]) -> str:
+def tables(model: Model, ops: StepOps, heads: Sequence[IntegerMap]) -> str:
     """The network as constants of C."""
     convs = [step for step in ops.steps if step.kind == "CONVOLUTION"]
     found: dict[bytes, int] = {}
@@ -154,7 +154,7 @@ def _steps(steps: Sequence[Step], found: dict[bytes, int]) -> Iterable[str]:
             weights, values = weights + step.packed().size, values + step.channels
 
 
-def _levels(model: Model, heads: Sequence[Map]) -> Iterable[str]:
+def _levels(model: Model, heads: Sequence[IntegerMap]) -> Iterable[str]:
     network = model.network
     for head, anchors, stride in zip(heads, network.anchors, network.strides, strict=True):
         sides = ", ".join(f"{{{round(16 * w)}, {round(16 * h)}}}" for w, h in anchors)

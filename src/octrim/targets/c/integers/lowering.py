@@ -19,7 +19,7 @@ _STEPS = np.arange(-128, 128)
 
 
 @dataclass(eq=False)
-class Map:
+class IntegerMap:
     """A map. offset: its place in memory, in bytes; -1 for the picture. first, last: steps between which it holds something. positive: whether it has
     no number below zero. inside, place: the concatenation that it is a part of in memory, and its first channel there."""
 
@@ -32,7 +32,7 @@ class Map:
     first: int = 0
     last: int = 0
     positive: bool = False
-    inside: Map | None = None
+    inside: IntegerMap | None = None
     place: int = 0
 
     @property
@@ -50,8 +50,8 @@ class Step:
 
     kind: str
     row: Row
-    inputs: list[Map]
-    output: Map
+    inputs: list[IntegerMap]
+    output: IntegerMap
     channels: int
     place: int = 0
     weight: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
@@ -81,38 +81,38 @@ class Step:
 
 
 class StepOps:
-    """`Ops` over `Map`s; `steps` are in the order in which they are computed, and every map of `maps` has its place after `placed`."""
+    """`Ops` over `IntegerMap`s; `steps` are in the order in which they are computed, and every map of `maps` has its place after `placed`."""
 
     def __init__(self, model: Model, height: int, width: int) -> None:
         self.model, self.integers = model, Integers(model)
         self.shapes = shapes(model.network, height, width)
         self.steps: list[Step] = []
-        self.maps: list[Map] = []
+        self.maps: list[IntegerMap] = []
         self.readers = Counter(name for one in model.network.rows for name in one.inputs)
         row = model.network.rows[0]
         # The convolution reads bytes as they are: 0 to 255 and no zero point.
-        self.picture = Map(row.name, height, width, row.channels, Quantization(self.integers.map(row).step))
+        self.picture = IntegerMap(row.name, height, width, row.channels, Quantization(self.integers.map(row).step))
 
-    def map(self, row: Row, name: str = "") -> Map:
+    def map(self, row: Row, name: str = "") -> IntegerMap:
         channels, height, width = self.shapes[row.name]
-        made = Map(name or row.name, height, width, channels, self.integers.map(row), offset=0, first=len(self.steps))
+        made = IntegerMap(name or row.name, height, width, channels, self.integers.map(row), offset=0, first=len(self.steps))
         self.maps.append(made)
         return made
 
-    def like(self, row: Row, x: Map) -> Map:
+    def like(self, row: Row, x: IntegerMap) -> IntegerMap:
         """The map of a row whose numbers are some of those of `x`."""
         made = self.map(row)
         made.positive = x.positive
         return made
 
-    def step(self, step: Step) -> Map:
+    def step(self, step: Step) -> IntegerMap:
         self.steps.append(step)
         for one in step.inputs:
             one.last = len(self.steps) - 1
         step.output.last = max(step.output.last, len(self.steps) - 1)
         return step.output
 
-    def conv(self, row: Row, x: Map) -> Map:
+    def conv(self, row: Row, x: IntegerMap) -> IntegerMap:
         weight, bias = folded_conv(self.model, row)
         found = self.integers.parameters(row, x.meaning.step, weight, bias)
         output = self.map(row)
@@ -137,7 +137,7 @@ class StepOps:
             steps.reshape(-1, 5 + self.model.network.classes)[:, :4] = BOX_LOGITS.step
         return steps
 
-    def add(self, row: Row, a: Map, b: Map) -> Map:
+    def add(self, row: Row, a: IntegerMap, b: IntegerMap) -> IntegerMap:
         output = self.map(row)
         a, b = self.signed(row, a), self.signed(row, b)
         step = Step("ADD", row, [a, b], output, output.channels)
@@ -148,7 +148,7 @@ class StepOps:
         output.positive = a.positive and b.positive
         return self.step(step)
 
-    def concat(self, row: Row, xs: Sequence[Map]) -> Map:
+    def concat(self, row: Row, xs: Sequence[IntegerMap]) -> IntegerMap:
         output = self.map(row)
         output.positive = all(x.positive or x is self.picture for x in xs)
         place = 0
@@ -159,7 +159,7 @@ class StepOps:
         output.last = max(output.last, len(self.steps) - 1)
         return output
 
-    def put_inside(self, x: Map, output: Map, place: int) -> bool:
+    def put_inside(self, x: IntegerMap, output: IntegerMap, place: int) -> bool:
         """Let the step that makes `x` write it into a concatenation where that alone reads it; whether it can be done.
 
         Sums and tables go over a map in one line, which is faster than what a copy takes.
@@ -172,43 +172,43 @@ class StepOps:
         self.maps.remove(x)
         return True
 
-    def maxpool(self, row: Row, x: Map) -> Map:
+    def maxpool(self, row: Row, x: IntegerMap) -> IntegerMap:
         x = self.signed(row, x)
         return self.step(Step("POOL", row, [x], self.like(row, x), x.channels))
 
-    def upsample(self, row: Row, x: Map) -> Map:
+    def upsample(self, row: Row, x: IntegerMap) -> IntegerMap:
         x = self.signed(row, x)
         return self.step(Step("UPSAMPLE", row, [x], self.like(row, x), x.channels))
 
-    def detect(self, row: Row, heads: Sequence[Map]) -> list[Map]:
+    def detect(self, row: Row, heads: Sequence[IntegerMap]) -> list[IntegerMap]:
         for head in heads:
             head.last = len(self.steps)
         return list(heads)
 
-    def signed(self, row: Row, x: Map) -> Map:
+    def signed(self, row: Row, x: IntegerMap) -> IntegerMap:
         """The map itself, or for the picture a map of its integers with the scale that rows besides convolutions read it in."""
         if x is not self.picture:
             return x
         meaning = Quantization.of(self.integers.scale(x.name))
-        made = Map(f"{row.name}/{x.name}", x.height, x.width, x.channels, meaning, offset=0, first=len(self.steps), positive=True)
+        made = IntegerMap(f"{row.name}/{x.name}", x.height, x.width, x.channels, meaning, offset=0, first=len(self.steps), positive=True)
         self.maps.append(made)
         return self.step(Step("COPY", row, [x], made, x.channels, table=self.bytes_of(x, meaning)))
 
-    def bytes_of(self, x: Map, meaning: Quantization) -> np.ndarray | None:
+    def bytes_of(self, x: IntegerMap, meaning: Quantization) -> np.ndarray | None:
         """What the picture's bytes are in another map's integers; None for other maps, which have them already."""
         return integers(np.arange(256) * np.float64(x.meaning.step), meaning) if x is self.picture else None
 
 
-def lowered(model: Model, height: int, width: int) -> tuple[StepOps, list[Map], int]:
+def lowered(model: Model, height: int, width: int) -> tuple[StepOps, list[IntegerMap], int]:
     """The steps, the maps of the levels' logits, and the bytes of memory. Raises InputError where a map has no scale."""
     ops = StepOps(model, height, width)
     heads = walk(model.network, ops, ops.picture)
     return ops, heads, placed(ops.maps)
 
 
-def placed(maps: Sequence[Map]) -> int:
+def placed(maps: Sequence[IntegerMap]) -> int:
     """Give every map a place that no other has in the meantime, the largest first, each as low as it can; returns the bytes of all."""
-    done: list[Map] = []
+    done: list[IntegerMap] = []
     for one in sorted(maps, key=lambda one: (-one.size, one.first)):
         others = sorted((other for other in done if other.first <= one.last and one.first <= other.last), key=lambda other: other.offset)
         one.offset = 0

@@ -45,9 +45,9 @@ class IntegerSession(Session):
     def __init__(self, model: Model) -> None:
         super().__init__(model_info(model, "c", _version(), "int8"))
 
-        def build(_batch: int, height: int, width: int) -> Detector:
+        def build(_batch: int, height: int, width: int) -> CompiledDetector:
             files = integer_files(model, height, width)
-            return Detector(files["detector.c"], files["detector.h"], model.network)
+            return CompiledDetector(files["detector.c"], files["detector.h"], model.network)
 
         self.detectors = PerShape(build)
 
@@ -67,13 +67,13 @@ class IntegerFolderSession(Session):
         size = [number(header, name) for name in ("detector_height", "detector_width")]
         super().__init__(file_info(path, described, (None, 3, *size), (None, None, values_per_box(described)), "c", _version(), "int8"))
         assert self.info.network is not None
-        self.detector = Detector(source, header, self.info.network)
+        self.detector = CompiledDetector(source, header, self.info.network)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         return self.detector(batch)
 
 
-class Detector:
+class CompiledDetector:
     """The compiled C files: `detector(batch) -> predictions`."""
 
     def __init__(self, source: str, header: str, network: Network) -> None:
