@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,9 @@ def test_number_of_anchors(tmp_path: Path, count: float, detect: str) -> None:
     text = f"{head}anchors: {count}\n{rest[rest.index('backbone') :]}".replace("[nc, anchors]", f"[nc, {detect}]")
     path = write(tmp_path, text)
     with pytest.raises(InputError, match=rf"mine.yaml:18: anchors is {count}, a number: training fits them to data .* list of 2 anchor lists"):
+        yolov5_network(path)
+    path = shutil.move(path, tmp_path / "my own.yaml")
+    with pytest.raises(InputError, match=r"\(octrim train --data DATA --cfg '.*/my own.yaml'\)"):
         yolov5_network(path)
     network = yolov5_network(path, to_fit=True)
     assert [len(level) for level in network.anchors] == [count, count]

@@ -169,8 +169,11 @@ def _anchors(layout: Layout, detect: list[Any], place: str, to_fit: bool) -> Anc
         if not 1 <= anchors <= _MOST_ANCHORS or anchors != int(anchors):
             raise InputError(f"{place}: anchors is {shown(anchors)}, expected lists, or how many a level has (1 to {_MOST_ANCHORS})")
         if not to_fit:
+            from octrim.runs import typed  # brings the console with it, which reading a network needs for this error only
+
+            command = typed("train", "--data", "DATA", "--cfg", layout.name)
             raise InputError(
-                f"{place}: anchors is {shown(anchors)}, a number: training fits them to data (octrim train --data DATA --cfg {layout.name}); "
+                f"{place}: anchors is {shown(anchors)}, a number: training fits them to data ({command}); "
                 f"without data the layout needs a list of {levels} anchor lists"
             )
         return int(anchors)
