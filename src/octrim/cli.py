@@ -11,10 +11,9 @@ import select
 import signal
 import sys
 import threading
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG, Pong
@@ -149,16 +148,10 @@ def _commands(arguments: Sequence[str]) -> tuple[Mapping[str, Any], str, list[st
 
 def _help(commands: Mapping[str, Any], program: str, arguments: list[str]) -> NoReturn:
     """Print the help of a command, or the list of commands, and end with SystemExit(0)."""
-    import tyro
+    from octrim.help import show_help
 
-    kinds = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items())
-    tyro.cli(
-        tyro.conf.OmitSubcommandPrefixes[tyro.conf.FlagCreatePairsOff[typing.Union[kinds]]],  # type: ignore[valid-type] # noqa: UP007 (built at run time)
-        prog=program,
-        description=Pong.__doc__ if commands is PONG else "Make a YOLOv5 detector small enough for the edge.",
-        args=[*(arguments[:1] if arguments[0] in commands else []), "--help"],
-    )
-    raise AssertionError("unreachable: the help ends with SystemExit")
+    description = Pong.__doc__ if commands is PONG else "Make a YOLOv5 detector small enough for the edge."
+    show_help(commands, program, description or "", arguments[0] if arguments[0] in commands else None)
 
 
 def read_options(kind: Any, arguments: Sequence[str], program: str) -> Any:

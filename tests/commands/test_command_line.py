@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +17,7 @@ from octrim.commands import COMMANDS
 from octrim.commands.pong import PONG
 from octrim.errors import InputError
 from octrim.network.loading import load
+from octrim.options import options_of
 from tests.commands.running import failed
 
 
@@ -30,6 +33,27 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stdout
     assert "octrim" in done.stdout
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["pong", name] for name in PONG)])
+def test_help_names_every_option_once_and_what_is_read_first(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert main([*command, "--help"]) == 0
+    lines = [line.strip("│| ") for line in capsys.readouterr().out.splitlines()]
+    shown = [word for line in lines if line.startswith("-") for word in re.findall(r"(?:^|, )--([a-z][a-z0-9-]*)", line.partition("  ")[0])]
+    options = options_of((PONG if command[0] == "pong" else COMMANDS)[command[-1]])
+    named = {name: option.names for name, option in options.items() if option.default is not dataclasses.MISSING}
+    assert sorted(word for word in shown if word != "help") == sorted(word for names in named.values() for word in names)
+    first = next((name for name in ("weights", "data", "source") if name in named), None)
+    assert first is None or shown[1] in named[first]
+
+
+def test_texts_of_help_have_no_line_breaks_of_their_source(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    main(["prune", "--help"])
+    assert "wherever they are; or its time, latency=2 (milliseconds) or latency=1/6 (of the whole network's), by --latency" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
