@@ -14,6 +14,7 @@ import pytest
 
 from octrim.cli import main
 from octrim.commands import Compress
+from octrim.compression import pipeline
 from octrim.compression.job import TIMES
 from octrim.compression.options import Compression
 from octrim.compression.pipeline import compress
@@ -29,7 +30,7 @@ from octrim.network.loading import load
 from octrim.network.rows import Network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import composed, plan
-from octrim.stages import STAGES
+from octrim.stages import STAGES, TRAIN
 from tests.compression.running import arguments
 from tests.data.tools import photo
 
@@ -175,6 +176,50 @@ def test_presets_and_what_overrides_them() -> None:
     assert {resolved(options).widths for options in (*by_importance, Compress(widths="importance"))} == {"importance"}
     with pytest.raises(InputError, match="preset is 'quick'"):
         compress(preset="quick")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "epochs"),
+    [(3, 400), (60, 400), (61, 375), (160, 150), (205, 116), (240, 100), (623, 100)],  # by hand: 6,000 steps of 4 pictures, 100 to 400 epochs
+)
+def test_small_data_sets_are_fine_tuned_for_more_epochs(pictures: int, epochs: int) -> None:
+    steps = -(-pictures // 4)
+    assert resolved(Compression(), steps).finetune_epochs == epochs
+    assert resolved(Compression(), steps).cut_epochs == round(0.4 * epochs)
+    assert resolved(Compression(student="picodet", keep="1/2"), steps).student_epochs == epochs
+    assert resolved(Compression(finetune_epochs=7), steps).finetune_epochs == 7
+    assert resolved(Compression(preset="fast"), steps).finetune_epochs == 30
+    assert resolved(Compression(preset="best"), steps).finetune_epochs == max(150, min(600, -(-6000 // steps)))
+
+
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_a_run_takes_the_epochs_that_its_pictures_need(
+    unlabelled: bool, shapes: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """12 pictures are 3 steps of 4, or 6 of 2 labelled ones and 2 others: 9 and 5 epochs have 27 steps. A resumed run has as many."""
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], finetune_epochs=3, least_steps=27))
+    monkeypatch.setattr("octrim.compression.start.rehearse", lambda *_: None)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(pipeline._WORK, TRAIN, interrupted)
+    command = ["compress", "--weights", str(weights), "--data", str(shapes), "--imgsz", "64", "--preset", "fast", "--project", str(tmp_path)]
+    epochs = 5 if unlabelled else 9
+    if unlabelled:
+        (tmp_path / "more").mkdir()
+        for number in range(4):
+            photo(tmp_path / "more" / f"{number}.png")
+        command += ["--unlabelled", str(tmp_path / "more"), "--unlabelled-share", "0.5"]
+    assert main([*command, "--name", "run"]) == 130
+    line = f"12 training pictures: {epochs} epochs of fine-tuning in place of 3, for enough steps (--finetune-epochs says it otherwise)"
+    assert line in capsys.readouterr().out
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], least_steps=300))
+    assert main(["compress", "--resume", str(tmp_path / "run")]) == 130
+    assert json.loads((tmp_path / "run/start.json").read_text())["preset"]["finetune_epochs"] == epochs
+    assert f"finetune_epochs: {epochs}\n" in (tmp_path / "run/config.yaml").read_text()
+    assert main([*command, "--name", "short", "--finetune-epochs", "3"]) == 130
+    assert "training pictures: " not in capsys.readouterr().out
 
 
 def test_steps_are_spaced_geometrically() -> None:

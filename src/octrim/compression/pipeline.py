@@ -133,13 +133,19 @@ def _begun(config: Compression) -> Job:
     config = with_times(config, preset)
     preset = resolved(config)  # with a stage of its own where blocks are chosen
     start = _checked(config, preset)
+    start = replace(start, preset=resolved(config, start.steps))
     require_measured(start)
     require_space(config.project or ".", space_needed(start))
     _clear(config)
-    run = new_run(resolved_config(config, preset))
+    run = new_run(resolved_config(config, start.preset))
     if Path(config.hyp).is_absolute():  # every training reads this file, so the run keeps a copy against changes
         write_bytes(run.path / HYPER, Path(config.hyp).read_bytes())
     remember(run, start)
+    if start.preset.finetune_epochs != preset.finetune_epochs:
+        run.print(
+            f"{len(start.train_set):,} training pictures: {start.preset.finetune_epochs} epochs of fine-tuning in place of "
+            f"{preset.finetune_epochs}, for enough steps (--finetune-epochs says it otherwise)"
+        )
     return _told(Job(run, start))
 
 

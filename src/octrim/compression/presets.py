@@ -11,6 +11,9 @@ from octrim.stages import CHOOSE, CONTROL, FINETUNE, INT8, MATCH, PRUNE, SEARCH,
 FRESH_LR0 = 0.1
 """Learning rate at the start of a training with Muon that begins with fresh weights."""
 
+MOST_TIMES = 4
+"""How many times as long as a preset says a small data set is fine-tuned at most: 40 pictures taught no more in 600 epochs than in 300."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -29,8 +32,9 @@ class Preset:
     none. search_epochs: epochs of each in the first round. choose: whether blocks or levels that are dropped are chosen by measuring. int8: whether
     the fine-tuned network is made int8. qat: when it is trained with int8's roundings, auto, always or never. qat_epochs, qat_lr0: epochs and first
     learning rate of that training, whose batch, optimizer and loss are those of fine-tuning. own_layout: whether the small network has a layout of
-    its own and fresh weights, and is not cut. student_epochs, student_lr0: epochs and first learning rate of the training of a network with a layout
-    of its own that is cut afterwards; 0 epochs: the network of the first training is cut.
+    its own and fresh weights, and is not cut. least_steps: number of steps that fine-tuning has at least: a data set so small that its epochs have
+    fewer gets more of them, up to MOST_TIMES as many. student_epochs, student_lr0: epochs and first learning rate of the training of a network with a
+    layout of its own that is cut afterwards; 0 epochs: the network of the first training is cut.
     """
 
     train_epochs: int
@@ -65,6 +69,7 @@ class Preset:
     qat_epochs: int = 0
     qat_lr0: float = 0.001
     own_layout: bool = False
+    least_steps: int = 0
     student_epochs: int = 0
     student_lr0: float = FRESH_LR0
 
@@ -126,14 +131,17 @@ class Preset:
 
 PRESETS = {
     "fast": Preset(20, 0, 30, cut_share=0.4, widths="variance"),
-    "default": Preset(50, 0, 100, cut_share=0.4, widths="variance"),
-    "best": Preset(50, 0, 150, cut_share=0.4, widths="variance"),
+    "default": Preset(50, 0, 100, cut_share=0.4, widths="variance", least_steps=6000),
+    "best": Preset(50, 0, 150, cut_share=0.4, widths="variance", least_steps=6000),
     "demo": Preset(18, 0, 20, batch=4, nominal_batch=4, train_lr0=FRESH_LR0, train_optimizer="Muon", cut_share=0.4, widths="variance", match_games=2),
 }
 
 
-def resolved(config: Compression) -> Preset:
+def resolved(config: Compression, steps: int | None = None) -> Preset:
     """The preset that the options name, with the numbers that the options give in place of its own.
+
+    steps: number of steps in an epoch of fine-tuning, which says how many epochs the preset's least number of steps takes; None before the data are
+    read.
 
     Channels go within fine-tuning where the preset says so, unless the options ask for cuts in steps, or sparsity training has made channels dead.
     The variance of feature maps says how many each group keeps where the preset says so, unless the options say it.
@@ -142,6 +150,9 @@ def resolved(config: Compression) -> Preset:
     own = {field.name: getattr(config, field.name, None) for field in dataclasses.fields(Preset)}
     preset = dataclasses.replace(preset, **{name: value for name, value in own.items() if value not in (None, "preset")})
     preset = dataclasses.replace(preset, choose=any(config.chooses))
+    if steps is not None and config.finetune_epochs is None:
+        least = -(-preset.least_steps // steps)
+        preset = dataclasses.replace(preset, finetune_epochs=min(max(preset.finetune_epochs, least), MOST_TIMES * preset.finetune_epochs))
     # Fresh weights want three times the rate of trained ones, where steps go along an orthogonal momentum.
     fresh_lr0 = FRESH_LR0 if preset.finetune_optimizer == "Muon" else preset.finetune_lr0
     if config.cuts_student:

@@ -67,6 +67,12 @@ class Start:
     inputs: dict[str, str]
     unlabelled: Unlabelled | None = None
 
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch of fine-tuning, which is one pass over the pictures with labels."""
+        labelled = self.preset.finetune_batch - (self.unlabelled.places if self.unlabelled is not None else 0)
+        return -(-len(self.train_set) // labelled)
+
 
 def checked_network(config: Compression, preset: Preset) -> tuple[Model, dict[str, Any]]:
     """The network and the keep-map that the options name. Raises InputError for everything that is wrong with any data."""
