@@ -220,6 +220,12 @@ def test_a_run_takes_the_epochs_that_its_pictures_need(
     assert f"finetune_epochs: {epochs}\n" in (tmp_path / "run/config.yaml").read_text()
     assert main([*command, "--name", "short", "--finetune-epochs", "3"]) == 130
     assert "training pictures: " not in capsys.readouterr().out
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], least_steps=27))
+    longer = ["--keep", "1/2", "--cut-epochs", str(epochs + 1)]
+    assert main([*command, *longer, "--name", "long"]) == 2
+    assert f"cut-epochs is {epochs + 1}, more than the {epochs} epochs of fine-tuning" in capsys.readouterr().err
+    assert not (tmp_path / "long").exists()
+    assert main([*command, "--keep", "1/2", "--cut-epochs", str(epochs), "--name", "through"]) == 130  # more than the preset's three
 
 
 def test_steps_are_spaced_geometrically() -> None:

@@ -15,7 +15,7 @@ from octrim.cli import main
 from octrim.compression import pipeline
 from octrim.compression.options import Compression
 from octrim.compression.presets import PRESETS, resolved
-from octrim.compression.student import student_of
+from octrim.compression.student import refuse_cuts, student_of
 from octrim.errors import InputError
 from octrim.network.initialize import fresh_model
 from octrim.network.loading import load
@@ -79,6 +79,10 @@ def test_its_training_begins_with_fresh_weights() -> None:
     assert resolved(Compression(student="picodet", finetune_optimizer="SGD")).finetune_lr0 == PRESETS["default"].finetune_lr0
 
 
+def test_options_that_ask_for_nothing_go_with_a_student() -> None:
+    refuse_cuts(Compression(student="picodet", sparsify_epochs=0, cut_epochs=0, cut_steps=1))
+
+
 def test_a_student_that_is_cut_is_trained_before() -> None:
     """Fresh weights at their rate first, then a cut within fine-tuning as of any trained network."""
     default = PRESETS["default"]
@@ -101,6 +105,8 @@ _NOT_CUT = "{} is about cutting, and a --student is not cut unless --keep or --b
         (["--search", "4"], _NO_STUDENTS),
         (["--search", "4", "--keep", "1/2"], _NO_STUDENTS),
         (["--sparsify-epochs", "3", "--keep", "1/2"], _NO_STUDENTS),
+        (["--sparsify-epochs", "1", "--keep", "1/2"], _NO_STUDENTS),
+        (["--step-epochs", "1", "--keep", "1/2"], _NO_STUDENTS),
         (["--cut-steps", "2", "--keep", "1/2"], _NO_STUDENTS),
         (["--activation", "relu"], _NO_STUDENTS),
         (["--drop", "model.8"], _NOT_CUT),
@@ -110,6 +116,10 @@ _NOT_CUT = "{} is about cutting, and a --student is not cut unless --keep or --b
         (["--keep-map", "map.json"], _NOT_CUT),
         (["--latency-table", "t.json"], _NOT_CUT),
         (["--student-epochs", "3"], _NOT_CUT),
+        (["--student-epochs", "1"], _NOT_CUT),
+        (["--cut-epochs", "1"], _NOT_CUT),
+        (["--align", "1"], _NOT_CUT),
+        (["--threads", "1"], _NOT_CUT),
     ],
 )
 def test_options_that_do_not_go_with_a_student(

@@ -34,6 +34,7 @@ from octrim.compression.start import (
     checked_network,
     checked_plan,
     refuse_changes,
+    refuse_long_cuts,
     remember,
     remembered,
     resolved_config,
@@ -134,6 +135,7 @@ def _begun(config: Compression) -> Job:
     preset = resolved(config)  # with a stage of its own where blocks are chosen
     start = _checked(config, preset)
     start = replace(start, preset=resolved(config, start.steps))
+    refuse_long_cuts(start.preset)
     require_measured(start)
     require_space(config.project or ".", space_needed(start))
     _clear(config)

@@ -131,11 +131,15 @@ def checked_plan(config: Compression, preset: Preset, model: Model, names: Seque
     return base, uncut, uncut if preset.own_layout else _cut_as_planned(config, preset, uncut, keep_map)
 
 
+def refuse_long_cuts(preset: Preset) -> None:
+    """Raise InputError where channels are to go over more epochs than fine-tuning has, once it is known how many it has."""
+    if preset.cut_epochs > preset.finetune_epochs:
+        raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
+
+
 def _cut_as_planned(config: Compression, preset: Preset, uncut: Model, keep_map: dict[str, Any]) -> Model:
     """The network cut as the options say, by channels that mean nothing. Raises InputError as `checked_plan` does."""
     criterion = checking_criterion(config, preset)
-    if preset.cut_epochs > preset.finetune_epochs:
-        raise InputError(f"cut_epochs is {preset.cut_epochs}, more than the {preset.finetune_epochs} epochs of fine-tuning")
     if preset.cut_epochs and preset.cut_steps > 1:
         raise InputError(
             f"cut_epochs is {preset.cut_epochs} and cut_steps is {preset.cut_steps}: cut either within fine-tuning or in steps before it"

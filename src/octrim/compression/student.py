@@ -19,6 +19,9 @@ _TIMES = ("latency_table", "runtime", "threads", "precision")
 _ABOUT_CUTTING = (*_HOW, *_TIMES)
 """Options that say how a network is cut, which need one that says that it is, and how far."""
 
+_NOTHING = {"sparsify_epochs": 0, "cut_epochs": 0, "cut_steps": 1}
+"""Values of these options that ask for nothing."""
+
 
 def refuse_cuts(config: Compression) -> None:
     """Raise InputError where options of a new run do not go with `--student`, or say how to cut a student that nothing says to cut."""
@@ -26,8 +29,8 @@ def refuse_cuts(config: Compression) -> None:
         if config.student_epochs is not None:
             raise InputError("--student-epochs is about a --student that is trained and then cut")
         return
-    usual = {field.name: (field.default, 0, 1) for field in fields(config)}  # cuts of no epochs, in one step
-    given = [name for name in (*_NEVER, *_ABOUT_CUTTING) if getattr(config, name) not in usual[name]]
+    usual = {field.name: field.default for field in fields(config)}
+    given = [name for name in (*_NEVER, *_ABOUT_CUTTING) if getattr(config, name) not in (usual[name], _NOTHING.get(name))]
     refused = [name for name in given if name in _NEVER or not config.cuts_student]
     if refused:
         option = f"--{refused[0].replace('_', '-')}"

@@ -180,7 +180,7 @@ class LatencyTable:
         if isinstance(wanted, Fraction):
             return float(wanted) * now
         if wanted > now:
-            raise InputError(f"budget latency={value} is above the {now:.3g} ms that the whole network takes: nothing would be cut")
+            raise InputError(f"budget latency={value} is above the {now:.3g} ms that the network takes before it is cut: nothing would be cut")
         return wanted
 
     def to_json(self) -> dict[str, Any]:
