@@ -24,7 +24,7 @@ class _Watch:
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def relative(self, network: Network) -> float:
+    def settled(self, network: Network) -> float:
         return self.factor * exact_time(network)
 
     def milliseconds(self) -> float:
