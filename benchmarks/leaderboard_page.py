@@ -36,17 +36,18 @@ What each network reaches on each data set, and what it costs. Made by `benchmar
 mAP50-95 and mAP50 are those of the **last epoch** on the validation part: means over seeds, the range in brackets, and for mAP50 the 95 % interval
 over resampled pictures (of the first seed). Milliseconds are those of the network alone with decoding, one picture, medians: OpenVINO in float32
 with two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, pauses
-counted: a rough guide. **Bold**: no faster row (in OpenVINO, or in C) is as accurate. `scratch` starts from random weights; `fast`, `default` and
-`best` cut the row `whole` while they fine-tune, with it as the teacher; `-relu` has ReLU in place of SiLU, `-levels-8-16` no stride 32 and as many
-multiply-adds as 1/8; `-variance` spreads these multiply-adds by the variance of feature maps, in multiples of 4; `-student` has a layout of its
-own, which the row `whole` teaches, `-student-half` is cut after that; `-ms` is planned for the time that 1/8 takes in C, `-drop` for that in
-OpenVINO, where whole blocks may go, `-wide` leaves 32 channels in every map that Detect reads; `-50` fine-tunes for 50 epochs; `-box4` weighs the
-boxes' loss four times; `-bf16` has a teacher that computes in bfloat16; `-sgd` has SGD in place of Muon, as the presets did at first. The rivals
-are layouts of ours after what papers describe (`benchmarks/rivals/`), not their authors' networks. Rows of commit 2019a7a have the published moving
-average (`--ema published` since then). Rows of commits d6e8f26 and later cut whole networks that were trained anew in the same way (0.622 on the
-cells, 0.723 on the raccoons, 0.403 on the streets). Milliseconds are of one machine (2 cores of an AMD EPYC with AVX-512), all rows of a data set
-in turns; those by variance, levels or milliseconds of commits 121f7d0 to fbdd2de were made on an earlier machine and have its time, times the ratio
-of both machines' times of the uniform 1/8. Commands are as OcTrim takes them today.
+counted: a rough guide. Pictures leave out what has less than half of the best accuracy. **Bold**: no faster row (in OpenVINO, or in C) is as
+accurate. `scratch` starts from random weights; `fast`, `default` and `best` cut the row `whole` while they fine-tune, with it as the teacher;
+`-relu` has ReLU in place of SiLU, `-levels-8-16` no stride 32 and as many multiply-adds as 1/8; `-variance` spreads these multiply-adds by the
+variance of feature maps, in multiples of 4; `-student` has a layout of its own, which the row `whole` teaches, `-student-half` is cut after that;
+`-ms` is planned for the time that 1/8 takes in C, `-drop` for that in OpenVINO, where whole blocks may go, `-wide` leaves 32 channels in every map
+that Detect reads; `-50` fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16` has a teacher that computes in bfloat16;
+`-sgd` has SGD in place of Muon, as the presets did at first. The rivals are layouts of ours after what papers describe (`benchmarks/rivals/`), not
+their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published` since then). Rows of commits d6e8f26 and later
+cut whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the raccoons, 0.403 on the streets). Milliseconds are of one
+machine (2 cores of an AMD EPYC with AVX-512), all rows of a data set in turns; those by variance, levels or milliseconds of commits 121f7d0 to
+fbdd2de were made on an earlier machine and have its time, times the ratio of both machines' times of the uniform 1/8. Commands are as OcTrim takes
+them today.
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
@@ -163,11 +164,15 @@ def write_page(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def save_picture(found: Sequence[Entry], out: Path, title: str) -> None:
-    """mAP50-95 against milliseconds in OpenVINO and in C, an entry a point; what no other entry beats is joined by a line."""
+    """mAP50-95 against milliseconds in OpenVINO and in C, an entry a point; what no other entry beats is joined by a line.
+
+    Entries with less than half of the best accuracy are left to the table: they would press the others together.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     from octrim.figures import new_figure, save_figure
 
+    found = [entry for entry in found if 2 * entry.score >= max(one.score for one in found)]
     figure = new_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     apart = 0.03 * (max(entry.score for entry in found) - min(entry.score for entry in found))
