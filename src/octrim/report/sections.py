@@ -115,7 +115,7 @@ def _about(run: Contents) -> list[str]:
     size = config.get("imgsz")
     facts = [given, _file(config["data"]) if config.get("data") else "", f"{' × '.join(map(str, size))} px" if isinstance(size, list) else ""]
     student = config.get("student")
-    cuts = ("preset",) if student and not run.config.get("student_epochs") else ("preset", "keep", "align", "budget")
+    cuts = ("preset",) if student and not config.get("student_epochs") else ("preset", "keep", "align", "budget")
     facts += [f"{name} {config[name]}" for name in cuts if run.command in ("compress", "prune") and config.get(name)]
     facts += [f"student {_file(student)}"] if student else []
     if config.get("widths") == "variance":
