@@ -85,6 +85,17 @@ UNUSUAL = {
         ),
         Kind.DEPTHWISE,
     ),
+    "depthwise by the activation that blocks compute, and a sum": (
+        after_stem(
+            Row("a", "conv", ("stem",), 8, 5, 1, 2, 8, norm=True, activation="hardswish"),
+            Row("b", "add", ("stem", "a")),
+            Row("c", "conv", ("b",), 20, 1, 1, 0, norm=True, activation="hardswish"),
+            Row("d", "conv", ("c",), 20, 1, 1, 0, norm=True, activation="hardswish"),
+            Row("e", "add", ("c", "d")),
+            cell=2,
+        ),
+        Kind.DEPTHWISE,
+    ),
     "depthwise without padding, behind a narrow map": (
         after_stem(
             Row("a", "maxpool", ("stem",), kernel=4, stride=4),
@@ -176,6 +187,31 @@ def test_unusual_rows(name: str, size: tuple[int, int]) -> None:
     found = found_by(model, batch)
     assert_close(found, reference(model, batch))
     assert np.array_equal(found_by(model, batch, 3), found)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (36, 60), (64, 64), (36, 68), (32, 164), (96, 320)])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_picture_read_by_one_window_of_stride_2(size: tuple[int, int], kernel: int) -> None:
+    """Where lines are long enough, bytes go to planes by parity at once."""
+    first = Row("a", "conv", ("images",), 6, kernel, 2, kernel // 2, norm=True, activation="hardswish")
+    model = calm(lively_model(one_level(first, Row("b", "conv", ("a",), 6, 3, 1, 1, 6, norm=True, activation="hardswish"), last="b", cell=2)))
+    assert kinds_of(model, *size) == {Kind.IMAGE, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.HEAD} | ({Kind.PARITY} if size[1] < 64 else set())
+    batch = np.random.default_rng(4).integers(0, 256, (1, *size, 3), np.uint8)
+    found = found_by(model, batch)
+    assert_close(found, reference(model, batch))
+    assert np.array_equal(found_by(model, batch, 3), found)
+
+
+def test_a_picture_read_by_two_windows_keeps_its_planes() -> None:
+    rows = (
+        Row("a", "conv", ("images",), 6, 3, 2, 1, norm=True, activation="silu"),
+        Row("b", "maxpool", ("images",), kernel=2, stride=2),
+        Row("c", "concat", ("a", "b")),
+    )
+    model = calm(lively_model(one_level(*rows, last="c", cell=2)))
+    assert Kind.PARITY in kinds_of(model, 64, 64)
+    batch = picture(64, 64)
+    assert_close(found_by(model, batch), reference(model, batch))
 
 
 def test_a_head_that_is_a_window() -> None:

@@ -200,8 +200,11 @@ class CompilerOps:
         return [(self.derived[("images",)], channel) for channel in range(3)]
 
     def _is_stem(self, row: Row) -> bool:
-        window = (row.kernel, row.stride, row.padding, row.groups) == (6, 2, 2, 1)
-        return window and self.height % 8 == 0 and self.width % 4 == 0 and self.width >= 4 * LANES
+        return (row.kernel, row.stride, row.padding, row.groups) == (6, 2, 2, 1) and self.height % 8 == 0 and self.takes_lines()
+
+    def takes_lines(self) -> bool:
+        """Whether lines of the picture can be unpacked to lines of every fourth column."""
+        return self.width % 4 == 0 and self.width >= 4 * LANES
 
     def _stem(self, row: Row, weight: np.ndarray, bias: np.ndarray) -> Value:
         out = Map(row.name, row.channels, self.height // 2, self.width // 2)
@@ -261,7 +264,7 @@ def lowered(model: Model, height: int, width: int) -> CompilerOps:
     """The steps of a network for pictures of one size; their maps have their margins."""
     ops = CompilerOps(model, height, width)
     walk(model.network, ops, ops.image())
-    _split_by_the_stem(ops)
+    _split_where_made(ops)
     for op in ops.ops:
         if op.out is not None:
             op.out.margin = ops.margins.get(op.out.size, 1)
@@ -272,13 +275,14 @@ def lowered(model: Model, height: int, width: int) -> CompilerOps:
     return ops
 
 
-def _split_by_the_stem(ops: CompilerOps) -> None:
-    """Let the stem write planes split by parity where only a convolution of stride 2 reads it, as in every YOLOv5, and drop the step that split."""
-    for stem in [op for op in ops.ops if op.kind == Kind.STEM]:
-        readers = [op for op in ops.ops if stem.out in op.reads]
-        if [op.kind for op in readers] == [Kind.PARITY]:
+def _split_where_made(ops: CompilerOps) -> None:
+    """Let the stem, or the step that reads the picture, write planes split by parity where only a convolution of stride 2 reads them, as in every
+    YOLOv5, and drop the step that split."""
+    for op in [op for op in ops.ops if op.kind == Kind.STEM or (op.kind == Kind.IMAGE and ops.takes_lines())]:
+        readers = [other for other in ops.ops if op.out in other.reads]
+        if [other.kind for other in readers] == [Kind.PARITY]:
             ops.ops.remove(readers[0])
-            stem.out = readers[0].out
+            op.out, op.rows = readers[0].out, op.rows if op.kind == Kind.STEM else readers[0].rows
 
 
 def _is_depthwise(row: Row, inputs: int) -> bool:

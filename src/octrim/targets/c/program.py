@@ -191,6 +191,7 @@ class _Builder:
         if reach:
             common |= {"halo": self._offsets([*above, *below]), "above": len(above), "below": len(below), "reach": reach}
         make = {
+            Kind.IMAGE: self._image,
             Kind.STEM: self._stem,
             Kind.CONVOLUTION: self._convolution,
             Kind.DEPTHWISE: self._depthwise,
@@ -216,6 +217,13 @@ class _Builder:
     def _bias(self, bias: np.ndarray, groups: int = 1) -> int:
         per_group = bias.reshape(groups, -1)
         return self._numbers(np.pad(per_group, ((0, 0), (0, -per_group.shape[1] % BLOCK))))
+
+    def _image(self, op: Op) -> dict[str, int]:
+        assert op.out is not None
+        if op.out.channels == 3:
+            return {}
+        self.scratch = max(self.scratch, 12 * op.out.width // 2)
+        return {"stride": 2}
 
     def _stem(self, op: Op) -> dict[str, int]:
         assert op.weight is not None and op.bias is not None and op.out is not None

@@ -15,7 +15,7 @@ INLINE V activated(int activation, V slope, V z) {
     const float log2e = 1.442695041f;
     if (activation == SILU) return silu(z);
     if (activation == RELU6) return min_(max_(z, splat(0)), splat(6 * log2e));
-    if (activation == HARDSWISH) return z * min_(max_(z + splat(3 * log2e), splat(0)), splat(6 * log2e)) * splat(1 / (6 * log2e));
+    if (activation == HARDSWISH) return z * min_(max_(fma_(z, splat(1 / (6 * log2e)), splat(0.5f)), splat(0)), splat(1));
     if (activation == SIGMOID) return splat(log2e) / (splat(1.0f) + exp2_minus(z));
     if (activation == MISH) { /* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2); above 40 it is 1 */
         V e = exp2_minus(max_(splat(0) - z, splat(-40.0f))), n = e * (e + splat(2.0f));
@@ -135,6 +135,7 @@ static int next_vectors(int left, int all, int most) {
 #define PICK(name, vectors) ((vectors) == 2 ? name##_2 : name##_1)
 #endif
 ALL_BLOCKS(with_silu, SILU)
+ALL_BLOCKS(with_hardswish, HARDSWISH)
 ALL_BLOCKS(linear, LINEAR)
 ALL_BLOCKS(raw, RAW)
 
@@ -157,6 +158,7 @@ ALL_BLOCKS(raw, RAW)
         }                                                                                                                                       \
     }
 CONVOLUTION_OVER(convolve_silu, with_silu, 0)
+CONVOLUTION_OVER(convolve_hardswish, with_hardswish, 0)
 CONVOLUTION_OVER(convolve_linear, linear, 0)
 CONVOLUTION_OVER(convolve_other, linear, 1)
 
@@ -177,6 +179,7 @@ static void convolve(const Step *s, const float *x, const int32_t *taps, const f
         return;
     }
     if (s->activation == SILU) convolve_silu(SILU, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (s->activation == HARDSWISH) convolve_hardswish(HARDSWISH, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
     else if (s->activation == LINEAR) convolve_linear(LINEAR, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
     else convolve_other(s->activation, x, taps, s->count, w, bias, 1.0f, channels, out, plane, add, add_plane, p0, p1);
 }

@@ -6,7 +6,7 @@
 #define DV 4
 #endif
 
-INLINE void depthwise(const int vectors, const float *x, const int32_t *taps, int count, const float *w, float bias, float *out) {
+INLINE void depthwise(const int vectors, const int activation, const float *x, const int32_t *taps, int count, const float *w, float bias, float *out) {
     V sum[DV];
     UNROLL for (int j = 0; j < vectors; j++) sum[j] = splat(bias);
     for (int t = 0; t < count; t++) {
@@ -14,21 +14,22 @@ INLINE void depthwise(const int vectors, const float *x, const int32_t *taps, in
         const float *p = x + taps[t];
         UNROLL for (int j = 0; j < vectors; j++) sum[j] = fma_(weight, load(p + j * VL), sum[j]);
     }
-    UNROLL for (int j = 0; j < vectors; j++) store(out + j * VL, sum[j]);
+    UNROLL for (int j = 0; j < vectors; j++) store(out + j * VL, activation == RAW ? sum[j] : activated(activation, splat(0), sum[j]));
 }
-#define DEPTHWISE_BLOCK(vectors)                                                                                                                 \
-    KERNEL void depthwise_##vectors(const float *x, const int32_t *taps, int count, const float *w, float bias, float *out) {                    \
-        depthwise(vectors, x, taps, count, w, bias, out);                                                                                        \
+#define DEPTHWISE_BLOCK(name, activation, vectors)                                                                                               \
+    KERNEL void name##_##vectors(const float *x, const int32_t *taps, int count, const float *w, float bias, float *out) {                       \
+        depthwise(vectors, activation, x, taps, count, w, bias, out);                                                                            \
     }
-DEPTHWISE_BLOCK(1)
-DEPTHWISE_BLOCK(2)
-DEPTHWISE_BLOCK(4)
 #if DV == 8
-DEPTHWISE_BLOCK(8)
-#define PICK_DEPTHWISE(vectors) ((vectors) >= 8 ? depthwise_8 : (vectors) >= 4 ? depthwise_4 : (vectors) >= 2 ? depthwise_2 : depthwise_1)
+#define DEPTHWISE_BLOCKS(name, activation)                                                                                                       \
+    DEPTHWISE_BLOCK(name, activation, 1) DEPTHWISE_BLOCK(name, activation, 2) DEPTHWISE_BLOCK(name, activation, 4) DEPTHWISE_BLOCK(name, activation, 8)
+#define PICK_DEPTHWISE(name, vectors) ((vectors) >= 8 ? name##_8 : (vectors) >= 4 ? name##_4 : (vectors) >= 2 ? name##_2 : name##_1)
 #else
-#define PICK_DEPTHWISE(vectors) ((vectors) >= 4 ? depthwise_4 : (vectors) >= 2 ? depthwise_2 : depthwise_1)
+#define DEPTHWISE_BLOCKS(name, activation) DEPTHWISE_BLOCK(name, activation, 1) DEPTHWISE_BLOCK(name, activation, 2) DEPTHWISE_BLOCK(name, activation, 4)
+#define PICK_DEPTHWISE(name, vectors) ((vectors) >= 4 ? name##_4 : (vectors) >= 2 ? name##_2 : name##_1)
 #endif
+DEPTHWISE_BLOCKS(depthwise, RAW)
+DEPTHWISE_BLOCKS(depthwise_hardswish, HARDSWISH)
 
 /* Computes the pixels 0 .. n, which lie in a row, of one channel. The last block is moved back to end at n; the activation follows when all sums are there. */
 static void depthwise_row(const Step *s, float slope, const float *x, const int32_t *taps, const float *w, float bias, float *out, const float *add, int n) {
@@ -39,14 +40,15 @@ static void depthwise_row(const Step *s, float slope, const float *x, const int3
         for (int p = 0; p < n; p++) out[p] = few[p] + (add ? add[p] : 0.0f);
         return;
     }
+    int within = s->activation == HARDSWISH && !add; /* blocks compute this one, which most layouts with depthwise convolutions have */
     for (int p = 0; p < n;) {
         int vectors = 1; /* a power of two: as many as are left, or one block that fits where a part of it is done already */
         while (2 * vectors <= DV && vectors * VL < n - p && 2 * vectors * VL <= n) vectors *= 2;
         int at = p + vectors * VL <= n ? p : n - vectors * VL;
-        PICK_DEPTHWISE(vectors)(x + at, taps, s->count, w, bias, out + at);
+        (within ? PICK_DEPTHWISE(depthwise_hardswish, vectors) : PICK_DEPTHWISE(depthwise, vectors))(x + at, taps, s->count, w, bias, out + at);
         p = at + vectors * VL;
     }
-    activate(s->activation, slope, out, add, n);
+    if (!within) activate(s->activation, slope, out, add, n);
 }
 
 /* weights: [channel][tap]. Rows y0 .. y1 are one row of pixels where source and result have the same pitch; what is written between rows is cleared. */

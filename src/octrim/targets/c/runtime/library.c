@@ -3,6 +3,7 @@
 #include "vectors.h"
 #include "network.h"
 #include "maps.h"
+#include "picture.h"
 #include "convolution.h"
 #include "depthwise.h"
 #include "winograd.h"

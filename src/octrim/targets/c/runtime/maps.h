@@ -1,4 +1,4 @@
-/* Steps that move maps: margins, bytes to planes, split by parity, sums, pools, upsampling. */
+/* Steps that move maps: margins, split by parity, sums, pools, upsampling. */
 
 /* Writes zeros between the rows y0 .. y1 of a channel, where a step that takes all rows for one line has written. Nothing is ever written above the first
    row and below the last one, and maps that use the same memory are of the same size, all padded or none: there the zeros of engine_open stay. */
@@ -6,17 +6,6 @@ static void clear_gaps(const Map *m, float *plane, int y0, int y1) {
     if (!m->padded) return;
     for (int y = y0; y < y1; y++)
         for (int x = 0; x < m->margin; x++) plane[y * m->pitch + m->width + x] = 0;
-}
-
-/* Turns bytes into three planes of value * log2(e) / 255, for networks whose first layer is not the usual stem. */
-static void image_step(const Work *w, const Step *s, int y0, int y1) {
-    const Map *m = &w->net->maps[s->out];
-    for (int c = 0; c < 3; c++)
-        for (int y = y0; y < y1; y++) {
-            float *d = w->arena + m->at + c * m->plane + y * m->pitch;
-            const uint8_t *p = w->image + (size_t)(w->row + y) * (size_t)m->width * 3 + c;
-            for (int x = 0; x < m->width; x++) d[x] = (float)p[3 * x] * (1.442695041f / 255.0f);
-        }
 }
 
 /* Parts 2 n elements into even and odd ones; the last vector is moved back to end at n. */

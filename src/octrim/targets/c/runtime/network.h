@@ -25,7 +25,7 @@ typedef struct {
     int32_t taps, count;     /* first of its offsets, and how many there are; of a convolution per group */
     int32_t weights, bias;   /* where they start */
     int32_t slope;           /* where the slope of LINEAR stands */
-    int32_t groups, kernel, stride, padding;
+    int32_t groups, kernel, stride, padding; /* a stride of 2 of IMAGE and STEM: what they write is split by parity */
     int32_t pitch;           /* floats from row to row of what the offsets point into */
     int32_t tiles;           /* WINOGRAD: how often four lines of the map are done at once */
     int32_t box, anchors;    /* HEAD: number of its first box, anchors of its level */

@@ -4,69 +4,6 @@
    A tile is 4 x 2 results: column t of the tiles reads the columns 4t - 2 .. 4t + 5 of the picture. A line of the picture becomes 12 lines of floats,
    one per channel, parity of the column and half (columns 4t, 4t + 1: half 0; 4t + 2, 4t + 3: half 1). */
 
-/* Lines are `length` floats apart and start at `to`; line (channel * 2 + parity) * 2 + half has the bytes 12 t + 3 (2 half + parity) + channel. */
-static void unpack(const uint8_t *from, int n, float *to, int length) {
-    int t = 0;
-#if VL == 16 && defined(__AVX512VBMI__)
-#define EVERY_12TH(k) k, k + 12, k + 24, k + 36, k + 48, k + 60, k + 72, k + 84, k + 96, k + 108, k + 120, k + 132, k + 144, k + 156, k + 168, k + 180
-    static const uint8_t places[3][64] = {{EVERY_12TH(0), EVERY_12TH(1), EVERY_12TH(2), EVERY_12TH(3)},
-                                          {EVERY_12TH(4), EVERY_12TH(5), EVERY_12TH(6), EVERY_12TH(7)},
-                                          {EVERY_12TH(8), EVERY_12TH(9), EVERY_12TH(10), EVERY_12TH(11)}};
-    static const int lines[12] = {0, 4, 8, 2, 6, 10, 1, 5, 9, 3, 7, 11};
-    for (; t + 16 <= n; t += 16) {
-        __m512i a = _mm512_loadu_si512(from + 12 * t), b = _mm512_loadu_si512(from + 12 * t + 64), c = _mm512_loadu_si512(from + 12 * t + 128);
-        UNROLL for (int g = 0; g < 3; g++) {
-            __m512i place = _mm512_loadu_si512(places[g]), p = _mm512_permutex2var_epi8(a, place, b);
-            p = _mm512_mask_permutexvar_epi8(p, _mm512_movepi8_mask(place), place, c);
-            float *o = to + t;
-            _mm512_storeu_ps(o + lines[4 * g] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_castsi512_si128(p))));
-            _mm512_storeu_ps(o + lines[4 * g + 1] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 1))));
-            _mm512_storeu_ps(o + lines[4 * g + 2] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 2))));
-            _mm512_storeu_ps(o + lines[4 * g + 3] * length, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(p, 3))));
-        }
-    }
-#elif defined(__SSE4_1__)
-    __m128i places[3][3]; /* third of 48 bytes, channel: four bytes for each column mod 4 */
-    for (int part = 0; part < 3; part++)
-        for (int c = 0; c < 3; c++) {
-            uint8_t place[16];
-            for (int i = 0; i < 16; i++) {
-                int k = 12 * (i % 4) + 3 * (i / 4) + c - 16 * part;
-                place[i] = k >= 0 && k < 16 ? (uint8_t)k : 128;
-            }
-            places[part][c] = _mm_loadu_si128((const void *)place);
-        }
-    for (; t + 4 <= n; t += 4) {
-        const uint8_t *s = from + 12 * t;
-        __m128i p = _mm_loadu_si128((const void *)s), q = _mm_loadu_si128((const void *)(s + 16)), r = _mm_loadu_si128((const void *)(s + 32));
-        for (int c = 0; c < 3; c++) {
-            __m128i z = _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(p, places[0][c]), _mm_shuffle_epi8(q, places[1][c])), _mm_shuffle_epi8(r, places[2][c]));
-            float *o = to + c * 4 * length + t;
-            _mm_storeu_ps(o, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(z)));
-            _mm_storeu_ps(o + 2 * length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 4))));
-            _mm_storeu_ps(o + length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 8))));
-            _mm_storeu_ps(o + 3 * length, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(z, 12))));
-        }
-    }
-#elif defined(__aarch64__)
-    for (; t + 4 <= n; t += 4) {
-        uint8x16x3_t colours = vld3q_u8(from + 12 * t);
-        for (int c = 0; c < 3; c++) {
-            uint8x8x2_t parity = vuzp_u8(vget_low_u8(colours.val[c]), vget_high_u8(colours.val[c]));
-            for (int q = 0; q < 2; q++) {
-                uint8x8x2_t half = vuzp_u8(parity.val[q], parity.val[q]);
-                for (int h = 0; h < 2; h++)
-                    vst1q_f32(to + ((c * 2 + q) * 2 + h) * length + t, vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(half.val[h])))));
-            }
-        }
-    }
-#endif
-    for (; t < n; t++)
-        for (int c = 0; c < 3; c++)
-            for (int q = 0; q < 2; q++)
-                for (int h = 0; h < 2; h++) to[((c * 2 + q) * 2 + h) * length + t] = from[12 * t + 3 * (2 * h + q) + c];
-}
-
 /* Transforms the products of up to 8 channels, m: [4][6][8][width], back to 4 x 2 results per tile. Where `split`, columns and rows of the result go
    to planes by parity. out: the first channel's place for tile 0. */
 INLINE void stem_out(int activation, const float *m, int width, int left, const float *bias, V slope, float *out, int plane, int pitch, int split) {
