@@ -19,7 +19,7 @@ from octrim.backends.numpy import decode, sigmoid
 from octrim.data.scenes import drawn_scene
 from octrim.errors import InputError
 from octrim.network.model import Model
-from octrim.network.rows import Network
+from octrim.network.rows import Network, Row
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
@@ -31,7 +31,7 @@ from octrim.targets.integers import Quantization
 from octrim.targets.opening import open_session
 from tests.networks import lively_model, random_networks, variant
 from tests.targets.c.integer_reference import logits_in_numpy
-from tests.targets.c.material import calm, compiler_or_skip, picture, reference
+from tests.targets.c.material import calm, compiler_or_skip, one_level, picture, reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C compiler")]
 
@@ -57,6 +57,32 @@ def unaligned() -> Model:
     """yolov5n cut to a fifth, to any counts of channels, with SiLU."""
     model = variant("yolov5n")
     return int8(calm(prune(model, plan(model, keep="1/5", align=1))), 64, 96)
+
+
+@pytest.fixture(scope="module")
+def separable() -> Model:
+    """Depthwise convolutions: of the picture, into a concatenation, of signed and of positive numbers, of odd counts, of several windows and strides."""
+
+    def depthwise(name: str, source: str, channels: int, kernel: int, stride: int, padding: int, activation: str) -> Row:
+        return Row(name, "conv", (source,), channels, kernel, stride, padding, channels, norm=True, activation=activation)
+
+    rows = (
+        depthwise("a", "images", 3, 3, 2, 1, "silu"),
+        Row("b", "conv", ("images",), 12, 3, 2, 1, norm=True, activation="relu"),
+        depthwise("c", "b", 12, 3, 1, 1, "relu"),
+        Row("d", "concat", ("b", "c", "a")),
+        Row("e", "conv", ("d",), 23, bias=True, activation="hardswish"),
+        depthwise("f", "e", 23, 5, 2, 2, "hardswish"),
+        Row("g", "conv", ("f",), 40, norm=True, activation="relu6"),
+        depthwise("h", "g", 40, 7, 1, 3, "silu"),
+        depthwise("i", "h", 40, 2, 2, 0, "relu"),
+        depthwise("j", "i", 40, 1, 1, 0, "hardswish"),
+        Row("k", "conv", ("j",), 8, norm=True, activation="silu"),
+        depthwise("l", "k", 8, 3, 1, 1, "relu"),
+        Row("m", "add", ("k", "l")),
+        depthwise("n", "m", 8, 4, 4, 0, "relu"),
+    )
+    return int8(calm(lively_model(one_level(*rows, last="n", cell=32))), 64, 96)
 
 
 def detector(model: Model, height: int, width: int) -> CompiledDetector:
@@ -86,6 +112,11 @@ def test_random_networks(network: Network) -> None:
 
 def test_a_cut_network(small: Model) -> None:
     assert_same_bits(small, picture(96, 64))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (32, 352)])
+def test_depthwise_convolutions(separable: Model, size: tuple[int, int]) -> None:
+    assert_same_bits(separable, picture(*size))
 
 
 def test_an_unaligned_cut_with_silu(unaligned: Model) -> None:
@@ -249,7 +280,9 @@ int main(void)
 BUILDS = {
     "native": ("gcc", ["-O2", "-march=native"]),
     "clang": ("clang", ["-O2", "-march=native"]),
+    "no-vbmi": ("gcc", ["-O2", "-march=native", "-mno-avx512vbmi"]),
     "avx2": ("gcc", ["-O2", "-march=x86-64-v3"]),
+    "avx-vnni": ("gcc", ["-O2", "-march=x86-64-v3", "-mavxvnni"]),
     "plain": ("gcc", ["-O2"]),
     "sanitizers": ("gcc", ["-O1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
     "max": ("aarch64-linux-gnu-gcc", ["-O2", "-march=armv8.2-a+dotprod", "-static"]),
@@ -258,16 +291,16 @@ BUILDS = {
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_every_instruction_set_gives_the_same_integers(small: Model, unaligned: Model, tmp_path: Path, build: str) -> None:
-    """Vectors of bytes of AVX-512, AVX2 and 64-bit ARM with and without dot products, and plain loops, without a warning.
+def test_every_instruction_set_gives_the_same_integers(small: Model, unaligned: Model, separable: Model, tmp_path: Path, build: str) -> None:
+    """Vectors of bytes of AVX-512 with and without VBMI, AVX-VNNI, AVX2 and 64-bit ARM with and without dot products, and plain loops, without a warning.
 
-    Computed are the cut network with ReLU and a cut to odd counts with SiLU.
+    Computed are the cut network with ReLU, a cut to odd counts with SiLU, and one with depthwise convolutions.
     """
     compiler, flags = BUILDS[build]
-    if build == "avx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("no AVX2 here")
+    if build in ("avx2", "avx-vnni") and build.replace("-", "_") not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"no {build} here")
     runner = [compiler_or_skip("qemu-aarch64"), "-cpu", build] if compiler.startswith("aarch64") else []
-    for name, model in (("small", small), ("unaligned", unaligned)):
+    for name, model in (("small", small), ("unaligned", unaligned), ("separable", separable)):
         folder = tmp_path / name
         folder.mkdir()
         write_folder(model, folder, 64, 96)

@@ -57,8 +57,12 @@ def integer_files(model: Model, height: int, width: int) -> dict[str, str]:
         "most_anchors": max(len(level) for level in model.network.anchors),
         "tables": tables(model, ops, heads),
     }
-    stem = filled(_template("stem.h"), _stem(ops))
-    values["wide"] = filled(_template("wide.h"), {**_wide(ops.steps), "vectors": _template("vectors.h"), "stem": stem})
+    parts = {
+        "vectors": _template("vectors.h"),
+        "stem": filled(_template("stem.h"), _stem(ops)),
+        "depthwise": "".join(filled(_template("depthwise.h"), limits) for limits in _depthwise(ops.steps)),
+    }
+    values["wide"] = filled(_template("wide.h"), {**_wide(ops.steps), **parts})
     return {name: filled(_template(name), values) for name in ("detector.h", "detector.c", "example.c", "README.md")}
 
 
@@ -73,10 +77,27 @@ def _wide(steps: Sequence[Step]) -> dict[str, int | str]:
     convs = [step for step in steps if step.kind == "CONVOLUTION" and step.row.groups == 1]
     lines = [step.row.kernel * ((step.inputs[0].width + 2 * step.row.padding) * step.inputs[0].channels + 8) for step in convs]
     taps = max(step.row.kernel * ((step.words + 1) // 2) for step in convs)
-    narrow = all(step.weight.min() > -128 for step in convs)
+    narrow = all(step.weight.min() > -128 for step in steps if step.kind == "CONVOLUTION")
     totals = [step.weight.reshape(step.channels, -1).sum(axis=1, dtype=np.int64) for step in steps if step.kind == "CONVOLUTION"]
     found: dict[str, int | str] = {"lines": min(max(lines), _MOST_LINES), "most_channels": max(step.channels for step in convs)}
     return found | {"most_taps": taps, "narrow": int(narrow), "totals": _array("int32_t", "totals[]", np.concatenate(totals))}
+
+
+def _depthwise(steps: Sequence[Step]) -> list[dict[str, int]]:
+    """What depthwise.h has to know of the depthwise convolutions: bytes of their lines and rows, weights, channels, taps. Empty where there are none."""
+    limits = [
+        {
+            "lines": step.row.kernel * -(-(step.inputs[0].width + 2 * step.row.padding) // step.row.stride) * step.row.stride * step.channels,
+            "weights": -(-(step.row.kernel**2) // 4) * 4 * (step.channels + 16),
+            "row": step.output.width * step.channels,
+            "channels": step.channels,
+            "taps": step.row.kernel**2,
+        }
+        for step in steps
+        if step.kind == "CONVOLUTION" and step.depthwise
+    ]
+    fitting = [one for one in limits if max(one["lines"], one["weights"], one["row"]) <= _MOST_LINES]
+    return [{name: max(one[name] for one in fitting) for name in fitting[0]}] if fitting else []
 
 
 def _stem(ops: StepOps) -> dict[str, int]:

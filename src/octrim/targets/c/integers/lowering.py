@@ -68,8 +68,15 @@ class Step:
         """Number of words of 4 bytes in a line of a convolution's window."""
         return -(-self.row.kernel * self.inputs[0].channels // self.row.groups // 4)
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel of a convolution is a convolution of one channel of the input."""
+        return self.row.groups == self.channels == self.inputs[0].channels > 1
+
     def packed(self) -> np.ndarray:
         """Weights of a convolution in the order of the C file, int8, one dimension; lines are filled up with zeros to multiples of 8."""
+        if self.depthwise:
+            return self.weight[..., 0].transpose(1, 2, 0).ravel()
         outputs, kernel, _, inputs = self.weight.shape
         eights = (self.words + 1) // 2
         lines = np.zeros((outputs, kernel, 8 * eights), np.int8)

@@ -18,7 +18,7 @@ enum Kind { CONVOLUTION, ADD, COPY, POOL, UPSAMPLE };
  * and shift.
  *
  * Weights are [group][block of 8 channels][line of the window][two words][channel of the block][8]; the last block of a group has the channels that are
- * left, and lines are filled up with zeros.
+ * left, and lines are filled up with zeros. Those of a depthwise convolution are [line of the window][column][channel].
  */
 typedef struct {
     uint8_t kind, kernel, stride, padding, positive;
@@ -49,6 +49,9 @@ static inline void copied(int8_t *to, const int8_t *from, size_t count)
     if (width == 8) __builtin_memcpy(to + i, from + i, 8);
     else __builtin_memcpy(to + i, from + i, 4);
 }
+
+/* Whether every channel is a convolution of one channel of the input. */
+static inline int depthwise(const Step *s) { return s->groups > 1 && s->groups == s->channels && s->groups == s->in_channels; }
 
 static inline int32_t limited(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
 
@@ -149,12 +152,49 @@ static void gathered(const Step *s, const int8_t *x, int row, int column, int fr
     }
 }
 
+/* The taps of a depthwise window that lie in the map, lines x columns, times their weights. below: from behind a line of taps to the next line's first. */
+static inline int32_t window_sum(const int8_t *x, const int8_t *w, int lines, int columns, int32_t channels, int32_t below, int32_t below_w, int bytes)
+{
+    int32_t sum = 0;
+    for (; lines > 0; lines--, x += below, w += below_w)
+        for (int j = 0; j < columns; j++, x += channels, w += channels) sum += (bytes ? (uint8_t)*x : *x) * *w;
+    return sum;
+}
+
+/* The depthwise convolution, pixel by pixel. */
+static void each_channel(const Step *s, const int8_t *x, int8_t *y)
+{
+    const int8_t *table = s->table < 0 ? 0 : tables[s->table];
+    int32_t channels = s->channels, kernel = s->kernel;
+    for (int row = 0; row < s->height; row++)
+        for (int column = 0; column < s->width; column++, y += s->pitch) {
+            int top = row * s->stride - s->padding, left = column * s->stride - s->padding;
+            int i = top < 0 ? -top : 0, j = left < 0 ? -left : 0;
+            int lines = (s->in_height - top < kernel ? s->in_height - top : kernel) - i;
+            int columns = (s->in_width - left < kernel ? s->in_width - left : kernel) - j;
+            const int8_t *from = x + ((int32_t)(top + i) * s->in_width + left + j) * channels, *w = weights + s->weights + (i * kernel + j) * channels;
+            int32_t below = (s->in_width - columns) * channels, below_w = (kernel - columns) * channels;
+            for (int c = 0; c < s->channels; c++) {
+                int32_t sum = biases[s->values + c] + window_sum(from + c, w + c, lines, columns, channels, below, below_w, s->input < 0);
+                int32_t v = limited(scaled(sum, s->values + c) + s->zero, s->low, s->high);
+                y[c] = table ? table[v + 128] : (int8_t)v;
+            }
+        }
+}
+
 @wide@
 static void convolution(const Step *s, const int8_t *x, int8_t *y, int16_t *window)
 {
 #ifdef WIDE
     if (wide_convolution(s, (const uint8_t *)x, y)) return;
+#ifdef WIDE_DEPTHWISE
+    if (wide_depthwise(s, (const uint8_t *)x, y)) return;
 #endif
+#endif
+    if (depthwise(s)) {
+        each_channel(s, x, y);
+        return;
+    }
     int inputs = s->in_channels / s->groups, outputs = s->channels / s->groups, count = s->kernel * s->words;
     int8_t *bytes = (int8_t *)(window + 4 * count);
     const int8_t *table = s->table < 0 ? 0 : tables[s->table];

@@ -42,11 +42,12 @@ typedef struct {
     __m128i low, high;
 } Scaling;
 
-INLINE Scaling scaling_of(const Step *s, int32_t channel)
+/* factors, by: multipliers and shifts of 8 channels. */
+INLINE Scaling scaling_of(const Step *s, const int32_t *factors, const uint8_t *by)
 {
-    __m512i one = _mm512_set1_epi64(1), shift = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(shifts + channel)));
+    __m512i one = _mm512_set1_epi64(1), shift = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(const void *)by));
     __m512i half = _mm512_add_epi64(_mm512_sllv_epi64(one, _mm512_sub_epi64(shift, one)), _mm512_sllv_epi64(_mm512_set1_epi64(s->zero), shift));
-    return (Scaling){sums_of(multipliers + channel), half, shift, _mm_set1_epi8((char)s->low), _mm_set1_epi8((char)s->high)};
+    return (Scaling){sums_of(factors), half, shift, _mm_set1_epi8((char)s->low), _mm_set1_epi8((char)s->high)};
 }
 
 /* 8 sums scaled and limited, as `scaled` and `limited` do it; the first `count` of them are stored as bytes. */
@@ -103,18 +104,18 @@ typedef struct {
     __m256i multiplier[2], half[2], shift[2], zero, low, high;
 } Scaling;
 
-INLINE Scaling scaling_of(const Step *s, int32_t channel)
+INLINE Scaling scaling_of(const Step *s, const int32_t *factors, const uint8_t *by)
 {
-    uint64_t half[8], by[8];
+    uint64_t half[8], shift[8];
     uint32_t zero[8];
     for (int i = 0; i < 8; i++) {
-        int lane = (i & 1) + (i & 2) * 2 + (i & 4) / 2, shift = shifts[channel + i]; /* channels 0, 1, 4, 5, 2, 3, 6, 7 stand behind each other */
-        by[i] = (uint64_t)shift;
-        half[i] = ((uint64_t)1 << (shift ? shift - 1 : 0)) + ((uint64_t)1 << 62);
-        zero[lane] = (uint32_t)s->zero - (uint32_t)((uint64_t)1 << (62 - shift));
+        int lane = (i & 1) + (i & 2) * 2 + (i & 4) / 2, bits = by[i]; /* channels 0, 1, 4, 5, 2, 3, 6, 7 stand behind each other */
+        shift[i] = (uint64_t)bits;
+        half[i] = ((uint64_t)1 << (bits ? bits - 1 : 0)) + ((uint64_t)1 << 62);
+        zero[lane] = (uint32_t)s->zero - (uint32_t)((uint64_t)1 << (62 - bits));
     }
-    Sums multiplier = sums_of(multipliers + channel);
-    return (Scaling){{multiplier.half[0], multiplier.half[1]}, {at(half), at(half + 4)}, {at(by), at(by + 4)}, at(zero),
+    Sums multiplier = sums_of(factors);
+    return (Scaling){{multiplier.half[0], multiplier.half[1]}, {at(half), at(half + 4)}, {at(shift), at(shift + 4)}, at(zero),
                      _mm256_set1_epi32(s->low), _mm256_set1_epi32(s->high)};
 }
 
@@ -178,13 +179,13 @@ typedef struct {
     int64x2_t shift[4]; /* to the left, so they are negative; the instruction rounds as `scaled` does */
 } Scaling;
 
-INLINE Scaling scaling_of(const Step *s, int32_t channel)
+INLINE Scaling scaling_of(const Step *s, const int32_t *factors, const uint8_t *by)
 {
     Scaling found = {.zero = vdupq_n_s32(s->zero), .low = vdupq_n_s32(s->low), .high = vdupq_n_s32(s->high)};
-    for (int i = 0; i < 2; i++) found.multiplier[i] = vld1q_s32(multipliers + channel + 4 * i);
+    for (int i = 0; i < 2; i++) found.multiplier[i] = vld1q_s32(factors + 4 * i);
     for (int i = 0; i < 4; i++) {
-        int64_t by[2] = {-(int64_t)shifts[channel + 2 * i], -(int64_t)shifts[channel + 2 * i + 1]};
-        found.shift[i] = vld1q_s64(by);
+        int64_t left[2] = {-(int64_t)by[2 * i], -(int64_t)by[2 * i + 1]};
+        found.shift[i] = vld1q_s64(left);
     }
     return found;
 }

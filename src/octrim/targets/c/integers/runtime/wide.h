@@ -150,7 +150,7 @@ static int wide_convolution(const Step *s, const uint8_t *x, int8_t *y)
         b->w[i] = w;
         b->step[i] = 8 * count;
         b->start[i] = start + c;
-        b->scaling[i] = scaling_of(s, s->values + c);
+        b->scaling[i] = scaling_of(s, multipliers + s->values + c, shifts + s->values + c);
         for (int k = 0; k < count; k++) start[c + k] = biases[s->values + c + k] - (turned ? (UNSIGNED ? 128 : -128) * totals[s->values + c + k] : 0);
         for (int k = count; k < 8; k++) start[c + k] = 0;
         w += s->kernel * eights * 8 * count;
@@ -171,4 +171,4 @@ static int wide_convolution(const Step *s, const uint8_t *x, int8_t *y)
     }
     return 1;
 }
-#endif
+@depthwise@#endif
