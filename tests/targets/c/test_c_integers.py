@@ -61,7 +61,7 @@ def unaligned() -> Model:
 
 @pytest.fixture(scope="module")
 def separable() -> Model:
-    """Depthwise convolutions: of the picture, into a concatenation, of signed and of positive numbers, of odd counts, of several windows and strides."""
+    """Depthwise convolutions: of the picture, into a concatenation, of signed and of positive numbers, odd counts, several windows and strides."""
 
     def depthwise(name: str, source: str, channels: int, kernel: int, stride: int, padding: int, activation: str) -> Row:
         return Row(name, "conv", (source,), channels, kernel, stride, padding, channels, norm=True, activation=activation)
@@ -292,7 +292,7 @@ BUILDS = {
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_every_instruction_set_gives_the_same_integers(small: Model, unaligned: Model, separable: Model, tmp_path: Path, build: str) -> None:
-    """Vectors of bytes of AVX-512 with and without VBMI, AVX-VNNI, AVX2 and 64-bit ARM with and without dot products, and plain loops, without a warning.
+    """Vectors of bytes of AVX-512 with and without VBMI, AVX-VNNI, AVX2 and 64-bit ARM with and without dot products, and plain loops; no warning.
 
     Computed are the cut network with ReLU, a cut to odd counts with SiLU, and one with depthwise convolutions.
     """

@@ -84,7 +84,7 @@ def _wide(steps: Sequence[Step]) -> dict[str, int | str]:
 
 
 def _depthwise(steps: Sequence[Step]) -> list[dict[str, int]]:
-    """What depthwise.h has to know of the depthwise convolutions: bytes of their lines and rows, weights, channels, taps. Empty where there are none."""
+    """What depthwise.h has to know of the depthwise convolutions: bytes of their lines and rows, weights, channels, taps. Empty: none are there."""
     limits = [
         {
             "lines": step.row.kernel * -(-(step.inputs[0].width + 2 * step.row.padding) // step.row.stride) * step.row.stride * step.channels,
