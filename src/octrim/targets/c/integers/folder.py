@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from octrim.targets.c.source import comment, filled, quoted
 from octrim.targets.integers import BOX_LOGITS, LOGITS
 from octrim.targets.metadata import export_metadata
 
+_MOST_DEPTHWISE = 65_536  # the same of a depthwise convolution, for its lines, a row of its output, and its weights each
+_MOST_PERIOD = 256  # scalings of 8 channels that it takes at most until they go round
 _MOST_LINES = 262_144  # bytes of stack that a convolution on a processor with vectors takes at most for lines of its input; wider maps go without
 
 
@@ -84,19 +87,20 @@ def _wide(steps: Sequence[Step]) -> dict[str, int | str]:
 
 
 def _depthwise(steps: Sequence[Step]) -> list[dict[str, int]]:
-    """What depthwise.h has to know of the depthwise convolutions: bytes of their lines and rows, weights, channels, taps. Empty: none are there."""
+    """What depthwise.h has to know of the depthwise convolutions that it can compute: what they need at most. Empty where there are none."""
     limits = [
         {
             "lines": step.row.kernel * -(-(step.inputs[0].width + 2 * step.row.padding) // step.row.stride) * step.row.stride * step.channels,
             "weights": -(-(step.row.kernel**2) // 4) * 4 * (step.channels + 16),
             "row": step.output.width * step.channels,
             "channels": step.channels,
+            "period": step.channels // gcd(step.channels, 8),
             "taps": step.row.kernel**2,
         }
         for step in steps
         if step.kind == "CONVOLUTION" and step.depthwise
     ]
-    fitting = [one for one in limits if max(one["lines"], one["weights"], one["row"]) <= _MOST_LINES]
+    fitting = [one for one in limits if max(one["lines"], one["weights"], one["row"]) <= _MOST_DEPTHWISE and one["period"] <= _MOST_PERIOD]
     return [{name: max(one[name] for one in fitting) for name in fitting[0]}] if fitting else []
 
 

@@ -4,7 +4,7 @@
  * With a stride, a line of the input is laid out in `stride` parts, of which part k has the pixels k, k + stride and so on.
  */
 enum { MOST_DEPTHWISE_LINES = @lines@, MOST_DEPTHWISE_WEIGHTS = @weights@, MOST_DEPTHWISE_ROW = @row@ };
-enum { MOST_DEPTHWISE_CHANNELS = @channels@, MOST_DEPTHWISE_TAPS = @taps@ };
+enum { MOST_DEPTHWISE_CHANNELS = @channels@, MOST_DEPTHWISE_PERIOD = @period@, MOST_DEPTHWISE_TAPS = @taps@ };
 
 /* Sums of 16 numbers, each with four taps' numbers times their weights added. w: [16][4]. */
 #if WIDE == 512 && defined(__AVX512VBMI__)
@@ -130,14 +130,16 @@ INLINE void depthwise_row(const int positive, const int8_t *const *taps, int fou
 static int wide_depthwise(const Step *s, const uint8_t *x, int8_t *y)
 {
     int32_t channels = s->channels, part = (s->in_width + 2 * s->padding + s->stride - 1) / s->stride * channels, length = channels + 16, period = 1;
+    while (8 * period % channels) period++;
     int32_t line = part * s->stride, numbers = s->width * channels, count = s->kernel * s->kernel, fours = (count + 3) / 4;
     if (!depthwise(s) || s->input < 0 || s->kernel * line > MOST_DEPTHWISE_LINES || count > MOST_DEPTHWISE_TAPS) return 0;
-    if (4 * fours * length > MOST_DEPTHWISE_WEIGHTS || numbers > MOST_DEPTHWISE_ROW || channels > MOST_DEPTHWISE_CHANNELS) return 0;
+    if (4 * fours * length > MOST_DEPTHWISE_WEIGHTS || numbers > MOST_DEPTHWISE_ROW) return 0;
+    if (channels > MOST_DEPTHWISE_CHANNELS || period > MOST_DEPTHWISE_PERIOD) return 0;
     uint8_t lines[MOST_DEPTHWISE_LINES + 16], turned = UNSIGNED && !s->positive ? 128 : 0;
     int8_t w[MOST_DEPTHWISE_WEIGHTS], found[MOST_DEPTHWISE_ROW + 16];
     const int8_t *taps[MOST_DEPTHWISE_TAPS + 3];
     int32_t start[MOST_DEPTHWISE_CHANNELS + 16];
-    Scaling scaling[MOST_DEPTHWISE_CHANNELS]; /* of 8 numbers each, until they begin at channel 0 again */
+    Scaling scaling[MOST_DEPTHWISE_PERIOD]; /* of 8 numbers each, until they begin at channel 0 again */
     for (int32_t c = 0; c < channels; c++)
         if (shifts[s->values + c] > 54) return 0; /* the zero point would not fit in front of the shift */
     for (int32_t c = 0; c < length; c++) {
@@ -145,7 +147,6 @@ static int wide_depthwise(const Step *s, const uint8_t *x, int8_t *y)
         start[c] = biases[s->values + from] - (turned ? 128 * totals[s->values + from] : 0);
         for (int t = 0; t < 4 * fours; t++) w[(t / 4 * length + c) * 4 + t % 4] = t < count ? weights[s->weights + t * channels + from] : 0;
     }
-    while (8 * period % channels) period++;
     for (int32_t i = 0; i < period; i++) {
         int32_t factors[8];
         uint8_t by[8];
