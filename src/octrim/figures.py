@@ -22,4 +22,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all; the same figure gives the same bytes."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # no warning for characters that the font lacks: they are drawn as boxes
+        warnings.filterwarnings("ignore", "Creating legend")  # nor where a legend took long to place
         figure.savefig(temporary, dpi=130, metadata={"Software": None})

@@ -130,6 +130,9 @@ def test_a_single_folder_with_the_name_of_a_split_stands_for_all_unless_a_share_
     assert [len(open_dataset(tmp_path, split)) for split in ("train", "val", "test")] == [6, 6, 6]
     assert any("which is taken for val, too (--val-share divides it)" in note for note in open_dataset(tmp_path, "val").notes)
     assert [len(open_dataset(tmp_path, split, val_share=0.3)) for split in ("train", "val")] == [4, 2]
+    assert len(open_dataset(tmp_path, "train2017")) == 6
+    with pytest.raises(InputError, match="there is no vall"):
+        open_dataset(tmp_path, "vall")
 
 
 @pytest.mark.parametrize("homes", [("outer/inner",), ("outer/camera1", "outer/camera2"), ("camera1", "camera2")])

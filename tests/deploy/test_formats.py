@@ -212,6 +212,7 @@ def test_paddle_inference(folder: Path, capsys: pytest.CaptureFixture[str], opti
     assert report["score_error"] < 1e-4
     assert report["runtime"].startswith("paddle-inference")
     session = open_session(path)
+    assert (session.predictor.get_input_names(), session.predictor.get_output_names()) == (["images"], ["output0"])
     size = (64, 96) if "--imgsz" in options else (64, 64)
     assert (session.info.size, session.info.batch, session.info.names) == (size, None if "--dynamic" in options else 1, made().names)
     for count in (1, 3, 1) if "--dynamic" in options else (1, 1):

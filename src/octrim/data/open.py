@@ -190,7 +190,7 @@ def _part(path: Path, found: Found, split: str, val_share: float | None) -> tupl
     single = len(names) == 1 and (found.serves_all or not any(_is_of(names[0], one) for one in SPLITS))
     if single and split in ("train", "val") and not (found.serves_all and val_share is None) and val_share != 0:
         return parts[names[0]], True
-    if single and (found.serves_all or val_share == 0 or matching):
+    if single and (matching or (found.serves_all and split in SPLITS) or val_share == 0):
         return parts[names[0]], False
     validates = choose(names, "val")
     trains = choose(names, "train")

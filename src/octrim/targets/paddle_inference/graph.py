@@ -1,7 +1,8 @@
 """Paddle Inference: the folded network with its decoding as a saved inference model, and the session that runs one.
 
 A folder with `model.json` (the program), `model.pdiparams` (the weights) and `octrim.json` (names, stride, size, table). The contract is that of
-ONNX: input `images` float `[batch, 3, height, width]` in 0..1, output `[batch, boxes, 5 + classes]`.
+ONNX: input `images` float `[batch, 3, height, width]` in 0..1, output `output0`,
+`[batch, boxes, 5 + classes]`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from octrim.atomic import write_bytes, write_text
 from octrim.backends.paddle import F, PaddleNetwork, activate, nn, paddle
+from octrim.errors import InputError
 from octrim.machine import quiet_stderr
 from octrim.network.folding import folded
 from octrim.network.model import Model
@@ -20,6 +22,7 @@ from octrim.network.rows import Row
 from octrim.targets.decoding import level_constants
 from octrim.targets.metadata import export_metadata
 
+_FETCHED = b'"fetch_name_0"'  # what Paddle calls the output; no option of its own says otherwise
 FILES = ("model.json", "model.pdiparams", "octrim.json")
 
 
@@ -84,7 +87,10 @@ def write_paddle_inference(model: Model, folder: Path, height: int, width: int, 
     spec = [paddle.static.InputSpec([size, 3, height, width], "float32", "images")]
     with tempfile.TemporaryDirectory(prefix="octrim-") as temporary, quiet_stderr():  # every recording prints a needless warning
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), f"{temporary}/model")
-        for name in FILES[:2]:
-            write_bytes(folder / name, (Path(temporary) / name).read_bytes())
+        program, weights = ((Path(temporary) / name).read_bytes() for name in FILES[:2])
+    if program.count(_FETCHED) != 1:
+        raise InputError(f"Paddle {paddle.__version__} does not write programs as OcTrim knows them: no single output is called {_FETCHED.decode()}")
+    write_bytes(folder / FILES[0], program.replace(_FETCHED, b'"output0"'))
+    write_bytes(folder / FILES[1], weights)
     description = {**export_metadata(model), "precision": "fp32", "size": [height, width], "batch": batch, "classes": model.network.classes}
     write_text(folder / FILES[2], json.dumps(description, indent=1, ensure_ascii=False))
