@@ -49,6 +49,7 @@ WIDE: list[Any] = ["--keep-map", "benchmarks/wide-detect.json"]
 VARIANCE: list[Any] = ["--widths", "variance"]
 DROP: list[Any] = ["--budget", "latency=0.926", "--latency-table", "openvino.json", "--drop", "auto"]
 MILLISECONDS: list[Any] = ["--budget", "latency=0.88", "--latency-table", "c.json"]
+C_TIME: list[Any] = ["--budget", "latency=0.4456", "--latency-table", "c.json"]
 
 DEFAULT: list[Any] = ["--preset", "default", "--finetune-epochs", 100]
 """The preset without the further epochs that it gives to small data sets."""
@@ -77,6 +78,7 @@ RECIPES: dict[str, list[Any]] = {
     "fast-variance-bf16": ["--preset", "fast", *VARIANCE, *BF16],
     "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
     "default-drop-bf16": [*DEFAULT, "--widths", "importance", *DROP, *BF16],
+    "default-c-variance-bf16": [*DEFAULT, *C_TIME, *VARIANCE, *BF16],
     "default-student-bf16": [*DEFAULT, *BF16],
     "default-student-half-bf16": [*DEFAULT, "--keep", "1/2", *VARIANCE, *BF16],
     "best": ["--preset", "best"],
@@ -94,7 +96,8 @@ CUTS = tuple(recipe for recipe in RECIPES if recipe not in ("whole", "scratch", 
 end with -sgd fine-tune with SGD, as the presets did before Muon, those with -box4 weigh the boxes' loss four times, and those with -bf16 have a
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
 time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`).
-`default-drop` is planned for the time of the 1/8 network in OpenVINO by such a table (`--runtime openvino --threads 2`), and may drop blocks.
+`default-drop` is planned for the time of the 1/8 network in OpenVINO by such a table (`--runtime openvino --threads 2`), and may drop blocks, and
+`default-c` for the time of the cells' 1/8 network in C, on a later and faster machine.
 Those with -variance spread the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 
