@@ -88,6 +88,8 @@ def write_paddle_inference(model: Model, folder: Path, height: int, width: int, 
     with tempfile.TemporaryDirectory(prefix="octrim-") as temporary, quiet_stderr():  # every recording prints a needless warning
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), f"{temporary}/model")
         program, weights = ((Path(temporary) / name).read_bytes() for name in FILES[:2])
+    if not program.rstrip().endswith(b"}"):  # Paddle itself says nothing where it could not write
+        raise InputError(f"{temporary}/{FILES[0]}: Paddle wrote only a part of it: is the disk full?")
     if program.count(_FETCHED) != 1:
         raise InputError(f"Paddle {paddle.__version__} does not write programs as OcTrim knows them: no single output is called {_FETCHED.decode()}")
     write_bytes(folder / FILES[0], program.replace(_FETCHED, b'"output0"'))
