@@ -58,6 +58,19 @@ def opened(run: str, model: Model, folder: Path, threads: int | None = None) -> 
     return open_session(folder / name, runtime or None, threads=threads if name != "model.engine" else None)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS)
+def test_an_empty_batch_has_no_predictions(run: str, model: Model, folder: Path) -> None:
+    session = opened(run, model, folder)
+    empty = np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    if session.info.batch is not None or session.info.batches is not None:
+        with pytest.raises(InputError, match="this .* graph takes batches of 1.*; found 0"):
+            session(empty)
+    else:
+        assert session(empty).shape == (0, *open_session(model, "numpy")(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1:])
+    session.close()
+
+
 def at_once(count: int, function: Callable[[int], Any]) -> list[Any]:
     """What `function(0)`, .. return, called in a thread each, all begun at the same moment."""
     gate = threading.Barrier(count)

@@ -14,7 +14,7 @@ class Report:
 
     command: ClassVar[str] = "report"
 
-    folder: Annotated[Positional[str], arg(metavar="RUN")]
+    folder: Annotated[Positional[str], arg(metavar="FOLDER")]
     """Folder of a run of octrim compress, or of another command, whose report has what there is."""
 
     def run(self) -> None:

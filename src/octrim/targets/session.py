@@ -70,11 +70,17 @@ class Session:
             self.ready(batch, height, width)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Predictions for a batch. Raises InputError for a batch that the session cannot take, where the runtime fails, and once it is closed."""
+        """Predictions for a batch; none for an empty one, where the session takes batches of any size.
+
+        Raises InputError for a batch that the session cannot take, where the runtime fails, and once it is closed.
+        """
         check_batch(batch, self.info)
         with self._lock:
             self._require_open()
-            return self.run(batch)
+            if len(batch):
+                return self.run(batch)
+            blank = np.zeros((1, *batch.shape[1:]), np.uint8)  # some runtimes refuse an empty batch
+            return self.run(blank)[:0]
 
     def close(self) -> None:
         """Give back what the runtime holds outside of Python, once the call of another thread is answered; the session cannot run afterwards."""

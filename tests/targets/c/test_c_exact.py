@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from octrim.network.adapt import with_activation
 from octrim.network.model import Model
 from octrim.network.rows import Network, Row
 from octrim.network.yolov5 import yolov5_network
 from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.targets.c.compiler import has_compiler
+from octrim.targets.c.folder import write_folder
 from octrim.targets.c.lowering import Kind
 from octrim.targets.c.program import program
-from octrim.targets.c.session import CSession
-from tests.networks import ACTIVATIONS, lively_model, random_networks
+from octrim.targets.c.session import CFolderSession, CSession
+from tests.networks import ACTIVATIONS, lively_model, random_networks, variant
 from tests.targets.c.material import assert_close, calm, one_level, picture, reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C compiler")]
@@ -187,6 +190,19 @@ def test_unusual_rows(name: str, size: tuple[int, int]) -> None:
     found = found_by(model, batch)
     assert_close(found, reference(model, batch))
     assert np.array_equal(found_by(model, batch, 3), found)
+
+
+@pytest.mark.parametrize("name", [*UNUSUAL, "silu", "relu", "relu6", "hardswish", "mish", "leaky_relu:0.1"])
+def test_a_folder_holds_the_kernels_that_its_network_calls(name: str, tmp_path: Path) -> None:
+    """It leaves out the others, and computes the same bits as the runtime that has all of them."""
+    network = UNUSUAL[name][0] if name in UNUSUAL else with_activation(variant("yolov5n"), name).network
+    model = calm(lively_model(network, seed=3))
+    write_folder(model, tmp_path, 32, 64)
+    session = CFolderSession(tmp_path, "fp32", 1)
+    batch = picture(32, 64)
+    found = session(batch)
+    session.close()
+    assert np.array_equal(found, found_by(model, batch))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (36, 60), (64, 64), (36, 68), (32, 164), (96, 320)])

@@ -13,7 +13,7 @@ from octrim.errors import InputError
 from octrim.network.cost import network_cost
 from octrim.network.model import Model
 from octrim.targets.c.program import Program, program
-from octrim.targets.c.source import WEIGHTS_IN_C, assembled, comment, filled, tables, template
+from octrim.targets.c.source import WEIGHTS_IN_C, assembled, bits, comment, filled, step_activations, step_kinds, tables, template
 from octrim.targets.metadata import export_metadata
 
 HEADER = "detector.json"
@@ -36,6 +36,8 @@ def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
         "height": height,
         "boxes": made.boxes,
         "values": made.values,
+        "kinds": bits(step_kinds(made)),
+        "activations": bits(step_activations(made)),
         "classes": made.values - 5,
         "names": comment(", ".join(model.names)).replace("|", " ").replace("`", " "),
         "memory": -(-made.map_bytes // 1000),

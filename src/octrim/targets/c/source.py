@@ -15,6 +15,8 @@ from octrim.targets.c.program import MapEntry, Program, StageEntry, StepEntry
 WEIGHTS_IN_C = 2_000_000
 """Most bytes of weights that stand in the C file; larger ones have a file of their own."""
 
+_CONVOLUTIONS = {Kind.STEM, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.WINOGRAD, Kind.PLAIN}  # kinds of steps that apply an activation
+
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
 _PLACE = re.compile(r"@(\w+)@")
 _FIELDS = {"input": "in", "output": "out"}  # fields whose names in C are keywords of Python
@@ -60,6 +62,21 @@ def tables(program: Program, names: Sequence[str], checksum: int) -> str:
     parts.append(f"static const Network network = {{{', '.join(map(str, sizes))}, maps, steps, stages, taps}};")
     parts.append(_array("const char *const OCTRIM_(names)[OCTRIM_(classes)]", (f"{quoted(name)}," for name in names)))
     return "\n".join(parts) + "\n"
+
+
+def step_kinds(program: Program) -> set[Kind]:
+    """Kinds of the program's steps."""
+    return {Kind(step.kind) for step in program.steps}
+
+
+def step_activations(program: Program) -> set[Activation]:
+    """Activations of the program's convolutions, `LINEAR` for those without one."""
+    return {Activation(step.activation) for step in program.steps if Kind(step.kind) in _CONVOLUTIONS}
+
+
+def bits(members: Iterable[Kind | Activation]) -> str:
+    """The members as a C expression that has a bit each: `1u << IMAGE | 1u << HEAD`."""
+    return " | ".join(f"1u << {one.name}" for one in sorted(members))
 
 
 def quoted(text: str) -> str:

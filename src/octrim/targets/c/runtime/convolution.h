@@ -162,6 +162,8 @@ CONVOLUTION_OVER(convolve_hardswish, with_hardswish, 0)
 CONVOLUTION_OVER(convolve_linear, linear, 0)
 CONVOLUTION_OVER(convolve_other, linear, 1)
 
+#define APART (ACTIVATIONS & ~(1u << SILU | 1u << HARDSWISH | 1u << LINEAR)) /* activations that blocks do not compute */
+
 /* Computes the pixels p0 .. p1 of all channels of a group, whatever the activation and however few they are. */
 static void convolve(const Step *s, const float *x, const int32_t *taps, const float *w, const float *bias, float slope, int channels, float *out,
                      int plane, const float *add, int add_plane, int p0, int p1) {
@@ -178,10 +180,10 @@ static void convolve(const Step *s, const float *x, const int32_t *taps, const f
         }
         return;
     }
-    if (s->activation == SILU) convolve_silu(SILU, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
-    else if (s->activation == HARDSWISH) convolve_hardswish(HARDSWISH, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
-    else if (s->activation == LINEAR) convolve_linear(LINEAR, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
-    else convolve_other(s->activation, x, taps, s->count, w, bias, 1.0f, channels, out, plane, add, add_plane, p0, p1);
+    if (ACTIVATED_BY(s, SILU)) convolve_silu(SILU, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (ACTIVATED_BY(s, HARDSWISH)) convolve_hardswish(HARDSWISH, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (ACTIVATED_BY(s, LINEAR)) convolve_linear(LINEAR, x, taps, s->count, w, bias, slope, channels, out, plane, add, add_plane, p0, p1);
+    else if (APART) convolve_other(s->activation, x, taps, s->count, w, bias, 1.0f, channels, out, plane, add, add_plane, p0, p1);
 }
 
 /* Computes a convolution group by group. Where source and result have the same pitch, rows y0 .. y1 are one row of pixels; what is written between

@@ -40,7 +40,7 @@ static void depthwise_row(const Step *s, float slope, const float *x, const int3
         for (int p = 0; p < n; p++) out[p] = few[p] + (add ? add[p] : 0.0f);
         return;
     }
-    int within = s->activation == HARDSWISH && !add; /* blocks compute this one, which most layouts with depthwise convolutions have */
+    int within = ACTIVATED_BY(s, HARDSWISH) && !add; /* blocks compute this one, which most layouts with depthwise convolutions have */
     for (int p = 0; p < n;) {
         int vectors = 1; /* a power of two: as many as are left, or one block that fits where a part of it is done already */
         while (2 * vectors <= DV && vectors * VL < n - p && 2 * vectors * VL <= n) vectors *= 2;

@@ -6,6 +6,9 @@
    Winograd's transform over lines, the first layer over columns, too. Maps carry their values times log2(e), which the weights bring along, so that SiLU needs
    2^x only. The network is the tables below: steps in the order of the computation, gathered in stages, between which the threads wait for each other. */
 #include "detector.h"
+
+#define KINDS (@kinds@)
+#define ACTIVATIONS (@activations@)
 #include "system.h"
 #include "vectors.h"
 #include "network.h"

@@ -18,6 +18,15 @@ typedef struct {
 enum Kind { IMAGE, STEM, PARITY, CONVOLUTION, WINOGRAD, PLAIN, ADD, POOL, UPSAMPLE, HEAD, DEPTHWISE };
 enum Activation { LINEAR, SILU, RELU6, HARDSWISH, MISH, SIGMOID }; /* LINEAR: max(z, slope z); a slope of 1 is none, 0 is ReLU */
 
+/* The kinds of steps and the activations that there can be, a bit each. A file with a network defines those of its steps, and what they do not call is left
+   out by the compiler. */
+#ifndef KINDS
+#define KINDS ~0u
+#define ACTIVATIONS ~0u
+#endif
+#define HAS(set, one) ((set) >> (one) & 1u)
+#define ACTIVATED_BY(step, one) (HAS(ACTIVATIONS, one) && (step)->activation == (one))
+
 typedef struct {
     int32_t kind, activation;
     int32_t rows;            /* of this step per row of its stage */

@@ -46,6 +46,10 @@ static void copy_halo(const Work *w, const Step *s, int first, int last, int ban
     for (int i = 0; i < from_below; i++) memcpy(w->arena + below[i] + rows * s->pitch, other + below[i], (size_t)n * sizeof(float));
 }
 
+#define STEP(kind, run)                     \
+    case kind:                              \
+        if (HAS(KINDS, kind)) run(w, s, y0, y1); \
+        break;
 static void run_chunk(Work *w, float *arena, const Stage *stage, int chunk) {
     int bands = stage->planes ? 1 : w->net->bands, band = chunk / (stage->chunks / bands), index = chunk % (stage->chunks / bands);
     int rows = band == 0 ? stage->split : stage->extent - stage->split;
@@ -58,17 +62,17 @@ static void run_chunk(Work *w, float *arena, const Stage *stage, int chunk) {
         w->row = band * stage->split * s->rows;
         if (s->reach) copy_halo(w, s, first == 0, last == rows, band, rows * s->rows);
         switch (s->kind) {
-        case IMAGE: image_step(w, s, y0, y1); break;
-        case STEM: stem_step(w, s, y0, y1); break;
-        case PARITY: parity_step(w, s, y0, y1); break;
-        case CONVOLUTION: convolution_step(w, s, y0, y1); break;
-        case DEPTHWISE: depthwise_step(w, s, y0, y1); break;
-        case WINOGRAD: winograd_step(w, s, y0, y1); break;
-        case PLAIN: plain_step(w, s, y0, y1); break;
-        case ADD: add_step(w, s, y0, y1); break;
-        case POOL: pool_step(w, s, y0, y1); break;
-        case UPSAMPLE: upsample_step(w, s, y0, y1); break;
-        default: head_step(w, s, y0, y1);
+        STEP(IMAGE, image_step)
+        STEP(STEM, stem_step)
+        STEP(PARITY, parity_step)
+        STEP(CONVOLUTION, convolution_step)
+        STEP(DEPTHWISE, depthwise_step)
+        STEP(WINOGRAD, winograd_step)
+        STEP(PLAIN, plain_step)
+        STEP(ADD, add_step)
+        STEP(POOL, pool_step)
+        STEP(UPSAMPLE, upsample_step)
+        STEP(HEAD, head_step)
         }
     }
 }

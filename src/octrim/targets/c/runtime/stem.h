@@ -141,7 +141,7 @@ KERNEL void stem_silu(const Work *w, const Step *s, int y0, int y1) { stem(SILU,
 KERNEL void stem_linear(const Work *w, const Step *s, int y0, int y1) { stem(LINEAR, w, s, y0, y1); }
 KERNEL void stem_other(const Work *w, const Step *s, int y0, int y1) { stem(s->activation, w, s, y0, y1); }
 static void stem_step(const Work *w, const Step *s, int y0, int y1) {
-    if (s->activation == SILU) stem_silu(w, s, y0, y1);
-    else if (s->activation == LINEAR) stem_linear(w, s, y0, y1);
-    else stem_other(w, s, y0, y1);
+    if (ACTIVATED_BY(s, SILU)) stem_silu(w, s, y0, y1);
+    else if (ACTIVATED_BY(s, LINEAR)) stem_linear(w, s, y0, y1);
+    else if (ACTIVATIONS & ~(1u << SILU | 1u << LINEAR)) stem_other(w, s, y0, y1);
 }

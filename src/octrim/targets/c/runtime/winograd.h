@@ -92,7 +92,7 @@ KERNEL void winograd_silu(const Work *w, const Step *s, int y0, int y1) { winogr
 KERNEL void winograd_linear(const Work *w, const Step *s, int y0, int y1) { winograd(LINEAR, w, s, y0, y1); }
 KERNEL void winograd_other(const Work *w, const Step *s, int y0, int y1) { winograd(s->activation, w, s, y0, y1); }
 static void winograd_step(const Work *w, const Step *s, int y0, int y1) {
-    if (s->activation == SILU) winograd_silu(w, s, y0, y1);
-    else if (s->activation == LINEAR) winograd_linear(w, s, y0, y1);
-    else winograd_other(w, s, y0, y1);
+    if (ACTIVATED_BY(s, SILU)) winograd_silu(w, s, y0, y1);
+    else if (ACTIVATED_BY(s, LINEAR)) winograd_linear(w, s, y0, y1);
+    else if (ACTIVATIONS & ~(1u << SILU | 1u << LINEAR)) winograd_other(w, s, y0, y1);
 }
