@@ -265,8 +265,8 @@ Widths = Literal["importance", "variance"]
 OptimizerName = Literal["SGD", "Muon", "AdamW"]
 """Names of the optimizers that change weights in a training."""
 
-ActivationName = Literal["relu", "relu6", "hardswish"]
-"""Names of the activations that a network can be trained to have in place of its own."""
+ActivationName = Literal["relu", "relu6", "leaky_relu:0.1", "hardswish"]
+"""Names of the activations that a network can be trained to have in place of its own; that of a leaky ReLU carries its slope below zero."""
 
 TeacherPrecision = Literal["fp32", "bf16"]
 """Names of the number formats that a teacher can compute in."""

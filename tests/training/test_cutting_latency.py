@@ -223,7 +223,7 @@ def test_a_table_with_another_activation() -> None:
     table = exact_table(variant("yolov5n").network, 64, 0.001)
     with pytest.raises(InputError, match="no row like model.0 .*relu"):
         table.predict(with_activation(variant("yolov5n"), "relu").network)
-    for activation in ("relu", "hardswish", "silu"):
+    for activation in ("relu", "leaky_relu:0.1", "hardswish", "silu"):
         other = with_activation(variant("yolov5n"), activation).network
         assert table.with_activation(activation).predict(other) == pytest.approx(exact_time(other, 64, 0.001))
     assert table.with_activation("silu").to_json() == table.to_json()

@@ -35,7 +35,7 @@ def arguments(shapes: Path, weights: Path, project: Path, *more: str) -> list[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("optimizer", "activation"), [("SGD", "silu"), ("Muon", "silu"), ("AdamW", "relu")])
+@pytest.mark.parametrize(("optimizer", "activation"), [("SGD", "silu"), ("Muon", "silu"), ("AdamW", "relu"), ("SGD", "leaky_relu:0.1")])
 def test_a_training_stopped_between_cuts_goes_on_to_the_same_bits(
     shapes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, activation: str
 ) -> None:

@@ -84,8 +84,9 @@ class Compression(Cutting, AnyTraining, Taught, Reading, TimeOptions, Folder):
     distill: Literal["both", "output", "feature", "none", "preset"] = "preset"
     """What the fine-tuning learns from its teacher, the network of the first stage: its boxes and scores (output), its feature maps in front of
     Detect (feature), both or none."""
-    activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,hardswish}", help_behavior_hint="")] = None
-    """Activation of the small network in place of the original's, which teaches it: int8 and small processors are faster with ReLU."""
+    activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,leaky_relu:0.1,hardswish}", help_behavior_hint="")] = None
+    """Activation of the small network in place of the original's, which teaches it: OpenVINO and C are faster with each of these than with SiLU,
+    int8 with ReLU and leaky ReLU."""
     int8: bool = False
     """Also calibrate the small network for int8, and export and time it in OpenVINO and C, in int8, too."""
     qat: Annotated[Literal["auto", "always", "never"] | None, arg(metavar="{auto,always,never}", help_behavior_hint="")] = None

@@ -148,7 +148,8 @@ class LatencyTable:
     def with_activation(self, activation: str) -> LatencyTable:
         """The table for networks whose convolutions get this activation, too, as `octrim.network.adapt.with_activation` gives them it.
 
-        Rows that were not measured with it take as long as those with another one: SiLU is slower than ReLU, ReLU6 and hard swish.
+        Rows that were not measured with it take as long as those with another one: SiLU is slower than ReLU, ReLU6, leaky ReLU and hard swish in
+        OpenVINO and C.
         """
         places = {kind: place for place, kind in enumerate(self.fit.kinds)}
         sources: dict[str, str] = {}
