@@ -50,6 +50,7 @@ VARIANCE: list[Any] = ["--widths", "variance"]
 DROP: list[Any] = ["--budget", "latency=0.926", "--latency-table", "openvino.json", "--drop", "auto"]
 MILLISECONDS: list[Any] = ["--budget", "latency=0.88", "--latency-table", "c.json"]
 C_TIME: list[Any] = ["--budget", "latency=0.4456", "--latency-table", "c.json"]
+C_TIME_OF_STREETS: list[Any] = ["--budget", "latency=0.4508", "--latency-table", "c.json"]
 
 DEFAULT: list[Any] = ["--preset", "default", "--finetune-epochs", 100]
 """The preset without the further epochs that it gives to small data sets."""
@@ -75,10 +76,13 @@ RECIPES: dict[str, list[Any]] = {
     "default-ms-bf16": [*DEFAULT, "--widths", "importance", *MILLISECONDS, *BF16],
     "default-variance-bf16": [*DEFAULT, *VARIANCE, *BF16],
     "default-relu-variance-bf16": [*DEFAULT, "--activation", "relu", *VARIANCE, *BF16],
+    "default-leaky-relu-variance-bf16": [*DEFAULT, "--activation", "leaky_relu:0.1", *VARIANCE, *BF16],
+    "default-hardswish-variance-bf16": [*DEFAULT, "--activation", "hardswish", *VARIANCE, *BF16],
     "fast-variance-bf16": ["--preset", "fast", *VARIANCE, *BF16],
     "best-variance-bf16": ["--preset", "best", *VARIANCE, *BF16],
     "default-drop-bf16": [*DEFAULT, "--widths", "importance", *DROP, *BF16],
     "default-c-variance-bf16": [*DEFAULT, *C_TIME, *VARIANCE, *BF16],
+    "default-c-streets-variance-bf16": [*DEFAULT, *C_TIME_OF_STREETS, *VARIANCE, *BF16],
     "default-student-bf16": [*DEFAULT, *BF16],
     "default-student-half-bf16": [*DEFAULT, "--keep", "1/2", *VARIANCE, *BF16],
     "best": ["--preset", "best"],
@@ -97,7 +101,7 @@ end with -sgd fine-tune with SGD, as the presets did before Muon, those with -bo
 teacher that computes in bfloat16. `default-wide` keeps 32 channels in every map that Detect reads, and `default-ms` is planned for 0.88 ms in C, the
 time of the 1/8 network, by a latency table of the machine at hand (`octrim bench --latency-table c.json --runtime c --threads 1 --imgsz 320`).
 `default-drop` is planned for the time of the 1/8 network in OpenVINO by such a table (`--runtime openvino --threads 2`), and may drop blocks, and
-`default-c` for the time of the cells' 1/8 network in C, on a later and faster machine.
+`default-c` for the time of the cells' 1/8 network in C, on a later and faster machine, `default-c-streets` for that of the streets' 1/8 network.
 Those with -variance spread the multiply-adds of the cut over the layers by the variance of their feature maps, as `compress` does without --keep."""
 
 

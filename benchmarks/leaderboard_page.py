@@ -38,16 +38,16 @@ over resampled pictures (of the first seed). Milliseconds are those of the netwo
 with two threads, and OcTrim's [C](c.md) with one. Hours are those of the row's own training, on one thread of a machine that did other work, pauses
 counted: a rough guide. Pictures leave out what has less than half of the best accuracy. **Bold**: no faster row (in OpenVINO, or in C) is as
 accurate. `scratch` starts from random weights; `fast`, `default` and `best` cut the row `whole` while they fine-tune, with it as the teacher;
-`-relu` has ReLU in place of SiLU, `-levels-8-16` no stride 32 and as many multiply-adds as 1/8; `-variance` spreads these multiply-adds by the
-variance of feature maps, in multiples of 4; `-student` has a layout of its own, which the row `whole` teaches, `-student-half` is cut after that;
-`-ms` and `-c` are planned for the time that 1/8 takes in C, `-drop` for that in OpenVINO, where blocks may go, `-wide` leaves 32 channels in the
-maps that Detect reads; `-50` fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16` has a teacher that computes in bfloat16;
-`-sgd` has SGD in place of Muon, as the presets did at first. The rivals are layouts of ours after what papers describe (`benchmarks/rivals/`), not
-their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published` since then). Rows of commits d6e8f26 and later
-cut whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the raccoons, 0.403 on the streets). Milliseconds are of one
-machine (2 cores of an AMD EPYC with AVX-512), all rows of a data set in turns; those by variance, levels or milliseconds of commits 121f7d0 to
-fbdd2de were made on an earlier machine and have its time, times the ratio of both machines' times of the uniform 1/8. Commands are as OcTrim takes
-them today.
+`-relu`, `-leaky-relu` and `-hardswish` have that activation in place of SiLU, `-levels-8-16` no stride 32 and as many multiply-adds as 1/8;
+`-variance` spreads these multiply-adds by the variance of feature maps, in multiples of 4; `-student` has a layout of its own, which the row `whole`
+teaches, `-student-half` is cut after that; `-ms` and `-c` are planned for the time that 1/8 takes in C, `-drop` for that in OpenVINO, where blocks
+may go, `-wide` leaves 32 channels in the maps that Detect reads; `-50` fine-tunes for 50 epochs; `-box4` weighs the boxes' loss four times; `-bf16`
+has a teacher that computes in bfloat16; `-sgd` has SGD in place of Muon, as the presets did at first. The rivals are layouts of ours after what
+papers describe (`benchmarks/rivals/`), not their authors' networks. Rows of commit 2019a7a have the published moving average (`--ema published`
+since then). Rows of commits d6e8f26 and later cut whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the raccoons,
+0.403 on the streets). Milliseconds are of one machine (2 cores of an AMD EPYC with AVX-512), all rows of a data set in turns; those by variance,
+levels or milliseconds of commits 121f7d0 to fbdd2de were made on an earlier machine and have its time, times the ratio of both machines' times of
+the uniform 1/8. Commands are as OcTrim takes them today.
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
