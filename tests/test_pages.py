@@ -138,7 +138,8 @@ def quick() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what pages say they need: weights, a data set under the names that pages use, pictures, and a compression that is done."""
+    """A folder with what pages say they need: weights, a data set under the names that pages use, pictures, and a compression that is done, with its
+    whole network and its small one."""
     folder = tmp_path_factory.mktemp("material")
     full = fresh_model("yolov5n", names=("square", "disc"), classes=2)
     whole = prune(full, plan(full, "1/2", 8, "random"))
@@ -159,6 +160,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("octrim.compression.pipeline.write_report", lambda run: run / "report.html")
         small = ["--imgsz", "64", "--batch", "4", "--nominal-batch", "4", "--workers", "0", "--bench-rounds", "2"]
         assert main(["compress", "--weights", "yolov5n.pt", "--data", "bccd", "--train-epochs", "1", "--finetune-epochs", "3", *small]) == 0
+    shutil.copy(folder / "runs/compress/exp/1-train/last.safetensors", folder / "best.safetensors")
     shutil.copy(folder / "runs/compress/exp/4-finetune/last.safetensors", folder / "small.safetensors")
     return folder
 
