@@ -108,10 +108,12 @@ def measure(options: argparse.Namespace) -> None:
     for _ in range(3):
         for name, network in networks.items():
             times[name].append(table.reference[1] * watch.relative(network))
-    found = {name: {"measured": sorted(own)[1], "predicted": table.predict(networks[name])} for name, own in times.items()}
+    found = {name: {"measured": sorted(own)[1]} for name, own in times.items()}
+    for target in finished(options.out):  # of the table's network, as those of --also need not be
+        found[target.name]["predicted"] = table.predict(networks[target.name])
     write_text(options.out / "times.json", json.dumps(found, indent=1))
     for name, own in found.items():
-        print(f"{name}: measured {own['measured']:.3f} ms, predicted {own['predicted']:.3f} ms")
+        print(f"{name}: measured {own['measured']:.3f} ms" + (f", predicted {own['predicted']:.3f} ms" if "predicted" in own else ""))
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -134,17 +136,9 @@ def draw(options: argparse.Namespace) -> None:
         low, high = found["interval"]["mAP50-95"]
         if label not in times:
             raise InputError(f"{label}: its time was not measured; give --also {label}=.. to time, too")
-        score = found["mAP50-95"]
-        axes.errorbar(
-            [times[label]["measured"]],
-            [score],
-            yerr=[[score - low], [high - score]],
-            marker="D",
-            capsize=2,
-            linestyle="",
-            label=label,
-            color="#333333",
-        )
+        at, score = times[label]["measured"], found["mAP50-95"]
+        axes.errorbar([at], [score], yerr=[[score - low], [high - score]], marker="D", capsize=2, linestyle="", color="#333333")
+        axes.annotate(label, (at, score), (8, -4), textcoords="offset points")
     axes.set_xscale("log")
     axes.set_xticks(BUDGETS, [f"{one:g}" for one in BUDGETS])
     axes.minorticks_off()

@@ -47,7 +47,7 @@ papers describe (`benchmarks/rivals/`), not their authors' networks. Rows of com
 since then). Rows of commits d6e8f26 and later cut whole networks that were trained anew in the same way (0.622 on the cells, 0.723 on the raccoons,
 0.403 on the streets). Milliseconds are of one machine (2 cores of an AMD EPYC with AVX-512), all rows of a data set in turns; those by variance,
 levels or milliseconds of commits 121f7d0 to fbdd2de were made on an earlier machine and have its time, times the ratio of both machines' times of
-the uniform 1/8. Commands are as OcTrim takes them today.
+the uniform 1/8; so have those of 39aae15 and b446867, which were measured in a later run. Commands are as OcTrim takes them today.
 """
 
 _COLUMNS = ("network", "recipe", "epochs", "mAP50-95", "mAP50", "ms, OpenVINO", "ms, C", "parameters", "MACs, M", "hours", "commit")
