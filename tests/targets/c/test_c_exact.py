@@ -167,6 +167,7 @@ UNUSUAL = {
         ),
         Kind.ADD,
     ),
+    "no convolution but Detect's": (one_level(Row("a", "maxpool", ("images",), kernel=2, stride=2), last="a", cell=2), Kind.POOL),
     "the picture everywhere": (
         one_level(
             Row("a", "maxpool", ("images",), kernel=2, stride=2),
@@ -190,6 +191,22 @@ def test_unusual_rows(name: str, size: tuple[int, int]) -> None:
     found = found_by(model, batch)
     assert_close(found, reference(model, batch))
     assert np.array_equal(found_by(model, batch, 3), found)
+
+
+@pytest.mark.parametrize("size", [(6, 32), (12, 32), (10, 64), (12, 64), (14, 60)])
+def test_bands_whose_height_is_no_multiple_of_four(size: tuple[int, int]) -> None:
+    """Winograd's transform makes four lines at once: those below the band are not written, or the next window would read them as padding."""
+    rows = [Row("stem", "conv", ("images",), 4, 2, 2, 0, norm=True, activation="silu")]
+    for source, name in (("stem", "a"), ("a", "b"), ("b", "c")):
+        rows.append(Row(name, "conv", (source,), 5, 3, 1, 1, norm=True, activation="silu"))
+    model = calm(lively_model(one_level(*rows, last="c", cell=2)))
+    batch = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    for threads in (1, 2):
+        session = CSession(model, "fp32", threads)
+        found, again = session(batch), session(batch)
+        session.close()
+        assert_close(found, reference(model, batch))
+        assert np.array_equal(found, again)
 
 
 @pytest.mark.parametrize("name", [*UNUSUAL, "silu", "relu", "relu6", "hardswish", "mish", "leaky_relu:0.1"])

@@ -311,7 +311,7 @@ def test_damaged_folders(large: tuple[Model, Path], folder: Path, tmp_path: Path
 
 def test_names_cannot_leave_their_place(small: Model, tmp_path: Path) -> None:
     """Class names are text from a file: in C they stand in string literals and comments."""
-    names = ('a"; int x; //', "*/ int y; /*", "größe ??/")
+    names = ('a"; int x; //', "*/ int y; /*", "größe ??/ @width@ @home@")
     write_folder(replace(small, names=names), tmp_path, 64, 64)
     compiled(tmp_path, "-O0", "-c", "-o", "detector.o", "detector.c")
     assert quoted('a"?\\ü') == '"a\\042\\077\\134\\303\\274"'

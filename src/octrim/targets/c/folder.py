@@ -38,6 +38,7 @@ def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
         "values": made.values,
         "kinds": bits(step_kinds(made)),
         "activations": bits(step_activations(made)),
+        "tables": tables(made, model.names, checksum),
         "classes": made.values - 5,
         "names": comment(", ".join(model.names)).replace("|", " ").replace("`", " "),
         "memory": -(-made.map_bytes // 1000),
@@ -47,7 +48,7 @@ def write_folder(model: Model, folder: Path, height: int, width: int) -> None:
     }
     files = {
         "detector.h": filled(template("detector.h"), values),
-        "detector.c": filled(assembled("detector.c", {"tables.h": tables(made, model.names, checksum)}), values),
+        "detector.c": filled(assembled("detector.c", {"tables.h": "@tables@"}), values),
         "example.c": template("example.c"),
         "Makefile": template("Makefile"),
         "README.md": filled(template("README.md"), values),

@@ -75,8 +75,8 @@ def step_activations(program: Program) -> set[Activation]:
 
 
 def bits(members: Iterable[Kind | Activation]) -> str:
-    """The members as a C expression that has a bit each: `1u << IMAGE | 1u << HEAD`."""
-    return " | ".join(f"1u << {one.name}" for one in sorted(members))
+    """The members as a C expression that has a bit each: `1u << IMAGE | 1u << HEAD`; `0u` where there are none."""
+    return " | ".join(f"1u << {one.name}" for one in sorted(members)) or "0u"
 
 
 def quoted(text: str) -> str:

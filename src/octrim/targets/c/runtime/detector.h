@@ -19,6 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #ifndef OCTRIM_JOIN
 #define OCTRIM_JOINED(a, b) a##_##b
 #define OCTRIM_JOIN(a, b) OCTRIM_JOINED(a, b)
@@ -79,4 +83,8 @@ void OCTRIM_(sizes)(int32_t sizes[4]);
 
 /* Names of the classes. */
 extern const char *const OCTRIM_(names)[OCTRIM_(classes)];
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -130,7 +130,7 @@ INLINE void stem(int activation, const Work *w, const Step *s, int y0, int y1) {
             for (int t = 0; t < columns;) { /* by two vectors, whose products stay in the first cache */
                 int vectors = next_vectors(columns - t, columns, 2), width = vectors * VL, from = t + width <= columns ? t : columns - width;
                 for (int k = 0; k < 24; k++)
-                    PICK(raw, vectors)(d + k * 12 * length + from, taps, 12, u + k * 96, NULL, 0, products + k * 8 * width, width, NULL, 0, left);
+                    PICK(raw, vectors)(d + k * 12 * length + from, taps, 12, u + k * 96, bias, 0, products + k * 8 * width, width, NULL, 0, left);
                 stem_out(activation, products, width, left, bias, slope, out + (split ? from : 2 * from), plane, pitch, split);
                 t = from + width;
             }

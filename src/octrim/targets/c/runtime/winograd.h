@@ -69,6 +69,7 @@ INLINE void winograd(int activation, const Work *w, const Step *s, int y0, int y
                     lines_in(lines, d + i * line + tile * pitch + x, inputs * line);
                 }
         }
+        int direct = s->tiles == 1 && y1 - y >= 4; /* four lines are written; fewer go through a buffer, so that what lies below them stays */
         for (int c = 0; c < m->channels; c += 8) {
             const float *u = w->weights + s->weights + c * 6 * s->count, *bias = w->weights + s->bias + c;
             float *out = w->arena + m->at + c * m->plane + y * pitch;
@@ -77,12 +78,12 @@ INLINE void winograd(int activation, const Work *w, const Step *s, int y0, int y
             for (int x = 0; x < n;) {
                 int vectors = next_vectors(n - x, n, PV), several = vectors * VL, at = x + several <= n ? x : n - several;
                 for (int k = 0; k < 6; k++)
-                    PICK(raw, vectors)(d + k * inputs * line + at, taps, s->count, u + k * s->count * 8, NULL, 0, products + k * 8 * several, several, NULL, 0, left);
-                if (s->tiles == 1) winograd_out(activation, products, several, left, bias, slope, out + at, m->plane, pitch, add ? add + at : NULL, add_plane);
+                    PICK(raw, vectors)(d + k * inputs * line + at, taps, s->count, u + k * s->count * 8, bias, 0, products + k * 8 * several, several, NULL, 0, left);
+                if (direct) winograd_out(activation, products, several, left, bias, slope, out + at, m->plane, pitch, add ? add + at : NULL, add_plane);
                 else winograd_out(activation, products, several, left, bias, slope, rows + at, 4 * line, line, NULL, 0);
                 x = at + several;
             }
-            for (int k = 0; k < left && s->tiles > 1; k++)
+            for (int k = 0; k < left && !direct; k++)
                 for (int i = 0; i < y1 - y && i < 4 * tiles; i++)
                     store_row(out + k * m->plane + i * pitch, rows + (4 * k + i % 4) * line + i / 4 * pitch, add ? add + k * add_plane + i * pitch : NULL, width);
         }

@@ -164,7 +164,7 @@ static int wide_depthwise(const Step *s, const uint8_t *x, int8_t *y)
             int i = t < count ? t / s->kernel : 0, j = t < count ? t % s->kernel : 0; /* those beyond the window have no weight */
             taps[t] = (const int8_t *)lines + (top + i) % s->kernel * line + j % s->stride * part + j / s->stride * channels;
         }
-        int8_t *to = s->pitch == channels && row + 1 < s->height ? y : found; /* up to 15 numbers are written beyond the row */
+        int8_t *to = s->pitch == channels && (s->height - 1 - row) * numbers >= 15 ? y : found; /* up to 15 numbers are written beyond the row */
         if (s->positive) depthwise_row(1, taps, fours, numbers, channels, w, start, scaling, period, to);
         else depthwise_row(0, taps, fours, numbers, channels, w, start, scaling, period, to);
         if (s->table >= 0) looked_up(to, numbers, tables[s->table]);
