@@ -120,6 +120,17 @@ def test_no_warning_in_the_example(folder: Path, tmp_path: Path, compiler: str) 
     compiled(folder, "-O1", "-c", "-o", str(tmp_path / "example.o"), "example.c", compiler=compiler)
 
 
+def test_a_program_in_cpp(folder: Path, tmp_path: Path) -> None:
+    """detector.c is compiled as C, and a C++ program that includes detector.h links with it."""
+    (tmp_path / "main.cpp").write_text(
+        '#include "detector.h"\nint main() { detector *d; return detector_open(nullptr, &d) || !detector_names[0]; }\n'
+    )
+    compiled(folder, "-O1", "-c", "-o", str(tmp_path / "detector.o"), "detector.c")
+    command = [compiler_or_skip("g++"), "-Wall", "-Werror", "-I", str(folder), "-pthread", "-o", "program", "main.cpp", "detector.o"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run(["./program"], cwd=tmp_path, check=True)
+
+
 def test_the_session_of_a_folder(small: Model, folder: Path) -> None:
     session = CFolderSession(folder, "fp32", 2)
     batch = np.concatenate([picture(64, 96, seed) for seed in range(3)])

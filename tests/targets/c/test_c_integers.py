@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,22 @@ def test_a_cut_network(small: Model) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (32, 32), (32, 352), (32, 2048)])  # the lines of the last one are too wide for some of them
 def test_depthwise_convolutions(separable: Model, size: tuple[int, int]) -> None:
     assert_same_bits(separable, picture(*size))
+
+
+@pytest.mark.parametrize("channels", [4, 5, 7])
+def test_a_depthwise_convolution_of_rows_shorter_than_a_vector(channels: int) -> None:
+    """Vectors are written beyond such a row, by more than the next row holds; the map behind it is read afterwards."""
+    relu: dict[str, Any] = {"norm": True, "activation": "relu"}
+    rows = (
+        Row("x", "conv", ("images",), channels, 8, 8, 0, **relu),
+        Row("a", "conv", ("x",), channels, **relu),
+        Row("z", "conv", ("x",), channels, **relu),
+        Row("b", "conv", ("a",), channels, 3, 1, 1, channels, **relu),
+        Row("sum", "add", ("b", "a")),
+        Row("all", "add", ("sum", "z")),
+    )
+    model = int8(calm(lively_model(one_level(*rows, last="all", cell=8))), 64, 32)
+    assert_same_bits(model, np.random.default_rng(0).integers(0, 256, (1, 64, 8, 3), np.uint8))
 
 
 def test_an_unaligned_cut_with_silu(unaligned: Model) -> None:
