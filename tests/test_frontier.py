@@ -11,13 +11,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from benchmarks.frontier import draw, finished, labelled, options_of, row, uniform_keep
+from benchmarks.frontier import draw, finished, labelled, measure, options_of, row, uniform_keep
 from octrim.cli import parse
 from octrim.commands import Compress
 from octrim.errors import InputError
+from octrim.latency.table import write_table
+from octrim.network.rows import Network
 from octrim.pruning.plan import plan
 from tests.latency.analytic import exact_table, exact_time
-from tests.networks import lively_model, three_levels
+from tests.networks import lively_model, three_levels, variant
 
 
 def test_the_largest_uniform_network_that_fits() -> None:
@@ -61,3 +63,27 @@ def test_finished_rows_and_their_picture(tmp_path: Path) -> None:
     (tmp_path / "times.json").write_text(json.dumps({"whole": {"measured": 9.8, "predicted": 9.7}}))
     draw(argparse.Namespace(out=tmp_path, also=also))
     assert (cv2.imread(str(tmp_path / "frontier.png")) != alone).any()
+
+
+class HalfSpeed:
+    """A stopwatch on which everything takes half as long as the table's reference."""
+
+    def relative(self, network: Network) -> float:
+        return 0.5
+
+
+def test_networks_of_other_layouts_are_timed_and_not_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(lively_model(three_levels(2)), image_size=64)
+    table = exact_table(model.network, 64, 0.001)
+    write_table(table, tmp_path / "table.json")
+    small = tmp_path / "my-data-planned-0.4"
+    (small / "4-finetune").mkdir(parents=True)
+    (small / "summary.json").write_text(json.dumps({"stages": {"finetuned": {"mAP50-95": 0.5, "interval": [0.4, 0.6]}}}))
+    model.save(small / "4-finetune" / "last.safetensors")
+    (tmp_path / "rival").mkdir()
+    variant("yolov5n").save(tmp_path / "rival" / "last.safetensors")
+    monkeypatch.setattr("benchmarks.frontier.stopwatch_of", lambda table: HalfSpeed())
+    measure(argparse.Namespace(table=tmp_path / "table.json", out=tmp_path, also=[("rival", tmp_path / "rival")]))
+    half = table.reference[1] / 2
+    expected = {small.name: {"measured": half, "predicted": pytest.approx(table.predict(model.network))}, "rival": {"measured": half}}
+    assert json.loads((tmp_path / "times.json").read_text()) == expected

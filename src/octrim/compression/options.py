@@ -86,7 +86,7 @@ class Compression(Cutting, AnyTraining, Taught, Reading, TimeOptions, Folder):
     Detect (feature), both or none."""
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,leaky_relu:0.1,hardswish}", help_behavior_hint="")] = None
     """Activation of the small network in place of the original's, which teaches it: OpenVINO and C are faster with each of these than with SiLU,
-    int8 with ReLU and leaky ReLU."""
+    OpenVINO in int8 with all but hardswish."""
     int8: bool = False
     """Also calibrate the small network for int8, and export and time it in OpenVINO and C, in int8, too."""
     qat: Annotated[Literal["auto", "always", "never"] | None, arg(metavar="{auto,always,never}", help_behavior_hint="")] = None

@@ -125,8 +125,8 @@ class Finetuning(Distilled, Cutting, TimeOptions):
     """Options of fine-tuning, which may drop blocks and levels, give the network another activation, and cut channels on its way."""
 
     activation: Annotated[ActivationName | None, arg(metavar="{relu,relu6,leaky_relu:0.1,hardswish}", help_behavior_hint="")] = None
-    """Activation that takes the place of the network's own (SiLU in YOLOv5 v5 and later): OpenVINO and C are faster with each of these, int8 with
-    ReLU and leaky ReLU."""
+    """Activation that takes the place of the network's own (SiLU in YOLOv5 v5 and later): OpenVINO and C are faster with each of these, OpenVINO in
+    int8 with all but hardswish."""
     qat: bool = False
     """Train a quantized network (octrim quantize) with the roundings of int8, so that its weights get used to them; its scales stay."""
     keep: Text = None

@@ -193,10 +193,11 @@ def test_unusual_rows(name: str, size: tuple[int, int]) -> None:
     assert np.array_equal(found_by(model, batch, 3), found)
 
 
-@pytest.mark.parametrize("size", [(6, 32), (12, 32), (10, 64), (12, 64), (14, 60)])
-def test_bands_whose_height_is_no_multiple_of_four(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(6, 32), (12, 32), (10, 64), (12, 64), (14, 60), (24, 64), (40, 64), (56, 96)])
+@pytest.mark.parametrize("kernel", [2, 6])
+def test_bands_whose_height_is_no_multiple_of_four(kernel: int, size: tuple[int, int]) -> None:
     """Winograd's transform makes four lines at once: those below the band are not written, or the next window would read them as padding."""
-    rows = [Row("stem", "conv", ("images",), 4, 2, 2, 0, norm=True, activation="silu")]
+    rows = [Row("stem", "conv", ("images",), 4, kernel, 2, kernel // 2 - 1, norm=True, activation="silu")]
     for source, name in (("stem", "a"), ("a", "b"), ("b", "c")):
         rows.append(Row(name, "conv", (source,), 5, 3, 1, 1, norm=True, activation="silu"))
     model = calm(lively_model(one_level(*rows, last="c", cell=2)))
