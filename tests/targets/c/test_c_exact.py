@@ -40,11 +40,12 @@ def kinds_of(model: Model, height: int, width: int) -> set[Kind]:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
-@given(network=random_networks(), size=st.sampled_from([(32, 64), (96, 64), (64, 160)]))
-def test_random_networks(network: Network, size: tuple[int, int]) -> None:
-    """The same bits for any number of threads, and every time."""
+@settings(max_examples=40, phases=[Phase.explicit, Phase.generate])
+@given(network=random_networks(), cells=st.tuples(st.integers(1, 12), st.integers(1, 16)))
+def test_random_networks(network: Network, cells: tuple[int, int]) -> None:
+    """The same bits for any number of threads, and every time, on maps of a single cell and on wide ones."""
     model = lively_model(network, seed=1)
+    size = [count * network.stride for count in cells]
     batch = np.random.default_rng(2).integers(0, 256, (2, *size, 3), np.uint8)
     found = found_by(model, batch)
     assert_close(found, reference(model, batch))

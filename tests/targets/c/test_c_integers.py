@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from octrim.backends.numpy import decode, sigmoid
@@ -25,6 +25,7 @@ from octrim.pruning.cut import prune
 from octrim.pruning.plan import plan
 from octrim.quantization.calibration import quantize
 from octrim.targets.c.compiler import built, has_compiler
+from octrim.targets.c.folder import write_folder as write_floats
 from octrim.targets.c.integers.folder import integer_files, write_folder
 from octrim.targets.c.integers.lowering import IntegerMap, placed
 from octrim.targets.c.integers.session import CompiledDetector, IntegerFolderSession, IntegerSession, number
@@ -41,7 +42,7 @@ THRESHOLD, OVERLAP, MOST = 16384, 29491, 100
 
 
 def int8(model: Model, height: int, width: int) -> Model:
-    return quantize(model, [drawn_scene(seed, height, width) for seed in range(2)], imgsz=(height, width))
+    return quantize(model, [drawn_scene(seed, max(height, 32), max(width, 32)) for seed in range(2)], imgsz=(height, width))
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +99,18 @@ def assert_same_bits(model: Model, batch: np.ndarray) -> None:
     assert max(worst.values()) <= 1e-3, worst
 
 
-@settings(max_examples=10)
-@given(network=random_networks())
-def test_random_networks(network: Network) -> None:
-    """Groups, residuals, pools, concatenations of a map with itself, every activation; bit by bit."""
+@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])
+@given(network=random_networks(), cells=st.tuples(st.integers(1, 5), st.integers(1, 9)))
+def test_random_networks(network: Network, cells: tuple[int, int]) -> None:
+    """Groups, residuals, pools, concatenations of a map with itself, every activation, down to one cell per level; bit by bit."""
     model = lively_model(network, seed=1)
+    height, width = (count * network.stride for count in cells)
     try:
-        model = int8(model, 32, 64)
+        model = int8(model, height, width)
     except InputError as error:
         assert "no convolution" in str(error)
         return
-    assert_same_bits(model, picture(32, 64))
+    assert_same_bits(model, np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8))
 
 
 def test_a_cut_network(small: Model) -> None:
@@ -166,7 +168,7 @@ def boxes_here(model: Model, image: np.ndarray) -> np.ndarray:
     """Boxes of detector_run, compiled for this machine."""
     files = integer_files(model, *image.shape[:2])
     calls = ctypes.CDLL(str(built(files["detector.c"], (("detector.h", files["detector.h"]),))))
-    memory, boxes = np.zeros(number(files["detector.h"], "detector_memory"), np.uint8), np.zeros(MOST, BOX)
+    memory, boxes = np.zeros(number(files["detector.h"], "memory"), np.uint8), np.zeros(MOST, BOX)
     arguments = [ctypes.c_void_p(one.ctypes.data) for one in (memory, image, boxes)]
     count = calls.detector_run(*arguments[:2], ctypes.c_uint16(THRESHOLD), ctypes.c_uint16(OVERLAP), arguments[2], MOST)
     return boxes[:count]
@@ -215,7 +217,7 @@ def test_boxes_are_those_of_the_formula(small: Model) -> None:
 def test_the_best_boxes_stay_when_there_is_little_room(small: Model) -> None:
     files = integer_files(small, 96, 96)
     calls = ctypes.CDLL(str(built(files["detector.c"], (("detector.h", files["detector.h"]),))))
-    memory, image = np.zeros(number(files["detector.h"], "detector_memory"), np.uint8), picture(96, 96)[0]
+    memory, image = np.zeros(number(files["detector.h"], "memory"), np.uint8), picture(96, 96)[0]
     pointers = [ctypes.c_void_p(one.ctypes.data) for one in (memory, image)]
     found = []
     for most in (0, 1, 1000):
@@ -329,6 +331,57 @@ def test_every_instruction_set_gives_the_same_integers(small: Model, unaligned: 
         said = subprocess.run([*runner, "./driver"], cwd=folder, input=batch.tobytes(), capture_output=True, check=True).stdout
         expected = [head.ravel() for head in logits_in_numpy(model, batch)[0]]
         assert np.array_equal(np.frombuffer(said, np.int8), np.concatenate(expected))
+
+
+PROGRAM = """
+#define OCTRIM_NAME faces
+#include "faces/detector.h"
+#undef OCTRIM_NAME
+#define OCTRIM_NAME plates
+#include "plates/detector.h"
+#undef OCTRIM_NAME
+#include "floats/detector.h"
+#include <stdio.h>
+static uint32_t memory[(faces_memory + plates_memory + 3) / 4];
+static uint8_t pixels[faces_height * faces_width * 3];
+static int8_t one[faces_logits_count], other[plates_logits_count];
+static float boxes[detector_boxes * detector_values];
+int main(void)
+{
+    detector *d;
+    faces_box box;
+    if (fread(pixels, sizeof pixels, 1, stdin) != 1 || detector_open(NULL, &d)) return 1;
+    faces_logits(memory, pixels, one);
+    plates_logits(memory, pixels, other);
+    detector_run(d, pixels, boxes);
+    detector_close(d);
+    if (faces_run(memory, pixels, 0, 65535, &box, 1) != 1) return 2;
+    return fwrite(one, sizeof one, 1, stdout) != 1 || fwrite(other, sizeof other, 1, stdout) != 1;
+}
+"""
+
+
+def test_two_networks_and_one_in_floats_in_one_program(small: Model, unaligned: Model, tmp_path: Path) -> None:
+    for name, model in (("faces", small), ("plates", unaligned)):
+        (tmp_path / name).mkdir()
+        write_folder(model, tmp_path / name, 64, 96)
+    (tmp_path / "floats").mkdir()
+    write_floats(small, tmp_path / "floats", 64, 96)
+    (tmp_path / "main.c").write_text(PROGRAM)
+    for name, defined in (("faces", ["-DOCTRIM_NAME=faces"]), ("plates", ["-DOCTRIM_NAME=plates"]), ("floats", [])):
+        subprocess.run(["cc", *STRICT, *defined, "-c", "-o", f"{name}.o", f"{name}/detector.c"], cwd=tmp_path, check=True)
+    subprocess.run(["cc", *STRICT, "-pthread", "-o", "main", "main.c", "faces.o", "plates.o", "floats.o", "-lm"], cwd=tmp_path, check=True)
+    batch = picture(64, 96)
+    said = subprocess.run(["./main"], cwd=tmp_path, input=batch.tobytes(), capture_output=True, check=True).stdout
+    expected = [head.ravel() for model in (small, unaligned) for head in logits_in_numpy(model, batch)[0]]
+    assert np.array_equal(np.frombuffer(said, np.int8), np.concatenate(expected))
+
+
+def test_constants_of_folders_of_both_ages() -> None:
+    assert number("    detector_memory = 70,\n", "memory") == number("    OCTRIM_(memory) = 70,\n", "memory") == 70
+    assert number("", "logit_steps", before=16) == 16
+    with pytest.raises(InputError, match=r"detector\.h has no detector_width"):
+        number("detector_height = 3", "width")
 
 
 # Cortex-M ------------------------------------------------------------------------------------------------------------------------------------------

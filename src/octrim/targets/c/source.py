@@ -133,5 +133,5 @@ def _lines(values: Iterable[str]) -> Iterator[str]:
 def _number(value: np.float32) -> str:
     text = f"{float(value):.9g}"
     if text in ("nan", "inf", "-inf"):  # damaged weights are written as they were read
-        return {"nan": "0.0f / 0.0f", "inf": "1e39f", "-inf": "-1e39f"}[text]
+        return {"nan": "0.0f / 0.0f", "inf": "1.0f / 0.0f", "-inf": "-1.0f / 0.0f"}[text]
     return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"

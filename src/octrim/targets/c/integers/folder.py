@@ -133,7 +133,7 @@ def tables(model: Model, ops: StepOps, heads: Sequence[IntegerMap]) -> str:
             _array("uint16_t", "box_sigmoids[256]", boxes),
             "static const Step steps[] = {\n" + "".join(_steps(ops.steps, found)) + "};",
             "static const Level levels[] = {\n" + "".join(_levels(model, heads)) + "};",
-            "const char *const detector_names[detector_classes] = {" + ", ".join(quoted(name) for name in model.names) + "};",
+            "const char *const OCTRIM_(names)[OCTRIM_(classes)] = {" + ", ".join(quoted(name) for name in model.names) + "};",
         ]
     )
 

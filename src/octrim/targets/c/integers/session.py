@@ -64,7 +64,7 @@ class IntegerFolderSession(Session):
     def __init__(self, path: Path) -> None:
         source, header = (read_source(path / name) for name in ("detector.c", "detector.h"))
         described = read_header(path / HEADER, {"detector.c": source.encode(), "detector.h": header.encode()})
-        size = [number(header, name) for name in ("detector_height", "detector_width")]
+        size = [number(header, name) for name in ("height", "width")]
         super().__init__(file_info(path, described, (None, 3, *size), (None, None, values_per_box(described)), "c", _version(), "int8"))
         assert self.info.network is not None
         self.detector = CompiledDetector(source, header, self.info.network)
@@ -78,14 +78,14 @@ class CompiledDetector:
 
     def __init__(self, source: str, header: str, network: Network) -> None:
         self.network = network
-        found = shapes(network, number(header, "detector_height"), number(header, "detector_width"))
+        found = shapes(network, number(header, "height"), number(header, "width"))
         levels = [found[name] for name in network.rows[-1].inputs]
         self.shapes = [(height, width, channels) for channels, height, width in levels]
         self.calls = ctypes.CDLL(str(built(source + _DECODING, (("detector.h", header),))))
         self.calls.detector_logits.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         self.calls.octrim_decode.argtypes = (*[ctypes.c_void_p] * 4, *[ctypes.c_int] * 5, ctypes.c_void_p)
-        self.memory = np.zeros(number(header, "detector_memory"), np.uint8)
-        steps = (number(header, name, before) for name, before in (("detector_logit_steps", 16), ("detector_box_logit_steps", 16)))
+        self.memory = np.zeros(number(header, "memory"), np.uint8)
+        steps = (number(header, name, before) for name, before in (("logit_steps", 16), ("box_logit_steps", 16)))
         self.sigmoids, self.box_sigmoids = (sigmoid(np.arange(-128, 128) / np.float64(one)).astype(np.float32) for one in steps)
         self.anchors = [np.asarray(level, np.float32) for level in network.anchors]
 
@@ -121,12 +121,12 @@ def is_integers(path: Path) -> bool:
 
 
 def number(header: str, name: str, before: int | None = None) -> int:
-    """A constant of detector.h. before: its value in files that were written before there was one. Raises InputError where it must be there."""
-    found = re.search(rf"\b{name} = (\d+)", header)
+    """The constant `detector_name` of detector.h; `before` in files of before there was one. Raises InputError where it must be there."""
+    found = re.search(rf"\b(?:detector_{name}|OCTRIM_\({name}\)) = (\d+)", header)  # older files have no other name than detector
     if found is None and before is not None:
         return before
     if found is None:
-        raise InputError(f"detector.h has no {name}: it is not as octrim export wrote it")
+        raise InputError(f"detector.h has no detector_{name}: it is not as octrim export wrote it")
     return int(found[1])
 
 

@@ -65,10 +65,11 @@ int OCTRIM_(open)(const OCTRIM_(options) *options, OCTRIM_NAME **instance) {
     const float *weights = NULL;
 #if WEIGHTS_IN_FILE
     if (chosen.weights) {
-        const WeightsHeader *header = chosen.weights;
-        if (chosen.weights_bytes < sizeof *header + WEIGHTS * sizeof(float)) return OCTRIM_(weights_truncated);
-        weights = (const float *)(header + 1);
-        if ((error = check_weights(header, weights))) return error;
+        WeightsHeader header; /* a copy, because the weights need only stand at a multiple of 4 bytes */
+        if (chosen.weights_bytes < sizeof header + WEIGHTS * sizeof(float)) return OCTRIM_(weights_truncated);
+        memcpy(&header, chosen.weights, sizeof header);
+        weights = (const float *)(const void *)((const char *)chosen.weights + sizeof header);
+        if ((error = check_weights(&header, weights))) return error;
     }
 #else
     weights = compiled_weights;

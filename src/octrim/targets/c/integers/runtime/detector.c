@@ -294,18 +294,18 @@ static void network(int8_t *memory, const uint8_t *pixels)
     }
 }
 
-void detector_logits(void *memory, const uint8_t *pixels, int8_t *logits)
+void OCTRIM_(logits)(void *memory, const uint8_t *pixels, int8_t *logits)
 {
     network(memory, pixels);
     for (const Level *l = levels; l < levels + sizeof levels / sizeof *levels; l++) {
-        size_t count = (size_t)l->height * l->width * l->anchors * (5 + detector_classes);
+        size_t count = (size_t)l->height * l->width * l->anchors * (5 + OCTRIM_(classes));
         copied(logits, (int8_t *)memory + l->output, count);
         logits += count;
     }
 }
 
 /* The box of a cell and an anchor: s = sigmoid in shares of 65536; centre (2 s - 0.5 + cell) stride, side (2 s)^2 anchor. */
-static detector_box box_of(const Level *l, const int8_t *t, int row, int column, const int32_t *anchor)
+static OCTRIM_(box) box_of(const Level *l, const int8_t *t, int row, int column, const int32_t *anchor)
 {
     int32_t side[2], centre[2], cell[2] = {column, row}, corner[4];
     for (int i = 0; i < 2; i++) {
@@ -315,11 +315,11 @@ static detector_box box_of(const Level *l, const int8_t *t, int row, int column,
         corner[i] = limited(centre[i] - side[i] / 2, -32768, 32767);
         corner[2 + i] = limited(centre[i] + side[i] / 2, -32768, 32767);
     }
-    return (detector_box){(int16_t)corner[0], (int16_t)corner[1], (int16_t)corner[2], (int16_t)corner[3], 0, 0};
+    return (OCTRIM_(box)){(int16_t)corner[0], (int16_t)corner[1], (int16_t)corner[2], (int16_t)corner[3], 0, 0};
 }
 
 /* Keeps the best boxes in order: the new one goes behind those that are as good, the last one falls out of a full list. */
-static int kept(detector_box *boxes, int count, int most, detector_box box)
+static int kept(OCTRIM_(box) *boxes, int count, int most, OCTRIM_(box) box)
 {
     int place = count < most ? count++ : most;
     if (place == most && (most == 0 || boxes[--place].score >= box.score)) return count;
@@ -328,7 +328,7 @@ static int kept(detector_box *boxes, int count, int most, detector_box box)
     return count;
 }
 
-static int overlapping(const detector_box *a, const detector_box *b, uint16_t overlap)
+static int overlapping(const OCTRIM_(box) *a, const OCTRIM_(box) *b, uint16_t overlap)
 {
     int32_t w = (a->x2 < b->x2 ? a->x2 : b->x2) - (a->x1 > b->x1 ? a->x1 : b->x1), h = (a->y2 < b->y2 ? a->y2 : b->y2) - (a->y1 > b->y1 ? a->y1 : b->y1);
     if (a->label != b->label || w <= 0 || h <= 0) return 0;
@@ -337,7 +337,7 @@ static int overlapping(const detector_box *a, const detector_box *b, uint16_t ov
     return (both << 16) > all * overlap;
 }
 
-int detector_run(void *memory, const uint8_t *pixels, uint16_t threshold, uint16_t overlap, detector_box *boxes, int most)
+int OCTRIM_(run)(void *memory, const uint8_t *pixels, uint16_t threshold, uint16_t overlap, OCTRIM_(box) *boxes, int most)
 {
     int count = 0;
     network(memory, pixels);
@@ -345,14 +345,14 @@ int detector_run(void *memory, const uint8_t *pixels, uint16_t threshold, uint16
         const int8_t *t = (int8_t *)memory + l->output;
         for (int row = 0; row < l->height; row++)
             for (int column = 0; column < l->width; column++)
-                for (int a = 0; a < l->anchors; a++, t += 5 + detector_classes) {
+                for (int a = 0; a < l->anchors; a++, t += 5 + OCTRIM_(classes)) {
                     if (sigmoids[t[4] + 128] < threshold) continue;
                     int best = 0;
-                    for (int c = 1; c < detector_classes; c++)
+                    for (int c = 1; c < OCTRIM_(classes); c++)
                         if (t[5 + c] > t[5 + best]) best = c;
                     uint32_t score = (uint32_t)sigmoids[t[4] + 128] * sigmoids[t[5 + best] + 128] / 65535;
                     if (score < threshold) continue;
-                    detector_box box = box_of(l, t, row, column, l->anchor[a]);
+                    OCTRIM_(box) box = box_of(l, t, row, column, l->anchor[a]);
                     box.score = (uint16_t)score;
                     box.label = (uint16_t)best;
                     count = kept(boxes, count, most, box);
