@@ -257,7 +257,7 @@ def test_a_folder_of_before_there_were_steps_for_boxes(small: Model, tmp_path: P
     """All of its logits are sixteenths: a box's logits, which are read as twice as large as they are in a new folder, too."""
     write_folder(small, tmp_path, 64, 96)
     header = (tmp_path / "detector.h").read_text()
-    old = "".join(line for line in header.splitlines(keepends=True) if "logit_steps =" not in line)
+    old = "".join(line for line in header.splitlines(keepends=True) if "logit_steps) =" not in line)
     assert len(header.splitlines()) - len(old.splitlines()) == 2
     (tmp_path / "detector.h").write_text(old)
     described = json.loads((tmp_path / "detector.json").read_text())
